@@ -1,0 +1,147 @@
+//! Where events go.
+
+use std::{collections::HashSet, error::Error as StdError, fmt};
+
+use async_trait::async_trait;
+
+use crate::{Event, EventId};
+
+/// Where a relay publishes events: a broker, a webhook, a file, a function.
+///
+/// An event is accepted when the other side has acknowledged it, not when it was handed to a buffer: the relay
+/// marks it as delivered on that word alone.
+///
+/// ```
+/// use outbox_traits::{Event, PublishError, Transport, async_trait};
+///
+/// #[derive(Debug)]
+/// struct Print;
+///
+/// #[async_trait]
+/// impl Transport for Print {
+///     async fn publish(&self, event: &Event) -> Result<(), PublishError> {
+///         println!("{} {}", event.event_type(), event.payload());
+///         Ok(())
+///     }
+/// }
+/// ```
+#[async_trait]
+pub trait Transport: fmt::Debug + Send + Sync + 'static {
+    /// Publishes one event and returns when it was accepted.
+    async fn publish(&self, event: &Event) -> Result<(), PublishError>;
+
+    /// Publishes events in their order and reports on each. An event that the report does not name counts as
+    /// failed.
+    ///
+    /// The default publishes one after the other. What follows a failed event of the same partition key is
+    /// reported as [`NotAttempted`](PublishErrorKind::NotAttempted), because its order would be lost, and so is
+    /// everything after the transport as a whole was [`Unavailable`](PublishErrorKind::Unavailable).
+    async fn publish_all(&self, events: &[Event]) -> Vec<Published> {
+        let mut published = Vec::with_capacity(events.len());
+        let mut failed_keys = HashSet::new();
+        let mut is_down = false;
+        for event in events {
+            let key = event.partition_key();
+            let result = if is_down || key.is_some_and(|key| failed_keys.contains(key)) {
+                Err(PublishError::not_attempted())
+            } else {
+                self.publish(event).await
+            };
+            if let Err(error) = &result {
+                is_down |= error.kind() == PublishErrorKind::Unavailable;
+                failed_keys.extend(key);
+            }
+            published.push(Published { id: event.id(), result });
+        }
+        published
+    }
+}
+
+/// What became of one event of a batch.
+#[derive(Debug)]
+pub struct Published {
+    /// Which event.
+    pub id: EventId,
+    /// Whether it was accepted.
+    pub result: Result<(), PublishError>,
+}
+
+/// What a relay can act on when an event was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PublishErrorKind {
+    /// This event failed now and may be accepted later.
+    Failed,
+    /// This event will never be accepted as it is, for instance because it is too large.
+    Rejected,
+    /// The transport as a whole is down: no event is to blame.
+    Unavailable,
+    /// The event was not tried, because one before it failed.
+    NotAttempted,
+}
+
+/// Why an event was not accepted.
+#[derive(Debug)]
+pub struct PublishError {
+    kind: PublishErrorKind,
+    message: String,
+    source: Option<Box<dyn StdError + Send + Sync + 'static>>,
+}
+
+impl PublishError {
+    /// An error of this kind; the message says what was tried.
+    #[must_use]
+    pub fn new(kind: PublishErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    /// This event failed now and may be accepted later.
+    #[must_use]
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::new(PublishErrorKind::Failed, message)
+    }
+
+    /// This event will never be accepted as it is.
+    #[must_use]
+    pub fn rejected(message: impl Into<String>) -> Self {
+        Self::new(PublishErrorKind::Rejected, message)
+    }
+
+    /// The transport as a whole is down.
+    #[must_use]
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(PublishErrorKind::Unavailable, message)
+    }
+
+    /// The event was not tried, because one before it failed.
+    #[must_use]
+    pub fn not_attempted() -> Self {
+        Self::new(PublishErrorKind::NotAttempted, "not attempted, because an event before it failed")
+    }
+
+    /// The same error with its cause, kept as it is.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync + 'static>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What a relay can act on.
+    #[must_use]
+    pub fn kind(&self) -> PublishErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.source.as_ref().map_or(Ok(()), |source| write!(f, ": {source}"))
+    }
+}
+
+impl StdError for PublishError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
