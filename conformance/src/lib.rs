@@ -1,1 +1,89 @@
-//! Stub.
+//! The contract of the transactional outbox as a test suite for any store.
+//!
+//! Write a [`Harness`] of some forty lines for your store and name it in a test file:
+//!
+//! ```
+//! # mod example {
+//! use std::sync::Arc;
+//! use chrono::{DateTime, Utc};
+//! use outbox_conformance::{Harness, SessionOf, Skip};
+//! use outbox_memory::{ManualClock, MemoryOutbox, MemorySession};
+//! # use std::{sync::Mutex, time::Duration};
+//! # use outbox_traits::{async_trait, EventId};
+//!
+//! struct Memory {
+//!     store: MemoryOutbox,
+//!     clock: ManualClock,
+//!     rows: Arc<Mutex<Vec<String>>>,
+//! }
+//!
+//! #[async_trait]
+//! impl Harness for Memory {
+//!     type Store = MemoryOutbox;
+//!     type Transaction = MemorySession;
+//!
+//!     async fn open() -> Result<Self, Skip> {
+//!         let clock = ManualClock::new();
+//!         Ok(Self { store: MemoryOutbox::with_clock(&clock), clock, rows: Arc::default() })
+//!     }
+//!     fn store(&self) -> &MemoryOutbox {
+//!         &self.store
+//!     }
+//!     // …
+//! #    async fn begin(&self) -> MemorySession { self.store.begin() }
+//! #    fn session<'a>(&self, transaction: &'a mut MemorySession) -> &'a mut MemorySession { transaction }
+//! #    async fn commit(&self, transaction: MemorySession) { transaction.commit(); }
+//! #    async fn rollback(&self, transaction: MemorySession) { transaction.rollback(); }
+//! #    async fn write_row(&self, key: &str, session: &mut MemorySession) {
+//! #        let (rows, key) = (Arc::clone(&self.rows), key.to_owned());
+//! #        session.on_commit(move || rows.lock().unwrap().push(key));
+//! #    }
+//! #    async fn rows(&self) -> Vec<String> { self.rows.lock().unwrap().clone() }
+//! #    async fn insert_undecodable(&self, id: EventId) { self.store.insert_undecodable(id, "broken", "{"); }
+//! #    async fn now(&self) -> DateTime<Utc> { self.clock.now() }
+//! #    async fn advance(&self, by: Duration) { self.clock.advance(by); }
+//! }
+//!
+//! // One named test for each clause, in a module for each group.
+//! outbox_conformance::suite!(Memory; store, concurrent, dead_letter, resource);
+//! // Random histories, each against a plain list.
+//! outbox_conformance::model!(Memory, 64);
+//! # }
+//! ```
+//!
+//! # Groups
+//!
+//! | group | what it needs | what it checks |
+//! |---|---|---|
+//! | `store` | [`Harness`] | events, save, order, `get_pending`, acknowledge, purge |
+//! | `concurrent` | [`Harness`] | what takes two open sessions that write at once; an engine with one writer leaves it out |
+//! | `durable` | [`DurableHarness`] | closing and reopening, and `kill -9` |
+//! | `schema` | [`SchemaHarness`] | `migrate`, `verify`, errors of the driver |
+//! | `dead_letter` | a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what is set aside, requeue, discard |
+//! | `resource` | [`Harness`] | resource events |
+//!
+//! A group whose capability the store lacks does not compile.
+//!
+//! # When a server is missing
+//!
+//! [`Harness::open`] returns [`Skip`]. The test then says so on standard error, in a line that begins with
+//! `SKIPPED`, and passes; with `OUTBOX_TEST_REQUIRE=1` in the environment it fails instead.
+
+pub mod clauses;
+mod harness;
+mod model;
+mod run;
+mod support;
+
+pub use crate::{
+    harness::{DurableHarness, Harness, SchemaHarness, SessionOf, Skip},
+    run::{Clause, require},
+};
+
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::{
+        model::check_model,
+        run::{clause, run, run_durable},
+    };
+}

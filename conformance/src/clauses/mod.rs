@@ -1,0 +1,196 @@
+//! The clauses, by group. Each is a function over a [`Harness`](crate::Harness) with a fresh store, and each
+//! is listed once, in the macros below; a unit test fails if one is not.
+
+#![allow(clippy::missing_panics_doc, reason = "a clause that is not kept panics: that is how it says so")]
+
+pub mod concurrent;
+pub mod dead_letter;
+pub mod durable;
+pub mod resource;
+pub mod schema;
+pub mod store;
+
+/// One named test for each clause of the groups, in a module for each group.
+///
+/// `suite!(Harness; store, durable)`. See the [crate documentation](crate) for the groups.
+#[macro_export]
+macro_rules! suite {
+    ($harness:ty; $($group:ident),+ $(,)?) => { $($crate::__group! { $group [tests $harness] })+ };
+}
+
+/// Random histories of saves, sessions, fetches, acknowledgements, purges and passing time, each run against a
+/// fresh store and against a plain list, which must agree. A failure is shrunk to a short counter-example.
+///
+/// `model!(Harness, 64)` runs 64 of them, as a test named `model::histories_agree_with_a_list`.
+#[macro_export]
+macro_rules! model {
+    ($harness:ty, $cases:literal) => {
+        mod model {
+            use super::*;
+            #[test]
+            fn histories_agree_with_a_list() {
+                $crate::__private::check_model::<$harness>($cases);
+            }
+        }
+    };
+}
+
+/// The clauses of the groups as a `Vec` of [`Clause`]s, to run them by a program.
+///
+/// `clauses!(Harness; store, dead_letter)`. The group `durable` starts tests as processes and is not among them.
+#[macro_export]
+macro_rules! clauses {
+    ($harness:ty; $($group:ident),+ $(,)?) => {{
+        let mut clauses = ::std::vec::Vec::<$crate::Clause>::new();
+        $(clauses.extend($crate::__group! { $group [list $harness] });)+
+        clauses
+    }};
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __emit {
+    ([tests $harness:ty] durable: $($clause:ident)+) => {
+        mod durable {
+            use super::*;
+            $(#[test]
+            fn $clause() {
+                $crate::__private::run_durable::<$harness, _>(
+                    concat!("durable::", stringify!($clause)),
+                    $crate::clauses::durable::$clause,
+                    concat!(module_path!(), "::", stringify!($clause)),
+                );
+            })+
+        }
+    };
+    ([tests $harness:ty] $group:ident: $($clause:ident)+) => {
+        mod $group {
+            use super::*;
+            $(#[test]
+            fn $clause() {
+                $crate::__private::run::<$harness, _>(
+                    concat!(stringify!($group), "::", stringify!($clause)),
+                    $crate::clauses::$group::$clause,
+                );
+            })+
+        }
+    };
+    ([list $harness:ty] $group:ident: $($clause:ident)+) => {
+        [$($crate::__private::clause::<$harness, _>(
+            concat!(stringify!($group), "::", stringify!($clause)),
+            $crate::clauses::$group::$clause,
+        )),+]
+    };
+    ([names] $group:ident: $($clause:ident)+) => { [$(stringify!($clause)),+] };
+}
+
+/// The one list of all clauses.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __group {
+    (store $mode:tt) => {
+        $crate::__emit! { $mode store:
+            an_event_comes_back_in_the_published_json_shape
+            unknown_meta_fields_survive
+            ids_and_times_come_back_as_constructed
+            an_invalid_type_is_refused_and_nothing_is_stored
+            a_child_event_is_stored_beside_its_parent
+            every_meta_field_comes_back_exactly
+            the_partition_key_and_headers_come_back
+            extreme_numbers_come_back_exactly
+            unusual_text_comes_back_exactly
+            unusual_text_in_the_meta_comes_back_exactly_or_is_refused
+            unusual_structures_come_back_exactly
+            deeply_nested_payloads_come_back_exactly
+            a_payload_of_one_mebibyte_comes_back_exactly
+            an_extra_field_that_shadows_a_known_one_is_refused
+            a_saved_event_is_pending
+            an_event_saved_in_a_session_is_invisible_until_it_commits
+            enqueue_writes_in_the_session
+            a_rolled_back_event_never_appears
+            a_dropped_session_leaves_nothing
+            an_event_shares_the_fate_of_the_business_rows
+            saves_in_one_session_keep_their_order
+            save_all_keeps_the_order_of_its_slice
+            save_all_is_all_or_nothing
+            an_existing_id_is_a_duplicate_and_the_first_stays
+            a_duplicate_leaves_the_session_usable
+            a_batch_answers_for_each_event
+            an_idempotency_key_is_stored_once
+            idempotency_keys_are_compared_exactly
+            purging_frees_an_idempotency_key
+            an_error_leaves_the_session_to_the_caller
+            an_event_is_hidden_until_its_time
+            the_time_before_which_it_is_hidden_comes_back
+            a_hidden_event_can_be_acknowledged
+            saves_from_many_sessions_lose_and_duplicate_nothing
+            of_many_that_save_one_key_at_once_one_is_stored
+            a_history_of_many_writers_is_delivered_in_causal_order
+            order_does_not_rest_on_the_application_s_clock
+            the_order_outlives_the_purge_of_the_newest
+            a_rolled_back_save_leaves_no_gap
+            an_open_session_hides_nothing_that_is_committed
+            pending_events_come_first_in_first_out
+            get_pending_changes_nothing
+            delivered_and_hidden_events_are_not_pending
+            a_fetch_is_right_amid_many_events
+            an_undecodable_row_is_never_returned_and_blocks_nothing
+            an_acknowledged_event_is_no_longer_pending
+            acknowledging_again_does_not_move_the_delivery_time
+            acknowledging_an_unknown_id_is_no_error
+            acknowledging_comes_after_saving
+            events_are_acknowledged_in_any_order_and_subset
+            acknowledging_leaves_a_dead_event_alone
+            purge_deletes_by_the_age_of_the_delivery
+            purge_touches_only_what_is_delivered
+            a_purge_of_many_takes_them_all
+            a_purge_beside_saves_and_deliveries_loses_nothing
+            purge_does_not_look_at_the_event_s_own_time
+        }
+    };
+    (concurrent $mode:tt) => {
+        $crate::__emit! { $mode concurrent:
+            a_long_transaction_delays_only_its_own_events
+            an_event_that_commits_late_is_not_skipped
+            an_id_of_a_rolled_back_session_is_free
+        }
+    };
+    (durable $mode:tt) => {
+        $crate::__emit! { $mode durable:
+            events_survive_closing_and_opening
+            commits_and_acknowledgements_survive_a_kill
+        }
+    };
+    (schema $mode:tt) => {
+        $crate::__emit! { $mode schema:
+            migrating_again_loses_nothing
+            many_may_migrate_at_once
+            verify_says_what_is_missing
+            outboxes_of_different_names_are_apart
+            an_error_of_the_driver_is_the_source
+        }
+    };
+    (dead_letter $mode:tt) => {
+        $crate::__emit! { $mode dead_letter:
+            an_undecodable_row_is_shown_with_its_raw_content
+            an_acknowledgement_does_not_touch_a_dead_event
+            a_purge_does_not_touch_a_dead_event
+            the_id_of_a_dead_event_is_taken
+            dead_letters_come_oldest_first_in_pages
+            dead_letters_are_filtered_by_type_and_time
+            a_requeued_row_that_cannot_be_decoded_is_set_aside_again
+            a_discarded_event_is_gone
+        }
+    };
+    (resource $mode:tt) => {
+        $crate::__emit! { $mode resource:
+            writes_of_a_repository_are_recorded
+            recorded_events_share_the_fate_of_the_rows
+            changes_can_be_recorded_by_hand
+            a_filter_decides_for_each_change
+            an_enricher_fills_the_meta
+            a_failed_business_write_writes_no_event
+            bulk_writes_give_one_event_for_each_row
+        }
+    };
+}

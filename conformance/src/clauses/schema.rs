@@ -1,0 +1,98 @@
+//! Section 9: the schema.
+
+use std::sync::Arc;
+
+use outbox_traits::{ErrorKind, OutboxStore, Saved, SchemaStore};
+
+use crate::{
+    Harness, SchemaHarness,
+    support::{event, events, ids, pending_ids, rows, save, save_all},
+};
+
+/// 9.3: it may be migrated again and again, and loses no event.
+pub async fn migrating_again_loses_nothing<H: SchemaHarness>(h: Arc<H>)
+where
+    H::Store: SchemaStore,
+{
+    let all = events(3);
+    save_all(&h, &all).await;
+    for _ in 0..3 {
+        h.store().migrate().await.expect("migrate");
+    }
+    assert_eq!(pending_ids(&h).await, ids(&all));
+}
+
+/// 9.3: many may migrate at once, at first and later.
+pub async fn many_may_migrate_at_once<H: SchemaHarness>(h: Arc<H>)
+where
+    H::Store: SchemaStore,
+{
+    for _ in 0..2 {
+        let mut migrations = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let store = h.unmigrated("many");
+            migrations.spawn(async move { store.migrate().await });
+        }
+        for outcome in migrations.join_all().await {
+            outcome.expect("each of them finds it migrated");
+        }
+    }
+    let store = h.unmigrated("many");
+    assert!(store.verify().await.expect("verify").is_current());
+    assert_eq!(store.save(&event("first")).await.expect("save"), Saved::Stored);
+}
+
+/// 9.4: verify says what is missing, and changes nothing.
+pub async fn verify_says_what_is_missing<H: SchemaHarness>(h: Arc<H>)
+where
+    H::Store: SchemaStore,
+{
+    let store = h.unmigrated("missing");
+    for _ in 0..2 {
+        let report = store.verify().await.expect("verify");
+        assert!(!report.is_current(), "it has changed something, or says nothing");
+        assert!(!report.problems().is_empty() && report.to_string().len() > 10, "{report}");
+    }
+    store.migrate().await.expect("migrate");
+    let report = store.verify().await.expect("verify");
+    assert!(report.is_current(), "{report}");
+    let report = h.store().verify().await.expect("verify");
+    assert!(report.is_current(), "{report}");
+}
+
+/// 9.3: two outboxes of different names in one database have nothing to do with one another.
+pub async fn outboxes_of_different_names_are_apart<H: SchemaHarness>(h: Arc<H>)
+where
+    H::Store: SchemaStore,
+{
+    let other = h.unmigrated("other");
+    other.migrate().await.expect("migrate");
+    let (here, there) = (event("here"), event("there"));
+    save(&h, &here).await;
+    assert_eq!(other.save(&there).await.expect("save"), Saved::Stored);
+    assert_eq!(other.save(&here).await.expect("save"), Saved::Stored, "ids are apart too");
+    assert_eq!(pending_ids(&h).await, [here.id()]);
+    assert_eq!(ids(&other.get_pending(10).await.expect("get_pending")), [there.id(), here.id()]);
+}
+
+/// 2.8: an error of the engine keeps the driver's error reachable, says what to do, and neither commits nor
+/// rolls back the caller's session.
+pub async fn an_error_of_the_driver_is_the_source<H: SchemaHarness>(h: Arc<H>)
+where
+    H::Store: SchemaStore,
+{
+    let store = h.unmigrated("never");
+    let error = store.save(&event("lost")).await.expect_err("there is no such table");
+    assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
+    assert!(std::error::Error::source(&error).is_some(), "the driver's error is gone: {error:?}");
+    assert!(error.to_string().contains("migrate"), "it does not say what to do: {error}");
+    assert_eq!(store.get_pending(1).await.expect_err("no table").kind(), ErrorKind::Schema);
+
+    let mut transaction = h.begin().await;
+    h.write_row("before", h.session(&mut transaction)).await;
+    let error = store.save_in_session(&event("lost"), h.session(&mut transaction)).await;
+    assert_eq!(error.expect_err("there is no such table").kind(), ErrorKind::Schema);
+    assert!(!rows(&h).await.contains("before"), "the store has committed");
+    h.rollback(transaction).await;
+    assert!(rows(&h).await.is_empty(), "the store has committed");
+}

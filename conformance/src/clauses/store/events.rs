@@ -1,0 +1,319 @@
+//! Section 1: events.
+
+use std::sync::Arc;
+
+use chrono::{TimeZone, Utc};
+use outbox_traits::{ErrorKind, Event, EventId, OutboxStore, Saved};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::{
+    Harness,
+    support::{event, pending, pending_ids, save, save_all},
+};
+
+/// 1.1: as JSON an event is `{"type", "payload", "meta"}` with meta names in camel case, absent ones left out.
+pub async fn an_event_comes_back_in_the_published_json_shape<H: Harness>(h: Arc<H>) {
+    let id: Uuid = "01890a5d-ac96-774b-bcce-b302099a8057".parse().expect("a UUID");
+    let time = Utc.timestamp_millis_opt(1_700_000_000_120).single().expect("a time");
+    let full = full_event("order.placed").with_id(id).with_timestamp(time);
+    let bare = Event::new("order.placed", Value::Null).expect("valid").with_timestamp(time);
+    save_all(&h, &[full, bare.clone()]).await;
+
+    let read: Vec<Value> = pending(&h).await.iter().map(|event| json!(event)).collect();
+    assert_eq!(
+        read[0],
+        json!({
+            "type": "order.placed",
+            "payload": { "total": 4200 },
+            "meta": {
+                "id": "01890a5d-ac96-774b-bcce-b302099a8057",
+                "timestamp": "2023-11-14T22:13:20.120Z",
+                "resource": "order",
+                "resourceId": "o-17",
+                "userId": "u-1",
+                "organizationId": "acme",
+                "correlationId": "c-1",
+                "causationId": "c-0",
+                "partitionKey": "p-1",
+                "schemaVersion": 3,
+                "source": "shop",
+                "idempotencyKey": "k-order.placed",
+                "headers": { "traceparent": "00-1-2-01" },
+            },
+        })
+    );
+    assert_eq!(
+        read[1],
+        json!({
+            "type": "order.placed",
+            "payload": null,
+            "meta": { "id": bare.id(), "timestamp": "2023-11-14T22:13:20.120Z" },
+        })
+    );
+}
+
+/// 1.2: unknown meta fields written by a newer producer survive.
+pub async fn unknown_meta_fields_survive<H: Harness>(h: Arc<H>) {
+    let written = json!({
+        "type": "order.placed",
+        "payload": {},
+        "meta": {
+            "id": EventId::new(),
+            "timestamp": "2024-02-29T12:00:00.001Z",
+            "region": "eu",
+            "limits": { "a.b": [1, 2.5, null], "$set": u64::MAX },
+        },
+    });
+    let event: Event = serde_json::from_value(written.clone()).expect("an event");
+    save(&h, &event).await;
+    assert_eq!(json!(pending(&h).await[0]), written);
+}
+
+/// 1.3: an id is a UUID of version 7 unless the caller sets it; a time is kept as it was constructed.
+pub async fn ids_and_times_come_back_as_constructed<H: Harness>(h: Arc<H>) {
+    let made = event("made");
+    assert_eq!(made.id().as_uuid().get_version_num(), 7);
+    let own = Uuid::from_u128(17);
+    let precise = Utc.timestamp_opt(1_700_000_000, 123_456_789).single().expect("a time");
+    let old = Utc.timestamp_millis_opt(-1).single().expect("a time before 1970");
+    let cut = event("own").with_id(own).with_timestamp(precise);
+    let early = event("early").with_timestamp(old);
+    assert_eq!(cut.meta().timestamp().timestamp_subsec_nanos(), 123_000_000, "cut from construction on");
+    let saved = [made, cut, early];
+    save_all(&h, &saved).await;
+    let read = pending(&h).await;
+    assert_eq!(read, saved);
+    assert_eq!(read[1].id(), EventId::from(own));
+}
+
+/// 1.4: a blank type, one over 256 characters or one that starts with `$` is refused at `save` too, and nothing
+/// is stored.
+pub async fn an_invalid_type_is_refused_and_nothing_is_stored<H: Harness>(h: Arc<H>) {
+    for bad in ["", " \t", "$internal", &"x".repeat(257), &"ü".repeat(257)] {
+        let refused = Event::new(bad, json!({})).expect_err("refused at construction");
+        assert_eq!(refused.kind(), ErrorKind::InvalidEvent);
+
+        let written = json!({ "type": bad, "payload": {}, "meta": event("other").meta() });
+        let bad: Event = serde_json::from_value(written).expect("reading takes what a producer wrote");
+        let refused = h.store().save(&bad).await.expect_err("refused by save");
+        assert_eq!(refused.kind(), ErrorKind::InvalidEvent, "{refused}");
+        let refused =
+            h.store().save_all(&[event("good"), bad.clone()]).await.expect_err("refused by save_all");
+        assert_eq!(refused.kind(), ErrorKind::InvalidEvent, "{refused}");
+    }
+    assert!(pending(&h).await.is_empty(), "a refused event was stored, or the good ones beside it");
+
+    let longest = Event::new("ü".repeat(256), json!({})).expect("256 characters are allowed");
+    save(&h, &longest).await;
+    assert_eq!(pending(&h).await, [longest]);
+}
+
+/// 1.5: a child takes causation, correlation, user, organization and source, and never the idempotency key,
+/// resource or partition key: so it is stored beside its parent.
+pub async fn a_child_event_is_stored_beside_its_parent<H: Harness>(h: Arc<H>) {
+    let parent = full_event("order.placed");
+    let child = Event::new("invoice.created", json!({})).expect("valid").caused_by(&parent);
+    let grandchild = Event::new("mail.sent", json!({})).expect("valid").caused_by(&child);
+    assert_eq!(child.meta().causation_id, Some(parent.id().to_string()));
+    assert_eq!(child.meta().correlation_id.as_deref(), Some("c-1"));
+    assert_eq!(grandchild.meta().correlation_id.as_deref(), Some("c-1"));
+    for inherited in [&child, &grandchild] {
+        assert_eq!(inherited.meta().user_id, parent.meta().user_id);
+        assert_eq!(inherited.meta().organization_id, parent.meta().organization_id);
+        assert_eq!(inherited.meta().source, parent.meta().source);
+        assert_eq!(inherited.meta().idempotency_key, None);
+        assert_eq!(inherited.meta().resource, None);
+        assert_eq!(inherited.partition_key(), None);
+    }
+    let root = event("root");
+    let of_root = event("child of root").caused_by(&root);
+    assert_eq!(of_root.meta().correlation_id, Some(root.id().to_string()));
+
+    let family = [parent, child, grandchild, root, of_root];
+    for member in &family {
+        assert_eq!(
+            h.store().save(member).await.expect("save"),
+            Saved::Stored,
+            "{} is new",
+            member.event_type()
+        );
+    }
+    assert_eq!(pending(&h).await, family);
+}
+
+/// 1.6: the optional fields, all present and all absent.
+pub async fn every_meta_field_comes_back_exactly<H: Harness>(h: Arc<H>) {
+    let full = full_event("all");
+    let bare = Event::new("none", json!({})).expect("valid");
+    let empty = Event::new("empty", json!({}))
+        .expect("valid")
+        .with_resource("", "")
+        .with_user_id("")
+        .with_source("")
+        .with_partition_key("")
+        .with_schema_version(0);
+    let saved = [full, bare, empty];
+    save_all(&h, &saved).await;
+    assert_eq!(pending(&h).await, saved);
+}
+
+/// 1.6: what a relay orders and sends by, the partition key and 100 headers, comes back.
+pub async fn the_partition_key_and_headers_come_back<H: Harness>(h: Arc<H>) {
+    let mut many = event("headers").with_partition_key("a key").with_resource("order", "o-1");
+    for index in 0..100 {
+        many = many.with_header(format!("x-header-{index}"), "välue ✓".repeat(index % 7));
+    }
+    save(&h, &many).await;
+    let read = pending(&h).await;
+    assert_eq!(read[0].partition_key(), Some("a key"));
+    assert_eq!(read[0].meta().headers, many.meta().headers);
+    assert_eq!(read, [many]);
+}
+
+/// 1.6: numbers at their limits, to the last bit and to the sign of zero.
+pub async fn extreme_numbers_come_back_exactly<H: Harness>(h: Arc<H>) {
+    exact_payloads(
+        h,
+        vec![
+            json!([i64::MIN, i64::MAX, u64::MAX, 0, -1]),
+            json!([1e308, -1e308, 5e-324, 0.1, 1.0, 100.0, 0.1 + 0.2, 1.797_693_134_862_315_7e308]),
+            json!([-0.0, 0.0]),
+            json!({ "n": 9_007_199_254_740_993_i64, "f": 9_007_199_254_740_992.0_f64 }),
+        ],
+    )
+    .await;
+}
+
+/// 1.6: Unicode, a NUL character, quotes, control characters and look-alikes of other encodings.
+pub async fn unusual_text_comes_back_exactly<H: Harness>(h: Arc<H>) {
+    exact_payloads(
+        h,
+        vec![
+            json!("a\u{0}b"),
+            json!({ "nul\u{0}key": "\u{0}" }),
+            json!("é e\u{301} ß İ 漢字 🦀 \u{10FFFF} \u{FEFF} \u{2028} \u{202E}"),
+            json!("\\u0000 \\ \" ' ` \r\n\t \u{1} \u{7f} \u{85} %s ? $1 :x {} -- ; /* */"),
+            json!(" leading and trailing "),
+            json!(""),
+            json!("2024-01-01T00:00:00Z"),
+        ],
+    )
+    .await;
+}
+
+/// 1.6: the same texts in the fields of the meta, or a clear refusal; never an altered event.
+pub async fn unusual_text_in_the_meta_comes_back_exactly_or_is_refused<H: Harness>(h: Arc<H>) {
+    for text in
+        ["a\u{0}b", "é e\u{301} 漢字 🦀", " spaces ", "'\"`\\;--", "\r\n\t\u{1}\u{7f}", &"k".repeat(5000)]
+    {
+        let odd = Event::new("odd", json!({}))
+            .expect("valid")
+            .with_resource(text, text)
+            .with_user_id(text)
+            .with_organization_id(text)
+            .with_correlation_id(text)
+            .with_causation_id(text)
+            .with_source(text)
+            .with_partition_key(text)
+            .with_idempotency_key(text)
+            .with_header(text, text);
+        exact_or_refused(&h, odd).await;
+    }
+    for bad in ["a\u{0}b", "order placed 🦀", " order.placed ", "order.placed ", "Order.Placed"] {
+        let written = json!({ "type": bad, "payload": {}, "meta": event("other").meta() });
+        exact_or_refused(&h, serde_json::from_value(written).expect("an event")).await;
+    }
+}
+
+/// 1.6: empty object and array, `null`, keys with `.` and `$`, keys that an engine might take for its own.
+pub async fn unusual_structures_come_back_exactly<H: Harness>(h: Arc<H>) {
+    exact_payloads(
+        h,
+        vec![
+            json!({}),
+            json!([]),
+            json!(null),
+            json!(true),
+            json!({ "": {} }),
+            json!({ "a.b": 1, "$set": { "$date": "x" }, "$oid": "y", "_id": 1, ".": [], "$": {} }),
+            json!({ "$numberDecimal": "1", "$binary": { "base64": "AA==", "subType": "00" } }),
+            json!([[], [[]], {}, [{}], null, [null]]),
+            json!({ "z": 1, "a": 2, "Z": 3, "A": 4 }),
+        ],
+    )
+    .await;
+}
+
+/// 1.6: 64 levels of arrays, and of objects.
+pub async fn deeply_nested_payloads_come_back_exactly<H: Harness>(h: Arc<H>) {
+    let arrays = (0..64).fold(json!("end"), |inner, _| json!([inner]));
+    let objects = (0..64).fold(json!("end"), |inner, _| json!({ "in": inner }));
+    exact_payloads(Arc::clone(&h), vec![arrays, objects]).await;
+    // Far deeper, it is refused at the door: it could be written and never be read again.
+    let abyss = (0..200).fold(json!("end"), |inner, _| json!([inner]));
+    let refused = h.store().save(&Event::new("abyss", abyss).expect("valid")).await.expect_err("refused");
+    assert_eq!(refused.kind(), ErrorKind::InvalidEvent, "{refused}");
+}
+
+/// 1.6: a payload of 1 MiB.
+pub async fn a_payload_of_one_mebibyte_comes_back_exactly<H: Harness>(h: Arc<H>) {
+    let text: String = ('\u{20}'..'\u{2020}').cycle().take(512 * 1024).collect();
+    exact_payloads(h, vec![json!({ "text": text }), json!("x".repeat(1024 * 1024))]).await;
+}
+
+/// 1.6: an extra meta field with the name of a known one would be lost in the other's place: it is refused.
+pub async fn an_extra_field_that_shadows_a_known_one_is_refused<H: Harness>(h: Arc<H>) {
+    for name in ["id", "timestamp", "userId", "headers", "schemaVersion"] {
+        let mut bad = event("shadow");
+        bad.meta_mut().extra = Map::from_iter([(name.to_owned(), json!("other"))]);
+        let refused = h.store().save(&bad).await.expect_err("refused");
+        assert_eq!(refused.kind(), ErrorKind::InvalidEvent, "{refused}");
+        assert_eq!(refused.event(), Some(bad.id()), "the error names the event");
+    }
+    assert!(pending(&h).await.is_empty());
+}
+
+/// An event with every field of the meta.
+fn full_event(event_type: &str) -> Event {
+    Event::new(event_type, json!({ "total": 4200 }))
+        .expect("valid")
+        .with_resource("order", "o-17")
+        .with_user_id("u-1")
+        .with_organization_id("acme")
+        .with_correlation_id("c-1")
+        .with_causation_id("c-0")
+        .with_partition_key("p-1")
+        .with_schema_version(3)
+        .with_source("shop")
+        .with_idempotency_key(format!("k-{event_type}"))
+        .with_header("traceparent", "00-1-2-01")
+}
+
+/// Texts are compared, because `-0.0 == 0.0` and a map has no order.
+async fn exact_payloads<H: Harness>(h: Arc<H>, payloads: Vec<Value>) {
+    let events: Vec<Event> =
+        payloads.into_iter().map(|payload| Event::new("exact", payload).expect("valid")).collect();
+    save_all(&h, &events).await;
+    let read = pending(&h).await;
+    assert_eq!(read.len(), events.len(), "each payload was saved and comes back");
+    for (read, saved) in read.iter().zip(&events) {
+        assert_eq!(read.payload().to_string(), saved.payload().to_string());
+        assert_eq!(read, saved);
+    }
+}
+
+async fn exact_or_refused<H: Harness>(h: &Arc<H>, event: Event) {
+    match h.store().save(&event).await {
+        Ok(saved) => {
+            assert_eq!(saved, Saved::Stored, "{:?} is new", event.meta());
+            let read = pending(h).await;
+            assert_eq!(read, [event]);
+            h.store().acknowledge(read[0].id()).await.expect("acknowledge");
+        }
+        Err(refused) => {
+            assert_eq!(refused.kind(), ErrorKind::InvalidEvent, "{refused}");
+            assert!(pending_ids(h).await.is_empty(), "a refused event was stored");
+        }
+    }
+}

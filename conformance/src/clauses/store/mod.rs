@@ -1,0 +1,10 @@
+//! Sections 1 to 6 of the contract: what every store promises.
+
+mod acknowledge;
+mod events;
+mod order;
+mod pending;
+mod purge;
+mod save;
+
+pub use self::{acknowledge::*, events::*, order::*, pending::*, purge::*, save::*};

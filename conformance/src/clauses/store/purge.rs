@@ -1,0 +1,117 @@
+//! Section 6: purge.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::TimeDelta;
+use outbox_traits::{EventId, OutboxStore, Saved};
+
+use crate::{
+    Harness,
+    support::{
+        acknowledge, acknowledge_all, event, events, ids, pending, pending_ids, retried, save, save_all,
+    },
+};
+
+/// 6.1: deletes what was delivered at least so long ago, and returns how many; zero means all.
+pub async fn purge_deletes_by_the_age_of_the_delivery<H: Harness>(h: Arc<H>) {
+    let all = events(6);
+    save_all(&h, &all).await;
+    // Old as an event, young as a delivery.
+    h.advance(Duration::from_secs(100)).await;
+    acknowledge_all(&h, &ids(&all[..2])).await;
+    h.advance(Duration::from_secs(10)).await;
+    acknowledge_all(&h, &ids(&all[2..5])).await;
+    let purge = async |seconds| h.store().purge(Duration::from_secs(seconds)).await.expect("purge");
+    assert_eq!(purge(60).await, 0);
+    assert_eq!(purge(5).await, 2);
+    assert_eq!(purge(5).await, 0);
+    assert_eq!(h.store().purge(Duration::MAX).await.expect("older than time itself"), 0);
+    assert_eq!(purge(0).await, 3);
+    assert_eq!(pending_ids(&h).await, [all[5].id()]);
+    // They are gone.
+    assert_eq!(h.store().save(&all[0]).await.expect("save"), Saved::Stored);
+}
+
+/// 6.2: it never touches a pending event, one that waits for its time, or a dead one.
+pub async fn purge_touches_only_what_is_delivered<H: Harness>(h: Arc<H>) {
+    let (old, hidden, dead) = (event("old"), event("hidden"), EventId::new());
+    let hidden = hidden.with_not_before(h.now().await + TimeDelta::days(1));
+    save_all(&h, &[old.clone(), hidden.clone()]).await;
+    h.insert_undecodable(dead).await;
+    assert_eq!(pending(&h).await, [old.clone()]);
+    h.advance(Duration::from_secs(3600)).await;
+    assert_eq!(h.store().purge(Duration::ZERO).await.expect("purge"), 0);
+    assert_eq!(pending(&h).await, [old.clone()]);
+    for still_there in [old.id(), hidden.id(), dead] {
+        let again = event("again").with_id(still_there);
+        assert_eq!(h.store().save(&again).await.expect("save"), Saved::Duplicate);
+    }
+    h.advance(Duration::from_secs(24 * 3600)).await;
+    assert_eq!(pending_ids(&h).await, [old.id(), hidden.id()]);
+}
+
+/// 6.3: a purge of many takes more than one batch, and takes them all.
+pub async fn a_purge_of_many_takes_them_all<H: Harness>(h: Arc<H>) {
+    let (gone, kept) = (events(5500), events(10));
+    save_all(&h, &gone).await;
+    save_all(&h, &kept).await;
+    acknowledge_all(&h, &ids(&gone)).await;
+    assert_eq!(h.store().purge(Duration::ZERO).await.expect("purge"), 5500);
+    assert_eq!(pending_ids(&h).await, ids(&kept));
+}
+
+/// 6.3: beside saves, fetches and acknowledgements it takes nothing that it should not.
+pub async fn a_purge_beside_saves_and_deliveries_loses_nothing<H: Harness>(h: Arc<H>) {
+    const EVENTS: usize = 600;
+    let old = events(2000);
+    save_all(&h, &old).await;
+    acknowledge_all(&h, &ids(&old)).await;
+
+    let purger = tokio::spawn({
+        let h = Arc::clone(&h);
+        async move {
+            let mut purged = 0;
+            for _ in 0..30 {
+                purged += retried(|| h.store().purge(Duration::ZERO)).await;
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            purged
+        }
+    });
+    let writer = tokio::spawn({
+        let h = Arc::clone(&h);
+        async move {
+            let mut saved = Vec::new();
+            for _ in 0..EVENTS / 20 {
+                let batch = events(20);
+                retried(|| h.store().save_all(&batch)).await;
+                saved.extend(ids(&batch));
+            }
+            saved
+        }
+    });
+    let mut delivered = Vec::new();
+    while delivered.len() < EVENTS {
+        let batch = ids(&retried(|| h.store().get_pending(50)).await);
+        retried(|| h.store().acknowledge_all(&batch)).await;
+        delivered.extend(batch);
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(delivered, writer.await.expect("the writer"), "each once, in order");
+    let purged = purger.await.expect("the purger");
+    let rest = h.store().purge(Duration::ZERO).await.expect("purge");
+    assert_eq!(purged + rest, (2000 + EVENTS) as u64, "each delivered event is purged once");
+}
+
+/// 6.1: the clock is the store's: the event's own time has no part in it.
+pub async fn purge_does_not_look_at_the_event_s_own_time<H: Harness>(h: Arc<H>) {
+    let ancient = event("ancient").with_timestamp("2001-01-01T00:00:00Z".parse().expect("a time"));
+    let future = event("future").with_timestamp(h.now().await + TimeDelta::days(365));
+    save(&h, &ancient).await;
+    save(&h, &future).await;
+    acknowledge(&h, ancient.id()).await;
+    acknowledge(&h, future.id()).await;
+    assert_eq!(h.store().purge(Duration::from_secs(3600)).await.expect("purge"), 0);
+    h.advance(Duration::from_secs(7200)).await;
+    assert_eq!(h.store().purge(Duration::from_secs(3600)).await.expect("purge"), 2);
+}

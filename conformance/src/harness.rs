@@ -1,0 +1,95 @@
+//! What the suite must be told about a store.
+
+use std::{fmt, time::Duration};
+
+use chrono::{DateTime, Utc};
+use outbox_traits::{EventId, OutboxStore, async_trait};
+
+/// The session of a harness's store.
+pub type SessionOf<H> = <<H as Harness>::Store as OutboxStore>::Session;
+
+/// Why a store cannot be tested here, and how it could be.
+#[derive(Clone, Debug)]
+pub struct Skip(String);
+
+impl Skip {
+    /// For this reason; say also what to set or to start.
+    #[must_use]
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self(reason.into())
+    }
+}
+
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A fresh, isolated store for one test, and what the suite does beside it.
+///
+/// All but [`open`](Self::open) are free to panic: that fails the test.
+#[async_trait]
+pub trait Harness: Sized + Send + Sync + 'static {
+    /// The store under test.
+    type Store: OutboxStore;
+    /// An open transaction; dropped, it is rolled back.
+    type Transaction: Send;
+
+    /// A fresh store that shares no data with any other: a database, schema, table or file of its own.
+    async fn open() -> Result<Self, Skip>;
+
+    /// The store.
+    fn store(&self) -> &Self::Store;
+
+    /// Opens a transaction that is about to write.
+    async fn begin(&self) -> Self::Transaction;
+
+    /// The session of a transaction.
+    fn session<'a>(&self, transaction: &'a mut Self::Transaction) -> &'a mut SessionOf<Self>;
+
+    /// Commits.
+    async fn commit(&self, transaction: Self::Transaction);
+
+    /// Rolls back.
+    async fn rollback(&self, transaction: Self::Transaction);
+
+    /// Writes a business row in the session.
+    async fn write_row(&self, key: &str, session: &mut SessionOf<Self>);
+
+    /// The keys of all committed business rows, in any order.
+    async fn rows(&self) -> Vec<String>;
+
+    /// Writes a row into the outbox, at its end, that cannot be decoded as an event.
+    async fn insert_undecodable(&self, id: EventId);
+
+    /// The time by the store's clock. That of this machine, unless told otherwise.
+    async fn now(&self) -> DateTime<Utc> {
+        Utc::now()
+    }
+
+    /// Lets time pass for the store, up to days at once: with a clock that the test moves or, where the clock is
+    /// the server's, by moving all times that the store has written back by so much, which comes to the same.
+    async fn advance(&self, by: Duration);
+
+    /// Removes what [`open`](Self::open) made on a server. Called when the test passed.
+    async fn close(&self) {}
+}
+
+/// A harness whose store outlives the process.
+#[async_trait]
+pub trait DurableHarness: Harness {
+    /// Where the store is, for [`reopen`](Self::reopen).
+    fn location(&self) -> String;
+
+    /// Opens an existing store, perhaps in another process.
+    async fn reopen(location: &str) -> Self;
+}
+
+/// A harness whose store has a schema.
+#[async_trait]
+pub trait SchemaHarness: Harness {
+    /// A store of the same database, of another name, which was never migrated. Each call takes another name
+    /// if `name` differs.
+    fn unmigrated(&self, name: &str) -> Self::Store;
+}

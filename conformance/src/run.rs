@@ -1,0 +1,116 @@
+//! Running one clause.
+
+use std::{
+    env, fmt,
+    future::Future,
+    io::{self, Write},
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+};
+
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{DurableHarness, Harness, Skip, clauses::durable};
+
+/// A clause as a value, for those who run the suite by a program; see [`clauses!`](crate::clauses!).
+pub struct Clause {
+    /// The group and name, such as `store::a_saved_event_is_pending`.
+    pub name: &'static str,
+    run: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+}
+
+impl Clause {
+    /// Runs it against a fresh store; the error is the message of the assertion that failed.
+    ///
+    /// # Errors
+    /// If the store does not keep the clause.
+    pub fn run(&self) -> Result<(), String> {
+        (self.run)()
+    }
+}
+
+impl fmt::Debug for Clause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Clause").field(&self.name).finish()
+    }
+}
+
+#[doc(hidden)]
+pub fn clause<H, F>(name: &'static str, clause: fn(Arc<H>) -> F) -> Clause
+where
+    H: Harness,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let run = move || {
+        let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| run::<H, F>(name, clause)));
+        outcome.map_err(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked").to_owned()
+        })
+    };
+    Clause { name, run: Box::new(run) }
+}
+
+/// Says on standard error that a test did not run, or panics where `OUTBOX_TEST_REQUIRE=1` asks for all of
+/// them. Tests of a backend that are not part of the suite use it too.
+///
+/// # Panics
+/// If the server is missing and required.
+pub fn require<T>(test: &str, opened: Result<T, Skip>) -> Option<T> {
+    match opened {
+        Ok(value) => Some(value),
+        Err(skip) if env::var("OUTBOX_TEST_REQUIRE").is_ok_and(|value| value == "1") => {
+            panic!("{test} did not run, and OUTBOX_TEST_REQUIRE=1 requires it: {skip}")
+        }
+        Err(skip) => {
+            // Not by `eprintln!`, which the test runner keeps to itself while a test passes.
+            writeln!(io::stderr(), "SKIPPED {test}: {skip}").ok();
+            None
+        }
+    }
+}
+
+#[doc(hidden)]
+pub fn run<H, F>(name: &str, clause: fn(Arc<H>) -> F)
+where
+    H: Harness,
+    F: Future<Output = ()> + Send + 'static,
+{
+    runtime().block_on(async {
+        let Some(harness) = require(name, H::open().await) else { return };
+        let harness = Arc::new(harness);
+        // In a task of its own, so that what is spawned beside it runs in parallel.
+        if let Err(error) = tokio::spawn(clause(Arc::clone(&harness))).await {
+            std::panic::resume_unwind(error.into_panic());
+        }
+        harness.close().await;
+    });
+}
+
+/// Like [`run`], but a child process that the clause has started from this same test plays the child's part.
+#[doc(hidden)]
+pub fn run_durable<H, F>(name: &str, clause: fn(Arc<H>, String) -> F, test: &str)
+where
+    H: DurableHarness,
+    F: Future<Output = ()> + Send + 'static,
+{
+    if let Ok(location) = env::var(durable::CHILD) {
+        return runtime().block_on(durable::child::<H>(&location));
+    }
+    // The test runner names a test by its path without the crate.
+    let test = test.split_once("::").map_or(test, |(_, path)| path).to_owned();
+    runtime().block_on(async {
+        let Some(harness) = require(name, H::open().await) else { return };
+        let harness = Arc::new(harness);
+        let clause: Pin<Box<F>> = Box::pin(clause(Arc::clone(&harness), test));
+        if let Err(error) = tokio::spawn(clause).await {
+            std::panic::resume_unwind(error.into_panic());
+        }
+        harness.close().await;
+    });
+}
+
+pub(crate) fn runtime() -> Runtime {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime for the test")
+}

@@ -1,0 +1,67 @@
+//! What many clauses do.
+
+use std::{collections::HashSet, future::Future, sync::Arc};
+
+use outbox_traits::{Event, EventId, OutboxStore, Result, Saved};
+use serde_json::json;
+
+use crate::Harness;
+
+/// An event that says who it is.
+pub(crate) fn event(name: &str) -> Event {
+    Event::new("suite.happened", json!({ "name": name })).expect("a valid event")
+}
+
+pub(crate) fn events(count: usize) -> Vec<Event> {
+    (0..count).map(|index| event(&format!("event {index}"))).collect()
+}
+
+pub(crate) fn ids(events: &[Event]) -> Vec<EventId> {
+    events.iter().map(Event::id).collect()
+}
+
+pub(crate) async fn save<H: Harness>(h: &Arc<H>, event: &Event) {
+    assert_eq!(h.store().save(event).await.expect("save"), Saved::Stored, "the event is new");
+}
+
+pub(crate) async fn save_all<H: Harness>(h: &Arc<H>, events: &[Event]) {
+    let saved = h.store().save_all(events).await.expect("save_all");
+    assert_eq!(saved, vec![Saved::Stored; events.len()], "all events are new");
+}
+
+/// More than any clause saves.
+pub(crate) const ALL: usize = 100_000;
+
+pub(crate) async fn pending<H: Harness>(h: &Arc<H>) -> Vec<Event> {
+    h.store().get_pending(ALL).await.expect("get_pending")
+}
+
+pub(crate) async fn pending_ids<H: Harness>(h: &Arc<H>) -> Vec<EventId> {
+    ids(&pending(h).await)
+}
+
+pub(crate) async fn acknowledge<H: Harness>(h: &Arc<H>, id: EventId) {
+    h.store().acknowledge(id).await.expect("acknowledge");
+}
+
+pub(crate) async fn acknowledge_all<H: Harness>(h: &Arc<H>, ids: &[EventId]) {
+    h.store().acknowledge_all(ids).await.expect("acknowledge_all");
+}
+
+pub(crate) async fn rows<H: Harness>(h: &Arc<H>) -> HashSet<String> {
+    h.rows().await.into_iter().collect()
+}
+
+/// Calls again while the engine answers that a concurrent transaction is in the way, as an application does.
+pub(crate) async fn retried<T, F: Future<Output = Result<T>>>(mut call: impl FnMut() -> F) -> T {
+    for _ in 0..200 {
+        match call().await {
+            Ok(value) => return value,
+            Err(error) if error.is_retryable() => {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await
+            }
+            Err(error) => panic!("an error that a retry does not help: {error}"),
+        }
+    }
+    panic!("still a conflict after 200 tries")
+}

@@ -1,0 +1,124 @@
+//! A unit of work over the outbox and whatever else is to be changed with it.
+
+use std::{
+    fmt,
+    sync::{Arc, MutexGuard},
+};
+
+use outbox_traits::{Error, ErrorKind, Event, Result, Saved};
+
+use crate::{
+    state::{Content, SessionId, State},
+    store::Shared,
+};
+
+type OnCommit = Box<dyn FnOnce() + Send>;
+
+/// An open unit of work; dropped without a commit, it leaves nothing.
+///
+/// Business state that lives in memory joins it by [`on_commit`](Self::on_commit):
+///
+/// ```
+/// use std::sync::{Arc, Mutex};
+/// use outbox_memory::MemoryOutbox;
+///
+/// let orders = Arc::new(Mutex::new(Vec::new()));
+/// let outbox = MemoryOutbox::new();
+///
+/// let mut session = outbox.begin();
+/// let written = Arc::clone(&orders);
+/// session.on_commit(move || written.lock().unwrap().push("o-17"));
+/// assert!(orders.lock().unwrap().is_empty());
+///
+/// session.commit();
+/// assert_eq!(*orders.lock().unwrap(), ["o-17"]);
+/// ```
+pub struct MemorySession {
+    shared: Arc<Shared>,
+    id: SessionId,
+    events: Vec<Event>,
+    on_commit: Vec<OnCommit>,
+}
+
+impl MemorySession {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let id = shared.lock().open_session();
+        Self { shared, id, events: Vec::new(), on_commit: Vec::new() }
+    }
+
+    /// Runs a function when the session commits, at the moment in which its events become visible, and never
+    /// if it does not. It must not call the store.
+    pub fn on_commit(&mut self, change: impl FnOnce() + Send + 'static) {
+        self.on_commit.push(Box::new(change));
+    }
+
+    /// Makes everything that was written in the session visible at once.
+    pub fn commit(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let now = shared.clock.now();
+        let mut state = shared.lock();
+        // The sequence numbers are taken here, under the one lock: commits are in the order of the numbers.
+        for event in self.events.drain(..) {
+            state.insert(Content::Event(event), now);
+        }
+        for change in self.on_commit.drain(..) {
+            change();
+        }
+    }
+
+    /// Forgets everything that was written in the session, as dropping it does.
+    pub fn rollback(self) {
+        drop(self);
+    }
+
+    /// Adds events to the session, all or none.
+    pub(crate) fn save_all(&mut self, shared: &Arc<Shared>, events: &[Event]) -> Result<Vec<Saved>> {
+        if !Arc::ptr_eq(&self.shared, shared) {
+            let message =
+                "the session belongs to another store: begin it with `MemoryOutbox::begin` of this one";
+            return Err(Error::new(ErrorKind::Backend, message));
+        }
+        events.iter().try_for_each(Event::validate)?;
+        let mut state = shared.lock();
+        let before = self.events.len();
+        let mut saved = Vec::with_capacity(events.len());
+        for event in events {
+            match state.reserve(event, self.id) {
+                Ok(outcome) => {
+                    if outcome == Saved::Stored {
+                        self.events.push(event.clone());
+                    }
+                    saved.push(outcome);
+                }
+                Err(error) => {
+                    release(&mut state, self.events.drain(before..));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(saved)
+    }
+}
+
+fn release(state: &mut MutexGuard<'_, State>, events: impl Iterator<Item = Event>) {
+    for event in events {
+        state.release(&event);
+    }
+}
+
+impl Drop for MemorySession {
+    fn drop(&mut self) {
+        if !self.events.is_empty() {
+            release(&mut self.shared.lock(), self.events.drain(..));
+        }
+    }
+}
+
+impl fmt::Debug for MemorySession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemorySession")
+            .field("id", &self.id)
+            .field("events", &self.events.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,248 @@
+//! The rows and their indexes.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use chrono::{DateTime, Utc};
+use outbox_traits::{DeadLetter, Error, ErrorKind, Event, EventId, Result, Saved};
+
+/// Names one open session among all.
+pub(crate) type SessionId = u64;
+
+/// What a row holds: an event, or the content of a row that cannot be decoded.
+#[derive(Clone, Debug)]
+pub(crate) enum Content {
+    Event(Event),
+    Undecodable { id: EventId, event_type: String, raw: String },
+}
+
+impl Content {
+    pub(crate) fn id(&self) -> EventId {
+        match self {
+            Self::Event(event) => event.id(),
+            Self::Undecodable { id, .. } => *id,
+        }
+    }
+
+    pub(crate) fn event_type(&self) -> &str {
+        match self {
+            Self::Event(event) => event.event_type(),
+            Self::Undecodable { event_type, .. } => event_type,
+        }
+    }
+
+    fn idempotency_key(&self) -> Option<&str> {
+        match self {
+            Self::Event(event) => event.meta().idempotency_key.as_deref(),
+            Self::Undecodable { .. } => None,
+        }
+    }
+
+    fn not_before(&self) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Event(event) => event.not_before(),
+            Self::Undecodable { .. } => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Status {
+    Pending,
+    /// Pending, and hidden until then.
+    Scheduled(DateTime<Utc>),
+    Delivered(DateTime<Utc>),
+    Dead(DateTime<Utc>),
+}
+
+#[derive(Debug)]
+struct Row {
+    content: Content,
+    status: Status,
+    last_error: Option<String>,
+}
+
+/// Where an id or a key is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holder {
+    Row,
+    Session(SessionId),
+}
+
+/// All rows by sequence number, and an index for each question that is asked of them.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    last_seq: u64,
+    last_session: SessionId,
+    rows: BTreeMap<u64, Row>,
+    seq_of: HashMap<EventId, u64>,
+    ids: HashMap<EventId, Holder>,
+    keys: HashMap<String, Holder>,
+    pending: BTreeSet<u64>,
+    scheduled: BTreeSet<(DateTime<Utc>, u64)>,
+    delivered: BTreeSet<(DateTime<Utc>, u64)>,
+    dead: BTreeSet<u64>,
+}
+
+impl State {
+    pub(crate) fn open_session(&mut self) -> SessionId {
+        self.last_session += 1;
+        self.last_session
+    }
+
+    /// Takes the event's id and key for a session, so that no other can save them before it ends.
+    pub(crate) fn reserve(&mut self, event: &Event, session: SessionId) -> Result<Saved> {
+        let key = event.meta().idempotency_key.as_ref();
+        let holders = [self.ids.get(&event.id()), key.and_then(|key| self.keys.get(key))];
+        let own = Holder::Session(session);
+        if holders.iter().flatten().any(|holder| **holder == Holder::Row || **holder == own) {
+            return Ok(Saved::Duplicate);
+        }
+        if holders.iter().any(Option::is_some) {
+            // A data base would wait here for the other session to end, which might be waiting for this one.
+            let message =
+                "another open session has saved this id or idempotency key: try again when it ended";
+            return Err(Error::new(ErrorKind::Conflict, message).with_event(event.id()));
+        }
+        self.ids.insert(event.id(), own);
+        if let Some(key) = key {
+            self.keys.insert(key.clone(), own);
+        }
+        Ok(Saved::Stored)
+    }
+
+    /// Gives back what a session that was not committed had taken.
+    pub(crate) fn release(&mut self, event: &Event) {
+        self.ids.remove(&event.id());
+        if let Some(key) = &event.meta().idempotency_key {
+            self.keys.remove(key);
+        }
+    }
+
+    /// Adds a row at the end; its id and key are free or reserved for it.
+    pub(crate) fn insert(&mut self, content: Content, now: DateTime<Utc>) {
+        self.last_seq += 1;
+        let seq = self.last_seq;
+        self.ids.insert(content.id(), Holder::Row);
+        self.seq_of.insert(content.id(), seq);
+        if let Some(key) = content.idempotency_key() {
+            self.keys.insert(key.to_owned(), Holder::Row);
+        }
+        let status = open_status(&content, now);
+        self.rows.insert(seq, Row { content, status, last_error: None });
+        self.index(seq, status);
+    }
+
+    /// The first events that are due. Rows that cannot be decoded are set aside on the way.
+    pub(crate) fn pending(&mut self, limit: usize, now: DateTime<Utc>) -> Vec<Event> {
+        while let Some(&(_, seq)) = self.scheduled.first().filter(|(due, _)| *due <= now) {
+            self.set_status(seq, Status::Pending);
+        }
+        let mut events = Vec::new();
+        let mut undecodable = Vec::new();
+        for seq in &self.pending {
+            if events.len() == limit {
+                break;
+            }
+            match self.rows.get(seq).map(|row| &row.content) {
+                Some(Content::Event(event)) => events.push(event.clone()),
+                Some(Content::Undecodable { .. }) => undecodable.push(*seq),
+                None => {}
+            }
+        }
+        for seq in undecodable {
+            self.set_status(seq, Status::Dead(now));
+            if let Some(row) = self.rows.get_mut(&seq) {
+                row.last_error = Some("the stored content cannot be read as an event".to_owned());
+            }
+        }
+        events
+    }
+
+    pub(crate) fn acknowledge(&mut self, id: EventId, now: DateTime<Utc>) {
+        let Some(&seq) = self.seq_of.get(&id) else { return };
+        let status = self.rows.get(&seq).map(|row| row.status);
+        if matches!(status, Some(Status::Pending | Status::Scheduled(_))) {
+            self.set_status(seq, Status::Delivered(now));
+        }
+    }
+
+    /// Removes what was delivered at this time or before.
+    pub(crate) fn purge(&mut self, until: DateTime<Utc>) -> u64 {
+        let mut purged = 0;
+        while let Some(&(_, seq)) = self.delivered.first().filter(|(at, _)| *at <= until) {
+            self.remove(seq);
+            purged += 1;
+        }
+        purged
+    }
+
+    /// Dead rows after a position, oldest first.
+    pub(crate) fn dead_after(&self, position: u64) -> impl Iterator<Item = (u64, DeadLetter)> {
+        self.dead.range(position.saturating_add(1)..).filter_map(|seq| Some((*seq, self.dead_letter(*seq)?)))
+    }
+
+    pub(crate) fn dead_seq(&self, id: EventId) -> Option<u64> {
+        self.seq_of.get(&id).copied().filter(|seq| self.dead.contains(seq))
+    }
+
+    fn dead_letter(&self, seq: u64) -> Option<DeadLetter> {
+        let row = self.rows.get(&seq)?;
+        let Status::Dead(dead_at) = row.status else { return None };
+        let content = match &row.content {
+            Content::Event(event) => Ok(event.clone()),
+            Content::Undecodable { raw, .. } => Err(raw.clone()),
+        };
+        let reason = row.last_error.clone().unwrap_or_default();
+        Some(DeadLetter::new(row.content.id(), row.content.event_type().to_owned(), content, reason, dead_at))
+    }
+
+    pub(crate) fn requeue(&mut self, seq: u64, now: DateTime<Utc>) {
+        let Some(row) = self.rows.get_mut(&seq) else { return };
+        row.last_error = None;
+        let status = open_status(&row.content, now);
+        self.set_status(seq, status);
+    }
+
+    pub(crate) fn remove(&mut self, seq: u64) {
+        let Some(row) = self.rows.remove(&seq) else { return };
+        self.unindex(seq, row.status);
+        self.seq_of.remove(&row.content.id());
+        self.ids.remove(&row.content.id());
+        if let Some(key) = row.content.idempotency_key() {
+            self.keys.remove(key);
+        }
+    }
+
+    fn set_status(&mut self, seq: u64, status: Status) {
+        let Some(row) = self.rows.get_mut(&seq) else { return };
+        let before = std::mem::replace(&mut row.status, status);
+        self.unindex(seq, before);
+        self.index(seq, status);
+    }
+
+    fn index(&mut self, seq: u64, status: Status) {
+        match status {
+            Status::Pending => self.pending.insert(seq),
+            Status::Scheduled(due) => self.scheduled.insert((due, seq)),
+            Status::Delivered(at) => self.delivered.insert((at, seq)),
+            Status::Dead(_) => self.dead.insert(seq),
+        };
+    }
+
+    fn unindex(&mut self, seq: u64, status: Status) {
+        match status {
+            Status::Pending => self.pending.remove(&seq),
+            Status::Scheduled(due) => self.scheduled.remove(&(due, seq)),
+            Status::Delivered(at) => self.delivered.remove(&(at, seq)),
+            Status::Dead(_) => self.dead.remove(&seq),
+        };
+    }
+}
+
+/// The status of a row that is yet to be delivered.
+fn open_status(content: &Content, now: DateTime<Utc>) -> Status {
+    match content.not_before() {
+        Some(due) if due > now => Status::Scheduled(due),
+        _ => Status::Pending,
+    }
+}

@@ -1,0 +1,125 @@
+//! The store.
+
+use std::{
+    slice,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use outbox_traits::{Event, EventId, OutboxStore, Result, Saved};
+
+use crate::{
+    ManualClock, MemorySession,
+    clock::Clock,
+    state::{Content, State},
+};
+
+/// The outbox in memory. Clones share it.
+///
+/// By default its clock is that of the system.
+#[derive(Clone, Debug)]
+pub struct MemoryOutbox {
+    pub(crate) shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) clock: Clock,
+    state: Mutex<State>,
+}
+
+impl Shared {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic in a function of the user's (`on_commit`) leaves the rows as they should be.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl MemoryOutbox {
+    /// An empty outbox with the system's clock.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::build(Clock::System)
+    }
+
+    /// An empty outbox whose time is that of a [`ManualClock`].
+    #[must_use]
+    pub fn with_clock(clock: &ManualClock) -> Self {
+        Self::build(Clock::Manual(clock.clone()))
+    }
+
+    fn build(clock: Clock) -> Self {
+        Self { shared: Arc::new(Shared { clock, state: Mutex::default() }) }
+    }
+
+    /// Opens a unit of work.
+    #[must_use]
+    pub fn begin(&self) -> MemorySession {
+        MemorySession::new(Arc::clone(&self.shared))
+    }
+
+    /// Puts a row at the end that cannot be decoded, as a broken producer would, to test how an application
+    /// deals with it: a fetch sets it aside as a dead letter.
+    pub fn insert_undecodable(&self, id: EventId, event_type: impl Into<String>, raw: impl Into<String>) {
+        let content = Content::Undecodable { id, event_type: event_type.into(), raw: raw.into() };
+        self.shared.lock().insert(content, self.shared.clock.now());
+    }
+}
+
+impl Default for MemoryOutbox {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl OutboxStore for MemoryOutbox {
+    type Session = MemorySession;
+
+    async fn save(&self, event: &Event) -> Result<Saved> {
+        let saved = self.save_all(slice::from_ref(event)).await?;
+        Ok(saved[0])
+    }
+
+    async fn save_all(&self, events: &[Event]) -> Result<Vec<Saved>> {
+        let mut session = self.begin();
+        let saved = session.save_all(&self.shared, events)?;
+        session.commit();
+        Ok(saved)
+    }
+
+    async fn save_in_session(&self, event: &Event, session: &mut MemorySession) -> Result<Saved> {
+        Ok(session.save_all(&self.shared, slice::from_ref(event))?[0])
+    }
+
+    async fn save_all_in_session(&self, events: &[Event], session: &mut MemorySession) -> Result<Vec<Saved>> {
+        session.save_all(&self.shared, events)
+    }
+
+    async fn get_pending(&self, limit: usize) -> Result<Vec<Event>> {
+        Ok(self.shared.lock().pending(limit, self.shared.clock.now()))
+    }
+
+    async fn acknowledge(&self, id: EventId) -> Result<()> {
+        self.acknowledge_all(&[id]).await
+    }
+
+    async fn acknowledge_all(&self, ids: &[EventId]) -> Result<()> {
+        let now = self.shared.clock.now();
+        let mut state = self.shared.lock();
+        for id in ids {
+            state.acknowledge(*id, now);
+        }
+        Ok(())
+    }
+
+    async fn purge(&self, older_than: Duration) -> Result<u64> {
+        let until = TimeDelta::from_std(older_than)
+            .ok()
+            .and_then(|older_than| self.shared.clock.now().checked_sub_signed(older_than));
+        // Older than time itself: there is none.
+        Ok(until.map_or(0, |until| self.shared.lock().purge(until)))
+    }
+}

@@ -1,0 +1,8 @@
+//! The contract, kept by the in-memory store.
+
+mod harness;
+
+use harness::Memory;
+
+outbox_conformance::suite!(Memory; store, concurrent, dead_letter, resource);
+outbox_conformance::model!(Memory, 256);
