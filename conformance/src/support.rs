@@ -58,7 +58,7 @@ pub(crate) async fn retried<T, F: Future<Output = Result<T>>>(mut call: impl FnM
         match call().await {
             Ok(value) => return value,
             Err(error) if error.is_retryable() => {
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
             Err(error) => panic!("an error that a retry does not help: {error}"),
         }

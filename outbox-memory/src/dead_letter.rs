@@ -31,7 +31,9 @@ impl DeadLetterStore for MemoryOutbox {
         let now = self.shared.clock.now();
         let mut state = self.shared.lock();
         let matching = all_matching(&state, filter);
-        matching.iter().for_each(|seq| state.requeue(*seq, now));
+        for seq in &matching {
+            state.requeue(*seq, now);
+        }
         Ok(matching.len() as u64)
     }
 
@@ -47,7 +49,9 @@ impl DeadLetterStore for MemoryOutbox {
     async fn discard_all(&self, filter: &DeadLetterFilter) -> Result<u64> {
         let mut state = self.shared.lock();
         let matching = all_matching(&state, filter);
-        matching.iter().for_each(|seq| state.remove(*seq));
+        for seq in &matching {
+            state.remove(*seq);
+        }
         Ok(matching.len() as u64)
     }
 }

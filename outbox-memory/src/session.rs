@@ -59,7 +59,7 @@ impl MemorySession {
         let mut state = shared.lock();
         // The sequence numbers are taken here, under the one lock: commits are in the order of the numbers.
         for event in self.events.drain(..) {
-            state.insert(Content::Event(event), now);
+            state.insert(Content::Event(Box::new(event)), now);
         }
         for change in self.on_commit.drain(..) {
             change();

@@ -11,7 +11,7 @@ pub(crate) type SessionId = u64;
 /// What a row holds: an event, or the content of a row that cannot be decoded.
 #[derive(Clone, Debug)]
 pub(crate) enum Content {
-    Event(Event),
+    Event(Box<Event>),
     Undecodable { id: EventId, event_type: String, raw: String },
 }
 
@@ -144,7 +144,7 @@ impl State {
                 break;
             }
             match self.rows.get(seq).map(|row| &row.content) {
-                Some(Content::Event(event)) => events.push(event.clone()),
+                Some(Content::Event(event)) => events.push(Event::clone(event)),
                 Some(Content::Undecodable { .. }) => undecodable.push(*seq),
                 None => {}
             }
@@ -189,7 +189,7 @@ impl State {
         let row = self.rows.get(&seq)?;
         let Status::Dead(dead_at) = row.status else { return None };
         let content = match &row.content {
-            Content::Event(event) => Ok(event.clone()),
+            Content::Event(event) => Ok(Event::clone(event)),
             Content::Undecodable { raw, .. } => Err(raw.clone()),
         };
         let reason = row.last_error.clone().unwrap_or_default();

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use crate::{Error, ErrorKind, Event, EventId, Result};
 
 /// The largest event, payload and meta together, as JSON in bytes: 8 MiB. Beyond it engines begin to differ
-/// (a document of `MongoDB` ends at 16 MiB, a packet of `MySQL` closes the connection), so that an event is
+/// (a document of MongoDB ends at 16 MiB, a packet of MySQL closes the connection), so that an event is
 /// refused while the session is still unharmed.
 pub const MAX_ENCODED_BYTES: usize = 8 * 1024 * 1024;
 

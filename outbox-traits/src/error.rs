@@ -47,7 +47,7 @@ impl fmt::Display for ErrorKind {
 /// An error of a store.
 ///
 /// The driver's own error stays reachable as [`source`](StdError::source), so that a caller can tell a
-/// `MongoDB` label or an SQLSTATE by downcasting. The text names what was tried and with which event or
+/// MongoDB label or an SQLSTATE by downcasting. The text names what was tried and with which event or
 /// table, and ends with the text of the source.
 ///
 /// ```

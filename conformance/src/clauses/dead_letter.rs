@@ -69,7 +69,7 @@ where
     H::Store: DeadLetterStore,
 {
     set_aside(&h, 2).await;
-    h.advance(Duration::from_secs(3600)).await;
+    h.advance(Duration::from_hours(1)).await;
     assert_eq!(h.store().purge(Duration::ZERO).await.expect("purge"), 0);
     assert_eq!(dead(&h, DeadLetterFilter::new()).await.len(), 2);
 }

@@ -194,3 +194,60 @@ macro_rules! __group {
         }
     };
 }
+
+#[cfg(test)]
+mod tests {
+    /// The clauses that stand in the source of a group.
+    fn written(sources: &[&'static str]) -> Vec<&'static str> {
+        sources
+            .iter()
+            .flat_map(|source| source.split("\npub async fn ").skip(1))
+            .filter_map(|rest| rest.split_once('<').map(|(name, _)| name))
+            .collect()
+    }
+
+    fn sorted(mut names: Vec<&'static str>) -> Vec<&'static str> {
+        names.sort_unstable();
+        names
+    }
+
+    macro_rules! every_clause_is_listed {
+        ($($group:ident: $($file:literal),+;)+) => {$(
+            let listed = crate::__group! { $group [names] };
+            let in_source = written(&[$(include_str!($file)),+]);
+            assert!(!in_source.is_empty());
+            assert_eq!(sorted(listed.to_vec()), sorted(in_source), "the group {}", stringify!($group));
+        )+};
+    }
+
+    #[test]
+    fn no_clause_goes_unlisted() {
+        every_clause_is_listed! {
+            store: "store/events.rs", "store/save.rs", "store/order.rs", "store/pending.rs",
+                "store/acknowledge.rs", "store/purge.rs";
+            concurrent: "concurrent.rs";
+            durable: "durable.rs";
+            schema: "schema.rs";
+            dead_letter: "dead_letter.rs";
+            resource: "resource.rs";
+        }
+    }
+
+    /// A file of clauses that the test above does not know would hide its clauses from it.
+    #[test]
+    fn no_file_of_clauses_goes_unread() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/clauses");
+        let files = |folder: String| -> Vec<String> {
+            let entries = std::fs::read_dir(folder).expect("the folder of the clauses");
+            entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name")).collect()
+        };
+        let known = include_str!("mod.rs");
+        for file in files(folder.to_owned()).into_iter().filter(|name| name.contains('.') && name != "mod.rs")
+        {
+            assert!(known.contains(&format!("\"{file}\"")), "{file} is not read by the test");
+        }
+        for file in files(format!("{folder}/store")).into_iter().filter(|name| name != "mod.rs") {
+            assert!(known.contains(&format!("\"store/{file}\"")), "store/{file} is not read by the test");
+        }
+    }
+}

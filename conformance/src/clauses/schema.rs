@@ -5,7 +5,7 @@ use std::sync::Arc;
 use outbox_traits::{ErrorKind, OutboxStore, Saved, SchemaStore};
 
 use crate::{
-    Harness, SchemaHarness,
+    SchemaHarness,
     support::{event, events, ids, pending_ids, rows, save, save_all},
 };
 

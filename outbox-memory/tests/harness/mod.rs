@@ -10,7 +10,7 @@ use outbox_conformance::{Harness, Skip};
 use outbox_memory::{ManualClock, MemoryOutbox, MemorySession};
 use outbox_traits::{EventId, async_trait};
 
-pub struct Memory {
+pub(crate) struct Memory {
     store: MemoryOutbox,
     clock: ManualClock,
     rows: Arc<Mutex<Vec<String>>>,

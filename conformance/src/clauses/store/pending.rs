@@ -68,7 +68,7 @@ pub async fn a_fetch_is_right_amid_many_events<H: Harness>(h: Arc<H>) {
     }
     assert_eq!(read, ids(&backlog));
     // And the hidden ones, which came before, when all of them are due at once.
-    h.advance(Duration::from_secs(2 * 3600)).await;
+    h.advance(Duration::from_hours(2)).await;
     let last = event("last");
     save(&h, &last).await;
     let mut expected = ids(&hidden);

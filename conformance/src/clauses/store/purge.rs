@@ -1,6 +1,6 @@
 //! Section 6: purge.
 
-use std::{sync::Arc, time::Duration};
+use std::{slice, sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 use outbox_traits::{EventId, OutboxStore, Saved};
@@ -38,15 +38,15 @@ pub async fn purge_touches_only_what_is_delivered<H: Harness>(h: Arc<H>) {
     let hidden = hidden.with_not_before(h.now().await + TimeDelta::days(1));
     save_all(&h, &[old.clone(), hidden.clone()]).await;
     h.insert_undecodable(dead).await;
-    assert_eq!(pending(&h).await, [old.clone()]);
-    h.advance(Duration::from_secs(3600)).await;
+    assert_eq!(pending(&h).await, slice::from_ref(&old));
+    h.advance(Duration::from_hours(1)).await;
     assert_eq!(h.store().purge(Duration::ZERO).await.expect("purge"), 0);
-    assert_eq!(pending(&h).await, [old.clone()]);
+    assert_eq!(pending(&h).await, slice::from_ref(&old));
     for still_there in [old.id(), hidden.id(), dead] {
         let again = event("again").with_id(still_there);
         assert_eq!(h.store().save(&again).await.expect("save"), Saved::Duplicate);
     }
-    h.advance(Duration::from_secs(24 * 3600)).await;
+    h.advance(Duration::from_hours(24)).await;
     assert_eq!(pending_ids(&h).await, [old.id(), hidden.id()]);
 }
 
@@ -111,7 +111,7 @@ pub async fn purge_does_not_look_at_the_event_s_own_time<H: Harness>(h: Arc<H>) 
     save(&h, &future).await;
     acknowledge(&h, ancient.id()).await;
     acknowledge(&h, future.id()).await;
-    assert_eq!(h.store().purge(Duration::from_secs(3600)).await.expect("purge"), 0);
-    h.advance(Duration::from_secs(7200)).await;
-    assert_eq!(h.store().purge(Duration::from_secs(3600)).await.expect("purge"), 2);
+    assert_eq!(h.store().purge(Duration::from_hours(1)).await.expect("purge"), 0);
+    h.advance(Duration::from_hours(2)).await;
+    assert_eq!(h.store().purge(Duration::from_hours(1)).await.expect("purge"), 2);
 }
