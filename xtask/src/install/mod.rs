@@ -1,0 +1,49 @@
+//! Installing what is missing, and nothing else.
+
+pub(crate) mod apt;
+pub(crate) mod mongod;
+
+use anyhow::Result;
+
+use crate::servers::Kind;
+
+/// What a server wants before it can be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// Nothing: it is there.
+    Nothing,
+    /// A package of Debian and its descendants.
+    Package(&'static str),
+    /// The program of MongoDB, which is not a package of Debian.
+    Mongod,
+}
+
+/// Installs what these servers want.
+pub(crate) fn install(kinds: &[Kind]) -> Result<()> {
+    let packages: Vec<_> = kinds
+        .iter()
+        .filter_map(|kind| match kind.missing() {
+            Missing::Package(package) => Some((package, *kind)),
+            _ => None,
+        })
+        .collect();
+    if !packages.is_empty() {
+        let names: Vec<_> = packages.iter().map(|(package, _)| *package).collect();
+        let kinds: Vec<_> = packages.iter().map(|(_, kind)| *kind).collect();
+        apt::install(&names, &kinds)?;
+    }
+    if kinds.contains(&Kind::Mongodb) && Kind::Mongodb.missing() == Missing::Mongod {
+        mongod::fetch()?;
+    }
+    Ok(())
+}
+
+/// What a person can do about a server that cannot be installed.
+fn ways_out(kinds: &[Kind]) -> String {
+    let variables: Vec<_> = kinds.iter().map(|kind| kind.variable()).collect();
+    format!(
+        "or set {} to a server that runs elsewhere, for example one of `docker compose up` with the \
+         compose.yaml of this repository",
+        variables.join(" and "),
+    )
+}

@@ -1,0 +1,116 @@
+//! A private MariaDB, or MySQL where that is what is installed.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::site::{Site, free_port};
+use super::{Home, Kind, Running};
+use crate::install::Missing;
+use crate::process;
+
+/// The programs of either database.
+#[derive(Debug)]
+struct Programs {
+    server: PathBuf,
+    /// MariaDB's program that makes an empty data directory; the server of MySQL does that itself.
+    installer: Option<PathBuf>,
+}
+
+/// What has to be installed.
+pub(crate) fn missing() -> Missing {
+    if programs().is_some() { Missing::Nothing } else { Missing::Package("mariadb-server") }
+}
+
+fn programs() -> Option<Programs> {
+    if let (Some(server), Some(installer)) =
+        (process::find_program("mariadbd"), process::find_program("mariadb-install-db"))
+    {
+        return Some(Programs { server, installer: Some(installer) });
+    }
+    let server = process::find_program("mysqld")?;
+    Some(Programs { server, installer: None })
+}
+
+/// Makes and starts a fresh instance.
+pub(crate) fn start(home: &Home) -> Result<Running> {
+    let programs = programs().context("its programs are not installed")?;
+    let site = Site::new(home, Kind::Mysql, Some("mysql"))?;
+    let data = site.path("data");
+    let data_option = format!("--datadir={}", data.display());
+
+    // `--no-defaults` must come first, everywhere: the machine's own settings are not for this instance.
+    let mut initialise;
+    if let Some(installer) = &programs.installer {
+        initialise = site.tool(installer);
+        initialise.args(["--no-defaults", "--skip-test-db", &data_option]);
+    } else {
+        initialise = site.tool(&programs.server);
+        initialise.args(["--no-defaults", "--initialize-insecure", &data_option]);
+    }
+    process::must(initialise)?;
+
+    let password = password()?;
+    let first_statements = site.path("first.sql");
+    std::fs::write(
+        &first_statements,
+        format!(
+            "CREATE USER 'outbox'@'127.0.0.1' IDENTIFIED BY '{password}';\n\
+             GRANT ALL PRIVILEGES ON *.* TO 'outbox'@'127.0.0.1' WITH GRANT OPTION;\n\
+             CREATE DATABASE outbox_test CHARACTER SET utf8mb4;\n"
+        ),
+    )
+    .context("cannot write the first statements for the server")?;
+
+    let port = free_port()?;
+    let mut server = site.server(&programs.server, "TERM");
+    server.args(["--no-defaults", &data_option, "--bind-address=127.0.0.1", &format!("--port={port}")]);
+    server.arg(format!("--pid-file={}", site.path("pid").display()));
+    server.arg(format!("--init-file={}", first_statements.display()));
+    server.args([
+        // Relative to the data directory: the path of a socket has a small maximal length.
+        "--socket=socket",
+        "--skip-name-resolve",
+        "--character-set-server=utf8mb4",
+        // Each test has a pool of its own.
+        "--max-connections=500",
+        // MySQL's second protocol would take a second port. MariaDB does not know the option.
+        "--loose-mysqlx=OFF",
+    ]);
+    let url = format!("mysql://outbox:{password}@127.0.0.1:{port}/outbox_test");
+    let mut running = site.serve(server, port, url)?;
+    running.wait_until(|| answers(port))?;
+    Ok(running.announce())
+}
+
+/// Whether the server on this port greets who connects. It listens only once it has run the first
+/// statements.
+pub(crate) fn answers(port: u16) -> bool {
+    let greeting = || -> std::io::Result<u8> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let patience = Duration::from_secs(1);
+        let mut stream = TcpStream::connect_timeout(&address, patience)?;
+        stream.set_read_timeout(Some(patience))?;
+        // Three bytes of length, one of sequence, then the version of the protocol, or 255 for an error.
+        let mut start = [0; 5];
+        stream.read_exact(&mut start)?;
+        Ok(start[4])
+    };
+    greeting().is_ok_and(|version| version == 10)
+}
+
+/// A password that nobody can guess: the port is open to all users of the machine.
+fn password() -> Result<String> {
+    use std::fmt::Write as _;
+
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).context("no random bytes")?;
+    Ok(bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    }))
+}
