@@ -52,6 +52,27 @@ pub(crate) async fn rows<H: Harness>(h: &Arc<H>) -> HashSet<String> {
     h.rows().await.into_iter().collect()
 }
 
+/// Fetches and acknowledges, batch by batch, until nothing is pending and `is_last` said before the fetch that
+/// nothing more will come. What it returns was delivered in that order.
+pub(crate) async fn drain<H: Harness>(h: &Arc<H>, limit: usize, is_last: impl Fn() -> bool) -> Vec<EventId> {
+    let (mut delivered, mut seen) = (Vec::new(), HashSet::new());
+    loop {
+        let is_last = is_last();
+        let batch = ids(&retried(|| h.store().get_pending(limit)).await);
+        retried(|| h.store().acknowledge_all(&batch)).await;
+        if batch.is_empty() {
+            if is_last {
+                return delivered;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        for id in batch {
+            assert!(seen.insert(id), "{id} was acknowledged and is pending again");
+            delivered.push(id);
+        }
+    }
+}
+
 /// Calls again while the engine answers that a concurrent transaction is in the way, as an application does.
 pub(crate) async fn retried<T, F: Future<Output = Result<T>>>(mut call: impl FnMut() -> F) -> T {
     for _ in 0..200 {

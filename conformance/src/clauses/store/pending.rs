@@ -7,7 +7,7 @@ use outbox_traits::{EventId, OutboxStore};
 
 use crate::{
     Harness,
-    support::{acknowledge_all, event, events, ids, pending, pending_ids, save, save_all},
+    support::{acknowledge_all, drain, event, events, ids, pending, pending_ids, save, save_all},
 };
 
 /// 4.1: first in, first out, at most `limit`; 0 gives none; more than there is gives all.
@@ -57,16 +57,7 @@ pub async fn a_fetch_is_right_amid_many_events<H: Harness>(h: Arc<H>) {
     save_all(&h, &hidden).await;
     save_all(&h, &backlog).await;
     acknowledge_all(&h, &ids(&delivered)).await;
-    let mut read = Vec::new();
-    loop {
-        let batch = ids(&h.store().get_pending(400).await.expect("get_pending"));
-        if batch.is_empty() {
-            break;
-        }
-        acknowledge_all(&h, &batch).await;
-        read.extend(batch);
-    }
-    assert_eq!(read, ids(&backlog));
+    assert_eq!(drain(&h, 400, || true).await, ids(&backlog));
     // And the hidden ones, which came before, when all of them are due at once.
     h.advance(Duration::from_hours(2)).await;
     let last = event("last");

@@ -8,7 +8,8 @@ use outbox_traits::{EventId, OutboxStore, Saved};
 use crate::{
     Harness,
     support::{
-        acknowledge, acknowledge_all, event, events, ids, pending, pending_ids, retried, save, save_all,
+        acknowledge, acknowledge_all, drain, event, events, ids, pending, pending_ids, retried, save,
+        save_all,
     },
 };
 
@@ -90,13 +91,7 @@ pub async fn a_purge_beside_saves_and_deliveries_loses_nothing<H: Harness>(h: Ar
             saved
         }
     });
-    let mut delivered = Vec::new();
-    while delivered.len() < EVENTS {
-        let batch = ids(&retried(|| h.store().get_pending(50)).await);
-        retried(|| h.store().acknowledge_all(&batch)).await;
-        delivered.extend(batch);
-        tokio::task::yield_now().await;
-    }
+    let delivered = drain(&h, 50, || writer.is_finished()).await;
     assert_eq!(delivered, writer.await.expect("the writer"), "each once, in order");
     let purged = purger.await.expect("the purger");
     let rest = h.store().purge(Duration::ZERO).await.expect("purge");

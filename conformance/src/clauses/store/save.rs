@@ -140,6 +140,7 @@ pub async fn an_existing_id_is_a_duplicate_and_the_first_stays<H: Harness>(h: Ar
     let second = event("second").with_id(first.id());
     save(&h, &first).await;
     assert_eq!(h.store().save(&second).await.expect("a duplicate is no error"), Saved::Duplicate);
+    assert_eq!(pending(&h).await, slice::from_ref(&first));
     assert_eq!(h.store().save(&first).await.expect("a duplicate is no error"), Saved::Duplicate);
     assert_eq!(pending(&h).await, slice::from_ref(&first));
     // Also when it is delivered by now, and it stays delivered.

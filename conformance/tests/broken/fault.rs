@@ -1,0 +1,81 @@
+//! What can be wrong with a store.
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $fault:ident,)+) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Fault { $($(#[$doc])* $fault,)+ }
+
+        impl Fault {
+            pub(crate) const ALL: &[Self] = &[$(Self::$fault,)+];
+        }
+    };
+}
+
+faults! {
+    /// The wrapper alone: it shows that the wrapper is not to blame.
+    None,
+
+    // Events.
+    /// A child is given the idempotency key of its parent, and so is taken for a duplicate.
+    ChildInheritsTheIdempotencyKey,
+    /// They are stored, and whoever reads the event does not get them.
+    PartitionKeyAndHeadersGetLost,
+    UnknownMetaFieldsGetLost,
+    TimesAreCutToSeconds,
+    InvalidTypesAreTaken,
+    LargeIntegersBecomeFloats,
+    ZeroLosesItsSign,
+    NulCharactersAreDropped,
+    EmptyObjectsBecomeNull,
+
+    // Save.
+    SaveIgnoresItsSession,
+    ADroppedSessionCommits,
+    SavesInASessionAreReversed,
+    BatchesAreReversed,
+    ABadBatchIsHalfStored,
+    ADuplicatePoisonsTheSession,
+    ADuplicateIsAnError,
+    ADuplicateReplacesTheFirst,
+    DeliveredIdsAreForgotten,
+    ABatchSaysStoredForDuplicates,
+    IdempotencyKeysAreIgnored,
+    DeliveredIdempotencyKeysAreForgotten,
+    IdempotencyKeysFoldCase,
+    IdempotencyKeysAreCutOff,
+    PurgedKeysStayTaken,
+    AnErrorRollsBack,
+    AnErrorCommits,
+    NotBeforeIsIgnored,
+    AHiddenEventIsHiddenForEver,
+    NowAndThenASaveIsLost,
+
+    // Order.
+    OrderByTheApplicationClock,
+    OrderById,
+    ACursorSkipsLateCommits,
+    GapsAreWaitedFor,
+
+    // get_pending.
+    LastInFirstOut,
+    TheLimitIsIgnored,
+    TheLimitIsOneTooMany,
+    AFetchTakesWhatItReturns,
+    UndecodableRowsAreAnError,
+    UndecodableRowsAreDropped,
+
+    // acknowledge.
+    AcknowledgeDoesNothing,
+    AcknowledgeMovesTheDeliveryTime,
+    AcknowledgeRefusesUnknownIds,
+    AcknowledgeTakesAllBefore,
+    ABatchAcknowledgeForgetsOne,
+    AcknowledgeTouchesTheDead,
+
+    // purge.
+    PurgeTakesPending,
+    PurgeTakesTheDead,
+    PurgeIgnoresTheAge,
+    PurgeGoesByTheEventsOwnTime,
+    PurgeMiscounts,
+}

@@ -1,0 +1,178 @@
+//! The suite, proven: stores with one fault each, every one of which must be rejected, by the clause that names
+//! the fault.
+
+mod alter;
+mod fault;
+mod harness;
+mod session;
+mod store;
+
+use std::sync::Once;
+
+use outbox_conformance::clauses;
+
+use crate::{fault::Fault, harness::Faulty};
+
+/// The names of the clauses that a store with this fault fails.
+fn failures(fault: Fault) -> Vec<(&'static str, String)> {
+    hush_expected_panics();
+    Faulty::with(fault);
+    clauses!(Faulty; store, concurrent, dead_letter, resource)
+        .iter()
+        .filter_map(|clause| Some((clause.name, clause.run().err()?)))
+        .collect()
+}
+
+/// Clauses run in tasks, and here most of their panics are as they should be: they are collected, not printed.
+fn hush_expected_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let print = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if std::thread::current().name() != Some("tokio-rt-worker") {
+                print(panic);
+            }
+        }));
+    });
+}
+
+#[test]
+fn the_wrapper_without_a_fault_keeps_every_clause() {
+    assert_eq!(failures(Fault::None), []);
+}
+
+macro_rules! rejected {
+    ($($test:ident: $fault:ident by $($clause:literal),+;)+) => {
+        $(#[test]
+        fn $test() {
+            let failures = failures(Fault::$fault);
+            for clause in [$($clause),+] {
+                assert!(
+                    failures.iter().any(|(failed, _)| *failed == clause),
+                    "{clause} does not reject a store with the fault {:?}; rejected by: {failures:#?}",
+                    Fault::$fault,
+                );
+            }
+        })+
+
+        #[test]
+        fn every_fault_is_tried() {
+            let tried = [Fault::None, $(Fault::$fault),+];
+            for fault in Fault::ALL {
+                assert!(tried.contains(fault), "{fault:?} is not tried");
+            }
+        }
+    };
+}
+
+rejected! {
+    a_child_that_inherits_the_idempotency_key: ChildInheritsTheIdempotencyKey
+        by "store::a_child_event_is_stored_beside_its_parent";
+    a_partition_key_and_headers_that_get_lost: PartitionKeyAndHeadersGetLost
+        by "store::the_partition_key_and_headers_come_back";
+    unknown_meta_fields_that_get_lost: UnknownMetaFieldsGetLost
+        by "store::unknown_meta_fields_survive";
+    times_cut_to_seconds: TimesAreCutToSeconds
+        by "store::ids_and_times_come_back_as_constructed";
+    invalid_types_that_are_taken: InvalidTypesAreTaken
+        by "store::an_invalid_type_is_refused_and_nothing_is_stored";
+    large_integers_that_become_floats: LargeIntegersBecomeFloats
+        by "store::extreme_numbers_come_back_exactly";
+    a_zero_that_loses_its_sign: ZeroLosesItsSign
+        by "store::extreme_numbers_come_back_exactly";
+    nul_characters_that_are_dropped: NulCharactersAreDropped
+        by "store::unusual_text_comes_back_exactly";
+    empty_objects_that_become_null: EmptyObjectsBecomeNull
+        by "store::unusual_structures_come_back_exactly";
+
+    a_save_that_ignores_its_session: SaveIgnoresItsSession
+        by "store::an_event_saved_in_a_session_is_invisible_until_it_commits",
+            "store::a_rolled_back_event_never_appears", "store::an_event_shares_the_fate_of_the_business_rows";
+    a_dropped_session_that_commits: ADroppedSessionCommits
+        by "store::a_dropped_session_leaves_nothing";
+    saves_in_a_session_that_are_reversed: SavesInASessionAreReversed
+        by "store::saves_in_one_session_keep_their_order";
+    batches_that_are_reversed: BatchesAreReversed
+        by "store::save_all_keeps_the_order_of_its_slice";
+    a_bad_batch_that_is_half_stored: ABadBatchIsHalfStored
+        by "store::save_all_is_all_or_nothing";
+    a_duplicate_that_poisons_the_session: ADuplicatePoisonsTheSession
+        by "store::a_duplicate_leaves_the_session_usable";
+    a_duplicate_that_is_an_error: ADuplicateIsAnError
+        by "store::an_existing_id_is_a_duplicate_and_the_first_stays";
+    a_duplicate_that_replaces_the_first: ADuplicateReplacesTheFirst
+        by "store::an_existing_id_is_a_duplicate_and_the_first_stays";
+    delivered_ids_that_are_forgotten: DeliveredIdsAreForgotten
+        by "store::an_existing_id_is_a_duplicate_and_the_first_stays";
+    a_batch_that_says_stored_for_duplicates: ABatchSaysStoredForDuplicates
+        by "store::a_batch_answers_for_each_event";
+    idempotency_keys_that_are_ignored: IdempotencyKeysAreIgnored
+        by "store::an_idempotency_key_is_stored_once";
+    idempotency_keys_forgotten_once_delivered: DeliveredIdempotencyKeysAreForgotten
+        by "store::an_idempotency_key_is_stored_once";
+    idempotency_keys_that_fold_case: IdempotencyKeysFoldCase
+        by "store::idempotency_keys_are_compared_exactly";
+    idempotency_keys_that_are_cut_off: IdempotencyKeysAreCutOff
+        by "store::idempotency_keys_are_compared_exactly";
+    purged_keys_that_stay_taken: PurgedKeysStayTaken
+        by "store::purging_frees_an_idempotency_key";
+    an_error_that_rolls_back: AnErrorRollsBack
+        by "store::an_error_leaves_the_session_to_the_caller";
+    an_error_that_commits: AnErrorCommits
+        by "store::an_error_leaves_the_session_to_the_caller";
+    a_not_before_that_is_ignored: NotBeforeIsIgnored
+        by "store::an_event_is_hidden_until_its_time";
+    a_hidden_event_that_is_hidden_for_ever: AHiddenEventIsHiddenForEver
+        by "store::an_event_is_hidden_until_its_time";
+    a_save_that_is_lost_now_and_then: NowAndThenASaveIsLost
+        by "store::saves_from_many_sessions_lose_and_duplicate_nothing",
+            "store::a_history_of_many_writers_is_delivered_in_causal_order";
+
+    order_by_the_application_s_clock: OrderByTheApplicationClock
+        by "store::order_does_not_rest_on_the_application_s_clock";
+    order_by_id: OrderById
+        by "store::order_does_not_rest_on_the_application_s_clock";
+    a_cursor_that_skips_late_commits: ACursorSkipsLateCommits
+        by "concurrent::an_event_that_commits_late_is_not_skipped",
+            "store::a_history_of_many_writers_is_delivered_in_causal_order";
+    gaps_that_are_waited_for: GapsAreWaitedFor
+        by "store::a_rolled_back_save_leaves_no_gap", "concurrent::a_long_transaction_delays_only_its_own_events";
+
+    last_in_first_out: LastInFirstOut
+        by "store::pending_events_come_first_in_first_out";
+    a_limit_that_is_ignored: TheLimitIsIgnored
+        by "store::pending_events_come_first_in_first_out";
+    a_limit_that_is_one_too_many: TheLimitIsOneTooMany
+        by "store::pending_events_come_first_in_first_out";
+    a_fetch_that_takes_what_it_returns: AFetchTakesWhatItReturns
+        by "store::get_pending_changes_nothing";
+    undecodable_rows_that_are_an_error: UndecodableRowsAreAnError
+        by "store::an_undecodable_row_is_never_returned_and_blocks_nothing";
+    undecodable_rows_that_are_dropped: UndecodableRowsAreDropped
+        by "dead_letter::an_undecodable_row_is_shown_with_its_raw_content";
+
+    an_acknowledge_that_does_nothing: AcknowledgeDoesNothing
+        by "store::an_acknowledged_event_is_no_longer_pending";
+    an_acknowledge_that_moves_the_delivery_time: AcknowledgeMovesTheDeliveryTime
+        by "store::acknowledging_again_does_not_move_the_delivery_time";
+    an_acknowledge_that_refuses_unknown_ids: AcknowledgeRefusesUnknownIds
+        by "store::acknowledging_an_unknown_id_is_no_error";
+    an_acknowledge_that_takes_all_before: AcknowledgeTakesAllBefore
+        by "store::events_are_acknowledged_in_any_order_and_subset";
+    a_batch_acknowledge_that_forgets_one: ABatchAcknowledgeForgetsOne
+        by "store::events_are_acknowledged_in_any_order_and_subset";
+    an_acknowledge_that_touches_the_dead: AcknowledgeTouchesTheDead
+        by "store::acknowledging_leaves_a_dead_event_alone",
+            "dead_letter::an_acknowledgement_does_not_touch_a_dead_event";
+
+    a_purge_that_takes_pending_events: PurgeTakesPending
+        by "store::purge_touches_only_what_is_delivered";
+    a_purge_that_takes_the_dead: PurgeTakesTheDead
+        by "store::purge_touches_only_what_is_delivered", "dead_letter::a_purge_does_not_touch_a_dead_event";
+    a_purge_that_ignores_the_age: PurgeIgnoresTheAge
+        by "store::purge_deletes_by_the_age_of_the_delivery";
+    a_purge_by_the_event_s_own_time: PurgeGoesByTheEventsOwnTime
+        by "store::purge_does_not_look_at_the_event_s_own_time";
+    a_purge_that_miscounts: PurgeMiscounts
+        by "store::a_purge_of_many_takes_them_all";
+}

@@ -1,0 +1,351 @@
+//! The memory store with one fault.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use outbox_memory::{ManualClock, MemoryOutbox, MemorySession};
+use outbox_traits::{
+    DeadLetterFilter, DeadLetterPage, DeadLetterStore, Error, ErrorKind, Event, EventId, OutboxStore, Result,
+    Saved, async_trait,
+};
+
+use crate::{alter, fault::Fault, session::BrokenSession};
+
+/// What a fault needs to remember.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// All events that were saved, in the order of the saves, committed or not.
+    saved: Vec<Event>,
+    places: HashMap<EventId, usize>,
+    acknowledged: HashMap<EventId, DateTime<Utc>>,
+    replaced: HashMap<EventId, Event>,
+    keys_ever: HashSet<String>,
+    taken: HashSet<EventId>,
+    cursor: usize,
+    saves: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Broken {
+    pub(crate) fault: Fault,
+    pub(crate) inner: MemoryOutbox,
+    clock: ManualClock,
+    memory: Mutex<Memory>,
+}
+
+impl Broken {
+    pub(crate) fn new(fault: Fault, clock: &ManualClock) -> Self {
+        let inner = MemoryOutbox::with_clock(clock);
+        Self { fault, inner, clock: clock.clone(), memory: Mutex::default() }
+    }
+
+    pub(crate) fn begin(self: &Arc<Self>) -> BrokenSession {
+        let inner = Some(self.inner.begin());
+        BrokenSession { inner, store: Arc::clone(self), is_poisoned: false, kept_back: Vec::new() }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap()
+    }
+
+    /// One save, in a session or in one of its own.
+    pub(crate) async fn save_inner(
+        &self,
+        event: &Event,
+        session: &mut Option<MemorySession>,
+    ) -> Result<Saved> {
+        let mut event = event.clone();
+        let key = event.meta().idempotency_key.clone();
+        let is_acknowledged = |id: EventId| self.memory().acknowledged.contains_key(&id);
+        match self.fault {
+            Fault::ChildInheritsTheIdempotencyKey => {
+                let parent = event.meta().causation_id.as_deref().and_then(|cause| cause.parse().ok());
+                let memory = self.memory();
+                let parent = parent.and_then(|id| memory.places.get(&id)).map(|place| &memory.saved[*place]);
+                if let Some(key) = parent.and_then(|parent| parent.meta().idempotency_key.clone()) {
+                    event.meta_mut().idempotency_key = Some(key);
+                }
+            }
+            Fault::IdempotencyKeysAreIgnored => event.meta_mut().idempotency_key = None,
+            Fault::IdempotencyKeysFoldCase => {
+                event.meta_mut().idempotency_key = key.map(|key| key.to_lowercase());
+            }
+            Fault::IdempotencyKeysAreCutOff => {
+                event.meta_mut().idempotency_key = key.map(|key| key.chars().take(255).collect());
+            }
+            Fault::PurgedKeysStayTaken => {
+                if key.is_some_and(|key| !self.memory().keys_ever.insert(key)) {
+                    return Ok(Saved::Duplicate);
+                }
+            }
+            Fault::NotBeforeIsIgnored => event = alter::without_not_before(&event),
+            Fault::AHiddenEventIsHiddenForEver => {
+                if event.not_before().is_some_and(|time| time > self.clock.now()) {
+                    event = event.with_not_before(DateTime::<Utc>::MAX_UTC - TimeDelta::days(366 * 260_000));
+                }
+            }
+            Fault::NowAndThenASaveIsLost => {
+                let mut memory = self.memory();
+                memory.saves += 1;
+                if memory.saves.is_multiple_of(40) {
+                    return Ok(Saved::Stored);
+                }
+            }
+            Fault::DeliveredIdsAreForgotten if is_acknowledged(event.id()) => return Ok(Saved::Stored),
+            Fault::DeliveredIdempotencyKeysAreForgotten if key.is_some() => {
+                let memory = self.memory();
+                let first = memory.saved.iter().find(|saved| saved.meta().idempotency_key == key);
+                if first.is_some_and(|first| memory.acknowledged.contains_key(&first.id())) {
+                    return Ok(Saved::Stored);
+                }
+            }
+            _ => {}
+        }
+        let saved = match session {
+            Some(session) => self.inner.save_in_session(&event, session).await,
+            None => self.inner.save(&event).await,
+        };
+        match (saved, self.fault) {
+            (Err(error), Fault::InvalidTypesAreTaken) if error.kind() == ErrorKind::InvalidEvent => {
+                Ok(Saved::Stored)
+            }
+            (Ok(Saved::Duplicate), Fault::ADuplicateIsAnError) => {
+                Err(Error::new(ErrorKind::Backend, "unique constraint violated"))
+            }
+            (Ok(Saved::Duplicate), Fault::ADuplicateReplacesTheFirst) => {
+                self.memory().replaced.insert(event.id(), event);
+                Ok(Saved::Duplicate)
+            }
+            (Ok(Saved::Stored), _) => {
+                let mut memory = self.memory();
+                let place = memory.saved.len();
+                memory.places.insert(event.id(), place);
+                memory.saved.push(event);
+                Ok(Saved::Stored)
+            }
+            (saved, _) => saved,
+        }
+    }
+
+    /// The place of an event in the order of the saves, as a sequence number of an engine is.
+    fn place(&self, id: EventId) -> usize {
+        self.memory().places.get(&id).copied().unwrap_or_default()
+    }
+}
+
+#[async_trait]
+impl OutboxStore for Broken {
+    type Session = BrokenSession;
+
+    async fn save(&self, event: &Event) -> Result<Saved> {
+        self.save_inner(event, &mut None).await
+    }
+
+    async fn save_all(&self, events: &[Event]) -> Result<Vec<Saved>> {
+        let mut session = Some(self.inner.begin());
+        if self.fault == Fault::ABadBatchIsHalfStored {
+            session = None;
+        } else if self.fault != Fault::InvalidTypesAreTaken {
+            events.iter().try_for_each(Event::validate)?;
+        }
+        let mut saved = Vec::new();
+        let mut all: Vec<&Event> = events.iter().collect();
+        if self.fault == Fault::BatchesAreReversed {
+            all.reverse();
+        }
+        for event in all {
+            saved.push(self.save_inner(event, &mut session).await?);
+        }
+        if let Some(session) = session {
+            session.commit();
+        }
+        if self.fault == Fault::ABatchSaysStoredForDuplicates {
+            saved.fill(Saved::Stored);
+        }
+        Ok(saved)
+    }
+
+    async fn save_in_session(&self, event: &Event, session: &mut BrokenSession) -> Result<Saved> {
+        if session.is_poisoned {
+            return Err(Error::new(ErrorKind::Backend, "current transaction is aborted"));
+        }
+        match self.fault {
+            Fault::SaveIgnoresItsSession => return self.save(event).await,
+            Fault::SavesInASessionAreReversed => {
+                event.validate()?;
+                session.kept_back.push(event.clone());
+                return Ok(Saved::Stored);
+            }
+            _ => {}
+        }
+        session.inner();
+        let saved = self.save_inner(event, &mut session.inner).await;
+        match (&saved, self.fault) {
+            (Ok(Saved::Duplicate), Fault::ADuplicatePoisonsTheSession) => session.is_poisoned = true,
+            (Err(_), Fault::AnErrorRollsBack) => drop(session.inner.take()),
+            (Err(_), Fault::AnErrorCommits) => {
+                session.inner.take().into_iter().for_each(MemorySession::commit)
+            }
+            _ => {}
+        }
+        saved
+    }
+
+    async fn get_pending(&self, limit: usize) -> Result<Vec<Event>> {
+        let mut pending = match self.fault {
+            Fault::TheLimitIsIgnored => self.inner.get_pending(usize::MAX).await?,
+            Fault::TheLimitIsOneTooMany => self.inner.get_pending(limit.saturating_add(1)).await?,
+            Fault::UndecodableRowsAreAnError => {
+                let pending = self.inner.get_pending(limit).await?;
+                if !self.inner.dead_letters(&DeadLetterFilter::new()).await?.letters.is_empty() {
+                    return Err(Error::new(ErrorKind::Corrupt, "a row cannot be read"));
+                }
+                pending
+            }
+            Fault::UndecodableRowsAreDropped => {
+                let pending = self.inner.get_pending(limit).await?;
+                self.inner.discard_all(&DeadLetterFilter::new()).await?;
+                pending
+            }
+            Fault::LastInFirstOut
+            | Fault::OrderByTheApplicationClock
+            | Fault::OrderById
+            | Fault::ACursorSkipsLateCommits
+            | Fault::GapsAreWaitedFor
+            | Fault::AFetchTakesWhatItReturns => self.inner.get_pending(usize::MAX).await?,
+            _ => return Ok(self.altered(self.inner.get_pending(limit).await?)),
+        };
+        match self.fault {
+            Fault::LastInFirstOut => pending.reverse(),
+            Fault::OrderByTheApplicationClock => pending.sort_by_key(|event| event.meta().timestamp()),
+            Fault::OrderById => pending.sort_by_key(Event::id),
+            Fault::ACursorSkipsLateCommits => {
+                pending.sort_by_key(|event| self.place(event.id()));
+                let cursor = self.memory().cursor;
+                pending.retain(|event| self.place(event.id()) >= cursor);
+            }
+            Fault::GapsAreWaitedFor => {
+                pending.sort_by_key(|event| self.place(event.id()));
+                let delivered: HashSet<EventId> = self.memory().acknowledged.keys().copied().collect();
+                let found: HashSet<EventId> = pending.iter().map(Event::id).collect();
+                let is_there = |event: &Event| found.contains(&event.id()) || delivered.contains(&event.id());
+                let first_gap = self.memory().saved.iter().position(|event| !is_there(event));
+                pending.retain(|event| first_gap.is_none_or(|gap| self.place(event.id()) < gap));
+            }
+            Fault::AFetchTakesWhatItReturns => {
+                pending.retain(|event| !self.memory().taken.contains(&event.id()));
+                pending.truncate(limit);
+                self.memory().taken.extend(pending.iter().map(Event::id));
+            }
+            _ => return Ok(pending),
+        }
+        pending.truncate(limit);
+        Ok(pending)
+    }
+
+    async fn acknowledge(&self, id: EventId) -> Result<()> {
+        let place = self.place(id);
+        let is_first = self.memory().acknowledged.get(&id).is_none();
+        if is_first || self.fault == Fault::AcknowledgeMovesTheDeliveryTime {
+            self.memory().acknowledged.insert(id, self.clock.now());
+        }
+        match self.fault {
+            Fault::AcknowledgeDoesNothing => return Ok(()),
+            Fault::AcknowledgeRefusesUnknownIds if !self.memory().places.contains_key(&id) => {
+                return Err(Error::new(ErrorKind::Backend, "no such event").with_event(id));
+            }
+            Fault::AcknowledgeTakesAllBefore => {
+                while let Some(first) = self.inner.get_pending(1).await?.first()
+                    && self.place(first.id()) < place
+                {
+                    self.inner.acknowledge(first.id()).await?;
+                }
+            }
+            Fault::ACursorSkipsLateCommits => {
+                let mut memory = self.memory();
+                memory.cursor = memory.cursor.max(place + 1);
+            }
+            Fault::AcknowledgeTouchesTheDead => drop(self.inner.requeue(id).await?),
+            _ => {}
+        }
+        self.inner.acknowledge(id).await
+    }
+
+    async fn acknowledge_all(&self, ids: &[EventId]) -> Result<()> {
+        let forgets = self.fault == Fault::ABatchAcknowledgeForgetsOne && ids.len() > 1;
+        for id in &ids[usize::from(forgets)..] {
+            self.acknowledge(*id).await?;
+        }
+        Ok(())
+    }
+
+    async fn purge(&self, older_than: Duration) -> Result<u64> {
+        let until = TimeDelta::from_std(older_than)
+            .ok()
+            .and_then(|older_than| self.clock.now().checked_sub_signed(older_than))
+            .unwrap_or(DateTime::<Utc>::MIN_UTC);
+        match self.fault {
+            Fault::PurgeTakesPending => {
+                let pending = self.inner.get_pending(usize::MAX).await?;
+                for event in pending.iter().filter(|event| event.meta().timestamp() <= until) {
+                    self.inner.acknowledge(event.id()).await?;
+                }
+            }
+            Fault::PurgeTakesTheDead => {
+                let dead = DeadLetterFilter::new().with_before(until + TimeDelta::milliseconds(1));
+                return Ok(self.inner.discard_all(&dead).await? + self.inner.purge(older_than).await?);
+            }
+            Fault::PurgeIgnoresTheAge => return self.inner.purge(Duration::ZERO).await,
+            Fault::PurgeGoesByTheEventsOwnTime => {
+                let is_old = self.memory().saved.iter().any(|event| event.meta().timestamp() <= until);
+                return if is_old { self.inner.purge(Duration::ZERO).await } else { Ok(0) };
+            }
+            Fault::AcknowledgeMovesTheDeliveryTime
+                if self.memory().acknowledged.values().any(|time| *time > until) =>
+            {
+                return Ok(0);
+            }
+            Fault::PurgeMiscounts => return Ok(self.inner.purge(older_than).await?.min(1000)),
+            _ => {}
+        }
+        self.inner.purge(older_than).await
+    }
+}
+
+impl Broken {
+    fn altered(&self, events: Vec<Event>) -> Vec<Event> {
+        let replaced = self.memory().replaced.clone();
+        events
+            .into_iter()
+            .map(|event| replaced.get(&event.id()).cloned().unwrap_or(event))
+            .map(|event| alter::read(self.fault, event))
+            .collect()
+    }
+}
+
+#[async_trait]
+impl DeadLetterStore for Broken {
+    async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<DeadLetterPage> {
+        self.inner.dead_letters(filter).await
+    }
+
+    async fn requeue(&self, id: EventId) -> Result<bool> {
+        self.inner.requeue(id).await
+    }
+
+    async fn requeue_all(&self, filter: &DeadLetterFilter) -> Result<u64> {
+        self.inner.requeue_all(filter).await
+    }
+
+    async fn discard(&self, id: EventId) -> Result<bool> {
+        self.inner.discard(id).await
+    }
+
+    async fn discard_all(&self, filter: &DeadLetterFilter) -> Result<u64> {
+        self.inner.discard_all(filter).await
+    }
+}
