@@ -1,1 +1,45 @@
-//! Stub.
+//! The relay of the transactional outbox, and transports for it.
+//!
+//! A [`Relay`] takes the pending events of a store, publishes them through a
+//! [`Transport`](outbox_traits::Transport) and marks as delivered what the transport accepted.
+//!
+//! ```
+//! # #[cfg(feature = "in-process")]
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! use outbox_delivery::{Relay, transport::InProcess};
+//! use outbox_memory::MemoryOutbox;
+//! use outbox_traits::{Event, OutboxStore, PublishError};
+//! use serde_json::json;
+//!
+//! let outbox = MemoryOutbox::new();
+//! outbox.save(&Event::new("order.placed", json!({ "total": 4200 }))?).await?;
+//!
+//! let transport = InProcess::new().subscribe("order.*", |event| async move {
+//!     println!("{}: {}", event.event_type(), event.payload());
+//!     Ok::<_, PublishError>(())
+//! });
+//! let report = Relay::single_worker(outbox, transport).publish_pending().await?;
+//! assert_eq!(report.published, 1);
+//! # Ok::<(), outbox_traits::Error>(())
+//! # }).unwrap();
+//! ```
+//!
+//! # Features
+//!
+//! The relay is always there; each transport is a feature, and none is on by default.
+//!
+//! - `in-process`: `transport::InProcess`, functions of the same program.
+//! - `json-lines`: `transport::JsonLines`, one line of JSON for each event.
+
+mod into_store;
+mod lanes;
+mod publish;
+mod relay;
+mod report;
+mod retry;
+pub mod transport;
+mod worker;
+
+pub use tokio_util::sync::CancellationToken;
+
+pub use crate::{into_store::IntoStore, relay::Relay, report::Report};

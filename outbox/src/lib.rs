@@ -1,1 +1,99 @@
-//! Stub.
+//! The transactional outbox: events that are committed with your data and delivered at least once, in order.
+//!
+//! A service that changes its database and then tells others can crash in between. It writes the event into a
+//! table beside the data instead, in the same transaction, and a relay publishes from there: what was rolled
+//! back is never told, and what was committed is never lost.
+//!
+#![cfg_attr(all(feature = "sqlite", feature = "json-lines", feature = "derive"), doc = "```no_run")]
+#![cfg_attr(not(all(feature = "sqlite", feature = "json-lines", feature = "derive")), doc = "```ignore")]
+//! use outbox::{
+//!     DomainEvent, OutboxStoreExt, SchemaStore, SqliteOutbox, sqlx,
+//!     relay::{CancellationToken, Relay},
+//!     transport::JsonLines,
+//! };
+//! use serde::Serialize;
+//!
+//! #[derive(Serialize, DomainEvent)]
+//! #[domain_event(type = "order.placed", resource = "order")]
+//! struct OrderPlaced {
+//!     #[domain_event(resource_id)]
+//!     order_id: String,
+//!     total: u64,
+//! }
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let pool = sqlx::SqlitePool::connect("sqlite:shop.db").await?;
+//! let outbox = SqliteOutbox::new(pool.clone());
+//! outbox.migrate().await?;
+//!
+//! // Everything that was committed is appended to a file, and so is what will be.
+//! let shutdown = CancellationToken::new();
+//! let relay = Relay::single_worker(outbox.clone(), JsonLines::append("events.jsonl").await?);
+//! let stop = shutdown.clone();
+//! let publishing = tokio::spawn(async move { relay.run(stop).await });
+//!
+//! // The order and its event, or neither.
+//! let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+//! sqlx::query("INSERT INTO orders (id, total) VALUES ('o-17', 4200)").execute(&mut *transaction).await?;
+//! let event = OrderPlaced { order_id: "o-17".into(), total: 4200 };
+//! outbox.enqueue(&event, &mut transaction).await?;
+//! transaction.commit().await?;
+//!
+//! shutdown.cancel();
+//! println!("{}", publishing.await??);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where things are
+//!
+//! - Events and their rules: [`Event`], [`Meta`], [`DomainEvent`].
+//! - What an application calls: [`OutboxStoreExt::enqueue`].
+//! - What a store promises: [`OutboxStore`]; what some stores can do besides: [`SchemaStore`],
+//!   [`DeadLetterStore`].
+//! - Events for the writes of a repository: [`resource`].
+//! - Where events go: [`Transport`].
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `derive` | `#[derive(DomainEvent)]`; on by default |
+//! | `memory` | `memory::MemoryOutbox`, a store for tests, with a manual clock |
+//! | `sqlite` | `SqliteOutbox`, with `SQLite` itself built in |
+//! | `postgres` | `PgOutbox` |
+//! | `mysql` | `MySqlOutbox`, for `MySQL` and `MariaDB` |
+//! | `relay` | `relay::Relay` |
+//! | `in-process` | `relay`, and `transport::InProcess`: functions of the same program |
+//! | `json-lines` | `relay`, and `transport::JsonLines`: lines of JSON, to a file or any writer |
+//!
+//! With one of the three SQL stores there is also `sqlx`, whose types are their sessions.
+//!
+//! This crate has no code of its own. A library that defines a store or a transport depends on the smaller
+//! `outbox-traits`, whose items these are.
+
+pub use outbox_traits::*;
+
+#[cfg(feature = "memory")]
+#[doc(inline)]
+pub use outbox_memory as memory;
+
+#[cfg(feature = "mysql")]
+pub use outbox_sqlx::MySqlOutbox;
+#[cfg(feature = "postgres")]
+pub use outbox_sqlx::PgOutbox;
+#[cfg(feature = "sqlite")]
+pub use outbox_sqlx::SqliteOutbox;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+pub use outbox_sqlx::{SqlxOutbox, sqlx};
+
+/// The relay, which moves pending events to a transport.
+#[cfg(feature = "relay")]
+pub mod relay {
+    pub use outbox_delivery::{CancellationToken, IntoStore, Relay, Report};
+}
+
+#[cfg(feature = "relay")]
+#[doc(inline)]
+pub use outbox_delivery::transport;

@@ -1,0 +1,96 @@
+//! How long to wait after a failure.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+
+/// Delays that double from the first to the longest, each shortened at random ("full jitter"), so that what
+/// failed together is not tried again together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Retry {
+    first: Duration,
+    longest: Duration,
+}
+
+/// However the dice fall, a retry is not immediate: a loop of them would be a busy one.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+impl Retry {
+    pub(crate) fn new(first: Duration, longest: Duration) -> Self {
+        let first = first.max(SHORTEST);
+        Self { first, longest: longest.max(first) }
+    }
+
+    pub(crate) fn start(self) -> Backoff {
+        let ceilings = ExponentialBuilder::new()
+            .with_min_delay(self.first)
+            .with_max_delay(self.longest)
+            .without_max_times()
+            .build();
+        Backoff { retry: self, ceilings }
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self::new(Duration::from_millis(100), Duration::from_secs(30))
+    }
+}
+
+/// The delays of one series of failures.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    retry: Retry,
+    /// backon's own jitter only lengthens a delay; full jitter takes anything up to it.
+    ceilings: ExponentialBackoff,
+}
+
+impl Backoff {
+    pub(crate) fn next(&mut self) -> Duration {
+        let ceiling = self.ceilings.next().unwrap_or(self.retry.longest);
+        ceiling.mul_f64(fastrand::f64()).max(SHORTEST)
+    }
+
+    /// Something succeeded: the next failure begins a series of its own.
+    pub(crate) fn reset(&mut self) {
+        *self = self.retry.start();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn longest_of_many(nth: usize) -> Duration {
+        let retry = Retry::new(Duration::from_millis(100), Duration::from_secs(1));
+        let nth_delay = |_| {
+            let mut backoff = retry.start();
+            for _ in 0..nth {
+                backoff.next();
+            }
+            backoff.next()
+        };
+        (0..500).map(nth_delay).max().unwrap()
+    }
+
+    #[test]
+    fn delays_double_up_to_the_longest_and_are_shortened_at_random() {
+        for (nth, ceiling) in [(0, 100), (1, 200), (2, 400), (3, 800), (4, 1000), (9, 1000)] {
+            let longest = longest_of_many(nth);
+            assert!(longest <= Duration::from_millis(ceiling), "{longest:?} after {nth} failures");
+            assert!(longest > Duration::from_millis(ceiling * 9 / 10), "{longest:?} after {nth} failures");
+        }
+    }
+
+    #[test]
+    fn no_delay_is_zero() {
+        let mut backoff = Retry::new(Duration::ZERO, Duration::ZERO).start();
+        assert!((0..100).all(|_| backoff.next() >= SHORTEST));
+    }
+
+    #[test]
+    fn the_longest_durations_do_not_overflow() {
+        let mut backoff = Retry::new(Duration::MAX, Duration::MAX).start();
+        assert!(backoff.next() <= Duration::MAX);
+    }
+}

@@ -1,0 +1,110 @@
+//! Functions of the same program as a transport.
+
+use std::{error::Error as StdError, fmt, panic::AssertUnwindSafe, sync::Arc};
+
+use async_trait::async_trait;
+use futures_util::{FutureExt, future::BoxFuture};
+use outbox_traits::{Event, PublishError, Transport};
+
+use super::pattern::Pattern;
+use crate::publish::text_of;
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+type Handler = dyn Fn(Arc<Event>) -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync;
+
+/// Publishes events to functions of the same program.
+///
+/// Every subscriber whose pattern matches the type of the event is called, one after the other in the order of
+/// subscription. The event is accepted when all of them returned `Ok`; at the first that fails or panics it is
+/// not, and all of them will see it again. An event that nobody wants is accepted.
+///
+/// | pattern | matches |
+/// |---|---|
+/// | `*` | every type |
+/// | `order.*` | all below `order.`, at any depth: `order.placed`, `order.line.added`; not `order` itself |
+/// | `order.placed` | this type alone |
+///
+/// ```
+/// use outbox_delivery::transport::InProcess;
+/// use outbox_traits::PublishError;
+///
+/// let transport = InProcess::new()
+///     .subscribe("order.*", |event| async move {
+///         println!("{}", event.event_type());
+///         Ok::<_, PublishError>(())
+///     })
+///     .subscribe("order.placed", |event| async move {
+///         let total = event.payload()["total"].as_u64().ok_or("an order without a total")?;
+///         println!("{total}");
+///         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+///     });
+/// ```
+#[derive(Clone, Default)]
+pub struct InProcess {
+    subscribers: Vec<(Pattern, Arc<Handler>)>,
+}
+
+impl InProcess {
+    /// A transport without subscribers.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a subscriber for the types that match the pattern.
+    ///
+    /// Its error may be of any type; a [`PublishError`] keeps its kind, any other counts as
+    /// [`Failed`](outbox_traits::PublishErrorKind::Failed).
+    ///
+    /// # Panics
+    /// If the pattern is none of the three kinds above.
+    #[must_use]
+    pub fn subscribe<H, F, E>(mut self, pattern: &str, handler: H) -> Self
+    where
+        H: Fn(Arc<Event>) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let pattern = Pattern::parse(pattern).unwrap_or_else(|problem| panic!("{problem}"));
+        let handler = move |event| handler(event).map(|result| result.map_err(Into::into)).boxed();
+        self.subscribers.push((pattern, Arc::new(handler)));
+        self
+    }
+}
+
+#[async_trait]
+impl Transport for InProcess {
+    async fn publish(&self, event: &Event) -> Result<(), PublishError> {
+        let mut shared = None;
+        for (pattern, handler) in &self.subscribers {
+            if !pattern.matches(event.event_type()) {
+                continue;
+            }
+            let event = Arc::clone(shared.get_or_insert_with(|| Arc::new(event.clone())));
+            // A panic is the failure of this event, and of none of the others of its batch.
+            let call = AssertUnwindSafe(async { handler(event).await });
+            match call.catch_unwind().await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    return Err(match error.downcast::<PublishError>() {
+                        Ok(error) => *error,
+                        Err(error) => PublishError::failed(format!("the subscriber of `{pattern}` failed"))
+                            .with_source(error),
+                    });
+                }
+                Err(panic) => {
+                    let message = format!("the subscriber of `{pattern}` panicked: {}", text_of(&*panic));
+                    return Err(PublishError::failed(message));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for InProcess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let patterns = self.subscribers.iter().map(|(pattern, _)| pattern.to_string());
+        f.debug_list().entries(patterns).finish()
+    }
+}

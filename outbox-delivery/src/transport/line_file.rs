@@ -1,0 +1,156 @@
+//! A file of whole lines, which a crash may have torn.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{Error, ErrorKind, Read, Result, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+/// How every line of an event begins.
+const LINE_START: &[u8] = br#"{"type":"#;
+
+/// A file that is locked for this process and to which whole lines are appended.
+pub(crate) struct LineFile {
+    file: File,
+    path: PathBuf,
+    /// A pipe or a terminal can be neither synced nor mended.
+    is_regular: bool,
+    /// A write has begun and did not end well: what it left is mended before the next.
+    is_torn: bool,
+}
+
+impl LineFile {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let is_new = !path.exists();
+        let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+        let is_regular = file.metadata()?.is_file();
+        if is_regular && matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock)) {
+            return Err(Error::new(
+                ErrorKind::WouldBlock,
+                format!("{} is being written by another relay", path.display()),
+            ));
+        }
+        let mut lines = Self { file, path: path.to_owned(), is_regular, is_torn: true };
+        lines.mend()?;
+        if is_new && is_regular {
+            sync_directory_of(path);
+        }
+        Ok(lines)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends whole lines, and returns when they are on the disk.
+    pub(crate) fn write(&mut self, lines: &[u8]) -> Result<()> {
+        if self.is_torn {
+            self.mend()?;
+        }
+        self.is_torn = true;
+        self.file.write_all(lines)?;
+        if self.is_regular {
+            self.file.sync_data()?;
+        } else {
+            self.file.flush()?;
+        }
+        self.is_torn = false;
+        Ok(())
+    }
+
+    /// Sees to it that the next write begins on a fresh line.
+    fn mend(&mut self) -> Result<()> {
+        if self.is_regular {
+            let (start, tail) = self.unfinished_line()?;
+            let is_ours = tail.starts_with(LINE_START) || LINE_START.starts_with(&tail);
+            if tail.is_empty() {
+            } else if is_ours && serde_json::from_slice::<serde_json::Value>(&tail).is_err() {
+                // The first part of an event that was never accepted: it will be published again.
+                self.file.set_len(start)?;
+            } else {
+                // A whole line without its end, or somebody else's text.
+                self.file.write_all(b"\n")?;
+            }
+        }
+        self.is_torn = false;
+        Ok(())
+    }
+
+    /// What follows the last end of a line, and where it begins.
+    fn unfinished_line(&mut self) -> Result<(u64, Vec<u8>)> {
+        const CHUNK: u64 = 8192;
+        let mut start = self.file.seek(SeekFrom::End(0))?;
+        let mut tail = Vec::new();
+        while start > 0 {
+            let chunk_start = start.saturating_sub(CHUNK);
+            self.file.seek(SeekFrom::Start(chunk_start))?;
+            let mut chunk = Vec::new();
+            Read::by_ref(&mut self.file).take(start - chunk_start).read_to_end(&mut chunk)?;
+            let line_start = chunk.iter().rposition(|byte| *byte == b'\n').map(|end| end + 1);
+            let kept = chunk.split_off(line_start.unwrap_or(0));
+            start -= kept.len() as u64;
+            tail.splice(0..0, kept);
+            if line_start.is_some() {
+                break;
+            }
+        }
+        Ok((start, tail))
+    }
+}
+
+/// The name of a new file is on the disk only when its directory is; not every system can say so.
+fn sync_directory_of(path: &Path) {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Ok(directory) = File::open(directory.unwrap_or(Path::new("."))) {
+        let _ = directory.sync_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after_reopening(content: &str) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("events.jsonl");
+        std::fs::write(&path, content).unwrap();
+        LineFile::open(&path).unwrap().write(b"new\n").unwrap();
+        std::fs::read_to_string(&path).unwrap()
+    }
+
+    #[test]
+    fn whole_lines_are_left_alone() {
+        assert_eq!(after_reopening(""), "new\n");
+        assert_eq!(after_reopening("one\ntwo\n"), "one\ntwo\nnew\n");
+    }
+
+    #[test]
+    fn the_torn_line_of_an_event_is_removed() {
+        assert_eq!(after_reopening("one\n{\"type\":\"order.pl"), "one\nnew\n");
+        assert_eq!(after_reopening("{\"ty"), "new\n");
+    }
+
+    #[test]
+    fn the_torn_line_may_be_long() {
+        let torn = format!("one\n{{\"type\":\"a\",\"payload\":\"{}", "x".repeat(100_000));
+        assert_eq!(after_reopening(&torn), "one\nnew\n");
+    }
+
+    #[test]
+    fn what_is_no_torn_event_is_kept_on_a_line_of_its_own() {
+        assert_eq!(after_reopening("one\nnotes"), "one\nnotes\nnew\n");
+        assert_eq!(after_reopening("{\"type\":\"a.b\"}"), "{\"type\":\"a.b\"}\nnew\n");
+    }
+
+    #[test]
+    fn a_second_writer_is_refused_until_the_first_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("events.jsonl");
+        let first = LineFile::open(&path).unwrap();
+        let error = LineFile::open(&path).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        assert!(error.to_string().ends_with("events.jsonl is being written by another relay"), "{error}");
+        drop(first);
+        assert!(LineFile::open(&path).is_ok());
+    }
+}

@@ -1,0 +1,15 @@
+//! Where events go: one transport for each feature.
+
+#[cfg(feature = "in-process")]
+mod in_process;
+#[cfg(feature = "json-lines")]
+mod json_lines;
+#[cfg(feature = "json-lines")]
+mod line_file;
+#[cfg(feature = "in-process")]
+mod pattern;
+
+#[cfg(feature = "in-process")]
+pub use self::in_process::InProcess;
+#[cfg(feature = "json-lines")]
+pub use self::json_lines::JsonLines;

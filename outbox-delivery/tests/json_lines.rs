@@ -1,0 +1,132 @@
+//! Events as lines of JSON.
+#![cfg(feature = "json-lines")]
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+};
+
+use outbox_delivery::transport::JsonLines;
+use outbox_traits::{Event, PublishErrorKind, Transport};
+use serde_json::json;
+use tokio::io::AsyncWrite;
+
+fn event(event_type: &str) -> Event {
+    Event::new(event_type, json!({ "text": "two\nlines" })).unwrap().with_resource("order", "o-1")
+}
+
+/// Takes so many bytes and then fails once; remembers what it took and how often it was flushed.
+#[derive(Clone, Default)]
+struct Pipe {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    taken: Vec<u8>,
+    flushes: usize,
+    fails_after: Option<usize>,
+    fails_to_flush: bool,
+}
+
+impl Pipe {
+    fn text(&self) -> String {
+        String::from_utf8(self.state.lock().unwrap().taken.clone()).unwrap()
+    }
+}
+
+impl AsyncWrite for Pipe {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut state = self.state.lock().unwrap();
+        let room = state.fails_after.map_or(usize::MAX, |limit| limit.saturating_sub(state.taken.len()));
+        if room == 0 {
+            state.fails_after = None;
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let count = bytes.len().min(room);
+        state.taken.extend(&bytes[..count]);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.state.lock().unwrap();
+        state.flushes += 1;
+        if std::mem::take(&mut state.fails_to_flush) {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn each_event_is_one_line_and_a_batch_is_flushed_once() {
+    let pipe = Pipe::default();
+    let events = [event("order.placed"), event("order.shipped")];
+    let published = JsonLines::new(pipe.clone()).publish_all(&events).await;
+    assert!(published.iter().zip(&events).all(|(one, event)| one.id == event.id() && one.result.is_ok()));
+    let lines: Vec<Event> = pipe.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines, events);
+    assert_eq!(pipe.state.lock().unwrap().flushes, 1);
+}
+
+#[tokio::test]
+async fn after_a_torn_write_the_next_begins_on_a_fresh_line() {
+    let pipe = Pipe::default();
+    pipe.state.lock().unwrap().fails_after = Some(20);
+    let transport = JsonLines::new(pipe.clone());
+    let events = [event("order.placed"), event("order.shipped")];
+    for published in transport.publish_all(&events).await {
+        let error = published.result.unwrap_err();
+        assert_eq!(error.kind(), PublishErrorKind::Unavailable);
+        assert_eq!(error.to_string(), "could not write to the writer: broken pipe");
+    }
+    transport.publish(&events[0]).await.unwrap();
+    let text = pipe.text();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!((lines.len(), lines[0].len()), (2, 20));
+    assert_eq!(serde_json::from_str::<Event>(lines[1]).unwrap(), events[0]);
+}
+
+#[tokio::test]
+async fn what_was_not_flushed_is_not_accepted() {
+    let pipe = Pipe::default();
+    pipe.state.lock().unwrap().fails_to_flush = true;
+    let transport = JsonLines::new(pipe.clone());
+    let error = transport.publish(&event("order.placed")).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Unavailable);
+    transport.publish(&event("order.placed")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_is_appended_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("events.jsonl");
+    let events = [event("order.placed"), event("order.shipped"), event("order.paid")];
+    for event in &events {
+        JsonLines::append(&path).await.unwrap().publish(event).await.unwrap();
+    }
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<Event> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines, events);
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_opened_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let error = JsonLines::append(directory.path().join("no/such/file")).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_full_disk_is_unavailable() {
+    let transport = JsonLines::append("/dev/full").await.unwrap();
+    let error = transport.publish(&event("order.placed")).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Unavailable);
+}
