@@ -33,6 +33,80 @@ type OnCommit = Box<dyn FnOnce() + Send>;
 /// session.commit();
 /// assert_eq!(*orders.lock().unwrap(), ["o-17"]);
 /// ```
+///
+/// # A session of its own
+/// A repository that writes in a `MemorySession` can be wired to a [`MemoryOutbox`](crate::MemoryOutbox):
+///
+/// ```
+/// use outbox_memory::{MemoryOutbox, MemorySession};
+/// use outbox_traits::{Error, async_trait, resource::{Outboxed, Repository, ResourceEvents}};
+///
+/// /// The transaction of some other store.
+/// struct ForeignTransaction;
+///
+/// struct Names;
+///
+/// #[async_trait]
+/// impl Repository for Names {
+///     type Session = MemorySession;
+///     type Id = String;
+///     type Entity = String;
+///     type Changes = String;
+///     type Error = Error;
+///
+///     fn id_of(name: &String) -> String {
+///         name.clone()
+///     }
+///     async fn create(&self, name: String, _: &mut MemorySession) -> Result<String, Error> {
+///         Ok(name)
+///     }
+///     async fn update(&self, _: &String, _: &String, _: &mut MemorySession) -> Result<bool, Error> {
+///         Ok(true)
+///     }
+///     async fn delete(&self, _: &String, _: &mut MemorySession) -> Result<bool, Error> {
+///         Ok(true)
+///     }
+/// }
+///
+/// let names = Outboxed::new(Names, ResourceEvents::new(MemoryOutbox::new(), "name"));
+/// ```
+///
+/// The same with the transaction of another store does not compile: its events could not share the fate of its
+/// rows.
+///
+/// ```compile_fail,E0271
+/// use outbox_memory::{MemoryOutbox, MemorySession};
+/// use outbox_traits::{Error, async_trait, resource::{Outboxed, Repository, ResourceEvents}};
+///
+/// /// The transaction of some other store.
+/// struct ForeignTransaction;
+///
+/// struct Names;
+///
+/// #[async_trait]
+/// impl Repository for Names {
+///     type Session = ForeignTransaction;
+///     type Id = String;
+///     type Entity = String;
+///     type Changes = String;
+///     type Error = Error;
+///
+///     fn id_of(name: &String) -> String {
+///         name.clone()
+///     }
+///     async fn create(&self, name: String, _: &mut ForeignTransaction) -> Result<String, Error> {
+///         Ok(name)
+///     }
+///     async fn update(&self, _: &String, _: &String, _: &mut ForeignTransaction) -> Result<bool, Error> {
+///         Ok(true)
+///     }
+///     async fn delete(&self, _: &String, _: &mut ForeignTransaction) -> Result<bool, Error> {
+///         Ok(true)
+///     }
+/// }
+///
+/// let names = Outboxed::new(Names, ResourceEvents::new(MemoryOutbox::new(), "name"));
+/// ```
 pub struct MemorySession {
     shared: Arc<Shared>,
     id: SessionId,

@@ -10,18 +10,6 @@ use crate::OutboxStore;
 /// The business row is written first and the event after it, so that generated ids are known and a failed write
 /// records nothing. The session of the store must be that of the repository: the transaction of another
 /// database does not compile.
-///
-/// ```compile_fail
-/// use outbox_traits::{OutboxStore, resource::{Outboxed, Repository, ResourceEvents}};
-///
-/// fn wire<R, S>(repository: R, events: ResourceEvents<S>) -> Outboxed<R, S>
-/// where
-///     R: Repository<Session = std::fs::File>,
-///     S: OutboxStore<Session = std::net::TcpStream>,
-/// {
-///     Outboxed::new(repository, events)
-/// }
-/// ```
 #[derive(Clone, Debug)]
 pub struct Outboxed<R, S> {
     repository: R,
