@@ -1,1 +1,74 @@
-//! Stub.
+//! The transactional outbox on `PostgreSQL`, `MySQL`, `MariaDB` and `SQLite`, through [`sqlx`].
+//!
+//! [`SqlxOutbox`] keeps events in a table beside your own, so that an event is written in the very
+//! transaction of the change that it tells of. The session is sqlx's connection: a transaction, a savepoint, a
+//! pooled and a plain connection all serve.
+//!
+#![cfg_attr(feature = "sqlite", doc = "```no_run")]
+#![cfg_attr(not(feature = "sqlite"), doc = "```ignore")]
+//! use outbox_sqlx::{SqliteOutbox, sqlx};
+//! use outbox_traits::{Event, OutboxStoreExt, SchemaStore};
+//! use serde_json::json;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let pool = sqlx::SqlitePool::connect("sqlite:shop.db").await?;
+//! let outbox = SqliteOutbox::new(pool.clone());
+//! outbox.migrate().await?;
+//!
+//! let mut transaction = pool.begin().await?;
+//! sqlx::query("INSERT INTO orders (id) VALUES (?)").bind(17).execute(&mut *transaction).await?;
+//! let event = Event::new("order.placed", json!({ "total": 4200 }))?.with_resource("order", "17");
+//! outbox.enqueue(event, &mut transaction).await?;
+//! transaction.commit().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # sqlx
+//! Its types are part of this API, so its version is too: it is re-exported as [`sqlx`]. Its features are
+//! yours to choose: a dependency `sqlx = { version = "0.9", features = ["tls-rustls"] }` beside this one gives
+//! connections TLS. The runtime is Tokio.
+//!
+//! # The table
+//! [`migrate`](outbox_traits::SchemaStore::migrate) creates it; the directory `migrations` has the same as plain
+//! SQL files, and [`SqlxOutbox::migration_sql`] as text for names of your choice. An event is a row from its
+//! save until it is purged or discarded, and its column `status` says which state it is in. `PostgreSQL` 14,
+//! `MySQL` 8.0, `MariaDB` 10.6 and `SQLite` 3.35 are the oldest versions.
+//!
+//! # Features
+//! - `postgres`: [`sqlx::Postgres`].
+//! - `mysql`: [`sqlx::MySql`], for `MySQL` and `MariaDB`.
+//! - `sqlite`: [`sqlx::Sqlite`], with `SQLite` itself built in.
+//!
+//! None is on by default.
+
+#![cfg_attr(
+    not(all(feature = "mysql", feature = "postgres", feature = "sqlite")),
+    allow(dead_code, unused_imports, reason = "each engine uses a part of what they share")
+)]
+
+mod dead_letter;
+mod dialect;
+mod error;
+#[cfg(feature = "mysql")]
+mod mysql;
+mod names;
+#[cfg(all(test, feature = "mysql", feature = "postgres", feature = "sqlite"))]
+mod plans;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod row;
+mod schema;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+mod store;
+
+pub use sqlx;
+
+#[cfg(feature = "mysql")]
+pub use crate::mysql::MySqlOutbox;
+#[cfg(feature = "postgres")]
+pub use crate::postgres::PgOutbox;
+#[cfg(feature = "sqlite")]
+pub use crate::sqlite::SqliteOutbox;
+pub use crate::{dialect::Dialect, store::SqlxOutbox};

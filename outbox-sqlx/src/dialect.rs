@@ -1,0 +1,120 @@
+//! What differs between the engines: a handful of functions of plain SQL.
+
+/// An engine that [`SqlxOutbox`](crate::SqlxOutbox) runs on: [`sqlx::Postgres`], [`sqlx::MySql`] (also for
+/// MariaDB) or [`sqlx::Sqlite`], each with the feature of its name. Sealed.
+pub trait Dialect: Engine {}
+
+#[cfg(feature = "postgres")]
+impl Dialect for sqlx::Postgres {}
+#[cfg(feature = "mysql")]
+impl Dialect for sqlx::MySql {}
+#[cfg(feature = "sqlite")]
+impl Dialect for sqlx::Sqlite {}
+
+pub(crate) use sealed::Engine;
+
+mod sealed {
+    use std::future::Future;
+
+    use outbox_traits::{EventId, Result};
+    use sqlx::{Database, Pool, error::DatabaseError};
+
+    use crate::{
+        dead_letter::Selection,
+        names::{NameRules, Names},
+        row::{NewRow, ReadRow},
+        schema::Migration,
+    };
+
+    /// One engine. The functions without `async` write a statement, whose values are numbers and ids and stand
+    /// in it as literals; the others run one, and bind whatever is text.
+    ///
+    /// A statement that leaves pending or delivered rows behind has an index named or forced: what it costs
+    /// must not hang on statistics, which lag behind an outbox by their nature.
+    pub trait Engine: Database<Row: ReadRow> {
+        /// The rules for names.
+        const RULES: NameRules;
+        /// The indexes, by what follows the table's name in theirs.
+        const INDEXES: &'static [&'static str];
+        /// The directory of the shipped SQL files.
+        const DIRECTORY: &'static str;
+        /// The versions of the schema, oldest first.
+        const MIGRATIONS: &'static [Migration];
+        /// The first year in which its calendar agrees with ours.
+        const FIRST_YEAR: i32;
+        /// How many rows, and about how many bytes, one insert takes.
+        const INSERT_CHUNK: (usize, usize);
+        /// Whether such an insert is one statement, and so atomic by itself.
+        const INSERT_IS_ATOMIC: bool;
+
+        /// The first pending events.
+        fn pending(names: &Names, limit: i64) -> String;
+        /// Scheduled events whose time has come.
+        fn due(names: &Names, limit: i64) -> String;
+        /// Makes such events pending.
+        fn promote(names: &Names, ids: &[EventId]) -> String;
+        /// Marks pending events as delivered.
+        fn acknowledge(names: &Names, ids: &[EventId]) -> String;
+        /// Events that were delivered at least so many microseconds ago; all delivered ones if it is 0.
+        fn expired(names: &Names, age_micros: i64, limit: i64) -> String;
+        /// Deletes such events.
+        fn purge(names: &Names, ids: &[EventId]) -> String;
+        /// Makes dead events pending again, with fresh attempts.
+        fn requeue(names: &Names, ids: &[EventId]) -> String;
+        /// Deletes dead events.
+        fn discard(names: &Names, ids: &[EventId]) -> String;
+
+        /// Runs a statement without parameters and says how many rows it changed.
+        fn execute(
+            connection: &mut Self::Connection,
+            sql: String,
+        ) -> impl Future<Output = sqlx::Result<u64>> + Send;
+        /// Runs a statement without parameters and returns its rows.
+        fn rows(
+            connection: &mut Self::Connection,
+            sql: String,
+        ) -> impl Future<Output = sqlx::Result<Vec<Self::Row>>> + Send;
+        /// Inserts events and says of each whether it was new.
+        fn insert(
+            connection: &mut Self::Connection,
+            names: &Names,
+            rows: &[NewRow],
+        ) -> impl Future<Output = sqlx::Result<Vec<bool>>> + Send;
+        /// Makes a pending row a dead letter.
+        fn set_aside(
+            connection: &mut Self::Connection,
+            names: &Names,
+            seq: i64,
+            reason: &str,
+        ) -> impl Future<Output = sqlx::Result<()>> + Send;
+        /// A page of dead letters: all that is known about them or, `brief`, their places and ids.
+        fn dead_letters(
+            connection: &mut Self::Connection,
+            names: &Names,
+            selection: &Selection<'_>,
+            brief: bool,
+        ) -> impl Future<Output = sqlx::Result<Vec<Self::Row>>> + Send;
+
+        /// The columns of one of the tables; none if it does not exist.
+        fn columns(
+            connection: &mut Self::Connection,
+            names: &Names,
+            table: &str,
+        ) -> impl Future<Output = sqlx::Result<Vec<String>>> + Send;
+        /// The names of the table's indexes.
+        fn indexes(
+            connection: &mut Self::Connection,
+            names: &Names,
+        ) -> impl Future<Output = sqlx::Result<Vec<String>>> + Send;
+        /// The newest version of the schema that was applied, 0 if none.
+        fn version(
+            connection: &mut Self::Connection,
+            names: &Names,
+        ) -> impl Future<Output = sqlx::Result<i64>> + Send;
+        /// Applies what is missing, under a lock that all processes share.
+        fn migrate(pool: &Pool<Self>, names: &Names) -> impl Future<Output = Result<()>> + Send;
+
+        /// What a program can do about an error of this engine.
+        fn error_kind(error: &dyn DatabaseError) -> outbox_traits::ErrorKind;
+    }
+}

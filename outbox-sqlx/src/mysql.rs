@@ -1,0 +1,372 @@
+//! `MySQL` and `MariaDB`.
+
+use outbox_traits::{Error, ErrorKind, EventId, Result};
+use sqlx::{
+    AssertSqlSafe, MySql, MySqlConnection, Pool,
+    error::DatabaseError,
+    mysql::{MySqlDatabaseError, MySqlRow},
+};
+
+use crate::{
+    SqlxOutbox,
+    dead_letter::Selection,
+    dialect::Engine,
+    error,
+    names::{NameRules, Names},
+    row::NewRow,
+    schema::{MIGRATE, Migration, apply_missing},
+};
+
+/// An outbox on `MySQL`, 8.0 or later, or `MariaDB`, 10.6 or later. Its session is [`sqlx::MySqlConnection`].
+///
+/// ```no_run
+/// use outbox_sqlx::{MySqlOutbox, sqlx::MySqlPool};
+/// use outbox_traits::SchemaStore;
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = MySqlPool::connect("mysql://localhost/shop").await?;
+/// let outbox = MySqlOutbox::new(pool).with_table("events")?;
+/// outbox.migrate().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub type MySqlOutbox = SqlxOutbox<MySql>;
+
+impl MySqlOutbox {
+    /// In a table of this database, which must exist. Without it, the table is in the database of the
+    /// connection.
+    ///
+    /// # Errors
+    /// [`Schema`](ErrorKind::Schema) if the name is empty, longer than 64 characters, contains a NUL or a
+    /// character beyond U+FFFF, or ends with a space.
+    pub fn with_schema(self, name: &str) -> Result<Self> {
+        self.in_schema(name)
+    }
+}
+
+const EVENT: &str =
+    "`seq`, `id`, `type`, `payload`, `meta`, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', `not_before`)";
+
+/// How long one process waits while another migrates.
+const MIGRATION_TIMEOUT_SECONDS: u32 = 60;
+
+impl Engine for MySql {
+    const RULES: NameRules =
+        NameRules { quote: '`', max: 64, unit: "characters", count: |name| name.chars().count(), problem };
+    const INDEXES: &'static [&'static str] = &["id", "idempotency", "fifo", "scheduled", "delivered"];
+    const DIRECTORY: &'static str = "mysql";
+    const MIGRATIONS: &'static [Migration] = &[Migration {
+        version: 1,
+        file: "0001_outbox.sql",
+        sql: include_str!("../migrations/mysql/0001_outbox.sql"),
+    }];
+    // It has a year 0, but one without a 29th of February.
+    const FIRST_YEAR: i32 = 1;
+    const INSERT_CHUNK: (usize, usize) = (512, 1024 * 1024);
+    // It is several.
+    const INSERT_IS_ATOMIC: bool = false;
+
+    fn pending(names: &Names, limit: i64) -> String {
+        let (table, fifo) = (names.quoted_table(), names.quoted_index("fifo"));
+        format!(
+            "SELECT {EVENT} FROM {table} FORCE INDEX ({fifo})
+            WHERE `status` = 'pending' ORDER BY `seq` LIMIT {limit}"
+        )
+    }
+
+    fn due(names: &Names, limit: i64) -> String {
+        let (table, scheduled) = (names.quoted_table(), names.quoted_index("scheduled"));
+        format!(
+            "SELECT `seq`, `id` FROM {table} FORCE INDEX ({scheduled})
+            WHERE `status` = 'scheduled' AND `not_before` <= UTC_TIMESTAMP(6)
+            ORDER BY `not_before` LIMIT {limit}"
+        )
+    }
+
+    // The changes go by the index of ids: by another one they would lock gaps that saves insert into.
+    fn promote(names: &Names, ids: &[EventId]) -> String {
+        let (table, index, ids) = (names.quoted_table(), names.quoted_index("id"), literals(ids));
+        format!(
+            "UPDATE {table} FORCE INDEX ({index}) SET `status` = 'pending'
+            WHERE `id` IN ({ids}) AND `status` = 'scheduled'"
+        )
+    }
+
+    fn acknowledge(names: &Names, ids: &[EventId]) -> String {
+        let (table, index, ids) = (names.quoted_table(), names.quoted_index("id"), literals(ids));
+        format!(
+            "UPDATE {table} FORCE INDEX ({index})
+            SET `status` = 'delivered', `delivered_at` = UTC_TIMESTAMP(6)
+            WHERE `id` IN ({ids}) AND `status` IN ('pending', 'scheduled')"
+        )
+    }
+
+    fn expired(names: &Names, age_micros: i64, limit: i64) -> String {
+        let (table, delivered) = (names.quoted_table(), names.quoted_index("delivered"));
+        let latest = match age_micros {
+            0 => "'9999-12-31'".to_owned(),
+            age => format!("UTC_TIMESTAMP(6) - INTERVAL {age} MICROSECOND"),
+        };
+        format!(
+            "SELECT `seq`, `id` FROM {table} FORCE INDEX ({delivered})
+            WHERE `status` = 'delivered' AND `delivered_at` <= {latest} ORDER BY `delivered_at` LIMIT {limit}"
+        )
+    }
+
+    fn purge(names: &Names, ids: &[EventId]) -> String {
+        let (table, index, ids) = (names.quoted_table(), names.quoted_index("id"), literals(ids));
+        // Only the form for many tables takes the name of an index.
+        format!(
+            "DELETE `dead` FROM {table} AS `dead` FORCE INDEX ({index})
+            WHERE `id` IN ({ids}) AND `status` = 'delivered'"
+        )
+    }
+
+    fn requeue(names: &Names, ids: &[EventId]) -> String {
+        let (table, index, ids) = (names.quoted_table(), names.quoted_index("id"), literals(ids));
+        format!(
+            "UPDATE {table} FORCE INDEX ({index}) SET
+                `status` = CASE WHEN `not_before` > UTC_TIMESTAMP(6) THEN 'scheduled' ELSE 'pending' END,
+                `attempts` = 0, `failures` = 0, `first_failed_at` = NULL, `last_failed_at` = NULL,
+                `last_error` = NULL, `dead_at` = NULL
+            WHERE `id` IN ({ids}) AND `status` = 'dead_letter'"
+        )
+    }
+
+    fn discard(names: &Names, ids: &[EventId]) -> String {
+        let (table, index, ids) = (names.quoted_table(), names.quoted_index("id"), literals(ids));
+        format!(
+            "DELETE `dead` FROM {table} AS `dead` FORCE INDEX ({index})
+            WHERE `id` IN ({ids}) AND `status` = 'dead_letter'"
+        )
+    }
+
+    // Everywhere below, what stands in the SQL beside literal text is quoted names, numbers and UUIDs.
+
+    async fn execute(connection: &mut MySqlConnection, sql: String) -> sqlx::Result<u64> {
+        Ok(sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await?.rows_affected())
+    }
+
+    async fn rows(connection: &mut MySqlConnection, sql: String) -> sqlx::Result<Vec<MySqlRow>> {
+        sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(connection).await
+    }
+
+    async fn insert(
+        connection: &mut MySqlConnection,
+        names: &Names,
+        rows: &[NewRow],
+    ) -> sqlx::Result<Vec<bool>> {
+        let mut stored = Vec::with_capacity(rows.len());
+        let mut rest = rows;
+        while !rest.is_empty() {
+            // In runs of 1, 2, 4, 8, … rows, each a prepared statement. One for each number of rows would drive
+            // the caller's own out of the connection's cache, and one that is not kept costs a delay of 40 ms:
+            // the next message waits for the acknowledgement of the one that closes it.
+            let (run, tail) = rest.split_at(1 << rest.len().ilog2());
+            rest = tail;
+            if insert_new(connection, names, run).await? {
+                stored.resize(stored.len() + run.len(), true);
+            } else if run.len() == 1 {
+                stored.push(false);
+            } else {
+                // The error undid the statement, and no more: now each by itself.
+                for row in run {
+                    stored.push(insert_new(connection, names, std::slice::from_ref(row)).await?);
+                }
+            }
+        }
+        Ok(stored)
+    }
+
+    async fn set_aside(
+        connection: &mut MySqlConnection,
+        names: &Names,
+        seq: i64,
+        reason: &str,
+    ) -> sqlx::Result<()> {
+        let sql = format!(
+            "UPDATE {} FORCE INDEX (PRIMARY)
+            SET `status` = 'dead_letter', `dead_at` = UTC_TIMESTAMP(6), `last_error` = ?
+            WHERE `seq` = ? AND `status` = 'pending'",
+            names.quoted_table()
+        );
+        let query = sqlx::query(AssertSqlSafe(sql));
+        query.bind(reason).bind(seq).execute(connection).await?;
+        Ok(())
+    }
+
+    async fn dead_letters(
+        connection: &mut MySqlConnection,
+        names: &Names,
+        selection: &Selection<'_>,
+        brief: bool,
+    ) -> sqlx::Result<Vec<MySqlRow>> {
+        let columns = if brief {
+            "`seq`, `id`".to_owned()
+        } else {
+            format!(
+                "{EVENT}, `last_error`, `attempts`, `failures`,
+                TIMESTAMPDIFF(MICROSECOND, '1970-01-01', `first_failed_at`),
+                TIMESTAMPDIFF(MICROSECOND, '1970-01-01', `last_failed_at`),
+                TIMESTAMPDIFF(MICROSECOND, '1970-01-01', `dead_at`)"
+            )
+        };
+        // Compared as bytes: as text, trailing spaces do not count.
+        let sql = format!(
+            "SELECT {columns} FROM {} FORCE INDEX ({})
+            WHERE `status` = 'dead_letter' AND `seq` > ?
+                AND (? IS NULL OR CAST(`type` AS BINARY) = ?)
+                AND (? IS NULL OR `dead_at` >= ?)
+                AND (? IS NULL OR `dead_at` < ?)
+            ORDER BY `seq` LIMIT ?",
+            names.quoted_table(),
+            names.quoted_index("fifo")
+        );
+        let event_type = selection.event_type.map(str::as_bytes);
+        let (since, before) =
+            (selection.since.map(|time| time.naive_utc()), selection.before.map(|time| time.naive_utc()));
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(selection.after)
+            .bind(event_type)
+            .bind(event_type)
+            .bind(since)
+            .bind(since)
+            .bind(before)
+            .bind(before)
+            .bind(selection.limit)
+            .fetch_all(connection)
+            .await
+    }
+
+    async fn columns(
+        connection: &mut MySqlConnection,
+        names: &Names,
+        table: &str,
+    ) -> sqlx::Result<Vec<String>> {
+        sqlx::query_scalar(
+            "SELECT CAST(column_name AS CHAR) FROM information_schema.columns
+            WHERE table_schema = COALESCE(?, DATABASE()) AND table_name = ?",
+        )
+        .bind(names.schema.as_deref())
+        .bind(table)
+        .fetch_all(connection)
+        .await
+    }
+
+    async fn indexes(connection: &mut MySqlConnection, names: &Names) -> sqlx::Result<Vec<String>> {
+        sqlx::query_scalar(
+            "SELECT DISTINCT CAST(index_name AS CHAR) FROM information_schema.statistics
+            WHERE table_schema = COALESCE(?, DATABASE()) AND table_name = ?",
+        )
+        .bind(names.schema.as_deref())
+        .bind(&names.table)
+        .fetch_all(connection)
+        .await
+    }
+
+    async fn version(connection: &mut MySqlConnection, names: &Names) -> sqlx::Result<i64> {
+        let sql =
+            format!("SELECT CAST(COALESCE(MAX(`version`), 0) AS SIGNED) FROM {}", names.quoted_versions());
+        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(connection).await
+    }
+
+    async fn migrate(pool: &Pool<Self>, names: &Names) -> Result<()> {
+        let failed = |error| error::of::<Self>(names, MIGRATE, error);
+        let mut connection = pool.acquire().await.map_err(failed)?;
+        // The lock belongs to the connection and would outlive this function where it is dropped half-way.
+        connection.close_on_drop();
+        let locked: Option<i64> = sqlx::query_scalar(
+            "SELECT GET_LOCK(CONCAT('outbox:', MD5(CONCAT(COALESCE(?, DATABASE(), ''), '.', ?))), ?)",
+        )
+        .bind(names.schema.as_deref())
+        .bind(&names.table)
+        .bind(MIGRATION_TIMEOUT_SECONDS)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed)?;
+        if locked != Some(1) {
+            let message = format!(
+                "could not migrate table `{}`: another process is at it for more than \
+                 {MIGRATION_TIMEOUT_SECONDS} seconds",
+                names.display()
+            );
+            return Err(Error::new(ErrorKind::Conflict, message));
+        }
+        let applied = apply_missing::<Self>(&mut connection, names).await;
+        let closed = connection.close().await.map_err(failed);
+        applied.and(closed)
+    }
+
+    fn error_kind(error: &dyn DatabaseError) -> ErrorKind {
+        match number(error) {
+            // Lock wait timeout, deadlock, record changed since it was read, lock not available.
+            Some(1205 | 1213 | 1020 | 3572) => ErrorKind::Conflict,
+            // No such database, column, table, index.
+            Some(1049 | 1054 | 1146 | 1176) => ErrorKind::Schema,
+            // Too many connections, shutting down, interrupted, killed, out of time, idle for too long.
+            Some(1040 | 1053 | 1203 | 1317 | 1927 | 1969 | 3024 | 4031) => ErrorKind::Unavailable,
+            _ => ErrorKind::Backend,
+        }
+    }
+}
+
+fn problem(name: &str) -> Option<&'static str> {
+    if name.ends_with(' ') {
+        Some("ends with a space")
+    } else if name.chars().any(|char| char > '\u{ffff}') {
+        Some("contains a character beyond U+FFFF")
+    } else {
+        None
+    }
+}
+
+fn number(error: &dyn DatabaseError) -> Option<u16> {
+    error.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number)
+}
+
+fn literals(ids: &[EventId]) -> String {
+    ids.iter().map(|id| format!("X'{}'", id.as_uuid().simple())).collect::<Vec<_>>().join(", ")
+}
+
+/// Inserts all of them and returns true, or none because of a duplicate among them.
+///
+/// Duplicates are told by the error, of which only those of the outbox's own keys count: `INSERT IGNORE`
+/// would hide others, and `ON DUPLICATE KEY UPDATE` cannot say which rows were new.
+async fn insert_new(connection: &mut MySqlConnection, names: &Names, rows: &[NewRow]) -> sqlx::Result<bool> {
+    const ROW: &str = "(?, ?, ?, ?, CASE WHEN ? > UTC_TIMESTAMP(6) THEN 'scheduled' ELSE 'pending' END, \
+                       ?, ?, ?, ?, UTC_TIMESTAMP(6))";
+    let sql = format!(
+        "INSERT INTO {} (`id`, `type`, `payload`, `meta`, `status`, `not_before`,
+            `partition_hash`, `lane`, `idempotency_hash`, `created_at`)
+        VALUES {}",
+        names.quoted_table(),
+        vec![ROW; rows.len()].join(", ")
+    );
+    let mut query = sqlx::query(AssertSqlSafe(sql));
+    for row in rows {
+        let not_before = row.not_before.map(|time| time.naive_utc());
+        query = query
+            .bind(row.id)
+            .bind(&row.event_type)
+            .bind(&row.payload)
+            .bind(&row.meta)
+            .bind(not_before)
+            .bind(not_before)
+            .bind(row.partition_hash.as_slice())
+            .bind(row.lane)
+            .bind(row.idempotency_hash.as_ref().map(<[u8; 32]>::as_slice));
+    }
+    match query.execute(connection).await {
+        Ok(_) => Ok(true),
+        Err(sqlx::Error::Database(error)) if is_own_duplicate(&*error, names) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_own_duplicate(error: &dyn DatabaseError, names: &Names) -> bool {
+    // `Duplicate entry '…' for key 'outbox_id'`, in newer versions of MySQL `'outbox.outbox_id'`.
+    number(error) == Some(1062)
+        && ["id", "idempotency"]
+            .iter()
+            .any(|suffix| error.message().contains(&format!("{}'", names.index(suffix))))
+}

@@ -1,0 +1,134 @@
+//! Tests: how the engines run the store's statements.
+
+use std::{env, fmt::Write, future::Future};
+
+use outbox_conformance::{Skip, require};
+use outbox_traits::{Event, EventId, OutboxStore, SchemaStore};
+use serde_json::json;
+use sqlx::{AssertSqlSafe, Column, MySql, Pool, Postgres, Row, Sqlite, sqlite::SqlitePoolOptions};
+
+use crate::{SqlxOutbox, dialect::Dialect, names::Names};
+
+/// Every statement that must not search the table, and the index that it is to use.
+fn statements<DB: Dialect>(names: &Names, ids: &[EventId]) -> Vec<(String, &'static str)> {
+    vec![
+        (DB::pending(names, 100), "fifo"),
+        (DB::pending(names, 5000), "fifo"),
+        (DB::due(names, 1000), "scheduled"),
+        (DB::expired(names, 0, 1000), "delivered"),
+        (DB::expired(names, 1_000_000, 1000), "delivered"),
+        (DB::promote(names, ids), "id"),
+        (DB::acknowledge(names, ids), "id"),
+        (DB::purge(names, ids), "id"),
+        (DB::requeue(names, ids), "id"),
+        (DB::discard(names, ids), "id"),
+    ]
+}
+
+/// Many delivered events before a few pending ones, without and with statistics of the table.
+async fn check<DB: Dialect, F>(pool: Pool<DB>, table: &str, plan: fn(Pool<DB>, String) -> F, analyze: &str)
+where
+    F: Future<Output = String>,
+{
+    let store = SqlxOutbox::<DB>::new(pool.clone()).with_table(table).unwrap();
+    store.migrate().await.unwrap();
+    let mut ids = vec![EventId::new()];
+    for (statement, index) in statements::<DB>(&store.names, &ids) {
+        check_plan(&plan(pool.clone(), statement).await, &store.names.index(index), "while empty");
+    }
+    let event = |number| Event::new("t", json!(number)).unwrap();
+    store.save_all(&(0..10_000).map(event).collect::<Vec<_>>()).await.unwrap();
+    ids = store.get_pending(9000).await.unwrap().iter().map(Event::id).collect();
+    store.acknowledge_all(&ids).await.unwrap();
+    for when in ["without statistics", "with statistics"] {
+        for (statement, index) in statements::<DB>(&store.names, &ids[..1000]) {
+            check_plan(&plan(pool.clone(), statement).await, &store.names.index(index), when);
+        }
+        let mut connection = pool.acquire().await.unwrap();
+        DB::rows(&mut connection, format!("{analyze} {}", store.names.quoted_table())).await.unwrap();
+    }
+    for table in [store.names.quoted_table(), store.names.quoted_versions()] {
+        let mut connection = pool.acquire().await.unwrap();
+        DB::execute(&mut connection, format!("DROP TABLE {table}")).await.unwrap();
+    }
+}
+
+#[track_caller]
+fn check_plan(plan: &str, index: &str, when: &str) {
+    // MySQL has looked into the index of ids before it makes a plan.
+    if plan.starts_with("Impossible WHERE noticed after reading const tables") {
+        return;
+    }
+    assert!(plan.contains(index), "{when}, no {index} in {plan}");
+    for bad in ["Seq Scan", "Sort", "Bitmap", "filesort", "temporary", "TEMP B-TREE"] {
+        assert!(!plan.contains(bad), "{when}, {bad} in {plan}");
+    }
+    // What is due or old enough is searched for, and not filtered out: as PostgreSQL, MySQL and SQLite say it.
+    if index.ends_with("scheduled") || index.ends_with("delivered") {
+        let is_searched = ["Index Cond", "range", "<?)"].iter().any(|word| plan.contains(word));
+        assert!(is_searched, "{when}, a filter in {plan}");
+    }
+    // SQLite calls it a scan, too, when it walks along an index.
+    for scan in plan.lines().filter(|line| line.contains("SCAN ")) {
+        assert!(scan.contains("USING INDEX"), "{when}, a scan of the table in {plan}");
+    }
+}
+
+/// The columns of an explanation as lines.
+fn text<R: Row>(rows: &[R], cell: impl Fn(&R, usize) -> Option<String>) -> String {
+    rows.iter().fold(String::new(), |mut text, row| {
+        for column in row.columns() {
+            if let Some(cell) = cell(row, column.ordinal()) {
+                write!(text, "{cell} ").unwrap();
+            }
+        }
+        text + "\n"
+    })
+}
+
+fn server(variable: &str) -> Result<String, Skip> {
+    env::var(variable).map_err(|_| Skip::new(format!("set {variable}")))
+}
+
+async fn explain_postgres(pool: Pool<Postgres>, statement: String) -> String {
+    let (settings, statement) = statement.rsplit_once("; ").unwrap();
+    let sql = format!("{settings}; EXPLAIN (COSTS OFF) {statement}");
+    let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&pool).await.unwrap();
+    text(&rows, |row, index| row.get(index))
+}
+
+async fn explain_mysql(pool: Pool<MySql>, statement: String) -> String {
+    let sql = format!("EXPLAIN {statement}");
+    let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&pool).await.unwrap();
+    // Of its columns these say how: those of the keys that were possible say nothing.
+    text(&rows, |row, index| match row.column(index).name() {
+        "key" | "type" | "Extra" => row.get(index),
+        _ => None,
+    })
+}
+
+async fn explain_sqlite(pool: Pool<Sqlite>, statement: String) -> String {
+    let sql = format!("EXPLAIN QUERY PLAN {statement}");
+    let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&pool).await.unwrap();
+    text(&rows, |row, index| if index == 3 { row.get(index) } else { None })
+}
+
+#[tokio::test]
+async fn postgres_goes_by_the_index_whatever_the_statistics_say() {
+    let Some(url) = require("plans::postgres", server("OUTBOX_TEST_POSTGRES_URL")) else { return };
+    let table = format!("outbox_plans_{}", std::process::id());
+    check(Pool::<Postgres>::connect(&url).await.unwrap(), &table, explain_postgres, "ANALYZE").await;
+}
+
+#[tokio::test]
+async fn mysql_goes_by_the_index_whatever_the_statistics_say() {
+    let Some(url) = require("plans::mysql", server("OUTBOX_TEST_MYSQL_URL")) else { return };
+    let table = format!("outbox_plans_{}", std::process::id());
+    check(Pool::<MySql>::connect(&url).await.unwrap(), &table, explain_mysql, "ANALYZE TABLE").await;
+}
+
+#[tokio::test]
+async fn sqlite_goes_by_the_index_whatever_the_statistics_say() {
+    let pool = SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await.unwrap();
+    check(pool, "outbox_plans", explain_sqlite, "ANALYZE").await;
+}

@@ -1,0 +1,324 @@
+//! `PostgreSQL`.
+
+use outbox_traits::{ErrorKind, EventId, Result};
+use sqlx::{
+    AssertSqlSafe, Connection, PgConnection, Pool, Postgres, Row, error::DatabaseError, postgres::PgRow,
+};
+
+use crate::{
+    SqlxOutbox,
+    dead_letter::Selection,
+    dialect::Engine,
+    error,
+    names::{NameRules, Names},
+    row::{NewRow, stored_of},
+    schema::{MIGRATE, Migration, apply_missing},
+};
+
+/// An outbox on `PostgreSQL`, 14 or later. Its session is [`sqlx::PgConnection`].
+///
+/// ```no_run
+/// use outbox_sqlx::{PgOutbox, sqlx::PgPool};
+/// use outbox_traits::SchemaStore;
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = PgPool::connect("postgres://localhost/shop").await?;
+/// let outbox = PgOutbox::new(pool).with_schema("shop")?.with_table("events")?;
+/// outbox.migrate().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub type PgOutbox = SqlxOutbox<Postgres>;
+
+impl PgOutbox {
+    /// In a table of this schema, which must exist. Without it, the table is looked for along the search path
+    /// of the connection.
+    ///
+    /// # Errors
+    /// [`Schema`](ErrorKind::Schema) if the name is empty, longer than 63 bytes or contains a NUL.
+    pub fn with_schema(self, name: &str) -> Result<Self> {
+        self.in_schema(name)
+    }
+}
+
+/// Goes before each statement in the same message, and ends with its implicit transaction.
+///
+/// An outbox grows from nothing to millions of rows faster than its statistics, so that a plan that sorts or
+/// scans the table may look cheap. These make an index the way whatever the statistics say. Such a
+/// message is planned anew each time: a prepared statement would keep the plan of the day on which the table
+/// was empty.
+const BY_INDEX: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; \
+                        SET LOCAL enable_sort = off; ";
+
+const EVENT: &str = r#""seq", "id", "type", "payload"::text, "meta"::text,
+    (extract(epoch FROM "not_before") * 1000000)::bigint"#;
+
+impl Engine for Postgres {
+    const RULES: NameRules =
+        NameRules { quote: '"', max: 63, unit: "bytes", count: str::len, problem: |_| None };
+    const INDEXES: &'static [&'static str] =
+        &["id", "idempotency", "fifo", "scheduled", "delivered", "dead_letter"];
+    const DIRECTORY: &'static str = "postgres";
+    const MIGRATIONS: &'static [Migration] = &[Migration {
+        version: 1,
+        file: "0001_outbox.sql",
+        sql: include_str!("../migrations/postgres/0001_outbox.sql"),
+    }];
+    const FIRST_YEAR: i32 = 0;
+    const INSERT_CHUNK: (usize, usize) = (10_000, 16 * 1024 * 1024);
+    const INSERT_IS_ATOMIC: bool = true;
+
+    fn pending(names: &Names, limit: i64) -> String {
+        let table = names.quoted_table();
+        format!(
+            r#"{BY_INDEX} SELECT {EVENT} FROM {table} WHERE "status" = 'pending' ORDER BY "seq" LIMIT {limit}"#
+        )
+    }
+
+    // The clock stands in a subselect because it is volatile, and no index is searched by a volatile value.
+    fn due(names: &Names, limit: i64) -> String {
+        let table = names.quoted_table();
+        format!(
+            r#"{BY_INDEX} SELECT "seq", "id" FROM {table}
+            WHERE "status" = 'scheduled' AND "not_before" <= (SELECT clock_timestamp())
+            ORDER BY "not_before" LIMIT {limit}"#
+        )
+    }
+
+    // The changes go by the ids: an empty text added to the status hides it from the indexes of one status,
+    // which look cheaper as long as the statistics find them empty.
+    fn promote(names: &Names, ids: &[EventId]) -> String {
+        let (table, ids) = (names.quoted_table(), literals(ids));
+        format!(
+            r#"{BY_INDEX} UPDATE {table} SET "status" = 'pending'
+            WHERE "id" IN ({ids}) AND "status" || '' = 'scheduled'"#
+        )
+    }
+
+    fn acknowledge(names: &Names, ids: &[EventId]) -> String {
+        let (table, ids) = (names.quoted_table(), literals(ids));
+        format!(
+            r#"{BY_INDEX} UPDATE {table} SET "status" = 'delivered', "delivered_at" = clock_timestamp()
+            WHERE "id" IN ({ids}) AND "status" IN ('pending', 'scheduled')"#
+        )
+    }
+
+    fn expired(names: &Names, age_micros: i64, limit: i64) -> String {
+        let table = names.quoted_table();
+        let latest = match age_micros {
+            0 => "'infinity'".to_owned(),
+            age => format!("(SELECT clock_timestamp() - {age} * interval '1 microsecond')"),
+        };
+        format!(
+            r#"{BY_INDEX} SELECT "seq", "id" FROM {table}
+            WHERE "status" = 'delivered' AND "delivered_at" <= {latest} ORDER BY "delivered_at" LIMIT {limit}"#
+        )
+    }
+
+    fn purge(names: &Names, ids: &[EventId]) -> String {
+        let (table, ids) = (names.quoted_table(), literals(ids));
+        format!(r#"{BY_INDEX} DELETE FROM {table} WHERE "id" IN ({ids}) AND "status" || '' = 'delivered'"#)
+    }
+
+    fn requeue(names: &Names, ids: &[EventId]) -> String {
+        let (table, ids) = (names.quoted_table(), literals(ids));
+        format!(
+            r#"{BY_INDEX} UPDATE {table} SET
+                "status" = CASE WHEN "not_before" > clock_timestamp() THEN 'scheduled' ELSE 'pending' END,
+                "attempts" = 0, "failures" = 0, "first_failed_at" = NULL, "last_failed_at" = NULL,
+                "last_error" = NULL, "dead_at" = NULL
+            WHERE "id" IN ({ids}) AND "status" || '' = 'dead_letter'"#
+        )
+    }
+
+    fn discard(names: &Names, ids: &[EventId]) -> String {
+        let (table, ids) = (names.quoted_table(), literals(ids));
+        format!(r#"{BY_INDEX} DELETE FROM {table} WHERE "id" IN ({ids}) AND "status" || '' = 'dead_letter'"#)
+    }
+
+    // Everywhere below, what stands in the SQL beside literal text is quoted names, numbers and UUIDs.
+
+    async fn execute(connection: &mut PgConnection, sql: String) -> sqlx::Result<u64> {
+        Ok(sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await?.rows_affected())
+    }
+
+    async fn rows(connection: &mut PgConnection, sql: String) -> sqlx::Result<Vec<PgRow>> {
+        sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(connection).await
+    }
+
+    async fn insert(
+        connection: &mut PgConnection,
+        names: &Names,
+        rows: &[NewRow],
+    ) -> sqlx::Result<Vec<bool>> {
+        let [row] = rows else { return insert_all(connection, names, rows).await };
+        let sql = format!(
+            r#"INSERT INTO {} ("id", "type", "payload", "meta", "status", "not_before",
+                "partition_hash", "lane", "idempotency_hash", "created_at")
+            VALUES ($1, $2, $3::json, $4::json,
+                CASE WHEN $5 > clock_timestamp() THEN 'scheduled' ELSE 'pending' END, $5,
+                $6, $7, $8, clock_timestamp())
+            ON CONFLICT DO NOTHING"#,
+            names.quoted_table()
+        );
+        let done = sqlx::query(AssertSqlSafe(sql))
+            .bind(row.id)
+            .bind(&row.event_type)
+            .bind(&row.payload)
+            .bind(&row.meta)
+            .bind(row.not_before)
+            .bind(row.partition_hash.as_slice())
+            .bind(row.lane)
+            .bind(row.idempotency_hash.as_ref().map(<[u8; 32]>::as_slice))
+            .execute(connection)
+            .await?;
+        Ok(vec![done.rows_affected() == 1])
+    }
+
+    async fn set_aside(
+        connection: &mut PgConnection,
+        names: &Names,
+        seq: i64,
+        reason: &str,
+    ) -> sqlx::Result<()> {
+        let sql = format!(
+            r#"UPDATE {} SET "status" = 'dead_letter', "dead_at" = clock_timestamp(), "last_error" = $2
+            WHERE "seq" = $1 AND "status" = 'pending'"#,
+            names.quoted_table()
+        );
+        let query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
+        query.bind(seq).bind(reason).execute(connection).await?;
+        Ok(())
+    }
+
+    async fn dead_letters(
+        connection: &mut PgConnection,
+        names: &Names,
+        selection: &Selection<'_>,
+        brief: bool,
+    ) -> sqlx::Result<Vec<PgRow>> {
+        let columns = if brief {
+            r#""seq", "id""#.to_owned()
+        } else {
+            format!(
+                r#"{EVENT}, "last_error", "attempts", "failures",
+                (extract(epoch FROM "first_failed_at") * 1000000)::bigint,
+                (extract(epoch FROM "last_failed_at") * 1000000)::bigint,
+                (extract(epoch FROM "dead_at") * 1000000)::bigint"#
+            )
+        };
+        let sql = format!(
+            r#"SELECT {columns} FROM {}
+            WHERE "status" = 'dead_letter' AND "seq" > $1
+                AND ($2::text IS NULL OR "type" = $2)
+                AND ($3::timestamptz IS NULL OR "dead_at" >= $3)
+                AND ($4::timestamptz IS NULL OR "dead_at" < $4)
+            ORDER BY "seq" LIMIT $5"#,
+            names.quoted_table()
+        );
+        sqlx::query(AssertSqlSafe(sql))
+            .persistent(false)
+            .bind(selection.after)
+            .bind(selection.event_type)
+            .bind(selection.since)
+            .bind(selection.before)
+            .bind(selection.limit)
+            .fetch_all(connection)
+            .await
+    }
+
+    async fn columns(connection: &mut PgConnection, names: &Names, table: &str) -> sqlx::Result<Vec<String>> {
+        sqlx::query_scalar(
+            "SELECT attname::text FROM pg_attribute
+            WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped",
+        )
+        .bind(names.quoted(table))
+        .fetch_all(connection)
+        .await
+    }
+
+    async fn indexes(connection: &mut PgConnection, names: &Names) -> sqlx::Result<Vec<String>> {
+        sqlx::query_scalar(
+            "SELECT relname::text FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+            WHERE indrelid = to_regclass($1) AND indisvalid",
+        )
+        .bind(names.quoted_table())
+        .fetch_all(connection)
+        .await
+    }
+
+    async fn version(connection: &mut PgConnection, names: &Names) -> sqlx::Result<i64> {
+        let sql = format!(r#"SELECT coalesce(max("version"), 0)::bigint FROM {}"#, names.quoted_versions());
+        sqlx::query_scalar(AssertSqlSafe(sql)).persistent(false).fetch_one(connection).await
+    }
+
+    async fn migrate(pool: &Pool<Self>, names: &Names) -> Result<()> {
+        let failed = |error| error::of::<Self>(names, MIGRATE, error);
+        let mut connection = pool.acquire().await.map_err(failed)?;
+        // Not under a snapshot that is older than the lock.
+        let mut transaction =
+            connection.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(failed)?;
+        sqlx::query("SELECT pg_advisory_xact_lock($1)")
+            .bind(names.lock_key())
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        apply_missing::<Self>(&mut transaction, names).await?;
+        transaction.commit().await.map_err(failed)
+    }
+
+    fn error_kind(error: &dyn DatabaseError) -> ErrorKind {
+        match error.code().as_deref() {
+            // Serialization failure, deadlock, lock not available.
+            Some("40001" | "40P01" | "55P03") => ErrorKind::Conflict,
+            // No such table, column, schema; something else of that name.
+            Some("42P01" | "42703" | "3F000" | "42P07" | "42809") => ErrorKind::Schema,
+            // Cancelled (by a timeout), shut down, crashed, starting up, idle for too long, too many connections.
+            Some("57014" | "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "53300") => {
+                ErrorKind::Unavailable
+            }
+            // The connection.
+            Some(code) if code.starts_with("08") => ErrorKind::Unavailable,
+            _ => ErrorKind::Backend,
+        }
+    }
+}
+
+fn literals(ids: &[EventId]) -> String {
+    ids.iter().map(|id| format!("'{id}'")).collect::<Vec<_>>().join(", ")
+}
+
+/// One statement for any number. The order by ordinality makes the sequence follow the slice.
+async fn insert_all(
+    connection: &mut PgConnection,
+    names: &Names,
+    rows: &[NewRow],
+) -> sqlx::Result<Vec<bool>> {
+    let sql = format!(
+        r#"INSERT INTO {} ("id", "type", "payload", "meta", "status", "not_before",
+            "partition_hash", "lane", "idempotency_hash", "created_at")
+        SELECT "id", "type", "payload"::json, "meta"::json,
+            CASE WHEN "not_before" > clock_timestamp() THEN 'scheduled' ELSE 'pending' END, "not_before",
+            "partition_hash", "lane", "idempotency_hash", clock_timestamp()
+        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bytea[],
+            $7::smallint[], $8::bytea[]) WITH ORDINALITY
+            AS "new" ("id", "type", "payload", "meta", "not_before", "partition_hash", "lane",
+                "idempotency_hash", "place")
+        ORDER BY "place"
+        ON CONFLICT DO NOTHING RETURNING "id", "idempotency_hash""#,
+        names.quoted_table()
+    );
+    let stored = sqlx::query(AssertSqlSafe(sql))
+        .bind(rows.iter().map(|row| row.id).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.event_type.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.payload.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.meta.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.not_before).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.partition_hash.as_slice()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.lane).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.idempotency_hash.map(Vec::from)).collect::<Vec<_>>())
+        .fetch_all(connection)
+        .await?;
+    let stored = stored.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+    Ok(stored_of(rows, stored.collect::<sqlx::Result<_>>()?))
+}

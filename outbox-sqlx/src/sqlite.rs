@@ -1,0 +1,286 @@
+//! `SQLite`.
+
+use outbox_traits::{ErrorKind, EventId, Result};
+use sqlx::{
+    AssertSqlSafe, Connection, Pool, Sqlite, SqliteConnection, error::DatabaseError, sqlite::SqliteRow,
+};
+
+use crate::{
+    SqlxOutbox,
+    dead_letter::Selection,
+    dialect::Engine,
+    error,
+    names::{NameRules, Names},
+    row::NewRow,
+    schema::{MIGRATE, Migration, apply_missing},
+};
+
+/// An outbox on `SQLite`, 3.35 or later. Its session is [`sqlx::SqliteConnection`].
+///
+/// Begin transactions that will write with `BEGIN IMMEDIATE` (`pool.begin_with("BEGIN IMMEDIATE")`): one that
+/// has read before it writes may find that another has written meanwhile, and is then refused as a
+/// [`Conflict`](ErrorKind::Conflict) without waiting.
+///
+/// ```no_run
+/// use outbox_sqlx::{SqliteOutbox, sqlx::SqlitePool};
+/// use outbox_traits::SchemaStore;
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = SqlitePool::connect("sqlite:shop.db").await?;
+/// let outbox = SqliteOutbox::new(pool).with_table("events")?;
+/// outbox.migrate().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub type SqliteOutbox = SqlxOutbox<Sqlite>;
+
+const EVENT: &str = r#""seq", "id", "type", "payload", "meta", "not_before" * 1000"#;
+
+/// Milliseconds since 1970; one time within a statement.
+const CLOCK: &str = "CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)";
+
+impl Engine for Sqlite {
+    const RULES: NameRules = NameRules {
+        quote: '"',
+        max: usize::MAX,
+        unit: "bytes",
+        count: str::len,
+        problem: |name| {
+            let reserved = name.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("sqlite_"));
+            reserved.then_some("begins with `sqlite_`, which is reserved")
+        },
+    };
+    const INDEXES: &'static [&'static str] =
+        &["id", "idempotency", "fifo", "scheduled", "delivered", "dead_letter"];
+    const DIRECTORY: &'static str = "sqlite";
+    const MIGRATIONS: &'static [Migration] = &[Migration {
+        version: 1,
+        file: "0001_outbox.sql",
+        sql: include_str!("../migrations/sqlite/0001_outbox.sql"),
+    }];
+    const FIRST_YEAR: i32 = 0;
+    // It takes one after the other: there is no round trip to spare.
+    const INSERT_CHUNK: (usize, usize) = (usize::MAX, usize::MAX);
+    const INSERT_IS_ATOMIC: bool = false;
+
+    fn pending(names: &Names, limit: i64) -> String {
+        let (table, fifo) = (names.quoted_table(), names.quoted_index("fifo"));
+        format!(
+            r#"SELECT {EVENT} FROM {table} INDEXED BY {fifo}
+            WHERE "status" = 'pending' ORDER BY "seq" LIMIT {limit}"#
+        )
+    }
+
+    fn due(names: &Names, limit: i64) -> String {
+        let (table, scheduled) = (names.quoted_table(), names.quoted_index("scheduled"));
+        format!(
+            r#"SELECT "seq", "id" FROM {table} INDEXED BY {scheduled}
+            WHERE "status" = 'scheduled' AND "not_before" <= {CLOCK} ORDER BY "not_before" LIMIT {limit}"#
+        )
+    }
+
+    fn promote(names: &Names, ids: &[EventId]) -> String {
+        let (table, index, ids) = (names.quoted_table(), names.quoted_index("id"), literals(ids));
+        format!(
+            r#"UPDATE {table} INDEXED BY {index} SET "status" = 'pending'
+            WHERE "id" IN ({ids}) AND "status" = 'scheduled'"#
+        )
+    }
+
+    fn acknowledge(names: &Names, ids: &[EventId]) -> String {
+        let (table, index, ids) = (names.quoted_table(), names.quoted_index("id"), literals(ids));
+        format!(
+            r#"UPDATE {table} INDEXED BY {index} SET "status" = 'delivered', "delivered_at" = {CLOCK}
+            WHERE "id" IN ({ids}) AND "status" IN ('pending', 'scheduled')"#
+        )
+    }
+
+    fn expired(names: &Names, age_micros: i64, limit: i64) -> String {
+        let (table, delivered) = (names.quoted_table(), names.quoted_index("delivered"));
+        let latest = match age_micros {
+            0 => i64::MAX.to_string(),
+            // Rounded up: never early.
+            age => format!("{CLOCK} - {}", age.saturating_add(999) / 1000),
+        };
+        format!(
+            r#"SELECT "seq", "id" FROM {table} INDEXED BY {delivered}
+            WHERE "status" = 'delivered' AND "delivered_at" <= {latest} ORDER BY "delivered_at" LIMIT {limit}"#
+        )
+    }
+
+    fn purge(names: &Names, ids: &[EventId]) -> String {
+        let (table, index, ids) = (names.quoted_table(), names.quoted_index("id"), literals(ids));
+        format!(r#"DELETE FROM {table} INDEXED BY {index} WHERE "id" IN ({ids}) AND "status" = 'delivered'"#)
+    }
+
+    fn requeue(names: &Names, ids: &[EventId]) -> String {
+        let (table, index, ids) = (names.quoted_table(), names.quoted_index("id"), literals(ids));
+        format!(
+            r#"UPDATE {table} INDEXED BY {index} SET
+                "status" = CASE WHEN "not_before" > {CLOCK} THEN 'scheduled' ELSE 'pending' END,
+                "attempts" = 0, "failures" = 0, "first_failed_at" = NULL, "last_failed_at" = NULL,
+                "last_error" = NULL, "dead_at" = NULL
+            WHERE "id" IN ({ids}) AND "status" = 'dead_letter'"#
+        )
+    }
+
+    fn discard(names: &Names, ids: &[EventId]) -> String {
+        let (table, index, ids) = (names.quoted_table(), names.quoted_index("id"), literals(ids));
+        format!(
+            r#"DELETE FROM {table} INDEXED BY {index} WHERE "id" IN ({ids}) AND "status" = 'dead_letter'"#
+        )
+    }
+
+    // Everywhere below, what stands in the SQL beside literal text is quoted names, numbers and UUIDs.
+
+    async fn execute(connection: &mut SqliteConnection, sql: String) -> sqlx::Result<u64> {
+        Ok(sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await?.rows_affected())
+    }
+
+    async fn rows(connection: &mut SqliteConnection, sql: String) -> sqlx::Result<Vec<SqliteRow>> {
+        sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(connection).await
+    }
+
+    async fn insert(
+        connection: &mut SqliteConnection,
+        names: &Names,
+        rows: &[NewRow],
+    ) -> sqlx::Result<Vec<bool>> {
+        let sql = format!(
+            r#"INSERT INTO {} ("id", "type", "payload", "meta", "status", "not_before",
+                "partition_hash", "lane", "idempotency_hash", "created_at")
+            VALUES (?1, ?2, ?3, ?4, CASE WHEN ?5 > {CLOCK} THEN 'scheduled' ELSE 'pending' END, ?5,
+                ?6, ?7, ?8, {CLOCK})
+            ON CONFLICT DO NOTHING"#,
+            names.quoted_table()
+        );
+        let mut stored = Vec::with_capacity(rows.len());
+        for row in rows {
+            let done = sqlx::query(AssertSqlSafe(sql.as_str()))
+                .bind(row.id)
+                .bind(&row.event_type)
+                .bind(&row.payload)
+                .bind(&row.meta)
+                .bind(row.not_before.map(|time| time.timestamp_millis()))
+                .bind(row.partition_hash.as_slice())
+                .bind(row.lane)
+                .bind(row.idempotency_hash.as_ref().map(<[u8; 32]>::as_slice))
+                .execute(&mut *connection)
+                .await?;
+            stored.push(done.rows_affected() == 1);
+        }
+        Ok(stored)
+    }
+
+    async fn set_aside(
+        connection: &mut SqliteConnection,
+        names: &Names,
+        seq: i64,
+        reason: &str,
+    ) -> sqlx::Result<()> {
+        let sql = format!(
+            r#"UPDATE {} SET "status" = 'dead_letter', "dead_at" = {CLOCK}, "last_error" = ?2
+            WHERE "seq" = ?1 AND "status" = 'pending'"#,
+            names.quoted_table()
+        );
+        let query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
+        query.bind(seq).bind(reason).execute(connection).await?;
+        Ok(())
+    }
+
+    async fn dead_letters(
+        connection: &mut SqliteConnection,
+        names: &Names,
+        selection: &Selection<'_>,
+        brief: bool,
+    ) -> sqlx::Result<Vec<SqliteRow>> {
+        let columns = if brief {
+            r#""seq", "id""#.to_owned()
+        } else {
+            format!(
+                r#"{EVENT}, "last_error", "attempts", "failures",
+                "first_failed_at" * 1000, "last_failed_at" * 1000, "dead_at" * 1000"#
+            )
+        };
+        let sql = format!(
+            r#"SELECT {columns} FROM {} INDEXED BY {}
+            WHERE "status" = 'dead_letter' AND "seq" > ?1
+                AND (?2 IS NULL OR "type" = ?2)
+                AND (?3 IS NULL OR "dead_at" * 1000 >= ?3)
+                AND (?4 IS NULL OR "dead_at" * 1000 < ?4)
+            ORDER BY "seq" LIMIT ?5"#,
+            names.quoted_table(),
+            names.quoted_index("dead_letter")
+        );
+        sqlx::query(AssertSqlSafe(sql))
+            .persistent(false)
+            .bind(selection.after)
+            .bind(selection.event_type)
+            .bind(selection.since.map(|time| time.timestamp_micros()))
+            .bind(selection.before.map(|time| time.timestamp_micros()))
+            .bind(selection.limit)
+            .fetch_all(connection)
+            .await
+    }
+
+    async fn columns(
+        connection: &mut SqliteConnection,
+        _names: &Names,
+        table: &str,
+    ) -> sqlx::Result<Vec<String>> {
+        sqlx::query_scalar("SELECT name FROM pragma_table_info(?1)")
+            .persistent(false)
+            .bind(table)
+            .fetch_all(connection)
+            .await
+    }
+
+    async fn indexes(connection: &mut SqliteConnection, names: &Names) -> sqlx::Result<Vec<String>> {
+        sqlx::query_scalar("SELECT name FROM pragma_index_list(?1)")
+            .persistent(false)
+            .bind(&names.table)
+            .fetch_all(connection)
+            .await
+    }
+
+    async fn version(connection: &mut SqliteConnection, names: &Names) -> sqlx::Result<i64> {
+        let sql = format!(r#"SELECT coalesce(max("version"), 0) FROM {}"#, names.quoted_versions());
+        sqlx::query_scalar(AssertSqlSafe(sql)).persistent(false).fetch_one(connection).await
+    }
+
+    async fn migrate(pool: &Pool<Self>, names: &Names) -> Result<()> {
+        let failed = |error| error::of::<Self>(names, MIGRATE, error);
+        let mut connection = pool.acquire().await.map_err(failed)?;
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        apply_missing::<Self>(&mut transaction, names).await?;
+        transaction.commit().await.map_err(failed)
+    }
+
+    fn error_kind(error: &dyn DatabaseError) -> ErrorKind {
+        let code = error.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or(0);
+        // The lowest byte is the class of the code.
+        match code & 0xff {
+            // Busy, locked.
+            5 | 6 => ErrorKind::Conflict,
+            // Interrupted, cannot be opened.
+            9 | 14 => ErrorKind::Unavailable,
+            1 if [
+                "no such table",
+                "no such column",
+                "no such index",
+                "has no column named",
+                "there is already",
+            ]
+            .iter()
+            .any(|text| error.message().contains(text)) =>
+            {
+                ErrorKind::Schema
+            }
+            _ => ErrorKind::Backend,
+        }
+    }
+}
+
+fn literals(ids: &[EventId]) -> String {
+    ids.iter().map(|id| format!("X'{}'", id.as_uuid().simple())).collect::<Vec<_>>().join(", ")
+}

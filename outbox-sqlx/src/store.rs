@@ -1,0 +1,269 @@
+//! The store: what its methods mean, for every engine alike.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use outbox_traits::{Event, EventId, OutboxStore, Result, Saved, async_trait};
+use sqlx::{Pool, pool::PoolConnection};
+
+use crate::{
+    dialect::Dialect,
+    error,
+    names::{DEFAULT_TABLE, Names},
+    row::{self, NewRow, ReadRow},
+};
+
+/// Rows that one statement changes at most: no transaction of the store's own is longer.
+pub(crate) const BATCH: usize = 1000;
+/// Such ages are older than any delivery, and as intervals beyond what the engines can count.
+const OLDEST: Duration = Duration::from_hours(1000 * 365 * 24);
+/// How often one fetch sets undecodable rows aside and looks again.
+const MAX_LOOKS: usize = 1000;
+
+/// An outbox in a table of `PostgreSQL`, `MySQL`, `MariaDB` or `SQLite`.
+///
+/// The aliases `PgOutbox`, `MySqlOutbox` and `SqliteOutbox` name it for each engine. A clone is cheap and is
+/// the same outbox. By default its table is `outbox`, where the engine looks for a table of that name.
+pub struct SqlxOutbox<DB: Dialect> {
+    pub(crate) pool: Pool<DB>,
+    pub(crate) names: Arc<Names>,
+}
+
+impl<DB: Dialect> SqlxOutbox<DB> {
+    /// An outbox in the table `outbox`, with this pool for whatever is done outside the caller's sessions.
+    ///
+    /// # Panics
+    /// Never: the default name is good for every engine.
+    #[must_use]
+    pub fn new(pool: Pool<DB>) -> Self {
+        let names = Names::new(&DB::RULES, None, DEFAULT_TABLE).expect("the default name is good");
+        Self { pool, names: Arc::new(names) }
+    }
+
+    /// In another table. Any name that the engine takes as a quoted identifier will do; the table of versions
+    /// and the indexes have names that begin with it.
+    ///
+    /// # Errors
+    /// [`Schema`](outbox_traits::ErrorKind::Schema) if the engine cannot take it: it is empty, too long or
+    /// contains a NUL.
+    pub fn with_table(self, name: &str) -> Result<Self> {
+        let names = Names::new(&DB::RULES, self.names.schema.as_deref(), name)?;
+        Ok(Self { names: Arc::new(names), ..self })
+    }
+
+    pub(crate) fn in_schema(self, name: &str) -> Result<Self> {
+        let names = Names::new(&DB::RULES, Some(name), &self.names.table)?;
+        Ok(Self { names: Arc::new(names), ..self })
+    }
+
+    /// The pool.
+    #[must_use]
+    pub fn pool(&self) -> &Pool<DB> {
+        &self.pool
+    }
+
+    pub(crate) fn error(&self, tried: &str) -> impl Fn(sqlx::Error) -> outbox_traits::Error {
+        move |error| error::of::<DB>(&self.names, tried, error)
+    }
+
+    pub(crate) async fn acquire(&self, tried: &str) -> Result<PoolConnection<DB>> {
+        self.pool.acquire().await.map_err(self.error(tried))
+    }
+
+    async fn insert(
+        &self,
+        rows: &[NewRow],
+        connection: &mut DB::Connection,
+    ) -> Result<Vec<Saved>, sqlx::Error> {
+        let mut saved = Vec::with_capacity(rows.len());
+        for chunk in row::chunks(rows, DB::INSERT_CHUNK.0, DB::INSERT_CHUNK.1) {
+            let stored = DB::insert(connection, &self.names, chunk).await?;
+            saved.extend(stored.into_iter().map(|new| if new { Saved::Stored } else { Saved::Duplicate }));
+        }
+        Ok(saved)
+    }
+
+    /// Changes rows by their ids, with a statement for each batch of them.
+    pub(crate) async fn change(
+        &self,
+        connection: &mut DB::Connection,
+        ids: &[EventId],
+        statement: fn(&Names, &[EventId]) -> String,
+    ) -> Result<u64, sqlx::Error> {
+        let mut changed = 0;
+        for ids in ids.chunks(BATCH) {
+            changed += DB::execute(connection, statement(&self.names, ids)).await?;
+        }
+        Ok(changed)
+    }
+
+    /// Changes all rows that a page names, page by page.
+    ///
+    /// A page is read first, and without locks, and then changed by its ids, each step a transaction of its
+    /// own: a change that searched for its rows would lock or wait for others on the way.
+    async fn change_all(
+        &self,
+        connection: &mut DB::Connection,
+        page: String,
+        statement: fn(&Names, &[EventId]) -> String,
+    ) -> Result<u64, sqlx::Error> {
+        let mut changed = 0;
+        loop {
+            let rows = DB::rows(connection, page.clone()).await?;
+            let ids = rows.iter().map(|row| Ok(row.position()?.1)).collect::<sqlx::Result<Vec<_>>>()?;
+            changed += self.change(connection, &ids, statement).await?;
+            if ids.len() < BATCH {
+                return Ok(changed);
+            }
+        }
+    }
+
+    async fn fetch(&self, connection: &mut DB::Connection, limit: usize) -> Result<Vec<Event>, sqlx::Error> {
+        // What has become due takes its place in the order before anything is read.
+        let due = DB::due(&self.names, as_limit(BATCH));
+        self.change_all(connection, due, DB::promote).await?;
+
+        let mut events = Vec::new();
+        let mut look = limit;
+        for _ in 0..MAX_LOOKS {
+            let rows = DB::rows(connection, DB::pending(&self.names, as_limit(look))).await?;
+            let mut undecodable = Vec::new();
+            events = Vec::with_capacity(rows.len());
+            for row in &rows {
+                let stored = row.stored()?;
+                match stored.event {
+                    Ok(event) => events.push(event),
+                    Err(reason) => undecodable.push((stored.seq, reason)),
+                }
+            }
+            if undecodable.is_empty() {
+                break;
+            }
+            for (seq, reason) in undecodable {
+                DB::set_aside(connection, &self.names, seq, &row::reason(&reason)).await?;
+            }
+            // Where there is one there may be many: they must not cost a look each.
+            look = limit.max(BATCH);
+        }
+        events.truncate(limit);
+        Ok(events)
+    }
+}
+
+pub(crate) fn as_limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// All of them, before the first is written.
+fn rows<DB: Dialect>(events: &[Event]) -> Result<Vec<NewRow>> {
+    events.iter().map(|event| NewRow::of(event, DB::FIRST_YEAR)).collect()
+}
+
+const SAVE: &str = "save an event in";
+const SAVE_ALL: &str = "save events in";
+const FETCH: &str = "fetch pending events from";
+const ACKNOWLEDGE: &str = "acknowledge events in";
+const PURGE: &str = "purge delivered events from";
+
+#[async_trait]
+impl<DB: Dialect> OutboxStore for SqlxOutbox<DB> {
+    type Session = DB::Connection;
+
+    async fn save(&self, event: &Event) -> Result<Saved> {
+        let row = NewRow::of(event, DB::FIRST_YEAR)?;
+        let mut connection = self.acquire(SAVE).await.map_err(|error| error.with_event(event.id()))?;
+        self.insert_one(row, event.id(), &mut connection).await
+    }
+
+    async fn save_all(&self, events: &[Event]) -> Result<Vec<Saved>> {
+        let rows = rows::<DB>(events)?;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let is_atomic = rows.len() == 1
+            || DB::INSERT_IS_ATOMIC && row::chunks(&rows, DB::INSERT_CHUNK.0, DB::INSERT_CHUNK.1).len() == 1;
+        let saved = if is_atomic {
+            self.insert(&rows, &mut *self.acquire(SAVE_ALL).await?).await
+        } else {
+            self.insert_in_transaction(&rows).await
+        };
+        saved.map_err(self.error(SAVE_ALL))
+    }
+
+    async fn save_in_session(&self, event: &Event, session: &mut DB::Connection) -> Result<Saved> {
+        self.insert_one(NewRow::of(event, DB::FIRST_YEAR)?, event.id(), session).await
+    }
+
+    async fn save_all_in_session(
+        &self,
+        events: &[Event],
+        session: &mut DB::Connection,
+    ) -> Result<Vec<Saved>> {
+        let rows = rows::<DB>(events)?;
+        self.insert(&rows, session).await.map_err(self.error(SAVE_ALL))
+    }
+
+    async fn get_pending(&self, limit: usize) -> Result<Vec<Event>> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let mut connection = self.acquire(FETCH).await?;
+        self.fetch(&mut connection, limit).await.map_err(self.error(FETCH))
+    }
+
+    async fn acknowledge(&self, id: EventId) -> Result<()> {
+        self.acknowledge_all(&[id]).await
+    }
+
+    async fn acknowledge_all(&self, ids: &[EventId]) -> Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut connection = self.acquire(ACKNOWLEDGE).await?;
+        self.change(&mut connection, ids, DB::acknowledge).await.map_err(self.error(ACKNOWLEDGE))?;
+        Ok(())
+    }
+
+    async fn purge(&self, older_than: Duration) -> Result<u64> {
+        if older_than > OLDEST {
+            return Ok(0);
+        }
+        // Rounded up: never early.
+        let micros = i64::try_from(older_than.as_nanos().div_ceil(1000)).unwrap_or(i64::MAX);
+        let expired = DB::expired(&self.names, micros, as_limit(BATCH));
+        let mut connection = self.acquire(PURGE).await?;
+        self.change_all(&mut connection, expired, DB::purge).await.map_err(self.error(PURGE))
+    }
+}
+
+impl<DB: Dialect> SqlxOutbox<DB> {
+    async fn insert_one(&self, row: NewRow, id: EventId, connection: &mut DB::Connection) -> Result<Saved> {
+        let saved = self
+            .insert(std::slice::from_ref(&row), connection)
+            .await
+            .map_err(|error| self.error(SAVE)(error).with_event(id))?;
+        Ok(saved[0])
+    }
+
+    async fn insert_in_transaction(&self, rows: &[NewRow]) -> Result<Vec<Saved>, sqlx::Error> {
+        let mut transaction = self.pool.begin().await?;
+        let saved = self.insert(rows, &mut transaction).await?;
+        transaction.commit().await?;
+        Ok(saved)
+    }
+}
+
+impl<DB: Dialect> Clone for SqlxOutbox<DB> {
+    fn clone(&self) -> Self {
+        Self { pool: self.pool.clone(), names: Arc::clone(&self.names) }
+    }
+}
+
+impl<DB: Dialect> fmt::Debug for SqlxOutbox<DB> {
+    // Not the pool: its options hold the address, and perhaps the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqlxOutbox")
+            .field("engine", &DB::NAME)
+            .field("table", &self.names.display())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,25 @@
+//! The contract, kept by each engine.
+
+mod harness;
+
+mod postgres {
+    use crate::harness::postgres::Pg;
+
+    outbox_conformance::suite!(Pg; store, concurrent, durable, schema, dead_letter, resource);
+    outbox_conformance::model!(Pg, 24);
+}
+
+mod mysql {
+    use crate::harness::mysql::My;
+
+    outbox_conformance::suite!(My; store, concurrent, durable, schema, dead_letter, resource);
+    outbox_conformance::model!(My, 24);
+}
+
+mod sqlite {
+    use crate::harness::sqlite::Lite;
+
+    // It has one writer, so that the group `concurrent` has nothing to ask.
+    outbox_conformance::suite!(Lite; store, durable, schema, dead_letter, resource);
+    outbox_conformance::model!(Lite, 24);
+}

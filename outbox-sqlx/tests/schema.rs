@@ -1,0 +1,205 @@
+//! Names, the shipped SQL files and what `migrate` meets, on each engine.
+
+mod harness;
+
+use outbox_conformance::{Harness, SchemaHarness, require};
+use outbox_sqlx::{Dialect, SqlxOutbox};
+use outbox_traits::{
+    DeadLetterFilter, DeadLetterStore, ErrorKind, Event, EventId, OutboxStore, Saved, SchemaStore,
+};
+use serde_json::json;
+use std::time::Duration;
+
+use harness::{mysql::My, postgres::Pg, sqlite::Lite};
+
+/// Each is a whole table name on every engine.
+fn odd_names() -> Vec<String> {
+    let names = [
+        "select",
+        "Order Events",
+        "o\"ut`b'ox",
+        "100%; DROP TABLE outbox; --",
+        "käse_箱",
+        "{age}$1?",
+        "\"",
+        "`",
+        " x",
+    ];
+    // As long as the strictest engine allows.
+    names.iter().map(|name| (*name).to_owned()).chain(["n".repeat(63), "é".repeat(31)]).collect()
+}
+
+async fn works_under_odd_names<H, DB>(h: &H)
+where
+    DB: Dialect,
+    H: SchemaHarness + Harness<Store = SqlxOutbox<DB>>,
+{
+    for name in odd_names() {
+        let store = h.unmigrated(&name);
+        let error = store.get_pending(1).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Schema, "{name}: {error}");
+        assert!(error.to_string().contains("migrate"), "{error}");
+        store.migrate().await.unwrap();
+        store.migrate().await.unwrap();
+        assert_eq!(store.verify().await.unwrap().problems(), <[String; 0]>::default(), "{name}");
+
+        let events =
+            [1, 2, 3].map(|n| Event::new("t", json!(n)).unwrap().with_idempotency_key(format!("k{n}")));
+        assert_eq!(store.save(&events[0]).await.unwrap(), Saved::Stored, "{name}");
+        let saved = store.save_all(&events).await.unwrap();
+        assert_eq!(saved, [Saved::Duplicate, Saved::Stored, Saved::Stored], "{name}");
+        assert_eq!(store.get_pending(9).await.unwrap(), events, "{name}");
+        store.acknowledge(events[0].id()).await.unwrap();
+        assert_eq!(store.purge(Duration::ZERO).await.unwrap(), 1, "{name}");
+        assert!(store.dead_letters(&DeadLetterFilter::new()).await.unwrap().letters.is_empty());
+        assert!(!store.requeue(EventId::new()).await.unwrap());
+        assert_eq!(store.discard_all(&DeadLetterFilter::new()).await.unwrap(), 0);
+    }
+    // The suite's own outbox is what it was.
+    assert_eq!(h.store().verify().await.unwrap().problems(), <[String; 0]>::default());
+}
+
+/// The name of an index of the suite's own outbox.
+async fn a_taken_name_is_refused<H, DB>(h: &H)
+where
+    DB: Dialect,
+    H: SchemaHarness + Harness<Store = SqlxOutbox<DB>>,
+{
+    let error = h.unmigrated("outbox_fifo").migrate().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
+}
+
+async fn a_foreign_table_is_refused<H, DB>(h: &H)
+where
+    DB: Dialect,
+    H: SchemaHarness + Harness<Store = SqlxOutbox<DB>>,
+{
+    for name in ["business", "other"] {
+        let error = h.unmigrated(name).migrate().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
+        assert!(error.to_string().contains("choose another name"), "{error}");
+        assert!(!h.unmigrated(name).verify().await.unwrap().is_current());
+    }
+}
+
+async fn a_newer_schema_is_refused<H, DB>(h: &H)
+where
+    DB: Dialect,
+    H: Harness<Store = SqlxOutbox<DB>>,
+{
+    let error = h.store().migrate().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Schema);
+    assert!(error.to_string().contains("upgrade the library"), "{error}");
+    let report = h.store().verify().await.unwrap();
+    assert!(report.to_string().contains("upgrade the library"), "{report}");
+}
+
+async fn what_is_missing_is_named<H, DB>(h: &H, index: &str)
+where
+    DB: Dialect,
+    H: Harness<Store = SqlxOutbox<DB>>,
+{
+    let report = h.store().verify().await.unwrap();
+    for missing in ["`last_error`", index, "migrations/"] {
+        assert!(report.to_string().contains(missing), "{report}");
+    }
+    assert_eq!(report.problems().len(), 2, "{report}");
+}
+
+#[tokio::test]
+async fn postgres_takes_any_name_and_refuses_what_is_not_its_own() {
+    let Some(h) = require("schema::postgres", Pg::open().await) else { return };
+    works_under_odd_names(&h).await;
+    a_taken_name_is_refused(&h).await;
+    h.run("CREATE TABLE {s}.other_version (x int)").await;
+    a_foreign_table_is_refused(&h).await;
+    h.run("INSERT INTO {s}.outbox_version VALUES (999, now())").await;
+    a_newer_schema_is_refused(&h).await;
+    h.run("DELETE FROM {s}.outbox_version WHERE version = 999; DROP INDEX {s}.outbox_scheduled").await;
+    h.run("ALTER TABLE {s}.outbox DROP COLUMN last_error").await;
+    what_is_missing_is_named(&h, "`outbox_scheduled`").await;
+    h.close().await;
+}
+
+#[tokio::test]
+async fn mysql_takes_any_name_and_refuses_what_is_not_its_own() {
+    let Some(h) = require("schema::mysql", My::open().await) else { return };
+    works_under_odd_names(&h).await;
+    h.run("CREATE TABLE {s}.other_version (x int)").await;
+    a_foreign_table_is_refused(&h).await;
+    h.run("INSERT INTO {s}.outbox_version VALUES (999, UTC_TIMESTAMP(6))").await;
+    a_newer_schema_is_refused(&h).await;
+    h.run("DELETE FROM {s}.outbox_version WHERE version = 999").await;
+    h.run("ALTER TABLE {s}.outbox DROP COLUMN last_error, DROP KEY outbox_scheduled").await;
+    what_is_missing_is_named(&h, "`outbox_scheduled`").await;
+    for name in ["ends with a space ", "beyond 𝄞"] {
+        assert_eq!(h.store.clone().with_table(name).unwrap_err().kind(), ErrorKind::Schema);
+    }
+    h.close().await;
+}
+
+#[tokio::test]
+async fn sqlite_takes_any_name_and_refuses_what_is_not_its_own() {
+    let Some(h) = require("schema::sqlite", Lite::open().await) else { return };
+    works_under_odd_names(&h).await;
+    a_taken_name_is_refused(&h).await;
+    h.run("CREATE TABLE other_version (x int)").await;
+    a_foreign_table_is_refused(&h).await;
+    h.run("INSERT INTO outbox_version VALUES (999, 0)").await;
+    a_newer_schema_is_refused(&h).await;
+    h.run("DELETE FROM outbox_version WHERE version = 999; DROP INDEX outbox_scheduled").await;
+    h.run("ALTER TABLE outbox DROP COLUMN last_error").await;
+    what_is_missing_is_named(&h, "`outbox_scheduled`").await;
+    h.close().await;
+}
+
+/// As a client program applies them, twice.
+#[tokio::test]
+async fn the_shipped_files_are_what_migrate_runs() {
+    let file = |engine: &str| {
+        let path = format!("{}/migrations/{engine}/0001_outbox.sql", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read_to_string(path).unwrap()
+    };
+    if let Some(h) = require("schema::postgres", Pg::open().await) {
+        assert_eq!(outbox_sqlx::PgOutbox::new(h.pool().clone()).migration_sql(), file("postgres"));
+        h.run("DROP TABLE {s}.outbox, {s}.outbox_version").await;
+        for _ in 0..2 {
+            h.run(&format!("SET LOCAL search_path = {{s}}; {}", file("postgres"))).await;
+        }
+        assert_eq!(h.store.verify().await.unwrap().problems(), <[String; 0]>::default());
+        h.close().await;
+    }
+    if let Some(h) = require("schema::mysql", My::open().await) {
+        assert_eq!(outbox_sqlx::MySqlOutbox::new(h.pool().clone()).migration_sql(), file("mysql"));
+        h.run("DROP TABLE {s}.outbox, {s}.outbox_version").await;
+        let mut connection = h.pool().acquire().await.unwrap().detach();
+        for sql in [format!("USE {}", h.schema), file("mysql"), file("mysql")] {
+            let sql = sqlx::raw_sql(sqlx::AssertSqlSafe(sql));
+            sql.execute(&mut connection).await.unwrap();
+        }
+        assert_eq!(h.store.verify().await.unwrap().problems(), <[String; 0]>::default());
+        h.close().await;
+    }
+    let h = Lite::open().await.unwrap();
+    assert_eq!(h.store.migration_sql(), file("sqlite"));
+    h.run("DROP TABLE outbox; DROP TABLE outbox_version").await;
+    h.run(&file("sqlite").repeat(2)).await;
+    assert_eq!(h.store.verify().await.unwrap().problems(), <[String; 0]>::default());
+}
+
+/// Many connections open a file that does not exist yet, and migrate it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fresh_file_is_migrated_by_many_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("fresh.db");
+    let tasks = (0..16).map(|_| {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&file).create_if_missing(true);
+        tokio::spawn(async move {
+            let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+            outbox_sqlx::SqliteOutbox::new(pool).migrate().await.unwrap();
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+}
