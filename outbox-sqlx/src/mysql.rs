@@ -4,7 +4,7 @@ use outbox_traits::{Error, ErrorKind, EventId, Result};
 use sqlx::{
     AssertSqlSafe, MySql, MySqlConnection, Pool,
     error::DatabaseError,
-    mysql::{MySqlDatabaseError, MySqlRow},
+    mysql::{MySqlDatabaseError, MySqlQueryResult, MySqlRow},
 };
 
 use crate::{
@@ -62,8 +62,8 @@ impl Engine for MySql {
     }];
     // It has a year 0, but one without a 29th of February.
     const FIRST_YEAR: i32 = 1;
-    const INSERT_CHUNK: (usize, usize) = (512, 1024 * 1024);
-    // It is several.
+    const INSERT_CHUNK: (usize, usize) = (1000, 1024 * 1024);
+    // With a duplicate among them, it is several.
     const INSERT_IS_ATOMIC: bool = false;
 
     fn pending(names: &Names, limit: i64) -> String {
@@ -156,24 +156,16 @@ impl Engine for MySql {
         names: &Names,
         rows: &[NewRow],
     ) -> sqlx::Result<Vec<bool>> {
+        if let [row] = rows {
+            return Ok(vec![insert_one(connection, names, row).await?]);
+        }
+        if insert_all(connection, names, rows).await? {
+            return Ok(vec![true; rows.len()]);
+        }
+        // The error undid the statement, and no more: now each by itself.
         let mut stored = Vec::with_capacity(rows.len());
-        let mut rest = rows;
-        while !rest.is_empty() {
-            // In runs of 1, 2, 4, 8, … rows, each a prepared statement. One for each number of rows would drive
-            // the caller's own out of the connection's cache, and one that is not kept costs a delay of 40 ms:
-            // the next message waits for the acknowledgement of the one that closes it.
-            let (run, tail) = rest.split_at(1 << rest.len().ilog2());
-            rest = tail;
-            if insert_new(connection, names, run).await? {
-                stored.resize(stored.len() + run.len(), true);
-            } else if run.len() == 1 {
-                stored.push(false);
-            } else {
-                // The error undid the statement, and no more: now each by itself.
-                for row in run {
-                    stored.push(insert_new(connection, names, std::slice::from_ref(row)).await?);
-                }
-            }
+        for row in rows {
+            stored.push(insert_one(connection, names, row).await?);
         }
         Ok(stored)
     }
@@ -328,35 +320,67 @@ fn literals(ids: &[EventId]) -> String {
     ids.iter().map(|id| format!("X'{}'", id.as_uuid().simple())).collect::<Vec<_>>().join(", ")
 }
 
+const COLUMNS: &str = "`id`, `type`, `payload`, `meta`, `status`, `not_before`, \
+                       `partition_hash`, `lane`, `idempotency_hash`, `created_at`";
+
+/// Inserts one and returns true, or false if it is a duplicate.
+async fn insert_one(connection: &mut MySqlConnection, names: &Names, row: &NewRow) -> sqlx::Result<bool> {
+    let sql = format!(
+        "INSERT INTO {} ({COLUMNS})
+        VALUES (?, ?, ?, ?, CASE WHEN ? > UTC_TIMESTAMP(6) THEN 'scheduled' ELSE 'pending' END,
+            ?, ?, ?, ?, UTC_TIMESTAMP(6))",
+        names.quoted_table(),
+    );
+    let not_before = row.not_before.map(|time| time.naive_utc());
+    let query = sqlx::query(AssertSqlSafe(sql))
+        .bind(row.id)
+        .bind(&row.event_type)
+        .bind(&row.payload)
+        .bind(&row.meta)
+        .bind(not_before)
+        .bind(not_before)
+        .bind(row.partition_hash.as_slice())
+        .bind(row.lane)
+        .bind(row.idempotency_hash.as_ref().map(<[u8; 32]>::as_slice));
+    is_new(query.execute(connection).await, names)
+}
+
 /// Inserts all of them and returns true, or none because of a duplicate among them.
 ///
+/// The values stand in the statement, in hexadecimal digits, whatever they are: so any number of rows is one
+/// round trip. A prepared statement would be another one for each number of rows, which takes a round trip to
+/// prepare and drives the caller's own out of the connection's cache.
+async fn insert_all(connection: &mut MySqlConnection, names: &Names, rows: &[NewRow]) -> sqlx::Result<bool> {
+    let rows: Vec<String> = rows.iter().map(literal_row).collect();
+    let sql = format!("INSERT INTO {} ({COLUMNS}) VALUES {}", names.quoted_table(), rows.join(", "));
+    is_new(sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await, names)
+}
+
+fn literal_row(row: &NewRow) -> String {
+    let not_before = row
+        .not_before
+        .map_or("NULL".to_owned(), |time| time.format("TIMESTAMP'%Y-%m-%d %H:%M:%S%.3f'").to_string());
+    let key = row.idempotency_hash.map_or("NULL".to_owned(), |hash| format!("X'{}'", hex::encode(hash)));
+    format!(
+        "(X'{}', {}, {}, {}, CASE WHEN {not_before} > UTC_TIMESTAMP(6) THEN 'scheduled' ELSE 'pending' END, \
+        {not_before}, X'{}', {}, {key}, UTC_TIMESTAMP(6))",
+        row.id.simple(),
+        literal_text(&row.event_type),
+        literal_text(&row.payload),
+        literal_text(&row.meta),
+        hex::encode(row.partition_hash),
+        row.lane,
+    )
+}
+
+fn literal_text(text: &str) -> String {
+    format!("_utf8mb4 X'{}'", hex::encode(text))
+}
+
 /// Duplicates are told by the error, of which only those of the outbox's own keys count: `INSERT IGNORE`
 /// would hide others, and `ON DUPLICATE KEY UPDATE` cannot say which rows were new.
-async fn insert_new(connection: &mut MySqlConnection, names: &Names, rows: &[NewRow]) -> sqlx::Result<bool> {
-    const ROW: &str = "(?, ?, ?, ?, CASE WHEN ? > UTC_TIMESTAMP(6) THEN 'scheduled' ELSE 'pending' END, \
-                       ?, ?, ?, ?, UTC_TIMESTAMP(6))";
-    let sql = format!(
-        "INSERT INTO {} (`id`, `type`, `payload`, `meta`, `status`, `not_before`,
-            `partition_hash`, `lane`, `idempotency_hash`, `created_at`)
-        VALUES {}",
-        names.quoted_table(),
-        vec![ROW; rows.len()].join(", ")
-    );
-    let mut query = sqlx::query(AssertSqlSafe(sql));
-    for row in rows {
-        let not_before = row.not_before.map(|time| time.naive_utc());
-        query = query
-            .bind(row.id)
-            .bind(&row.event_type)
-            .bind(&row.payload)
-            .bind(&row.meta)
-            .bind(not_before)
-            .bind(not_before)
-            .bind(row.partition_hash.as_slice())
-            .bind(row.lane)
-            .bind(row.idempotency_hash.as_ref().map(<[u8; 32]>::as_slice));
-    }
-    match query.execute(connection).await {
+fn is_new(inserted: sqlx::Result<MySqlQueryResult>, names: &Names) -> sqlx::Result<bool> {
+    match inserted {
         Ok(_) => Ok(true),
         Err(sqlx::Error::Database(error)) if is_own_duplicate(&*error, names) => Ok(false),
         Err(error) => Err(error),

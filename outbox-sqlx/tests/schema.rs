@@ -173,7 +173,7 @@ async fn the_shipped_files_are_what_migrate_runs() {
         assert_eq!(outbox_sqlx::MySqlOutbox::new(h.pool().clone()).migration_sql(), file("mysql"));
         h.run("DROP TABLE {s}.outbox, {s}.outbox_version").await;
         let mut connection = h.pool().acquire().await.unwrap().detach();
-        for sql in [format!("USE {}", h.schema), file("mysql"), file("mysql")] {
+        for sql in [format!("USE {}", h.place), file("mysql"), file("mysql")] {
             let sql = sqlx::raw_sql(sqlx::AssertSqlSafe(sql));
             sql.execute(&mut connection).await.unwrap();
         }

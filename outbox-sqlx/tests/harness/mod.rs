@@ -1,4 +1,4 @@
-//! Each engine as the suite and the tests beside it open it.
+//! What the engines have in common, as the suite and the tests beside it open them.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
@@ -6,20 +6,147 @@ pub(crate) mod mysql;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
-use std::env;
+use std::{env, time::Duration};
 
-use outbox_conformance::Skip;
+use outbox_conformance::{DurableHarness, Harness, SchemaHarness, SessionOf, Skip};
+use outbox_sqlx::{Dialect, SqlxOutbox, sqlx};
+use outbox_traits::{EventId, OutboxStore, SchemaStore, async_trait};
+use sqlx::{Database, Pool, Transaction};
+
+/// An outbox on an engine, and where it is: a schema, database or file of its own.
+pub(crate) struct Sql<E: Engine> {
+    pub(crate) store: SqlxOutbox<E>,
+    pub(crate) place: String,
+    /// Whatever is to be removed in the end.
+    kept: Option<E::Kept>,
+}
+
+/// What the suite must be told about an engine. In its SQL `{s}` stands for the place.
+#[async_trait]
+pub(crate) trait Engine: Dialect {
+    type Kept: Send + Sync;
+    const BEGIN: &'static str;
+    const CREATE: &'static str;
+    const DROP: &'static str;
+    const ROWS: &'static str;
+
+    /// A place that no other test has.
+    fn place() -> (String, Option<Self::Kept>);
+    async fn connect(place: &str) -> Result<SqlxOutbox<Self>, Skip>;
+    async fn run(session: &mut Self::Connection, sql: String) -> u64;
+    async fn texts(session: &mut Self::Connection, sql: String) -> Vec<String>;
+    /// A row that cannot be decoded.
+    fn undecodable(id: EventId) -> String;
+    /// A column of time, so much earlier.
+    fn earlier(column: &str, by: Duration) -> String;
+}
+
+impl<E: Engine> Sql<E> {
+    pub(crate) fn pool(&self) -> &Pool<E> {
+        self.store.pool()
+    }
+
+    pub(crate) async fn run(&self, sql: &str) -> u64 {
+        E::run(&mut *self.pool().acquire().await.unwrap(), sql.replace("{s}", &self.place)).await
+    }
+}
+
+#[async_trait]
+impl<E> Harness for Sql<E>
+where
+    E: Engine,
+    SqlxOutbox<E>: OutboxStore<Session = <E as Database>::Connection>,
+{
+    type Store = SqlxOutbox<E>;
+    type Transaction = Transaction<'static, E>;
+
+    async fn open() -> Result<Self, Skip> {
+        let (place, kept) = E::place();
+        let harness = Self { store: E::connect(&place).await?, place, kept };
+        harness.run(E::CREATE).await;
+        harness.store.migrate().await.unwrap();
+        Ok(harness)
+    }
+
+    fn store(&self) -> &SqlxOutbox<E> {
+        &self.store
+    }
+
+    async fn begin(&self) -> Self::Transaction {
+        self.pool().begin_with(E::BEGIN).await.unwrap()
+    }
+
+    fn session<'a>(&self, transaction: &'a mut Self::Transaction) -> &'a mut SessionOf<Self> {
+        transaction
+    }
+
+    async fn commit(&self, transaction: Self::Transaction) {
+        transaction.commit().await.unwrap();
+    }
+
+    async fn rollback(&self, transaction: Self::Transaction) {
+        transaction.rollback().await.unwrap();
+    }
+
+    async fn write_row(&self, key: &str, session: &mut SessionOf<Self>) {
+        let table = E::ROWS.replace("{s}", &self.place);
+        E::run(session, format!("INSERT INTO {table} VALUES ('{key}')")).await;
+    }
+
+    async fn rows(&self) -> Vec<String> {
+        let sql = format!("SELECT name FROM {}", E::ROWS.replace("{s}", &self.place));
+        E::texts(&mut *self.pool().acquire().await.unwrap(), sql).await
+    }
+
+    async fn insert_undecodable(&self, id: EventId) {
+        self.run(&E::undecodable(id)).await;
+    }
+
+    async fn advance(&self, by: Duration) {
+        let times =
+            ["not_before", "created_at", "delivered_at", "dead_at", "first_failed_at", "last_failed_at"];
+        let moved = times.map(|time| format!("{time} = {}", E::earlier(time, by))).join(", ");
+        let table = E::ROWS.replace("business", "outbox");
+        self.run(&format!("UPDATE {table} SET {moved}")).await;
+    }
+
+    async fn close(&self) {
+        self.run(E::DROP).await;
+    }
+}
+
+#[async_trait]
+impl<E> DurableHarness for Sql<E>
+where
+    E: Engine,
+    SqlxOutbox<E>: OutboxStore<Session = <E as Database>::Connection>,
+{
+    fn location(&self) -> String {
+        self.place.clone()
+    }
+
+    async fn reopen(location: &str) -> Self {
+        Self { store: E::connect(location).await.unwrap(), place: location.to_owned(), kept: None }
+    }
+}
+
+impl<E> SchemaHarness for Sql<E>
+where
+    E: Engine,
+    SqlxOutbox<E>: OutboxStore<Session = <E as Database>::Connection>,
+{
+    fn unmigrated(&self, name: &str) -> SqlxOutbox<E> {
+        self.store.clone().with_table(name).unwrap()
+    }
+}
 
 /// The address of a server and database, from the environment.
 fn server(variable: &str, example: &str) -> Result<String, Skip> {
-    env::var(variable).map_err(|_| Skip::new(format!("set {variable}, for example to `{example}`")))
+    env::var(variable).map_err(|_| {
+        Skip::new(format!("set {variable}, for example to `{example}`, or run `cargo xtask test`"))
+    })
 }
 
-/// A name that no other test has.
 fn unique() -> String {
     format!("outbox_{}", uuid::Uuid::now_v7().simple())
 }
-
-/// What the store writes and compares with its clock.
-const TIMES: [&str; 6] =
-    ["not_before", "created_at", "delivered_at", "dead_at", "first_failed_at", "last_failed_at"];

@@ -1,114 +1,52 @@
-//! `MySQL` or `MariaDB`: a database for each test.
+//! MySQL or MariaDB: a database for each test.
 
 use std::time::Duration;
 
-use outbox_conformance::{DurableHarness, Harness, SchemaHarness, Skip};
+use outbox_conformance::Skip;
 use outbox_sqlx::{MySqlOutbox, sqlx};
-use outbox_traits::{EventId, SchemaStore, async_trait};
-use sqlx::{AssertSqlSafe, MySql, MySqlConnection, MySqlPool, Transaction, mysql::MySqlPoolOptions};
+use outbox_traits::{EventId, async_trait};
+use sqlx::{AssertSqlSafe, MySql, MySqlConnection, mysql::MySqlPoolOptions};
 
-use super::TIMES;
+use super::{Engine, Sql};
 
-pub(crate) struct My {
-    pub(crate) store: MySqlOutbox,
-    pub(crate) schema: String,
-}
+pub(crate) type My = Sql<MySql>;
 
-impl My {
-    async fn connect(schema: String) -> Result<Self, Skip> {
+#[async_trait]
+impl Engine for MySql {
+    type Kept = ();
+    const BEGIN: &'static str = "BEGIN";
+    const CREATE: &'static str = "CREATE DATABASE {s}; CREATE TABLE {s}.business (name VARCHAR(200))";
+    const DROP: &'static str = "DROP DATABASE {s}";
+    const ROWS: &'static str = "{s}.business";
+
+    fn place() -> (String, Option<()>) {
+        (super::unique(), None)
+    }
+
+    async fn connect(place: &str) -> Result<MySqlOutbox, Skip> {
         let url = super::server("OUTBOX_TEST_MYSQL_URL", "mysql://root@localhost/outbox_test")?;
         let options = MySqlPoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(10));
         let pool = options.connect(&url).await.map_err(|error| Skip::new(error.to_string()))?;
-        let store = MySqlOutbox::new(pool).with_schema(&schema).unwrap();
-        Ok(Self { store, schema })
+        Ok(MySqlOutbox::new(pool).with_schema(place).unwrap())
     }
 
-    pub(crate) fn pool(&self) -> &MySqlPool {
-        self.store.pool()
+    async fn run(session: &mut MySqlConnection, sql: String) -> u64 {
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(session).await.unwrap().rows_affected()
     }
 
-    /// Runs SQL in which `{s}` stands for the database.
-    pub(crate) async fn run(&self, sql: &str) -> u64 {
-        let sql = sql.replace("{s}", &self.schema);
-        sqlx::raw_sql(AssertSqlSafe(sql)).execute(self.pool()).await.unwrap().rows_affected()
-    }
-}
-
-#[async_trait]
-impl Harness for My {
-    type Store = MySqlOutbox;
-    type Transaction = Transaction<'static, MySql>;
-
-    async fn open() -> Result<Self, Skip> {
-        let harness = Self::connect(super::unique()).await?;
-        harness.run("CREATE DATABASE {s}; CREATE TABLE {s}.business (`key` VARCHAR(200))").await;
-        harness.store.migrate().await.unwrap();
-        Ok(harness)
+    async fn texts(session: &mut MySqlConnection, sql: String) -> Vec<String> {
+        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(session).await.unwrap()
     }
 
-    fn store(&self) -> &MySqlOutbox {
-        &self.store
-    }
-
-    async fn begin(&self) -> Self::Transaction {
-        self.pool().begin().await.unwrap()
-    }
-
-    fn session<'a>(&self, transaction: &'a mut Self::Transaction) -> &'a mut MySqlConnection {
-        transaction
-    }
-
-    async fn commit(&self, transaction: Self::Transaction) {
-        transaction.commit().await.unwrap();
-    }
-
-    async fn rollback(&self, transaction: Self::Transaction) {
-        transaction.rollback().await.unwrap();
-    }
-
-    async fn write_row(&self, key: &str, session: &mut MySqlConnection) {
-        let sql = format!("INSERT INTO {}.business VALUES (?)", self.schema);
-        sqlx::query(AssertSqlSafe(sql)).bind(key).execute(session).await.unwrap();
-    }
-
-    async fn rows(&self) -> Vec<String> {
-        let sql = format!("SELECT `key` FROM {}.business", self.schema);
-        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(self.pool()).await.unwrap()
-    }
-
-    async fn insert_undecodable(&self, id: EventId) {
-        self.run(&format!(
+    fn undecodable(id: EventId) -> String {
+        format!(
             "INSERT INTO {{s}}.outbox (id, type, payload, meta, status, partition_hash, lane, created_at)
             VALUES (X'{}', 'broken', '{{}}', '[]', 'pending', X'00', 0, UTC_TIMESTAMP(6))",
             id.as_uuid().simple()
-        ))
-        .await;
+        )
     }
 
-    async fn advance(&self, by: Duration) {
-        let by = by.as_micros();
-        let moved = TIMES.map(|time| format!("{time} = {time} - INTERVAL {by} MICROSECOND")).join(", ");
-        self.run(&format!("UPDATE {{s}}.outbox SET {moved}")).await;
-    }
-
-    async fn close(&self) {
-        self.run("DROP DATABASE {s}").await;
-    }
-}
-
-#[async_trait]
-impl DurableHarness for My {
-    fn location(&self) -> String {
-        self.schema.clone()
-    }
-
-    async fn reopen(location: &str) -> Self {
-        Self::connect(location.to_owned()).await.unwrap()
-    }
-}
-
-impl SchemaHarness for My {
-    fn unmigrated(&self, name: &str) -> MySqlOutbox {
-        self.store.clone().with_table(name).unwrap()
+    fn earlier(column: &str, by: Duration) -> String {
+        format!("{column} - INTERVAL {} MICROSECOND", by.as_micros())
     }
 }

@@ -1,113 +1,51 @@
-//! `PostgreSQL`: a schema for each test.
+//! PostgreSQL: a schema for each test.
 
 use std::time::Duration;
 
-use outbox_conformance::{DurableHarness, Harness, SchemaHarness, Skip};
+use outbox_conformance::Skip;
 use outbox_sqlx::{PgOutbox, sqlx};
-use outbox_traits::{EventId, SchemaStore, async_trait};
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction, postgres::PgPoolOptions};
+use outbox_traits::{EventId, async_trait};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, postgres::PgPoolOptions};
 
-use super::TIMES;
+use super::{Engine, Sql};
 
-pub(crate) struct Pg {
-    pub(crate) store: PgOutbox,
-    pub(crate) schema: String,
-}
+pub(crate) type Pg = Sql<Postgres>;
 
-impl Pg {
-    async fn connect(schema: String) -> Result<Self, Skip> {
+#[async_trait]
+impl Engine for Postgres {
+    type Kept = ();
+    const BEGIN: &'static str = "BEGIN";
+    const CREATE: &'static str = "CREATE SCHEMA {s}; CREATE TABLE {s}.business (name text)";
+    const DROP: &'static str = "DROP SCHEMA {s} CASCADE";
+    const ROWS: &'static str = "{s}.business";
+
+    fn place() -> (String, Option<()>) {
+        (super::unique(), None)
+    }
+
+    async fn connect(place: &str) -> Result<PgOutbox, Skip> {
         let url = super::server("OUTBOX_TEST_POSTGRES_URL", "postgres://postgres@localhost/outbox_test")?;
         let options = PgPoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(10));
         let pool = options.connect(&url).await.map_err(|error| Skip::new(error.to_string()))?;
-        let store = PgOutbox::new(pool).with_schema(&schema).unwrap();
-        Ok(Self { store, schema })
+        Ok(PgOutbox::new(pool).with_schema(place).unwrap())
     }
 
-    pub(crate) fn pool(&self) -> &PgPool {
-        self.store.pool()
+    async fn run(session: &mut PgConnection, sql: String) -> u64 {
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(session).await.unwrap().rows_affected()
     }
 
-    /// Runs SQL in which `{s}` stands for the schema.
-    pub(crate) async fn run(&self, sql: &str) -> u64 {
-        let sql = sql.replace("{s}", &self.schema);
-        sqlx::raw_sql(AssertSqlSafe(sql)).execute(self.pool()).await.unwrap().rows_affected()
-    }
-}
-
-#[async_trait]
-impl Harness for Pg {
-    type Store = PgOutbox;
-    type Transaction = Transaction<'static, Postgres>;
-
-    async fn open() -> Result<Self, Skip> {
-        let harness = Self::connect(super::unique()).await?;
-        harness.run("CREATE SCHEMA {s}; CREATE TABLE {s}.business (key text)").await;
-        harness.store.migrate().await.unwrap();
-        Ok(harness)
+    async fn texts(session: &mut PgConnection, sql: String) -> Vec<String> {
+        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(session).await.unwrap()
     }
 
-    fn store(&self) -> &PgOutbox {
-        &self.store
-    }
-
-    async fn begin(&self) -> Self::Transaction {
-        self.pool().begin().await.unwrap()
-    }
-
-    fn session<'a>(&self, transaction: &'a mut Self::Transaction) -> &'a mut PgConnection {
-        transaction
-    }
-
-    async fn commit(&self, transaction: Self::Transaction) {
-        transaction.commit().await.unwrap();
-    }
-
-    async fn rollback(&self, transaction: Self::Transaction) {
-        transaction.rollback().await.unwrap();
-    }
-
-    async fn write_row(&self, key: &str, session: &mut PgConnection) {
-        let sql = format!("INSERT INTO {}.business VALUES ($1)", self.schema);
-        sqlx::query(AssertSqlSafe(sql)).bind(key).execute(session).await.unwrap();
-    }
-
-    async fn rows(&self) -> Vec<String> {
-        let sql = format!("SELECT key FROM {}.business", self.schema);
-        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(self.pool()).await.unwrap()
-    }
-
-    async fn insert_undecodable(&self, id: EventId) {
-        self.run(&format!(
+    fn undecodable(id: EventId) -> String {
+        format!(
             "INSERT INTO {{s}}.outbox (id, type, payload, meta, status, partition_hash, lane, created_at)
             VALUES ('{id}', 'broken', '{{}}', '[]', 'pending', '', 0, clock_timestamp())"
-        ))
-        .await;
+        )
     }
 
-    async fn advance(&self, by: Duration) {
-        let by = by.as_micros();
-        let moved = TIMES.map(|time| format!("{time} = {time} - {by} * interval '1 microsecond'")).join(", ");
-        self.run(&format!("UPDATE {{s}}.outbox SET {moved}")).await;
-    }
-
-    async fn close(&self) {
-        self.run("DROP SCHEMA {s} CASCADE").await;
-    }
-}
-
-#[async_trait]
-impl DurableHarness for Pg {
-    fn location(&self) -> String {
-        self.schema.clone()
-    }
-
-    async fn reopen(location: &str) -> Self {
-        Self::connect(location.to_owned()).await.unwrap()
-    }
-}
-
-impl SchemaHarness for Pg {
-    fn unmigrated(&self, name: &str) -> PgOutbox {
-        self.store.clone().with_table(name).unwrap()
+    fn earlier(column: &str, by: Duration) -> String {
+        format!("{column} - {} * interval '1 microsecond'", by.as_micros())
     }
 }
