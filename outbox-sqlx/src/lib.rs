@@ -1,4 +1,4 @@
-//! The transactional outbox on `PostgreSQL`, `MySQL`, `MariaDB` and `SQLite`, through [`sqlx`].
+//! The transactional outbox on PostgreSQL, MySQL, MariaDB and SQLite, through [`sqlx`].
 //!
 //! [`SqlxOutbox`] keeps events in a table beside your own, so that an event is written in the very
 //! transaction of the change that it tells of. The session is sqlx's connection: a transaction, a savepoint, a
@@ -32,13 +32,13 @@
 //! # The table
 //! [`migrate`](outbox_traits::SchemaStore::migrate) creates it; the directory `migrations` has the same as plain
 //! SQL files, and [`SqlxOutbox::migration_sql`] as text for names of your choice. An event is a row from its
-//! save until it is purged or discarded, and its column `status` says which state it is in. `PostgreSQL` 14,
-//! `MySQL` 8.0, `MariaDB` 10.6 and `SQLite` 3.35 are the oldest versions.
+//! save until it is purged or discarded, and its column `status` says which state it is in. PostgreSQL 14,
+//! MySQL 8.0, MariaDB 10.6 and SQLite 3.35 are the oldest versions.
 //!
 //! # Features
 //! - `postgres`: [`sqlx::Postgres`].
-//! - `mysql`: [`sqlx::MySql`], for `MySQL` and `MariaDB`.
-//! - `sqlite`: [`sqlx::Sqlite`], with `SQLite` itself built in.
+//! - `mysql`: [`sqlx::MySql`], for MySQL and MariaDB.
+//! - `sqlite`: [`sqlx::Sqlite`], with SQLite itself built in.
 //!
 //! None is on by default.
 

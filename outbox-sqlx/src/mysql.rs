@@ -1,4 +1,4 @@
-//! `MySQL` and `MariaDB`.
+//! MySQL and MariaDB.
 
 use outbox_traits::{Error, ErrorKind, EventId, Result};
 use sqlx::{
@@ -17,7 +17,7 @@ use crate::{
     schema::{MIGRATE, Migration, apply_missing},
 };
 
-/// An outbox on `MySQL`, 8.0 or later, or `MariaDB`, 10.6 or later. Its session is [`sqlx::MySqlConnection`].
+/// An outbox on MySQL, 8.0 or later, or MariaDB, 10.6 or later. Its session is [`sqlx::MySqlConnection`].
 ///
 /// ```no_run
 /// use outbox_sqlx::{MySqlOutbox, sqlx::MySqlPool};

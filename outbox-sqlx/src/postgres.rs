@@ -1,4 +1,4 @@
-//! `PostgreSQL`.
+//! PostgreSQL.
 
 use outbox_traits::{ErrorKind, EventId, Result};
 use sqlx::{
@@ -15,7 +15,7 @@ use crate::{
     schema::{MIGRATE, Migration, apply_missing},
 };
 
-/// An outbox on `PostgreSQL`, 14 or later. Its session is [`sqlx::PgConnection`].
+/// An outbox on PostgreSQL, 14 or later. Its session is [`sqlx::PgConnection`].
 ///
 /// ```no_run
 /// use outbox_sqlx::{PgOutbox, sqlx::PgPool};

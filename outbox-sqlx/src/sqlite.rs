@@ -1,4 +1,4 @@
-//! `SQLite`.
+//! SQLite.
 
 use outbox_traits::{ErrorKind, EventId, Result};
 use sqlx::{
@@ -15,7 +15,7 @@ use crate::{
     schema::{MIGRATE, Migration, apply_missing},
 };
 
-/// An outbox on `SQLite`, 3.35 or later. Its session is [`sqlx::SqliteConnection`].
+/// An outbox on SQLite, 3.35 or later. Its session is [`sqlx::SqliteConnection`].
 ///
 /// Begin transactions that will write with `BEGIN IMMEDIATE` (`pool.begin_with("BEGIN IMMEDIATE")`): one that
 /// has read before it writes may find that another has written meanwhile, and is then refused as a

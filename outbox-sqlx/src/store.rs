@@ -19,7 +19,7 @@ const OLDEST: Duration = Duration::from_hours(1000 * 365 * 24);
 /// How often one fetch sets undecodable rows aside and looks again.
 const MAX_LOOKS: usize = 1000;
 
-/// An outbox in a table of `PostgreSQL`, `MySQL`, `MariaDB` or `SQLite`.
+/// An outbox in a table of PostgreSQL, MySQL, MariaDB or SQLite.
 ///
 /// The aliases `PgOutbox`, `MySqlOutbox` and `SqliteOutbox` name it for each engine. A clone is cheap and is
 /// the same outbox. By default its table is `outbox`, where the engine looks for a table of that name.

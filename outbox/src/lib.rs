@@ -61,9 +61,9 @@
 //! |---|---|
 //! | `derive` | `#[derive(DomainEvent)]`; on by default |
 //! | `memory` | `memory::MemoryOutbox`, a store for tests, with a manual clock |
-//! | `sqlite` | `SqliteOutbox`, with `SQLite` itself built in |
+//! | `sqlite` | `SqliteOutbox`, with SQLite itself built in |
 //! | `postgres` | `PgOutbox` |
-//! | `mysql` | `MySqlOutbox`, for `MySQL` and `MariaDB` |
+//! | `mysql` | `MySqlOutbox`, for MySQL and MariaDB |
 //! | `relay` | `relay::Relay` |
 //! | `in-process` | `relay`, and `transport::InProcess`: functions of the same program |
 //! | `json-lines` | `relay`, and `transport::JsonLines`: lines of JSON, to a file or any writer |
@@ -97,3 +97,16 @@ pub mod relay {
 #[cfg(feature = "relay")]
 #[doc(inline)]
 pub use outbox_delivery::transport;
+
+/// The examples of the README, compiled.
+#[cfg(all(
+    doctest,
+    feature = "derive",
+    feature = "json-lines",
+    feature = "memory",
+    feature = "mysql",
+    feature = "postgres",
+    feature = "sqlite"
+))]
+#[doc = include_str!("../../README.md")]
+struct Readme;
