@@ -21,8 +21,10 @@
 //! # }).unwrap();
 //! ```
 
+mod claim;
 mod clock;
 mod dead_letter;
+mod keys;
 mod session;
 mod state;
 mod store;

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
-use outbox_traits::{DeadLetter, Error, ErrorKind, Event, EventId, Result, Saved};
+use outbox_traits::{DeadLetter, Error, ErrorKind, Event, EventId, Lease, Result, Saved};
+use uuid::Uuid;
+
+use crate::keys::Keys;
 
 /// Names one open session among all.
 pub(crate) type SessionId = u64;
@@ -37,6 +40,13 @@ impl Content {
         }
     }
 
+    pub(crate) fn key(&self) -> Option<&str> {
+        match self {
+            Self::Event(event) => event.partition_key(),
+            Self::Undecodable { .. } => None,
+        }
+    }
+
     fn not_before(&self) -> Option<DateTime<Utc>> {
         match self {
             Self::Event(event) => event.not_before(),
@@ -46,19 +56,41 @@ impl Content {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Status {
+pub(crate) enum Status {
     Pending,
     /// Pending, and hidden until then.
     Scheduled(DateTime<Utc>),
+    /// Under a token, until then.
+    Leased(Uuid, DateTime<Utc>),
+    /// It failed, and is tried again from then on.
+    Waiting(DateTime<Utc>),
     Delivered(DateTime<Utc>),
     Dead(DateTime<Utc>),
 }
 
 #[derive(Debug)]
-struct Row {
-    content: Content,
+pub(crate) struct Row {
+    pub(crate) content: Content,
     status: Status,
+    pub(crate) attempts: u32,
+    pub(crate) failures: u32,
+    first_failed_at: Option<DateTime<Utc>>,
+    last_failed_at: Option<DateTime<Utc>>,
     last_error: Option<String>,
+}
+
+impl Row {
+    fn new(content: Content, status: Status) -> Self {
+        Self {
+            content,
+            status,
+            attempts: 0,
+            failures: 0,
+            first_failed_at: None,
+            last_failed_at: None,
+            last_error: None,
+        }
+    }
 }
 
 /// Where an id or a key is taken.
@@ -73,12 +105,17 @@ enum Holder {
 pub(crate) struct State {
     last_seq: u64,
     last_session: SessionId,
-    rows: BTreeMap<u64, Row>,
+    pub(crate) rows: BTreeMap<u64, Row>,
     seq_of: HashMap<EventId, u64>,
     ids: HashMap<EventId, Holder>,
     keys: HashMap<String, Holder>,
-    pending: BTreeSet<u64>,
+    /// Due, and neither leased nor waiting.
+    pub(crate) pending: BTreeSet<u64>,
+    /// What can be claimed of it, by partition key.
+    pub(crate) claimable: Keys,
     scheduled: BTreeSet<(DateTime<Utc>, u64)>,
+    leased: BTreeSet<(DateTime<Utc>, u64)>,
+    waiting: BTreeSet<(DateTime<Utc>, u64)>,
     delivered: BTreeSet<(DateTime<Utc>, u64)>,
     dead: BTreeSet<u64>,
 }
@@ -128,15 +165,13 @@ impl State {
             self.keys.insert(key.to_owned(), Holder::Row);
         }
         let status = open_status(&content, now);
-        self.rows.insert(seq, Row { content, status, last_error: None });
+        self.rows.insert(seq, Row::new(content, status));
         self.index(seq, status);
     }
 
     /// The first events that are due. Rows that cannot be decoded are set aside on the way.
     pub(crate) fn pending(&mut self, limit: usize, now: DateTime<Utc>) -> Vec<Event> {
-        while let Some(&(_, seq)) = self.scheduled.first().filter(|(due, _)| *due <= now) {
-            self.set_status(seq, Status::Pending);
-        }
+        self.catch_up(now);
         let mut events = Vec::new();
         let mut undecodable = Vec::new();
         for seq in &self.pending {
@@ -150,18 +185,71 @@ impl State {
             }
         }
         for seq in undecodable {
-            self.set_status(seq, Status::Dead(now));
-            if let Some(row) = self.rows.get_mut(&seq) {
-                row.last_error = Some("the stored content cannot be read as an event".to_owned());
-            }
+            self.set_aside(seq, now);
         }
         events
+    }
+
+    /// Does what time alone has brought about: leases run out, and hidden and failed events become due.
+    pub(crate) fn catch_up(&mut self, now: DateTime<Utc>) {
+        while let Some(&(_, seq)) = self.leased.first().filter(|(until, _)| *until <= now) {
+            if let Some(row) = self.rows.get_mut(&seq) {
+                row.attempts += 1;
+            }
+            self.set_status(seq, Status::Pending);
+        }
+        while let Some(&(_, seq)) = self.scheduled.first().filter(|(due, _)| *due <= now) {
+            self.set_status(seq, Status::Pending);
+        }
+        while let Some(&(_, seq)) = self.waiting.first().filter(|(due, _)| *due <= now) {
+            self.set_status(seq, Status::Pending);
+        }
+    }
+
+    /// Makes a row that cannot be decoded a dead letter.
+    pub(crate) fn set_aside(&mut self, seq: u64, now: DateTime<Utc>) {
+        self.set_status(seq, Status::Dead(now));
+        if let Some(row) = self.rows.get_mut(&seq) {
+            row.last_error = Some("the stored content cannot be read as an event".to_owned());
+        }
+    }
+
+    pub(crate) fn lease(&mut self, seq: u64, token: Uuid, until: DateTime<Utc>) {
+        self.set_status(seq, Status::Leased(token, until));
+    }
+
+    /// The row of a lease that is held.
+    pub(crate) fn held(&self, lease: &Lease, now: DateTime<Utc>) -> Option<u64> {
+        let seq = *self.seq_of.get(&lease.event())?;
+        match self.rows.get(&seq)?.status {
+            Status::Leased(token, until) if token == lease.token() && until > now => Some(seq),
+            _ => None,
+        }
+    }
+
+    /// Ends a lease; an attempt counts, and a failure with its error.
+    pub(crate) fn end_lease(&mut self, seq: u64, status: Status, error: Option<&str>, now: DateTime<Utc>) {
+        if let Some(row) = self.rows.get_mut(&seq) {
+            row.attempts += 1;
+            if let Some(error) = error {
+                row.failures += 1;
+                row.first_failed_at.get_or_insert(now);
+                row.last_failed_at = Some(now);
+                row.last_error = Some(error.to_owned());
+            }
+        }
+        self.set_status(seq, status);
+    }
+
+    /// Ends a lease as if it had not been.
+    pub(crate) fn release_lease(&mut self, seq: u64) {
+        self.set_status(seq, Status::Pending);
     }
 
     pub(crate) fn acknowledge(&mut self, id: EventId, now: DateTime<Utc>) {
         let Some(&seq) = self.seq_of.get(&id) else { return };
         let status = self.rows.get(&seq).map(|row| row.status);
-        if matches!(status, Some(Status::Pending | Status::Scheduled(_))) {
+        if !matches!(status, None | Some(Status::Delivered(_) | Status::Dead(_))) {
             self.set_status(seq, Status::Delivered(now));
         }
     }
@@ -193,19 +281,27 @@ impl State {
             Content::Undecodable { raw, .. } => Err(raw.clone()),
         };
         let reason = row.last_error.clone().unwrap_or_default();
-        Some(DeadLetter::new(row.content.id(), row.content.event_type().to_owned(), content, reason, dead_at))
+        let mut letter =
+            DeadLetter::new(row.content.id(), row.content.event_type().to_owned(), content, reason, dead_at);
+        letter.attempts = row.attempts;
+        letter.failures = row.failures;
+        letter.first_failed_at = row.first_failed_at;
+        letter.last_failed_at = row.last_failed_at;
+        Some(letter)
     }
 
     pub(crate) fn requeue(&mut self, seq: u64, now: DateTime<Utc>) {
         let Some(row) = self.rows.get_mut(&seq) else { return };
-        row.last_error = None;
+        (row.attempts, row.failures) = (0, 0);
+        (row.first_failed_at, row.last_failed_at, row.last_error) = (None, None, None);
         let status = open_status(&row.content, now);
         self.set_status(seq, status);
     }
 
     pub(crate) fn remove(&mut self, seq: u64) {
+        let Some(status) = self.rows.get(&seq).map(|row| row.status) else { return };
+        self.unindex(seq, status);
         let Some(row) = self.rows.remove(&seq) else { return };
-        self.unindex(seq, row.status);
         self.seq_of.remove(&row.content.id());
         self.ids.remove(&row.content.id());
         if let Some(key) = row.content.idempotency_key() {
@@ -221,18 +317,42 @@ impl State {
     }
 
     fn index(&mut self, seq: u64, status: Status) {
+        let key = self.rows.get(&seq).and_then(|row| row.content.key());
         match status {
-            Status::Pending => self.pending.insert(seq),
+            Status::Pending => {
+                self.claimable.add(key, seq);
+                self.pending.insert(seq)
+            }
             Status::Scheduled(due) => self.scheduled.insert((due, seq)),
+            Status::Leased(_, until) => {
+                self.claimable.block(key);
+                self.leased.insert((until, seq))
+            }
+            Status::Waiting(until) => {
+                self.claimable.block(key);
+                self.waiting.insert((until, seq))
+            }
             Status::Delivered(at) => self.delivered.insert((at, seq)),
             Status::Dead(_) => self.dead.insert(seq),
         };
     }
 
     fn unindex(&mut self, seq: u64, status: Status) {
+        let key = self.rows.get(&seq).and_then(|row| row.content.key());
         match status {
-            Status::Pending => self.pending.remove(&seq),
+            Status::Pending => {
+                self.claimable.remove(key, seq);
+                self.pending.remove(&seq)
+            }
             Status::Scheduled(due) => self.scheduled.remove(&(due, seq)),
+            Status::Leased(_, until) => {
+                self.claimable.unblock(key);
+                self.leased.remove(&(until, seq))
+            }
+            Status::Waiting(until) => {
+                self.claimable.unblock(key);
+                self.waiting.remove(&(until, seq))
+            }
             Status::Delivered(at) => self.delivered.remove(&(at, seq)),
             Status::Dead(_) => self.dead.remove(&seq),
         };

@@ -4,5 +4,5 @@ mod harness;
 
 use harness::Memory;
 
-outbox_conformance::suite!(Memory; store, concurrent, dead_letter, resource);
+outbox_conformance::suite!(Memory; store, concurrent, dead_letter, claim, resource);
 outbox_conformance::model!(Memory, 256);

@@ -5,7 +5,7 @@
 //!
 //! - [`DomainEvent`] is a fact of your domain, [`Event`] the envelope in which a store keeps it;
 //! - [`OutboxStore`] is the contract of a store. [`OutboxStoreExt::enqueue`] is what applications call;
-//! - [`SchemaStore`] and [`DeadLetterStore`] are capabilities of their own, so that a store which lacks
+//! - [`SchemaStore`], [`ClaimStore`] and [`DeadLetterStore`] are capabilities of their own, so that a store which lacks
 //!   one does not compile where it is needed;
 //! - [`Transport`] is where a relay publishes events;
 //! - [`resource`] turns the creates, updates and deletes of a repository into events.
@@ -27,6 +27,7 @@
 //!
 //! - `derive`: `#[derive(DomainEvent)]`. Off by default.
 
+mod claim;
 mod dead_letter;
 mod domain_event;
 mod encoded;
@@ -45,6 +46,7 @@ pub use async_trait::async_trait;
 pub use outbox_derive::DomainEvent;
 
 pub use crate::{
+    claim::{Claim, ClaimStore, Lease, Leased, Outcome, Settlement},
     dead_letter::{DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetterStore},
     domain_event::{DomainEvent, IntoEvent},
     encoded::{EncodedEvent, MAX_ENCODED_BYTES},

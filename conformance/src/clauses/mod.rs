@@ -3,6 +3,7 @@
 
 #![allow(clippy::missing_panics_doc, reason = "a clause that is not kept panics: that is how it says so")]
 
+pub mod claim;
 pub mod concurrent;
 pub mod dead_letter;
 pub mod durable;
@@ -182,6 +183,40 @@ macro_rules! __group {
             a_discarded_event_is_gone
         }
     };
+    (claim $mode:tt) => {
+        $crate::__emit! { $mode claim:
+            a_claim_leases_the_oldest_up_to_its_limit
+            a_hidden_event_is_not_claimed
+            a_claim_takes_only_the_types_it_asks_for
+            a_leased_event_is_neither_pending_nor_claimed
+            claims_at_the_same_time_are_disjoint
+            a_lease_that_ran_out_has_no_effect
+            a_lease_lasts_as_long_as_it_was_asked_for
+            a_renewed_lease_lasts_from_then_on
+            each_settlement_has_its_own_answer
+            a_late_failure_does_not_resurrect_a_delivered_event
+            an_undecodable_row_is_never_leased
+            a_key_waits_while_one_of_its_events_is_leased
+            events_without_a_key_do_not_wait_for_one_another
+            keys_do_not_wait_for_one_another
+            the_resource_id_is_the_key_where_there_is_no_other
+            a_key_waits_while_one_of_its_events_waits_for_a_retry
+            an_event_saved_while_its_key_is_busy_comes_after
+            a_key_keeps_its_order_when_a_lease_runs_out
+            a_busy_key_with_many_events_holds_up_no_other
+            many_waiting_keys_hold_up_no_other
+            a_delivered_settlement_is_an_acknowledgement
+            one_call_settles_many_of_every_outcome
+            a_released_event_costs_no_attempt
+            attempts_and_failures_are_counted_in_the_store
+            a_retry_comes_when_it_is_due_and_not_before
+            failures_are_kept_with_their_times_and_the_last_error
+            a_dead_event_is_claimed_by_nobody_and_blocks_nobody
+            the_idempotency_key_is_taken_in_every_state
+            a_requeued_event_has_fresh_attempts
+            a_history_of_many_workers_keeps_the_order_of_each_key
+        }
+    };
     (resource $mode:tt) => {
         $crate::__emit! { $mode resource:
             writes_of_a_repository_are_recorded
@@ -225,6 +260,7 @@ mod tests {
         every_clause_is_listed! {
             store: "store/events.rs", "store/save.rs", "store/order.rs", "store/pending.rs",
                 "store/acknowledge.rs", "store/purge.rs";
+            claim: "claim/lease.rs", "claim/keys.rs", "claim/settle.rs", "claim/history.rs";
             concurrent: "concurrent.rs";
             durable: "durable.rs";
             schema: "schema.rs";
@@ -246,8 +282,13 @@ mod tests {
         {
             assert!(known.contains(&format!("\"{file}\"")), "{file} is not read by the test");
         }
-        for file in files(format!("{folder}/store")).into_iter().filter(|name| name != "mod.rs") {
-            assert!(known.contains(&format!("\"store/{file}\"")), "store/{file} is not read by the test");
+        for group in ["claim", "store"] {
+            for file in files(format!("{folder}/{group}")).into_iter().filter(|name| name != "mod.rs") {
+                assert!(
+                    known.contains(&format!("\"{group}/{file}\"")),
+                    "{group}/{file} is not read by the test"
+                );
+            }
         }
     }
 }

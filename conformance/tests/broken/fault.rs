@@ -78,4 +78,29 @@ faults! {
     PurgeIgnoresTheAge,
     PurgeGoesByTheEventsOwnTime,
     PurgeMiscounts,
+
+    // Claims.
+    AClaimIgnoresItsLimit,
+    AClaimIgnoresItsTypes,
+    AClaimTakesTheNewest,
+    ClaimsOverlap,
+    LeasedEventsArePending,
+    LeasesNeverRunOut,
+    /// Whoever has the worker's name has the lease.
+    OwnershipWithoutAFence,
+    ALateSettlementTakes,
+    RenewingBringsALostLeaseBack,
+    RenewingDoesNothing,
+    /// The second event of a key is handed out while the first is in flight.
+    KeysAreIgnored,
+    AWaitingKeyHoldsUpAll,
+    ASettlementThatIsForgottenIsReported,
+    AcknowledgeLeavesTheLease,
+    AttemptsAreKeptInMemory,
+    ReleasingCostsAnAttempt,
+    RetriesDoNotWait,
+    DeadLettersAreTriedAgain,
+    ADeadLetterBlocksItsKey,
+    TheErrorGetsLost,
+    UndecodableRowsAreLeased,
 }

@@ -2,6 +2,7 @@
 //! the fault.
 
 mod alter;
+mod claim;
 mod fault;
 mod harness;
 mod session;
@@ -17,7 +18,7 @@ use crate::{fault::Fault, harness::Faulty};
 fn failures(fault: Fault) -> Vec<(&'static str, String)> {
     hush_expected_panics();
     Faulty::with(fault);
-    clauses!(Faulty; store, concurrent, dead_letter, resource)
+    clauses!(Faulty; store, concurrent, dead_letter, claim, resource)
         .iter()
         .filter_map(|clause| Some((clause.name, clause.run().err()?)))
         .collect()
@@ -175,4 +176,48 @@ rejected! {
         by "store::purge_does_not_look_at_the_event_s_own_time";
     a_purge_that_miscounts: PurgeMiscounts
         by "store::a_purge_of_many_takes_them_all";
+
+    a_claim_that_ignores_its_limit: AClaimIgnoresItsLimit
+        by "claim::a_claim_leases_the_oldest_up_to_its_limit";
+    a_claim_that_ignores_its_types: AClaimIgnoresItsTypes
+        by "claim::a_claim_takes_only_the_types_it_asks_for";
+    a_claim_that_takes_the_newest: AClaimTakesTheNewest
+        by "claim::a_claim_leases_the_oldest_up_to_its_limit";
+    claims_that_overlap: ClaimsOverlap
+        by "claim::claims_at_the_same_time_are_disjoint";
+    leased_events_that_are_pending: LeasedEventsArePending
+        by "claim::a_leased_event_is_neither_pending_nor_claimed";
+    leases_that_never_run_out: LeasesNeverRunOut
+        by "claim::a_lease_lasts_as_long_as_it_was_asked_for";
+    ownership_by_worker_name_without_a_fence: OwnershipWithoutAFence
+        by "claim::a_lease_that_ran_out_has_no_effect";
+    a_late_settlement_that_takes: ALateSettlementTakes
+        by "claim::a_lease_that_ran_out_has_no_effect";
+    renewing_that_brings_a_lost_lease_back: RenewingBringsALostLeaseBack
+        by "claim::a_lease_that_ran_out_has_no_effect";
+    renewing_that_does_nothing: RenewingDoesNothing
+        by "claim::a_renewed_lease_lasts_from_then_on";
+    a_second_event_handed_out_while_the_first_is_in_flight: KeysAreIgnored
+        by "claim::a_key_waits_while_one_of_its_events_is_leased",
+            "claim::a_history_of_many_workers_keeps_the_order_of_each_key";
+    a_waiting_key_that_holds_up_all: AWaitingKeyHoldsUpAll
+        by "claim::a_key_waits_while_one_of_its_events_waits_for_a_retry";
+    a_forgotten_settlement_that_is_reported_as_taken: ASettlementThatIsForgottenIsReported
+        by "claim::one_call_settles_many_of_every_outcome";
+    a_failure_report_that_resurrects_a_delivered_event: AcknowledgeLeavesTheLease
+        by "claim::a_late_failure_does_not_resurrect_a_delivered_event";
+    attempts_kept_in_memory: AttemptsAreKeptInMemory
+        by "claim::attempts_and_failures_are_counted_in_the_store";
+    releasing_that_costs_an_attempt: ReleasingCostsAnAttempt
+        by "claim::a_released_event_costs_no_attempt";
+    retries_that_do_not_wait: RetriesDoNotWait
+        by "claim::a_retry_comes_when_it_is_due_and_not_before";
+    dead_letters_that_are_tried_again: DeadLettersAreTriedAgain
+        by "claim::a_dead_event_is_claimed_by_nobody_and_blocks_nobody";
+    a_dead_letter_that_blocks_its_key: ADeadLetterBlocksItsKey
+        by "claim::a_dead_event_is_claimed_by_nobody_and_blocks_nobody";
+    an_error_that_gets_lost: TheErrorGetsLost
+        by "claim::failures_are_kept_with_their_times_and_the_last_error";
+    undecodable_rows_that_are_leased_again_and_again: UndecodableRowsAreLeased
+        by "claim::an_undecodable_row_is_never_leased";
 }

@@ -9,8 +9,8 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use outbox_memory::{ManualClock, MemoryOutbox, MemorySession};
 use outbox_traits::{
-    DeadLetterFilter, DeadLetterPage, DeadLetterStore, Error, ErrorKind, Event, EventId, OutboxStore, Result,
-    Saved, async_trait,
+    DeadLetterFilter, DeadLetterPage, DeadLetterStore, Error, ErrorKind, Event, EventId, Lease, Leased, Meta,
+    OutboxStore, Result, Saved, async_trait,
 };
 
 use crate::{alter, fault::Fault, session::BrokenSession};
@@ -26,6 +26,10 @@ pub(crate) struct Memory {
     keys_ever: HashSet<String>,
     taken: HashSet<EventId>,
     cursor: usize,
+    keys: HashMap<EventId, Meta>,
+    pub(crate) last_leases: HashMap<EventId, Lease>,
+    pub(crate) last_claim: Vec<Leased>,
+    pub(crate) waiting: usize,
     saves: usize,
 }
 
@@ -33,7 +37,7 @@ pub(crate) struct Memory {
 pub(crate) struct Broken {
     pub(crate) fault: Fault,
     pub(crate) inner: MemoryOutbox,
-    clock: ManualClock,
+    pub(crate) clock: ManualClock,
     memory: Mutex<Memory>,
 }
 
@@ -48,7 +52,7 @@ impl Broken {
         BrokenSession { inner, store: Arc::clone(self), is_poisoned: false, kept_back: Vec::new() }
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory> {
+    pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap()
     }
 
@@ -81,6 +85,11 @@ impl Broken {
                 if key.is_some_and(|key| !self.memory().keys_ever.insert(key)) {
                     return Ok(Saved::Duplicate);
                 }
+            }
+            Fault::KeysAreIgnored => {
+                self.memory().keys.insert(event.id(), event.meta().clone());
+                event.meta_mut().partition_key = None;
+                event.meta_mut().resource_id = None;
             }
             Fault::NotBeforeIsIgnored => event = alter::without_not_before(&event),
             Fault::AHiddenEventIsHiddenForEver => {
@@ -211,6 +220,15 @@ impl OutboxStore for Broken {
                 self.inner.discard_all(&DeadLetterFilter::new()).await?;
                 pending
             }
+            Fault::LeasedEventsArePending => {
+                let mut pending = self.inner.get_pending(usize::MAX).await?;
+                let leased: Vec<Event> =
+                    self.memory().last_claim.iter().map(|leased| leased.event.clone()).collect();
+                pending.extend(leased);
+                pending.sort_by_key(|event| self.place(event.id()));
+                pending.dedup();
+                pending
+            }
             Fault::LastInFirstOut
             | Fault::OrderByTheApplicationClock
             | Fault::OrderById
@@ -241,6 +259,7 @@ impl OutboxStore for Broken {
                 pending.truncate(limit);
                 self.memory().taken.extend(pending.iter().map(Event::id));
             }
+            Fault::LeasedEventsArePending => {}
             _ => return Ok(pending),
         }
         pending.truncate(limit);
@@ -255,6 +274,7 @@ impl OutboxStore for Broken {
         }
         match self.fault {
             Fault::AcknowledgeDoesNothing => return Ok(()),
+            Fault::AcknowledgeLeavesTheLease if self.memory().last_leases.contains_key(&id) => return Ok(()),
             Fault::AcknowledgeRefusesUnknownIds if !self.memory().places.contains_key(&id) => {
                 return Err(Error::new(ErrorKind::Backend, "no such event").with_event(id));
             }
@@ -317,12 +337,20 @@ impl OutboxStore for Broken {
 }
 
 impl Broken {
+    /// The event as it was saved, where a fault has kept a part of it back.
+    pub(crate) fn restored(&self, mut event: Event) -> Event {
+        if let Some(meta) = self.memory().keys.get(&event.id()) {
+            event.meta_mut().clone_from(meta);
+        }
+        event
+    }
+
     fn altered(&self, events: Vec<Event>) -> Vec<Event> {
         let replaced = self.memory().replaced.clone();
         events
             .into_iter()
             .map(|event| replaced.get(&event.id()).cloned().unwrap_or(event))
-            .map(|event| alter::read(self.fault, event))
+            .map(|event| self.restored(alter::read(self.fault, event)))
             .collect()
     }
 }

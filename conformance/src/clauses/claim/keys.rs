@@ -1,0 +1,223 @@
+//! The order of each partition key, and nobody held up by another's.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use outbox_traits::{ClaimStore, EventId, OutboxStore, Settlement};
+
+use super::{LEASE, claim, delivered, keyed, leased_ids, of_key, settled};
+use crate::{
+    Harness,
+    support::{events, ids, pending_ids, save, save_all},
+};
+
+/// 7.3: while an event of a key is leased, no other of that key is handed to anyone; one claim may take several.
+pub async fn a_key_waits_while_one_of_its_events_is_leased<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let a = of_key("a", 4);
+    let b = of_key("b", 1);
+    save_all(&h, &a).await;
+    save_all(&h, &b).await;
+    let first = claim(&h, 2).await;
+    assert_eq!(leased_ids(&first), ids(&a[..2]), "one claim may take several of a key, in order");
+    assert_eq!(leased_ids(&claim(&h, 10).await), [b[0].id()], "the key of another is not held up");
+    delivered(&h, &first[..1]).await;
+    assert!(claim(&h, 10).await.is_empty(), "one of the key is still leased");
+    delivered(&h, &first[1..]).await;
+    assert_eq!(leased_ids(&claim(&h, 10).await), ids(&a[2..]));
+}
+
+/// 7.4: events without a key do not wait for one another.
+pub async fn events_without_a_key_do_not_wait_for_one_another<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let all = events(80);
+    save_all(&h, &all).await;
+    let mut claimed = Vec::new();
+    for _ in 0..80 {
+        let leased = claim(&h, 1).await;
+        claimed.extend(leased_ids(&leased));
+        // One of them fails, and the others go on.
+        if claimed.len() == 3 {
+            settled(&h, [Settlement::retry(leased[0].lease, LEASE * 10, "failed")]).await;
+        }
+    }
+    assert_eq!(claimed, ids(&all));
+}
+
+/// 7.3 and 7.4: keys do not wait for one another, however many there are.
+pub async fn keys_do_not_wait_for_one_another<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let all: Vec<_> = (0..200).map(|index| keyed(&format!("key {index}"), "first")).collect();
+    save_all(&h, &all).await;
+    let mut claimed = Vec::new();
+    while claimed.len() < 200 {
+        let leased = claim(&h, 3).await;
+        assert!(!leased.is_empty(), "a key waits that has nothing to wait for, after {}", claimed.len());
+        claimed.extend(leased_ids(&leased));
+    }
+    assert_eq!(claimed, ids(&all));
+}
+
+/// 7.3: the resource id is the key where there is no other.
+pub async fn the_resource_id_is_the_key_where_there_is_no_other<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let of = |name: &str| crate::support::event(name).with_resource("order", "o-1");
+    let all = [of("one"), of("two"), of("three").with_partition_key("another")];
+    save_all(&h, &all).await;
+    assert_eq!(leased_ids(&claim(&h, 1).await), [all[0].id()]);
+    assert_eq!(leased_ids(&claim(&h, 10).await), [all[2].id()]);
+}
+
+/// 7.3: while an event waits for a retry, the later ones of its key wait too, and no others.
+pub async fn a_key_waits_while_one_of_its_events_waits_for_a_retry<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let (a, b) = (of_key("a", 3), of_key("b", 2));
+    save_all(&h, &a).await;
+    save_all(&h, &b).await;
+    let first = claim(&h, 2).await;
+    settled(
+        &h,
+        [
+            Settlement::retry(first[0].lease, Duration::from_secs(60), "broken pipe"),
+            Settlement::released(first[1].lease),
+        ],
+    )
+    .await;
+    let others = claim(&h, 10).await;
+    assert_eq!(leased_ids(&others), ids(&b));
+    assert!(!pending_ids(&h).await.contains(&a[0].id()), "it is not due");
+    h.advance(Duration::from_secs(59)).await;
+    // The leases of the others have run out by now.
+    assert_eq!(leased_ids(&claim(&h, 10).await), ids(&b));
+    h.advance(Duration::from_secs(2)).await;
+    let again = claim(&h, 10).await;
+    assert_eq!(leased_ids(&again), ids(&a), "the one that failed comes first again");
+    assert_eq!((again[0].attempts, again[0].failures), (2, 1));
+    assert_eq!((again[1].attempts, again[1].failures), (1, 0), "released, it costs no attempt");
+}
+
+/// 7.3: an event that is saved while its key is leased or waits is handed out after it, and not forgotten.
+pub async fn an_event_saved_while_its_key_is_busy_comes_after<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let all = of_key("a", 4);
+    save(&h, &all[0]).await;
+    let first = claim(&h, 10).await;
+    save(&h, &all[1]).await;
+    assert!(claim(&h, 10).await.is_empty());
+    settled(&h, [Settlement::retry(first[0].lease, Duration::from_secs(60), "failed")]).await;
+    save(&h, &all[2]).await;
+    assert!(claim(&h, 10).await.is_empty());
+    h.advance(Duration::from_secs(61)).await;
+    let again = claim(&h, 1).await;
+    assert_eq!(leased_ids(&again), [all[0].id()]);
+    save(&h, &all[3]).await;
+    assert!(claim(&h, 10).await.is_empty());
+    delivered(&h, &again).await;
+    assert_eq!(leased_ids(&claim(&h, 10).await), ids(&all[1..]));
+}
+
+/// 7.5: the events of a lease that ran out come before the later ones of their key.
+pub async fn a_key_keeps_its_order_when_a_lease_runs_out<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let all = of_key("a", 5);
+    save_all(&h, &all).await;
+    let first = claim(&h, 3).await;
+    assert!(claim(&h, 10).await.is_empty());
+    delivered(&h, &first[..1]).await;
+    h.advance(LEASE * 2).await;
+    assert_eq!(leased_ids(&claim(&h, 2).await), ids(&all[1..3]));
+    assert!(claim(&h, 10).await.is_empty());
+    h.advance(LEASE * 2).await;
+    assert_eq!(leased_ids(&claim(&h, 10).await), ids(&all[1..]));
+}
+
+/// 7.3 and 7.9: a busy key with many events behind it holds up no other; free again, its events come in order.
+pub async fn a_busy_key_with_many_events_holds_up_no_other<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let hot = of_key("hot", 6000);
+    let cold: Vec<_> = (0..60).map(|index| keyed(&format!("cold {}", index % 10), "cold")).collect();
+    save_all(&h, &hot).await;
+    save_all(&h, &cold).await;
+    let blocking = claim(&h, 1).await;
+    assert_eq!(leased_ids(&blocking), [hot[0].id()]);
+    let mut claimed: Vec<EventId> = Vec::new();
+    for round in 0..600 {
+        if round == 3 {
+            // Leased at first, and then it waits for a retry.
+            settled(&h, [Settlement::retry(blocking[0].lease, LEASE * 100, "down")]).await;
+        }
+        let leased = claim(&h, 10).await;
+        delivered(&h, &leased).await;
+        claimed.extend(leased_ids(&leased));
+        if claimed.len() == cold.len() {
+            break;
+        }
+    }
+    assert_eq!(claimed.iter().collect::<HashSet<_>>(), ids(&cold).iter().collect(), "the others are held up");
+    assert_eq!(pending_ids(&h).await, ids(&hot[1..]), "those behind it are pending");
+    h.advance(LEASE * 101).await;
+    let mut order: Vec<EventId> = Vec::new();
+    while order.len() < hot.len() {
+        let leased = claim(&h, 1000).await;
+        assert!(!leased.is_empty(), "{} of the key are forgotten", hot.len() - order.len());
+        delivered(&h, &leased).await;
+        order.extend(leased_ids(&leased));
+    }
+    assert_eq!(order, ids(&hot));
+}
+
+/// 7.9: many keys that wait for a retry hold up no other, and all of them come when they are due.
+pub async fn many_waiting_keys_hold_up_no_other<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    const KEYS: usize = 600;
+    let waiting: Vec<_> =
+        (0..2 * KEYS).map(|index| keyed(&format!("key {}", index % KEYS), &format!("{index}"))).collect();
+    save_all(&h, &waiting).await;
+    let leased = claim(&h, KEYS).await;
+    assert_eq!(leased_ids(&leased), ids(&waiting[..KEYS]));
+    settled(&h, leased.iter().map(|one| Settlement::retry(one.lease, LEASE * 100, "down"))).await;
+    let free = events(20);
+    save_all(&h, &free).await;
+    let mut claimed = Vec::new();
+    for _ in 0..200 {
+        claimed.extend(leased_ids(&claim(&h, 5).await));
+        if claimed.len() == free.len() {
+            break;
+        }
+    }
+    assert_eq!(claimed, ids(&free));
+    h.advance(LEASE * 101).await;
+    h.store().acknowledge_all(&claimed).await.expect("acknowledge_all");
+    let mut position = std::collections::HashMap::new();
+    let mut count = 0;
+    while count < waiting.len() {
+        let leased = claim(&h, 250).await;
+        assert!(!leased.is_empty(), "{} are forgotten", waiting.len() - count);
+        for one in &leased {
+            position.insert(one.event.id(), count);
+            count += 1;
+        }
+        delivered(&h, &leased).await;
+    }
+    for index in 0..KEYS {
+        let (first, second) = (waiting[index].id(), waiting[index + KEYS].id());
+        assert!(position[&first] < position[&second], "the order of a key is lost");
+    }
+}

@@ -1,0 +1,264 @@
+//! Leases: what is claimed, for how long, and the fence.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use chrono::TimeDelta;
+use outbox_traits::{Claim, ClaimStore, Event, EventId, Lease, OutboxStore, Settlement};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{LEASE, assert_lost, claim, delivered, keyed, leased_ids, settle, settled};
+use crate::{
+    Harness,
+    support::{acknowledge, event, events, ids, pending, pending_ids, save, save_all},
+};
+
+/// 7.1: a claim leases at most `limit` due events, oldest first, as they were saved.
+pub async fn a_claim_leases_the_oldest_up_to_its_limit<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    assert!(claim(&h, 10).await.is_empty());
+    let all = events(10);
+    save_all(&h, &all).await;
+    assert!(claim(&h, 0).await.is_empty());
+    let first = claim(&h, 3).await;
+    assert_eq!(first.iter().map(|leased| leased.event.clone()).collect::<Vec<_>>(), all[..3]);
+    assert!(first.iter().all(|leased| leased.attempts == 1 && leased.failures == 0), "{first:?}");
+    assert!(first.iter().all(|leased| leased.lease.event() == leased.event.id()));
+    assert_eq!(leased_ids(&claim(&h, usize::MAX).await), ids(&all[3..]));
+    assert!(claim(&h, 10).await.is_empty());
+}
+
+/// 7.1: hidden events are not claimed before their time.
+pub async fn a_hidden_event_is_not_claimed<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let later = event("later").with_not_before(h.now().await + TimeDelta::seconds(60));
+    let now = event("now");
+    save_all(&h, &[later.clone(), now.clone()]).await;
+    assert_eq!(leased_ids(&claim(&h, 10).await), [now.id()]);
+    h.advance(Duration::from_secs(61)).await;
+    assert_eq!(claim(&h, 1).await[0].event, later);
+}
+
+/// 7.1: of some types only; those of others are passed over, and hold up nobody.
+pub async fn a_claim_takes_only_the_types_it_asks_for<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let of_type = |index: usize| {
+        Event::new(["a.x", "b.x", "A.x", "a.x "][index % 4], json!(index))
+            .expect("valid")
+            .with_partition_key("k")
+    };
+    let all: Vec<Event> = (0..12).map(of_type).collect();
+    save_all(&h, &all).await;
+    let of = |wanted: &[&str]| -> Vec<EventId> {
+        all.iter().filter(|event| wanted.contains(&event.event_type())).map(Event::id).collect()
+    };
+    let request = |types: &[&str]| Claim::new("a worker").with_types(types.iter().copied()).with_lease(LEASE);
+    assert!(h.store().claim(&request(&["none"])).await.expect("claim").is_empty());
+    let leased = h.store().claim(&request(&["b.x"])).await.expect("claim");
+    assert_eq!(leased_ids(&leased), of(&["b.x"]));
+    delivered(&h, &leased).await;
+    let leased = h.store().claim(&request(&["a.x", "A.x"]).with_limit(2)).await.expect("claim");
+    assert_eq!(leased_ids(&leased), of(&["a.x", "A.x"])[..2]);
+    delivered(&h, &leased).await;
+    assert_eq!(claim(&h, 100).await.len(), 7, "the rest, of whatever type");
+}
+
+/// 4.3 and 7.2: what is leased is neither pending nor claimed again.
+pub async fn a_leased_event_is_neither_pending_nor_claimed<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let all = events(5);
+    save_all(&h, &all).await;
+    let leased = claim(&h, 2).await;
+    assert_eq!(pending_ids(&h).await, ids(&all[2..]));
+    assert_eq!(ids(&h.store().get_pending(2).await.expect("get_pending")), ids(&all[2..4]));
+    assert_eq!(leased_ids(&claim(&h, 10).await), ids(&all[2..]));
+    assert!(pending(&h).await.is_empty());
+    assert_eq!(h.store().purge(Duration::ZERO).await.expect("purge"), 0, "a purge leaves what is leased");
+    delivered(&h, &leased).await;
+    assert_eq!(h.store().purge(Duration::ZERO).await.expect("purge"), 2);
+}
+
+/// 7.2: claims made at the same time are disjoint, and together have everything.
+pub async fn claims_at_the_same_time_are_disjoint<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let mut all = events(400);
+    for (index, event) in all.iter_mut().enumerate().filter(|(index, _)| index % 2 == 0) {
+        *event = event.clone().with_partition_key(format!("key {}", index % 14));
+    }
+    save_all(&h, &all).await;
+    let mut workers = tokio::task::JoinSet::new();
+    for _ in 0..6 {
+        let h = Arc::clone(&h);
+        workers.spawn(async move {
+            let mut mine = Vec::new();
+            let mut misses = 0;
+            while misses < 20 {
+                let leased = claim(&h, 7).await;
+                if leased.is_empty() {
+                    misses += 1;
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+                // Half of them are settled, so that keys become free for others.
+                delivered(&h, &leased).await;
+                mine.extend(leased_ids(&leased));
+            }
+            mine
+        });
+    }
+    let claimed: Vec<EventId> = workers.join_all().await.into_iter().flatten().collect();
+    assert_eq!(claimed.len(), all.len(), "each is claimed once");
+    assert_eq!(claimed.into_iter().collect::<HashSet<_>>(), ids(&all).into_iter().collect());
+}
+
+/// 7.5: a lease that ran out settles and renews nothing, whoever holds it, before and after somebody else claimed
+/// its event, and under the same worker's name.
+pub async fn a_lease_that_ran_out_has_no_effect<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let one = keyed("key", "one");
+    save(&h, &one).await;
+    let old = claim(&h, 1).await[0].lease;
+    h.advance(LEASE + Duration::from_secs(1)).await;
+    assert_eq!(pending_ids(&h).await, [one.id()], "it is pending again");
+    let stale = async || {
+        for settlement in [
+            Settlement::delivered(old),
+            Settlement::retry(old, Duration::ZERO, "late"),
+            Settlement::dead_letter(old, "late"),
+            Settlement::released(old),
+        ] {
+            assert_lost(&settle(&h, &[settlement]).await[0], &old);
+        }
+        assert_lost(&h.store().renew(&[old], LEASE).await.expect("renew")[0], &old);
+    };
+    stale().await;
+    let again = claim(&h, 10).await;
+    assert_eq!(leased_ids(&again), [one.id()], "it is claimable again");
+    assert_ne!(again[0].lease.token(), old.token(), "under a new token");
+    stale().await;
+    assert!(claim(&h, 10).await.is_empty(), "the old lease has given away what the new one holds");
+    delivered(&h, &again).await;
+    stale().await;
+    assert!(pending(&h).await.is_empty());
+    assert_eq!(h.store().purge(Duration::ZERO).await.expect("purge"), 1);
+}
+
+/// 7.5: a lease lasts as long as it was asked for, by the store's clock.
+pub async fn a_lease_lasts_as_long_as_it_was_asked_for<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    save_all(&h, &events(2)).await;
+    let request = |seconds| Claim::new("a worker").with_limit(1).with_lease(Duration::from_secs(seconds));
+    let short = h.store().claim(&request(60)).await.expect("claim");
+    let long = h.store().claim(&request(600)).await.expect("claim");
+    h.advance(Duration::from_secs(30)).await;
+    assert!(claim(&h, 10).await.is_empty());
+    h.advance(Duration::from_secs(60)).await;
+    assert_eq!(pending_ids(&h).await, leased_ids(&short));
+    delivered(&h, &long).await;
+    assert_lost(&settle(&h, &[Settlement::delivered(short[0].lease)]).await[0], &short[0].lease);
+}
+
+/// 7.5: renewed, a lease lasts from then on; one that is lost is not had back.
+pub async fn a_renewed_lease_lasts_from_then_on<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let all = [keyed("a", "a"), keyed("b", "b"), keyed("a", "a 2")];
+    save_all(&h, &all).await;
+    let leased = claim(&h, 2).await;
+    h.advance(LEASE / 2).await;
+    let leases: Vec<Lease> = leased.iter().map(|leased| leased.lease).collect();
+    let unknown = Lease::new(leases[0].event(), Uuid::now_v7());
+    let renewed = h.store().renew(&[leases[0], unknown, leases[1]], LEASE).await.expect("renew");
+    assert!(renewed[0].is_ok() && renewed[2].is_ok(), "{renewed:?}");
+    assert_lost(&renewed[1], &unknown);
+    h.advance(LEASE / 4 * 3).await;
+    assert!(claim(&h, 10).await.is_empty(), "the leases and their keys hold");
+    delivered(&h, &leased).await;
+    assert_eq!(leased_ids(&claim(&h, 10).await), [all[2].id()]);
+}
+
+/// 7.6: the same lease twice, one of another token, and one that never was: each has its own answer.
+pub async fn each_settlement_has_its_own_answer<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let all = events(3);
+    save_all(&h, &all).await;
+    let leased = claim(&h, 3).await;
+    assert!(settle(&h, &[]).await.is_empty());
+    let forged = Lease::new(all[1].id(), Uuid::now_v7());
+    let elsewhere = Lease::new(EventId::new(), leased[0].lease.token());
+    let answers = settle(
+        &h,
+        &[
+            Settlement::delivered(leased[2].lease),
+            Settlement::delivered(forged),
+            Settlement::delivered(leased[0].lease),
+            Settlement::retry(leased[0].lease, Duration::ZERO, "twice"),
+            Settlement::delivered(elsewhere),
+        ],
+    )
+    .await;
+    assert!(answers[0].is_ok() && answers[2].is_ok(), "{answers:?}");
+    assert_lost(&answers[1], &forged);
+    assert_lost(&answers[3], &leased[0].lease);
+    assert_lost(&answers[4], &elsewhere);
+    assert!(pending(&h).await.is_empty(), "one is still leased, the others are delivered");
+    settled(&h, [Settlement::released(leased[1].lease)]).await;
+    assert_eq!(pending_ids(&h).await, [all[1].id()]);
+}
+
+/// 7.5: an acknowledgement ends the lease; a failure that is reported later does not resurrect the event.
+pub async fn a_late_failure_does_not_resurrect_a_delivered_event<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let all = [keyed("k", "one"), keyed("k", "two")];
+    save_all(&h, &all).await;
+    let leased = claim(&h, 1).await;
+    acknowledge(&h, all[0].id()).await;
+    for late in [
+        Settlement::retry(leased[0].lease, Duration::ZERO, "late"),
+        Settlement::dead_letter(leased[0].lease, "late"),
+        Settlement::released(leased[0].lease),
+    ] {
+        assert_lost(&settle(&h, &[late]).await[0], &leased[0].lease);
+    }
+    assert_eq!(pending_ids(&h).await, [all[1].id()]);
+    assert_eq!(h.store().purge(Duration::ZERO).await.expect("purge"), 1);
+    h.advance(LEASE * 2).await;
+    assert_eq!(leased_ids(&claim(&h, 10).await), [all[1].id()]);
+}
+
+/// 4.5: a row that cannot be decoded is never leased, and blocks neither the claim nor its key.
+pub async fn an_undecodable_row_is_never_leased<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let (before, after) = (event("before"), event("after"));
+    save(&h, &before).await;
+    for _ in 0..4 {
+        h.insert_undecodable(EventId::new()).await;
+    }
+    save(&h, &after).await;
+    assert_eq!(leased_ids(&claim(&h, 1).await), [before.id()]);
+    let rest = claim(&h, 2).await;
+    assert_eq!(leased_ids(&rest), [after.id()]);
+    delivered(&h, &rest).await;
+    h.advance(LEASE * 2).await;
+    assert_eq!(leased_ids(&claim(&h, 10).await), [before.id()], "they are not leased again and again");
+}

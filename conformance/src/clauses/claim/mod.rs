@@ -1,0 +1,73 @@
+//! Section 7: claim, renew, settle, and what of section 8 comes of settlements.
+
+mod history;
+mod keys;
+mod lease;
+mod settle;
+
+use std::{sync::Arc, time::Duration};
+
+use outbox_traits::{Claim, ClaimStore, ErrorKind, Event, EventId, Lease, Leased, Result, Settlement};
+use serde_json::json;
+
+use crate::Harness;
+
+pub use self::{history::*, keys::*, lease::*, settle::*};
+
+/// How long leases last here, unless a clause says otherwise.
+const LEASE: Duration = Duration::from_secs(30);
+
+fn keyed(key: &str, name: &str) -> Event {
+    Event::new("suite.happened", json!({ "name": name })).expect("valid").with_partition_key(key)
+}
+
+/// Events of one key, numbered.
+fn of_key(key: &str, count: usize) -> Vec<Event> {
+    (0..count).map(|index| keyed(key, &format!("{key} {index}"))).collect()
+}
+
+async fn claim<H: Harness>(h: &Arc<H>, limit: usize) -> Vec<Leased>
+where
+    H::Store: ClaimStore,
+{
+    let claim = Claim::new("a worker").with_limit(limit).with_lease(LEASE);
+    h.store().claim(&claim).await.expect("claim")
+}
+
+async fn settle<H: Harness>(h: &Arc<H>, settlements: &[Settlement]) -> Vec<Result<()>>
+where
+    H::Store: ClaimStore,
+{
+    let answers = h.store().settle(settlements).await.expect("settle");
+    assert_eq!(answers.len(), settlements.len(), "an answer for each");
+    answers
+}
+
+/// Settles, and expects that all of it takes.
+async fn settled<H: Harness>(h: &Arc<H>, settlements: impl IntoIterator<Item = Settlement>)
+where
+    H::Store: ClaimStore,
+{
+    let settlements: Vec<Settlement> = settlements.into_iter().collect();
+    for (answer, settlement) in settle(h, &settlements).await.into_iter().zip(&settlements) {
+        answer.unwrap_or_else(|error| panic!("{settlement:?} did not take: {error}"));
+    }
+}
+
+async fn delivered<H: Harness>(h: &Arc<H>, leased: &[Leased])
+where
+    H::Store: ClaimStore,
+{
+    settled(h, leased.iter().map(|leased| Settlement::delivered(leased.lease))).await;
+}
+
+fn leased_ids(leased: &[Leased]) -> Vec<EventId> {
+    leased.iter().map(|leased| leased.event.id()).collect()
+}
+
+#[track_caller]
+fn assert_lost(answer: &Result<()>, lease: &Lease) {
+    let error = answer.as_ref().expect_err("the lease is lost");
+    assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
+    assert_eq!(error.event(), Some(lease.event()), "the error names the event");
+}

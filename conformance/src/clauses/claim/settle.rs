@@ -1,0 +1,204 @@
+//! What comes of a settlement.
+
+use std::{sync::Arc, time::Duration};
+
+use outbox_traits::{ClaimStore, DeadLetterFilter, DeadLetterStore, OutboxStore, Saved, Settlement};
+
+use super::{LEASE, claim, delivered, keyed, leased_ids, of_key, settled};
+use crate::{
+    Harness,
+    support::{event, events, ids, pending, pending_ids, save, save_all},
+};
+
+/// 7.6: delivered, it is what acknowledging makes of it.
+pub async fn a_delivered_settlement_is_an_acknowledgement<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let all = events(3);
+    save_all(&h, &all).await;
+    delivered(&h, &claim(&h, 2).await).await;
+    assert_eq!(pending_ids(&h).await, [all[2].id()]);
+    h.advance(LEASE * 2).await;
+    assert_eq!(leased_ids(&claim(&h, 10).await), [all[2].id()]);
+    assert_eq!(h.store().purge(LEASE * 3).await.expect("purge"), 0);
+    assert_eq!(h.store().purge(LEASE).await.expect("purge"), 2);
+}
+
+/// 7.6: many in one call, of every outcome.
+pub async fn one_call_settles_many_of_every_outcome<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore + DeadLetterStore,
+{
+    let all = events(800);
+    save_all(&h, &all).await;
+    let leased = claim(&h, 800).await;
+    assert_eq!(leased.len(), 800);
+    let outcome = |(index, lease)| match index % 4 {
+        0 => Settlement::delivered(lease),
+        1 => Settlement::retry(lease, Duration::from_secs(60), "try again"),
+        2 => Settlement::dead_letter(lease, "never"),
+        _ => Settlement::released(lease),
+    };
+    settled(&h, leased.iter().map(|leased| leased.lease).enumerate().map(outcome)).await;
+    let of = |rest: usize| ids(&all).into_iter().skip(rest).step_by(4).collect::<Vec<_>>();
+    assert_eq!(pending_ids(&h).await, of(3));
+    let dead = h.store().dead_letters(&DeadLetterFilter::new().with_limit(1000)).await.expect("dead_letters");
+    assert_eq!(dead.letters.iter().map(|letter| letter.id).collect::<Vec<_>>(), of(2));
+    assert_eq!(h.store().purge(Duration::ZERO).await.expect("purge"), 200);
+    h.advance(Duration::from_secs(61)).await;
+    let mut due = [of(1), of(3)].concat();
+    due.sort_by_key(|id| all.iter().position(|event| event.id() == *id));
+    assert_eq!(leased_ids(&claim(&h, 1000).await), due);
+}
+
+/// 7.6: released, it is claimable again at once, in its place, and the attempt does not count.
+pub async fn a_released_event_costs_no_attempt<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let all = of_key("a", 3);
+    save_all(&h, &all).await;
+    for _ in 0..3 {
+        let leased = claim(&h, 2).await;
+        assert_eq!(leased_ids(&leased), ids(&all[..2]));
+        assert!(leased.iter().all(|one| (one.attempts, one.failures) == (1, 0)), "{leased:?}");
+        settled(&h, leased.iter().rev().map(|one| Settlement::released(one.lease))).await;
+    }
+    assert_eq!(pending_ids(&h).await, ids(&all));
+}
+
+/// 7.7: attempts and failures are counted in the store; a worker that dies counts as a started attempt.
+pub async fn attempts_and_failures_are_counted_in_the_store<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let one = keyed("a", "one");
+    save(&h, &one).await;
+    let counts = async || {
+        let leased = claim(&h, 1).await.remove(0);
+        ((leased.attempts, leased.failures), leased.lease)
+    };
+    let (first, lease) = counts().await;
+    settled(&h, [Settlement::retry(lease, Duration::ZERO, "failed")]).await;
+    let (second, _) = counts().await;
+    // The worker dies.
+    h.advance(LEASE * 2).await;
+    let (third, lease) = counts().await;
+    settled(&h, [Settlement::retry(lease, Duration::ZERO, "failed")]).await;
+    let (fourth, lease) = counts().await;
+    settled(&h, [Settlement::released(lease)]).await;
+    let (fifth, _) = counts().await;
+    assert_eq!([first, second, third, fourth, fifth], [(1, 0), (2, 1), (3, 1), (4, 2), (4, 2)]);
+}
+
+/// 7.6: a retry after no time at all is due at once.
+pub async fn a_retry_comes_when_it_is_due_and_not_before<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let all = events(4);
+    save_all(&h, &all).await;
+    let leased = claim(&h, 4).await;
+    let after = [0, 20, 40, u64::MAX].map(Duration::from_secs);
+    settled(&h, leased.iter().zip(after).map(|(one, after)| Settlement::retry(one.lease, after, "x"))).await;
+    assert_eq!(pending_ids(&h).await, [all[0].id()]);
+    h.advance(Duration::from_secs(30)).await;
+    assert_eq!(pending_ids(&h).await, ids(&all[..2]));
+    assert_eq!(leased_ids(&claim(&h, 10).await), ids(&all[..2]));
+    h.advance(Duration::from_secs(20)).await;
+    assert_eq!(leased_ids(&claim(&h, 10).await), [all[2].id()], "two are leased, one waits for ever");
+}
+
+/// 7.8 and 8.2: attempts, failures, the times of the first and the last one, and the last error, are kept.
+pub async fn failures_are_kept_with_their_times_and_the_last_error<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore + DeadLetterStore,
+{
+    let one = event("one");
+    save(&h, &one).await;
+    for error in ["first", "second", "the 3rd: \u{0} ‘ß’ 🦀"] {
+        let leased = claim(&h, 1).await;
+        let settlement = if error.starts_with("the") {
+            Settlement::dead_letter(leased[0].lease, error)
+        } else {
+            Settlement::retry(leased[0].lease, Duration::ZERO, error)
+        };
+        settled(&h, [settlement]).await;
+        h.advance(Duration::from_secs(100)).await;
+    }
+    let dead = h.store().dead_letters(&DeadLetterFilter::new()).await.expect("dead_letters").letters;
+    assert_eq!(dead.len(), 1);
+    assert_eq!(dead[0].content, Ok(one), "the event itself");
+    assert_eq!((dead[0].attempts, dead[0].failures), (3, 3));
+    assert!(dead[0].reason.contains("the 3rd") && dead[0].reason.contains("‘ß’ 🦀"), "{}", dead[0].reason);
+    let (first, last) = (dead[0].first_failed_at.expect("a time"), dead[0].last_failed_at.expect("a time"));
+    let between = (last - first).num_seconds();
+    assert!((199..260).contains(&between), "{between} seconds lie between the first and the last failure");
+    assert_eq!(dead[0].dead_at, last, "it died of the last one");
+}
+
+/// 8.1: a dead event is claimed by nobody and blocks nobody, its own key included.
+pub async fn a_dead_event_is_claimed_by_nobody_and_blocks_nobody<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore + DeadLetterStore,
+{
+    let all = of_key("a", 3);
+    save_all(&h, &all).await;
+    let leased = claim(&h, 1).await;
+    settled(&h, [Settlement::dead_letter(leased[0].lease, "poison")]).await;
+    assert_eq!(pending_ids(&h).await, ids(&all[1..]));
+    let next = claim(&h, 10).await;
+    assert_eq!(leased_ids(&next), ids(&all[1..]));
+    delivered(&h, &next).await;
+    h.advance(Duration::from_hours(24)).await;
+    assert!(claim(&h, 10).await.is_empty());
+    h.store().acknowledge(all[0].id()).await.expect("acknowledge");
+    assert_eq!(h.store().purge(Duration::ZERO).await.expect("purge"), 2);
+    let dead = h.store().dead_letters(&DeadLetterFilter::new()).await.expect("dead_letters").letters;
+    assert_eq!(dead.iter().map(|letter| letter.id).collect::<Vec<_>>(), [all[0].id()]);
+}
+
+/// 2.7: the idempotency key of a leased, a waiting and a dead event is taken.
+pub async fn the_idempotency_key_is_taken_in_every_state<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore + DeadLetterStore,
+{
+    let keyed = |name: &str| event(name).with_idempotency_key("order-17");
+    save(&h, &keyed("first")).await;
+    let is_taken = async || {
+        assert_eq!(h.store().save(&keyed("again")).await.expect("save"), Saved::Duplicate);
+    };
+    let leased = claim(&h, 1).await;
+    is_taken().await;
+    settled(&h, [Settlement::retry(leased[0].lease, LEASE, "failed")]).await;
+    is_taken().await;
+    h.advance(LEASE * 2).await;
+    let leased = claim(&h, 1).await;
+    settled(&h, [Settlement::dead_letter(leased[0].lease, "failed")]).await;
+    is_taken().await;
+    assert!(h.store().discard(leased[0].event.id()).await.expect("discard"));
+    save(&h, &keyed("free again")).await;
+}
+
+/// 8.3: requeued, a dead event is pending again, as it was saved, with fresh attempts.
+pub async fn a_requeued_event_has_fresh_attempts<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore + DeadLetterStore,
+{
+    let all = [event("one"), event("two"), keyed("a", "three")];
+    save_all(&h, &all).await;
+    let leased = claim(&h, 10).await;
+    settled(&h, leased.iter().map(|one| Settlement::dead_letter(one.lease, "failed"))).await;
+    assert!(pending(&h).await.is_empty());
+    assert!(h.store().requeue(all[1].id()).await.expect("requeue"));
+    let again = claim(&h, 10).await;
+    assert_eq!(again.len(), 1);
+    assert_eq!(again[0].event, all[1]);
+    assert_eq!((again[0].attempts, again[0].failures), (1, 0));
+    assert_eq!(h.store().requeue_all(&DeadLetterFilter::new()).await.expect("requeue_all"), 2);
+    let rest = claim(&h, 10).await;
+    assert_eq!(leased_ids(&rest), [all[0].id(), all[2].id()]);
+    delivered(&h, &rest).await;
+    assert!(!h.store().requeue(all[0].id()).await.expect("requeue"), "it is delivered");
+}
