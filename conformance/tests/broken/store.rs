@@ -81,10 +81,10 @@ impl Broken {
             Fault::IdempotencyKeysAreCutOff => {
                 event.meta_mut().idempotency_key = key.map(|key| key.chars().take(255).collect());
             }
-            Fault::PurgedKeysStayTaken => {
-                if key.is_some_and(|key| !self.memory().keys_ever.insert(key)) {
-                    return Ok(Saved::Duplicate);
-                }
+            Fault::PurgedKeysStayTaken
+                if key.clone().is_some_and(|key| !self.memory().keys_ever.insert(key)) =>
+            {
+                return Ok(Saved::Duplicate);
             }
             Fault::KeysAreIgnored => {
                 self.memory().keys.insert(event.id(), event.meta().clone());
@@ -92,10 +92,10 @@ impl Broken {
                 event.meta_mut().resource_id = None;
             }
             Fault::NotBeforeIsIgnored => event = alter::without_not_before(&event),
-            Fault::AHiddenEventIsHiddenForEver => {
-                if event.not_before().is_some_and(|time| time > self.clock.now()) {
-                    event = event.with_not_before(DateTime::<Utc>::MAX_UTC - TimeDelta::days(366 * 260_000));
-                }
+            Fault::AHiddenEventIsHiddenForEver
+                if event.not_before().is_some_and(|time| time > self.clock.now()) =>
+            {
+                event = event.with_not_before(DateTime::<Utc>::MAX_UTC - TimeDelta::days(366 * 260_000));
             }
             Fault::NowAndThenASaveIsLost => {
                 let mut memory = self.memory();
