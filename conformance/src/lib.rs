@@ -84,7 +84,7 @@ pub use crate::{
 #[doc(hidden)]
 pub mod __private {
     pub use crate::{
-        model::check_model,
+        model::{check_claim_model, check_model},
         run::{clause, run, run_durable},
     };
 }

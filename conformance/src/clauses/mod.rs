@@ -36,6 +36,24 @@ macro_rules! model {
     };
 }
 
+/// Random histories of saves, claims, settlements of every kind, leases that run out, acknowledgements and
+/// requeues, each run against a fresh store and against a model of the clauses. A failure is shrunk to a short
+/// counter-example.
+///
+/// `claim_model!(Harness, 64)` runs 64 of them, as a test named `claim_model::histories_agree_with_the_clauses`.
+#[macro_export]
+macro_rules! claim_model {
+    ($harness:ty, $cases:literal) => {
+        mod claim_model {
+            use super::*;
+            #[test]
+            fn histories_agree_with_the_clauses() {
+                $crate::__private::check_claim_model::<$harness>($cases);
+            }
+        }
+    };
+}
+
 /// The clauses of the groups as a `Vec` of [`Clause`]s, to run them by a program.
 ///
 /// `clauses!(Harness; store, dead_letter)`. The group `durable` starts tests as processes and is not among them.

@@ -8,7 +8,7 @@ mod harness;
 mod session;
 mod store;
 
-use std::sync::Once;
+use std::{cell::Cell, sync::Once};
 
 use outbox_conformance::clauses;
 
@@ -24,13 +24,18 @@ fn failures(fault: Fault) -> Vec<(&'static str, String)> {
         .collect()
 }
 
+thread_local! {
+    /// Whether the panics of this very thread are as they should be.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Clauses run in tasks, and here most of their panics are as they should be: they are collected, not printed.
 fn hush_expected_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let print = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            if std::thread::current().name() != Some("tokio-rt-worker") {
+            if !QUIET.get() && std::thread::current().name() != Some("tokio-rt-worker") {
                 print(panic);
             }
         }));
@@ -220,4 +225,39 @@ rejected! {
         by "claim::failures_are_kept_with_their_times_and_the_last_error";
     undecodable_rows_that_are_leased_again_and_again: UndecodableRowsAreLeased
         by "claim::an_undecodable_row_is_never_leased";
+}
+
+/// Random histories reject these too, and shrink them to a few steps.
+#[test]
+fn random_histories_reject_broken_stores() {
+    let message = |check: fn(u32), fault: Fault| {
+        Faulty::with(fault);
+        std::panic::catch_unwind(|| check(256)).err().map(|panic| {
+            let text = panic.downcast::<String>().expect("a message");
+            text.lines().next().unwrap_or_default().to_owned()
+        })
+    };
+    hush_expected_panics();
+    QUIET.set(true);
+    let (list, claims): (fn(u32), fn(u32)) = (
+        outbox_conformance::__private::check_model::<Faulty>,
+        outbox_conformance::__private::check_claim_model::<Faulty>,
+    );
+    let outcomes = [
+        (list, Fault::None, false),
+        (list, Fault::SaveIgnoresItsSession, true),
+        (list, Fault::LastInFirstOut, true),
+        (list, Fault::DeliveredIdsAreForgotten, true),
+        (list, Fault::PurgeIgnoresTheAge, true),
+        (claims, Fault::None, false),
+        (claims, Fault::KeysAreIgnored, true),
+        (claims, Fault::OwnershipWithoutAFence, true),
+        (claims, Fault::AttemptsAreKeptInMemory, true),
+        (claims, Fault::DeadLettersAreTriedAgain, true),
+    ]
+    .map(|(check, fault, is_rejected)| (fault, is_rejected, message(check, fault)));
+    QUIET.set(false);
+    for (fault, is_rejected, message) in outcomes {
+        assert_eq!(message.is_some(), is_rejected, "{fault:?}: {message:?}");
+    }
 }

@@ -197,7 +197,7 @@ impl OutboxStore for Broken {
             (Ok(Saved::Duplicate), Fault::ADuplicatePoisonsTheSession) => session.is_poisoned = true,
             (Err(_), Fault::AnErrorRollsBack) => drop(session.inner.take()),
             (Err(_), Fault::AnErrorCommits) => {
-                session.inner.take().into_iter().for_each(MemorySession::commit)
+                session.inner.take().into_iter().for_each(MemorySession::commit);
             }
             _ => {}
         }
@@ -206,7 +206,6 @@ impl OutboxStore for Broken {
 
     async fn get_pending(&self, limit: usize) -> Result<Vec<Event>> {
         let mut pending = match self.fault {
-            Fault::TheLimitIsIgnored => self.inner.get_pending(usize::MAX).await?,
             Fault::TheLimitIsOneTooMany => self.inner.get_pending(limit.saturating_add(1)).await?,
             Fault::UndecodableRowsAreAnError => {
                 let pending = self.inner.get_pending(limit).await?;
@@ -229,7 +228,8 @@ impl OutboxStore for Broken {
                 pending.dedup();
                 pending
             }
-            Fault::LastInFirstOut
+            Fault::TheLimitIsIgnored
+            | Fault::LastInFirstOut
             | Fault::OrderByTheApplicationClock
             | Fault::OrderById
             | Fault::ACursorSkipsLateCommits
@@ -268,7 +268,7 @@ impl OutboxStore for Broken {
 
     async fn acknowledge(&self, id: EventId) -> Result<()> {
         let place = self.place(id);
-        let is_first = self.memory().acknowledged.get(&id).is_none();
+        let is_first = !self.memory().acknowledged.contains_key(&id);
         if is_first || self.fault == Fault::AcknowledgeMovesTheDeliveryTime {
             self.memory().acknowledged.insert(id, self.clock.now());
         }

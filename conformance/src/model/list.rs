@@ -9,12 +9,12 @@ use proptest::{
     option,
     prelude::{Just, Strategy, any},
     prop_assert_eq, prop_oneof,
-    test_runner::{Config, TestCaseError, TestRunner},
+    test_runner::TestCaseError,
 };
 
+use super::{STEP, beside, check, fail};
 use crate::{
     Harness,
-    run::{require, runtime},
     support::{ALL, event, ids},
 };
 
@@ -41,10 +41,6 @@ enum Step {
 /// Few events and keys, so that they meet again and again.
 const EVENTS: usize = 12;
 const KEYS: usize = 4;
-
-/// The clock moves in steps of ten seconds, and all ages and delays lie five seconds beside one, so that the time
-/// that a slow engine takes never decides.
-const STEP: i64 = 10;
 
 fn saves() -> impl Strategy<Value = Save> {
     (0..EVENTS, option::weighted(0.3, 0..KEYS), prop_oneof![4 => Just(0), 1 => 1..4])
@@ -92,7 +88,7 @@ impl List {
         if self.rows.iter().any(is_taken) {
             return Saved::Duplicate;
         }
-        let due = if save.hidden == 0 { self.now } else { self.now + due_in(save.hidden) };
+        let due = if save.hidden == 0 { self.now } else { self.now + beside(save.hidden.into()) };
         self.rows.push(Row { event: save.event, key: save.key, status: Status::Pending { due } });
         Saved::Stored
     }
@@ -122,33 +118,14 @@ impl List {
     }
 }
 
-/// In seconds: beside a step of the clock.
-fn due_in(steps: i32) -> i64 {
-    i64::from(steps) * STEP - STEP / 2
-}
-
 /// In seconds: beside a step of the clock; zero stays zero.
 fn age(steps: u32) -> i64 {
-    if steps == 0 { 0 } else { i64::from(steps) * STEP - STEP / 2 }
+    if steps == 0 { 0 } else { beside(steps.into()) }
 }
 
 #[doc(hidden)]
 pub fn check_model<H: Harness>(cases: u32) {
-    let runtime = runtime();
-    let Some(first) = require("model", runtime.block_on(H::open())) else { return };
-    runtime.block_on(first.close());
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 500, ..Config::default() };
-    let outcome = TestRunner::new(config).run(&vec(steps(), 1..25), |history| {
-        runtime.block_on(async {
-            let h = Arc::new(H::open().await.expect("it was there a moment ago"));
-            let outcome = agree(&h, &history).await;
-            h.close().await;
-            outcome
-        })
-    });
-    if let Err(error) = outcome {
-        panic!("the store and the list disagree: {error}");
-    }
+    check::<H, _>(cases, steps(), async |h, history| agree(&h, &history).await);
 }
 
 async fn agree<H: Harness>(h: &Arc<H>, history: &[Step]) -> Result<(), TestCaseError> {
@@ -176,7 +153,7 @@ async fn take<H: Harness>(
         if save.hidden == 0 {
             event
         } else {
-            event.with_not_before(now + TimeDelta::seconds(due_in(save.hidden)))
+            event.with_not_before(now + TimeDelta::seconds(beside(save.hidden.into())))
         }
     };
     let make_all = |saves: &[Save]| saves.iter().map(make).collect::<Vec<_>>();
@@ -248,9 +225,4 @@ async fn take<H: Harness>(
         }
     }
     Ok(())
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]
-fn fail(error: outbox_traits::Error) -> TestCaseError {
-    TestCaseError::fail(format!("the store failed: {error}"))
 }

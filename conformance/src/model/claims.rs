@@ -1,0 +1,313 @@
+//! Random histories of claims and settlements.
+//!
+//! The contract leaves a store some freedom in what a claim takes: how many events of a key, and how far it looks.
+//! So the model does not foretell a claim; it checks that what was claimed may be, and goes on from there.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use outbox_traits::{
+    Claim, ClaimStore, DeadLetterFilter, DeadLetterStore, ErrorKind, EventId, Lease, Leased, OutboxStore,
+    Settlement,
+};
+use proptest::{
+    collection::vec,
+    prelude::{Strategy, any},
+    prop_assert, prop_assert_eq, prop_oneof,
+    test_runner::TestCaseError,
+};
+
+use super::{STEP, beside, check, fail};
+use crate::{
+    Harness,
+    support::{ALL, event, ids},
+};
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Events of these keys; the last one is no key.
+    Save(Vec<usize>),
+    Claim {
+        limit: usize,
+        steps: u32,
+    },
+    Renew {
+        leases: Vec<usize>,
+        steps: u32,
+    },
+    Settle(Vec<(usize, End)>),
+    Acknowledge(Vec<usize>),
+    Advance(u32),
+    Requeue(bool),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Delivered,
+    Retry(u32),
+    DeadLetter,
+    Released,
+}
+
+const KEYS: usize = 3;
+
+fn steps() -> impl Strategy<Value = Step> {
+    let end = prop_oneof![
+        4 => any::<bool>().prop_map(|_| End::Delivered),
+        3 => (0..4_u32).prop_map(End::Retry),
+        1 => any::<bool>().prop_map(|_| End::DeadLetter),
+        2 => any::<bool>().prop_map(|_| End::Released),
+    ];
+    prop_oneof![
+        5 => vec(0..=KEYS, 1..5).prop_map(Step::Save),
+        6 => (0..6_usize, 1..4_u32).prop_map(|(limit, steps)| Step::Claim { limit, steps }),
+        1 => (vec(0..8_usize, 1..4), 1..4_u32).prop_map(|(leases, steps)| Step::Renew { leases, steps }),
+        6 => vec((0..8_usize, end), 1..5).prop_map(Step::Settle),
+        1 => vec(0..12_usize, 1..3).prop_map(Step::Acknowledge),
+        3 => (1..4_u32).prop_map(Step::Advance),
+        1 => any::<bool>().prop_map(Step::Requeue),
+    ]
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Status {
+    Pending,
+    Leased { until: i64 },
+    Waiting { until: i64 },
+    Delivered,
+    Dead,
+}
+
+#[derive(Debug)]
+struct Row {
+    id: EventId,
+    key: Option<usize>,
+    status: Status,
+    attempts: u32,
+    failures: u32,
+    lease: Option<Lease>,
+}
+
+#[derive(Debug, Default)]
+struct Model {
+    rows: Vec<Row>,
+    /// All leases that ever were, the newest last.
+    leases: Vec<Lease>,
+    now: i64,
+}
+
+impl Model {
+    /// What time alone brings about.
+    fn catch_up(&mut self) {
+        for row in &mut self.rows {
+            match row.status {
+                Status::Leased { until } if until <= self.now => {
+                    row.attempts += 1;
+                    (row.status, row.lease) = (Status::Pending, None);
+                }
+                Status::Waiting { until } if until <= self.now => row.status = Status::Pending,
+                _ => {}
+            }
+        }
+    }
+
+    fn of_status(&self, wanted: impl Fn(Status) -> bool) -> Vec<EventId> {
+        self.rows.iter().filter(|row| wanted(row.status)).map(|row| row.id).collect()
+    }
+
+    fn is_busy(&self, key: Option<usize>) -> bool {
+        key.is_some()
+            && self.rows.iter().any(|row| {
+                row.key == key && matches!(row.status, Status::Leased { .. } | Status::Waiting { .. })
+            })
+    }
+
+    /// The events that a claim may take, each only after those of its key before it.
+    fn claimable(&self) -> Vec<usize> {
+        let is_free = |row: &Row| row.status == Status::Pending && !self.is_busy(row.key);
+        (0..self.rows.len()).filter(|index| is_free(&self.rows[*index])).collect()
+    }
+
+    fn claimed(&mut self, leased: &[Leased], limit: usize, until: i64) -> Result<(), TestCaseError> {
+        let claimable = self.claimable();
+        prop_assert!(leased.len() <= limit, "{} were claimed and the limit is {}", leased.len(), limit);
+        prop_assert!(
+            leased.len() >= limit.min(claimable.len()).min(1),
+            "nothing was claimed of {claimable:?}"
+        );
+        let mut next: HashMap<usize, std::vec::IntoIter<usize>> = HashMap::new();
+        let mut last = None;
+        for one in leased {
+            let index = self.rows.iter().position(|row| row.id == one.event.id());
+            let index = index.ok_or_else(|| TestCaseError::fail("an unknown event was claimed"))?;
+            prop_assert!(claimable.contains(&index), "event {} was claimed, of {:?}", index, claimable);
+            prop_assert!(last < Some(index), "claimed out of order");
+            last = Some(index);
+            if let Some(key) = self.rows[index].key {
+                let of_key = || {
+                    let of_key: Vec<usize> = claimable
+                        .iter()
+                        .copied()
+                        .filter(|index| self.rows[*index].key == Some(key))
+                        .collect();
+                    of_key.into_iter()
+                };
+                let first = next.entry(key).or_insert_with(of_key).next();
+                prop_assert_eq!(first, Some(index), "an event of the key {} was passed over", key);
+            }
+            let row = &mut self.rows[index];
+            prop_assert_eq!((one.attempts, one.failures), (row.attempts + 1, row.failures));
+            (row.status, row.lease) = (Status::Leased { until }, Some(one.lease));
+            self.leases.push(one.lease);
+        }
+        Ok(())
+    }
+
+    fn lease(&self, back: usize) -> Option<Lease> {
+        self.leases.iter().rev().nth(back).copied()
+    }
+
+    fn held(&mut self, lease: Lease) -> Option<&mut Row> {
+        self.rows.iter_mut().find(|row| row.lease == Some(lease))
+    }
+
+    /// Whether the settlement takes.
+    fn settle(&mut self, lease: Lease, end: End) -> bool {
+        let now = self.now;
+        let Some(row) = self.held(lease) else { return false };
+        row.lease = None;
+        row.status = match end {
+            End::Delivered => Status::Delivered,
+            End::Retry(0) | End::Released => Status::Pending,
+            End::Retry(steps) => Status::Waiting { until: now + beside(steps.into()) },
+            End::DeadLetter => Status::Dead,
+        };
+        row.attempts += u32::from(!matches!(end, End::Released));
+        row.failures += u32::from(matches!(end, End::Retry(_) | End::DeadLetter));
+        true
+    }
+}
+
+#[doc(hidden)]
+pub fn check_claim_model<H: Harness>(cases: u32)
+where
+    H::Store: ClaimStore + DeadLetterStore,
+{
+    check::<H, _>(cases, steps(), async |h, history| {
+        let mut model = Model::default();
+        for step in &history {
+            take(&h, &mut model, step).await?;
+            model.catch_up();
+            let read = ids(&h.store().get_pending(ALL).await.map_err(fail)?);
+            prop_assert_eq!(
+                read,
+                model.of_status(|status| status == Status::Pending),
+                "pending after {:?}",
+                step
+            );
+            let dead =
+                h.store().dead_letters(&DeadLetterFilter::new().with_limit(ALL)).await.map_err(fail)?;
+            let dead: Vec<EventId> = dead.letters.iter().map(|letter| letter.id).collect();
+            prop_assert_eq!(dead, model.of_status(|status| status == Status::Dead), "dead after {:?}", step);
+        }
+        Ok(())
+    });
+}
+
+async fn take<H: Harness>(h: &Arc<H>, model: &mut Model, step: &Step) -> Result<(), TestCaseError>
+where
+    H::Store: ClaimStore + DeadLetterStore,
+{
+    match step {
+        Step::Save(keys) => {
+            for key in keys {
+                let event = event("model");
+                let key = Some(*key).filter(|key| *key < KEYS);
+                let event = match key {
+                    Some(key) => event.with_partition_key(format!("key {key}")),
+                    None => event,
+                };
+                h.store().save(&event).await.map_err(fail)?;
+                let (id, status) = (event.id(), Status::Pending);
+                model.rows.push(Row { id, key, status, attempts: 0, failures: 0, lease: None });
+            }
+        }
+        Step::Claim { limit, steps } => {
+            let length = beside((*steps).into());
+            let request = Claim::new("a worker").with_limit(*limit).with_lease(seconds(length));
+            let leased = h.store().claim(&request).await.map_err(fail)?;
+            model.claimed(&leased, *limit, model.now + length)?;
+        }
+        Step::Renew { leases, steps } => {
+            let leases: Vec<Lease> = leases.iter().filter_map(|back| model.lease(*back)).collect();
+            let length = beside((*steps).into());
+            let renewed = h.store().renew(&leases, seconds(length)).await.map_err(fail)?;
+            for (lease, renewed) in leases.iter().zip(renewed) {
+                let until = model.now + length;
+                let row = model.held(*lease);
+                prop_assert_eq!(renewed.is_ok(), row.is_some(), "renewing {:?}", lease);
+                if let Some(row) = row {
+                    row.status = Status::Leased { until };
+                }
+            }
+        }
+        Step::Settle(ends) => {
+            let ends: Vec<(Lease, End)> =
+                ends.iter().filter_map(|(back, end)| Some((model.lease(*back)?, *end))).collect();
+            let settlement = |(lease, end): &(Lease, End)| match end {
+                End::Delivered => Settlement::delivered(*lease),
+                End::Retry(0) => Settlement::retry(*lease, Duration::ZERO, "failed"),
+                End::Retry(steps) => Settlement::retry(*lease, seconds(beside((*steps).into())), "failed"),
+                End::DeadLetter => Settlement::dead_letter(*lease, "failed"),
+                End::Released => Settlement::released(*lease),
+            };
+            let settlements: Vec<Settlement> = ends.iter().map(settlement).collect();
+            let answers = h.store().settle(&settlements).await.map_err(fail)?;
+            for ((lease, end), answer) in ends.into_iter().zip(answers) {
+                prop_assert_eq!(
+                    answer.is_ok(),
+                    model.settle(lease, end),
+                    "settling {:?} as {:?}",
+                    lease,
+                    end
+                );
+                if let Err(error) = answer {
+                    prop_assert_eq!(error.kind(), ErrorKind::LeaseLost);
+                }
+            }
+        }
+        Step::Acknowledge(indexes) => {
+            for index in indexes {
+                let Some(row) = model.rows.get_mut(*index) else { continue };
+                h.store().acknowledge(row.id).await.map_err(fail)?;
+                if row.status != Status::Dead {
+                    (row.status, row.lease) = (Status::Delivered, None);
+                }
+            }
+        }
+        Step::Advance(steps) => {
+            let by = i64::from(*steps) * STEP;
+            h.advance(seconds(by)).await;
+            model.now += by;
+        }
+        Step::Requeue(all) => {
+            let dead: Vec<usize> =
+                (0..model.rows.len()).filter(|index| model.rows[*index].status == Status::Dead).collect();
+            let requeued = if *all { &dead[..] } else { &dead[..dead.len().min(1)] };
+            if *all {
+                let count = h.store().requeue_all(&DeadLetterFilter::new()).await.map_err(fail)?;
+                prop_assert_eq!(count, dead.len() as u64);
+            } else if let Some(index) = dead.first() {
+                prop_assert!(h.store().requeue(model.rows[*index].id).await.map_err(fail)?);
+            }
+            for index in requeued {
+                let row = &mut model.rows[*index];
+                (row.status, row.attempts, row.failures) = (Status::Pending, 0, 0);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn seconds(seconds: i64) -> Duration {
+    Duration::from_secs(seconds.unsigned_abs())
+}
