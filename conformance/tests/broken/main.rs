@@ -239,10 +239,8 @@ fn random_histories_reject_broken_stores() {
     };
     hush_expected_panics();
     QUIET.set(true);
-    let (list, claims): (fn(u32), fn(u32)) = (
-        outbox_conformance::__private::check_model::<Faulty>,
-        outbox_conformance::__private::check_claim_model::<Faulty>,
-    );
+    let list: fn(u32) = outbox_conformance::__private::check_model::<Faulty>;
+    let claims: fn(u32) = outbox_conformance::__private::check_claim_model::<Faulty>;
     let outcomes = [
         (list, Fault::None, false),
         (list, Fault::SaveIgnoresItsSession, true),
