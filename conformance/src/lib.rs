@@ -61,6 +61,7 @@
 //! | `schema` | [`SchemaHarness`] | `migrate`, `verify`, errors of the driver |
 //! | `dead_letter` | a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what is set aside, requeue, discard |
 //! | `claim` | a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | leases, fences, retries, the order of each key |
+//! | `stats` | a [`StatsStore`](outbox_traits::StatsStore) with claims | counts by state, and the age of the oldest |
 //! | `resource` | [`Harness`] | resource events |
 //!
 //! A group whose capability the store lacks does not compile.

@@ -27,6 +27,7 @@ mod dead_letter;
 mod keys;
 mod session;
 mod state;
+mod stats;
 mod store;
 
 pub use crate::{clock::ManualClock, session::MemorySession, store::MemoryOutbox};

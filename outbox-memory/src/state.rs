@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
-use outbox_traits::{DeadLetter, Error, ErrorKind, Event, EventId, Lease, Result, Saved};
+use outbox_traits::{DeadLetter, Error, ErrorKind, Event, EventId, Lease, Result, Saved, Stats};
 use uuid::Uuid;
 
 use crate::keys::Keys;
@@ -72,6 +72,7 @@ pub(crate) enum Status {
 pub(crate) struct Row {
     pub(crate) content: Content,
     status: Status,
+    saved_at: DateTime<Utc>,
     pub(crate) attempts: u32,
     pub(crate) failures: u32,
     first_failed_at: Option<DateTime<Utc>>,
@@ -80,10 +81,11 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    fn new(content: Content, status: Status) -> Self {
+    fn new(content: Content, status: Status, saved_at: DateTime<Utc>) -> Self {
         Self {
             content,
             status,
+            saved_at,
             attempts: 0,
             failures: 0,
             first_failed_at: None,
@@ -165,7 +167,7 @@ impl State {
             self.keys.insert(key.to_owned(), Holder::Row);
         }
         let status = open_status(&content, now);
-        self.rows.insert(seq, Row::new(content, status));
+        self.rows.insert(seq, Row::new(content, status, now));
         self.index(seq, status);
     }
 
@@ -239,6 +241,22 @@ impl State {
             }
         }
         self.set_status(seq, status);
+    }
+
+    pub(crate) fn stats(&mut self, now: DateTime<Utc>) -> Stats {
+        self.catch_up(now);
+        let waiting = self.scheduled.iter().chain(&self.waiting).map(|(_, seq)| seq);
+        let open = || self.pending.iter().chain(waiting.clone());
+        let oldest = open().chain(self.leased.iter().map(|(_, seq)| seq)).min();
+        let mut stats = Stats::default();
+        stats.pending = open().count() as u64;
+        stats.leased = self.leased.len() as u64;
+        stats.delivered = self.delivered.len() as u64;
+        stats.dead = self.dead.len() as u64;
+        stats.oldest_pending = oldest
+            .and_then(|seq| self.rows.get(seq))
+            .map(|row| (now - row.saved_at).to_std().unwrap_or_default());
+        stats
     }
 
     /// Ends a lease as if it had not been.

@@ -4,6 +4,6 @@ mod harness;
 
 use harness::Memory;
 
-outbox_conformance::suite!(Memory; store, concurrent, dead_letter, claim, resource);
+outbox_conformance::suite!(Memory; store, concurrent, dead_letter, claim, stats, resource);
 outbox_conformance::model!(Memory, 256);
 outbox_conformance::claim_model!(Memory, 256);

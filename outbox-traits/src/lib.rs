@@ -37,6 +37,7 @@ mod event_id;
 mod meta;
 pub mod resource;
 mod schema;
+mod stats;
 mod store;
 mod store_ext;
 mod transport;
@@ -55,6 +56,7 @@ pub use crate::{
     event_id::EventId,
     meta::Meta,
     schema::{SchemaReport, SchemaStore},
+    stats::{Stats, StatsStore},
     store::{OutboxStore, Saved},
     store_ext::OutboxStoreExt,
     transport::{PublishError, PublishErrorKind, Published, Transport},

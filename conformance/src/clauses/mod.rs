@@ -9,6 +9,7 @@ pub mod dead_letter;
 pub mod durable;
 pub mod resource;
 pub mod schema;
+pub mod stats;
 pub mod store;
 
 /// One named test for each clause of the groups, in a module for each group.
@@ -235,6 +236,12 @@ macro_rules! __group {
             a_history_of_many_workers_keeps_the_order_of_each_key
         }
     };
+    (stats $mode:tt) => {
+        $crate::__emit! { $mode stats:
+            it_counts_events_by_their_state
+            it_says_how_long_the_oldest_waits
+        }
+    };
     (resource $mode:tt) => {
         $crate::__emit! { $mode resource:
             writes_of_a_repository_are_recorded
@@ -284,6 +291,7 @@ mod tests {
             schema: "schema.rs";
             dead_letter: "dead_letter.rs";
             resource: "resource.rs";
+            stats: "stats.rs";
         }
     }
 

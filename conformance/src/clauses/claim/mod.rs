@@ -15,7 +15,7 @@ use crate::Harness;
 pub use self::{history::*, keys::*, lease::*, settle::*};
 
 /// How long leases last here, unless a clause says otherwise.
-const LEASE: Duration = Duration::from_secs(30);
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
 
 fn keyed(key: &str, name: &str) -> Event {
     Event::new("suite.happened", json!({ "name": name })).expect("valid").with_partition_key(key)
@@ -26,7 +26,7 @@ fn of_key(key: &str, count: usize) -> Vec<Event> {
     (0..count).map(|index| keyed(key, &format!("{key} {index}"))).collect()
 }
 
-async fn claim<H: Harness>(h: &Arc<H>, limit: usize) -> Vec<Leased>
+pub(crate) async fn claim<H: Harness>(h: &Arc<H>, limit: usize) -> Vec<Leased>
 where
     H::Store: ClaimStore,
 {
@@ -44,7 +44,7 @@ where
 }
 
 /// Settles, and expects that all of it takes.
-async fn settled<H: Harness>(h: &Arc<H>, settlements: impl IntoIterator<Item = Settlement>)
+pub(crate) async fn settled<H: Harness>(h: &Arc<H>, settlements: impl IntoIterator<Item = Settlement>)
 where
     H::Store: ClaimStore,
 {

@@ -1,0 +1,76 @@
+//! Section 9.1: stats.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::TimeDelta;
+use outbox_traits::{
+    ClaimStore, DeadLetterFilter, DeadLetterStore, OutboxStore, Settlement, Stats, StatsStore,
+};
+
+use super::claim::{LEASE, claim, settled};
+use crate::{
+    Harness,
+    support::{acknowledge_all, event, events, ids, save, save_all},
+};
+
+async fn stats<H: Harness>(h: &Arc<H>) -> Stats
+where
+    H::Store: StatsStore,
+{
+    h.store().stats().await.expect("stats")
+}
+
+fn counts(stats: &Stats) -> [u64; 4] {
+    [stats.pending, stats.leased, stats.delivered, stats.dead]
+}
+
+/// 9.1: it counts what is pending, leased, delivered and dead, each event once.
+pub async fn it_counts_events_by_their_state<H: Harness>(h: Arc<H>)
+where
+    H::Store: StatsStore + ClaimStore + DeadLetterStore,
+{
+    assert_eq!(stats(&h).await, Stats::default());
+    let all = events(10);
+    save_all(&h, &all).await;
+    save(&h, &event("hidden").with_not_before(h.now().await + TimeDelta::hours(1))).await;
+    assert_eq!(counts(&stats(&h).await), [11, 0, 0, 0]);
+    acknowledge_all(&h, &ids(&all[..2])).await;
+    let leased = claim(&h, 5).await;
+    assert_eq!(counts(&stats(&h).await), [4, 5, 2, 0]);
+    settled(
+        &h,
+        [
+            Settlement::delivered(leased[0].lease),
+            Settlement::retry(leased[1].lease, Duration::from_hours(1), "failed"),
+            Settlement::dead_letter(leased[2].lease, "failed"),
+            Settlement::released(leased[3].lease),
+        ],
+    )
+    .await;
+    assert_eq!(counts(&stats(&h).await), [6, 1, 3, 1]);
+    h.advance(LEASE * 2).await;
+    assert_eq!(counts(&stats(&h).await), [7, 0, 3, 1], "a lease that ran out is none");
+    h.store().purge(Duration::ZERO).await.expect("purge");
+    h.store().discard_all(&DeadLetterFilter::new()).await.expect("discard_all");
+    assert_eq!(counts(&stats(&h).await), [7, 0, 0, 0]);
+}
+
+/// 9.1: the age of the oldest event that is still to be delivered, by the store's clock.
+pub async fn it_says_how_long_the_oldest_waits<H: Harness>(h: Arc<H>)
+where
+    H::Store: StatsStore + ClaimStore,
+{
+    let (old, new) =
+        (event("old").with_timestamp("2001-01-01T00:00:00Z".parse().expect("a time")), event("new"));
+    save(&h, &old).await;
+    h.advance(Duration::from_secs(100)).await;
+    save(&h, &new).await;
+    let oldest = async || stats(&h).await.oldest_pending.expect("there is one").as_secs();
+    assert!((100..160).contains(&oldest().await), "{}", oldest().await);
+    let leased = claim(&h, 1).await;
+    assert!((100..160).contains(&oldest().await), "leased, it still waits");
+    settled(&h, [Settlement::delivered(leased[0].lease)]).await;
+    assert!((0..60).contains(&oldest().await), "{}", oldest().await);
+    acknowledge_all(&h, &[new.id()]).await;
+    assert_eq!(stats(&h).await.oldest_pending, None);
+}
