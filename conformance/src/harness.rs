@@ -82,7 +82,9 @@ pub trait DurableHarness: Harness {
     /// Where the store is, for [`reopen`](Self::reopen).
     fn location(&self) -> String;
 
-    /// Opens an existing store, perhaps in another process.
+    /// Opens an existing store, perhaps in another process. The suite drops what it opened here before it opens
+    /// the next; what [`open`](Harness::open) gave lives on, and is not used meanwhile: a harness of an engine
+    /// that lets one in at a time opens its store at the first use.
     async fn reopen(location: &str) -> Self;
 }
 

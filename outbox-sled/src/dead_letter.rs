@@ -1,0 +1,123 @@
+//! What was set aside.
+
+use async_trait::async_trait;
+use outbox_traits::{DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetterStore, EventId, Result};
+use sled::IVec;
+
+use crate::{
+    SledOutbox, clock,
+    row::{self, Row, Status},
+    store::BATCH,
+    trees::{Done, Trees, count},
+    view::{self, View},
+};
+
+#[async_trait]
+impl DeadLetterStore for SledOutbox {
+    async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<DeadLetterPage> {
+        let filter = filter.clone();
+        self.read(move |trees| trees.read(|| page(trees, &filter))).await
+    }
+
+    async fn requeue(&self, id: EventId) -> Result<bool> {
+        self.one(id, |view, place, now| view.requeue(place, now)).await
+    }
+
+    async fn requeue_all(&self, filter: &DeadLetterFilter) -> Result<u64> {
+        self.all(filter, |view, place, now| view.requeue(place, now)).await
+    }
+
+    async fn discard(&self, id: EventId) -> Result<bool> {
+        self.one(id, |view, place, _| view.discard(place)).await
+    }
+
+    async fn discard_all(&self, filter: &DeadLetterFilter) -> Result<u64> {
+        self.all(filter, |view, place, _| view.discard(place)).await
+    }
+}
+
+impl SledOutbox {
+    async fn one(
+        &self,
+        id: EventId,
+        change: impl Fn(&View<'_>, &IVec, i64) -> Done<bool> + Send + 'static,
+    ) -> Result<bool> {
+        self.write(move |trees, now| {
+            trees.change(|view| match view.place(id)? {
+                Some(place) => change(view, &place, now),
+                None => Ok(false),
+            })
+        })
+        .await
+    }
+
+    /// In batches, onwards from place to place: what is set aside again meanwhile is not met again.
+    async fn all(
+        &self,
+        filter: &DeadLetterFilter,
+        change: impl Fn(&View<'_>, &IVec, i64) -> Done<bool> + Clone + Send + 'static,
+    ) -> Result<u64> {
+        let (mut changed, mut after) = (0, 0);
+        loop {
+            let (filter, change) = (filter.clone(), change.clone());
+            let (last, count) = self
+                .write(move |trees, now| {
+                    let places: Vec<IVec> = trees.read(|| {
+                        matching(trees, after, &filter)
+                            .map(|found| found.map(|(place, ..)| place))
+                            .take(BATCH)
+                            .collect()
+                    })?;
+                    let count = trees.change(|view| count(&places, |place| change(view, place, now)))?;
+                    Ok((
+                        places.last().filter(|_| places.len() == BATCH).map(|last| view::seq_of(last)),
+                        count,
+                    ))
+                })
+                .await?;
+            changed += count;
+            match last {
+                Some(last) => after = last,
+                None => return Ok(changed),
+            }
+        }
+    }
+}
+
+fn page(trees: &Trees, filter: &DeadLetterFilter) -> sled::Result<DeadLetterPage> {
+    let mut found = matching(trees, filter.after.unwrap_or(0), filter);
+    let (mut letters, mut last) = (Vec::new(), None);
+    for letter in found.by_ref().take(filter.limit) {
+        let (place, row, at, reason) = letter?;
+        let record = trees.events.get(&place)?.unwrap_or_default();
+        let content = row::decode(&record).map_err(|_| String::from_utf8_lossy(&record).into_owned());
+        letters.push(DeadLetter::new(row.id, row.r#type, content, reason, clock::time(at)));
+        last = Some(view::seq_of(&place));
+    }
+    let next = match last {
+        Some(last) if found.next().transpose()?.is_some() => Some(last),
+        _ => None,
+    };
+    Ok(DeadLetterPage::new(letters, next))
+}
+
+/// Dead rows after a place, oldest first: the place, the row, when and why.
+fn matching(
+    trees: &Trees,
+    after: u64,
+    filter: &DeadLetterFilter,
+) -> impl Iterator<Item = sled::Result<(IVec, Row, i64, String)>> {
+    let start = after.saturating_add(1).to_be_bytes();
+    trees.dead.range(start..).keys().filter_map(move |place| {
+        let found = place.and_then(|place| Ok((trees.rows.get(&place)?, place)));
+        match found {
+            Err(error) => Some(Err(error)),
+            Ok((row, place)) => {
+                let row = Row::decode(&row.unwrap_or_default());
+                // It may have been requeued since the scan passed it.
+                let Status::Dead { at, reason } = row.status.clone() else { return None };
+                filter.matches(&row.r#type, clock::time(at)).then_some(Ok((place, row, at, reason)))
+            }
+        }
+    })
+}

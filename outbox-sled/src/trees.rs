@@ -1,0 +1,202 @@
+//! The trees, and how they are read.
+
+use outbox_traits::{Error, ErrorKind, Event, EventId, Result};
+use sled::{
+    Db, IVec, Tree,
+    transaction::{ConflictableTransactionError, Transactional, TransactionalTree},
+};
+
+use crate::{
+    error, row,
+    view::{self, View},
+};
+
+/// One tree for each question that is asked, so that none is answered by a scan.
+pub(crate) struct Trees {
+    pub(crate) name: String,
+    /// Place to record. Places are sequence numbers.
+    pub(crate) events: Tree,
+    /// Place to row.
+    pub(crate) rows: Tree,
+    /// Id to place.
+    pub(crate) ids: Tree,
+    /// Idempotency key, as it is, to place.
+    pub(crate) keys: Tree,
+    /// The places of pending events that are due.
+    pub(crate) pending: Tree,
+    /// Time and place of those that are not.
+    pub(crate) scheduled: Tree,
+    /// Time and place.
+    pub(crate) delivered: Tree,
+    /// Places.
+    pub(crate) dead: Tree,
+    /// The last sequence number, and the version of all this.
+    pub(crate) meta: Tree,
+}
+
+pub(crate) const COUNT: usize = 9;
+const FORMAT: &[u8] = b"format";
+const FORMAT_VERSION: &[u8] = b"1";
+pub(crate) const LAST_SEQ: &[u8] = b"last_seq";
+
+/// The inside of a transaction of sled.
+pub(crate) type Done<T> = Result<T, ConflictableTransactionError<Error>>;
+
+/// How many changes of these places there were to make.
+pub(crate) fn count(places: &[IVec], change: impl Fn(&IVec) -> Done<bool>) -> Done<u64> {
+    places.iter().try_fold(0, |count, place| Ok(count + u64::from(change(place)?)))
+}
+
+/// What a fetch found.
+#[derive(Debug)]
+pub(crate) enum Fetched {
+    /// Hidden events are due: they take their places among the pending ones first.
+    Due(Vec<IVec>),
+    /// Rows that cannot be decoded, and why: they are set aside first.
+    Undecodable(Vec<(IVec, String)>),
+    /// The first events, and the highest place among them.
+    Events(Vec<Event>, u64),
+}
+
+impl Trees {
+    pub(crate) fn open(db: &Db, name: &str) -> Result<Self> {
+        let tried = format!("open the outbox `{name}`");
+        let open =
+            |tree: &str| db.open_tree(format!("{name}.{tree}")).map_err(|error| error::of(&tried, error));
+        let trees = Self {
+            name: name.to_owned(),
+            events: open("events")?,
+            rows: open("rows")?,
+            ids: open("ids")?,
+            keys: open("keys")?,
+            pending: open("pending")?,
+            scheduled: open("scheduled")?,
+            delivered: open("delivered")?,
+            dead: open("dead")?,
+            meta: open("meta")?,
+        };
+        trees.check_format(&tried)?;
+        Ok(trees)
+    }
+
+    fn check_format(&self, tried: &str) -> Result<()> {
+        let found = self
+            .meta
+            .compare_and_swap(FORMAT, None::<&[u8]>, Some(FORMAT_VERSION))
+            .map_err(|error| error::of(tried, error))?;
+        match found.err().and_then(|found| found.current) {
+            Some(other) if other != FORMAT_VERSION => {
+                let message = format!(
+                    "the outbox `{}` has the format {}, and this version of outbox-sled knows format 1 only",
+                    self.name,
+                    String::from_utf8_lossy(&other)
+                );
+                Err(Error::new(ErrorKind::Schema, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn all(&self) -> [&Tree; COUNT] {
+        [
+            &self.events,
+            &self.rows,
+            &self.ids,
+            &self.keys,
+            &self.pending,
+            &self.scheduled,
+            &self.delivered,
+            &self.dead,
+            &self.meta,
+        ]
+    }
+
+    pub(crate) fn is_own(&self, tree: &Tree) -> bool {
+        self.all().iter().any(|own| own.name() == tree.name())
+    }
+
+    /// Whether a tree is of the same data base, so that one transaction can write to both.
+    pub(crate) fn is_beside(&self, tree: &Tree) -> bool {
+        <[&Tree] as Transactional<Error>>::make_overlay(&[&self.meta, tree]).is_ok()
+    }
+
+    /// Changes the outbox in one transaction of sled.
+    pub(crate) fn change<T>(&self, change: impl Fn(&View<'_>) -> Done<T>) -> Result<T> {
+        self.change_with(&[], |view, _| change(view))
+    }
+
+    /// Changes the outbox and other trees in one transaction of sled.
+    ///
+    /// A transaction of sled holds a lock of the process, which all plain reads and writes wait for, also those of
+    /// the closure itself: it must touch nothing but what it is given. It may be run again, so it must not change
+    /// anything else either.
+    pub(crate) fn change_with<T>(
+        &self,
+        others: &[&Tree],
+        change: impl Fn(&View<'_>, &[TransactionalTree]) -> Done<T>,
+    ) -> Result<T> {
+        let trees: Vec<&Tree> = self.all().into_iter().chain(others.iter().copied()).collect();
+        trees
+            .as_slice()
+            .transaction(|views| {
+                let (own, others) = views.split_first_chunk().expect("a view of each tree");
+                change(&View::of(own), others)
+            })
+            .map_err(|error| error::of_transaction(&format!("change the outbox `{}`", self.name), error))
+    }
+
+    /// The place of a committed event of this id or key.
+    pub(crate) fn taken(&self, id: EventId, key: Option<&str>) -> Result<Option<u64>> {
+        let place = self.read(|| match (self.ids.get(view::id_key(id))?, key) {
+            (None, Some(key)) => self.keys.get(key),
+            (place, _) => Ok(place),
+        })?;
+        Ok(place.map(|place| view::seq_of(&place)))
+    }
+
+    pub(crate) fn last_seq(&self) -> sled::Result<u64> {
+        Ok(self.meta.get(LAST_SEQ)?.map_or(0, |seq| view::seq_of(&seq)))
+    }
+
+    /// The first events that are due, in order.
+    pub(crate) fn fetch(&self, limit: usize, now: i64, batch: usize) -> Result<Fetched> {
+        self.read(|| {
+            let due: Vec<IVec> =
+                self.scheduled.range(..=view::until(now)).keys().take(batch).collect::<sled::Result<_>>()?;
+            if !due.is_empty() {
+                return Ok(Fetched::Due(due));
+            }
+            let (mut events, mut last, mut undecodable) = (Vec::new(), 0, Vec::new());
+            for place in self.pending.iter().keys() {
+                if events.len() == limit || undecodable.len() == batch {
+                    break;
+                }
+                let place = place?;
+                match self.events.get(&place)?.map(|record| row::decode(&record)) {
+                    Some(Ok(event)) => {
+                        last = view::seq_of(&place);
+                        events.push(event);
+                    }
+                    Some(Err(reason)) => undecodable.push((place, reason)),
+                    // Removed since the scan passed it; or else its record is lost.
+                    None if !self.pending.contains_key(&place)? => {}
+                    None => undecodable.push((place, "the stored record is missing".to_owned())),
+                }
+            }
+            Ok(if undecodable.is_empty() {
+                Fetched::Events(events, last)
+            } else {
+                Fetched::Undecodable(undecodable)
+            })
+        })
+    }
+
+    /// The first delivered events, until this time.
+    pub(crate) fn delivered(&self, until: i64, batch: usize) -> Result<Vec<IVec>> {
+        self.read(|| self.delivered.range(..=view::until(until)).keys().take(batch).collect())
+    }
+
+    pub(crate) fn read<T>(&self, read: impl FnOnce() -> sled::Result<T>) -> Result<T> {
+        read().map_err(|error| error::of(&format!("read the outbox `{}`", self.name), error))
+    }
+}

@@ -1,0 +1,8 @@
+//! The contract, kept by the store on sled.
+
+mod harness;
+
+use harness::Sled;
+
+outbox_conformance::suite!(Sled; store, concurrent, durable, dead_letter, resource);
+outbox_conformance::model!(Sled, 64);

@@ -1,0 +1,113 @@
+//! The harness of the store on sled.
+
+use std::{sync::OnceLock, thread::sleep, time::Duration};
+
+use chrono::{DateTime, Utc};
+use outbox_conformance::{DurableHarness, Harness, Skip};
+use outbox_sled::{
+    SledOutbox, SledSession,
+    sled::{self, Db, Tree},
+};
+use outbox_traits::{Event, EventId, OutboxStore, async_trait};
+use tempfile::TempDir;
+
+/// A data base in a directory of its own. It is opened when it is first used: sled lets one in at a time.
+pub(crate) struct Sled {
+    path: String,
+    opened: OnceLock<(Db, SledOutbox)>,
+    /// Removed in the end.
+    _directory: Option<TempDir>,
+}
+
+impl Sled {
+    fn opened(&self) -> &(Db, SledOutbox) {
+        self.opened.get_or_init(|| {
+            let db = open(&self.path);
+            let outbox = SledOutbox::open(&db).unwrap();
+            (db, outbox)
+        })
+    }
+
+    pub(crate) fn tree(&self, name: &str) -> Tree {
+        self.opened().0.open_tree(name).unwrap()
+    }
+}
+
+/// Sled's threads, and a child process just started beside it, may hold the lock of a closed one for a moment.
+fn open(path: &str) -> Db {
+    let mut opened = sled::open(path);
+    for _ in 0..200 {
+        if opened.is_ok() {
+            break;
+        }
+        sleep(Duration::from_millis(10));
+        opened = sled::open(path);
+    }
+    opened.unwrap()
+}
+
+#[async_trait]
+impl Harness for Sled {
+    type Store = SledOutbox;
+    type Transaction = SledSession;
+
+    async fn open() -> Result<Self, Skip> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().to_str().unwrap().to_owned();
+        Ok(Self { path, opened: OnceLock::new(), _directory: Some(directory) })
+    }
+
+    fn store(&self) -> &SledOutbox {
+        &self.opened().1
+    }
+
+    async fn begin(&self) -> SledSession {
+        self.store().begin()
+    }
+
+    fn session<'a>(&self, transaction: &'a mut SledSession) -> &'a mut SledSession {
+        transaction
+    }
+
+    async fn commit(&self, transaction: SledSession) {
+        transaction.commit().await.unwrap();
+    }
+
+    async fn rollback(&self, transaction: SledSession) {
+        transaction.rollback();
+    }
+
+    async fn write_row(&self, key: &str, session: &mut SledSession) {
+        session.insert(&self.tree("business"), key, "").unwrap();
+    }
+
+    async fn rows(&self) -> Vec<String> {
+        let keys = self.tree("business").iter().keys();
+        keys.map(|key| String::from_utf8(key.unwrap().to_vec()).unwrap()).collect()
+    }
+
+    async fn insert_undecodable(&self, id: EventId) {
+        self.store().save(&Event::new("suite.broken", ()).unwrap().with_id(id)).await.unwrap();
+        let place = self.tree("outbox.ids").get(id.as_uuid().as_bytes()).unwrap().unwrap();
+        self.tree("outbox.events").insert(place, r#"{"payload": tru"#).unwrap();
+    }
+
+    async fn now(&self) -> DateTime<Utc> {
+        self.store().now()
+    }
+
+    async fn advance(&self, by: Duration) {
+        self.store().advance_clock(by);
+    }
+}
+
+#[async_trait]
+impl DurableHarness for Sled {
+    fn location(&self) -> String {
+        self.path.clone()
+    }
+
+    async fn reopen(location: &str) -> Self {
+        Self { path: location.to_owned(), opened: OnceLock::new(), _directory: None }
+    }
+}
