@@ -1,11 +1,11 @@
 //! What is known about an event beside its payload.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use chrono::{DateTime, DurationRound, SecondsFormat, TimeDelta, Utc};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
-    de::{DeserializeOwned, Error as _},
+    de::{Error as _, MapAccess, Visitor},
     ser::SerializeMap,
 };
 use serde_json::{Map, Value};
@@ -177,31 +177,41 @@ impl Serialize for Meta {
 
 impl<'de> Deserialize<'de> for Meta {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Not by `flatten`, whose detour would cost numbers their exact form.
-        let mut fields = Map::<String, Value>::deserialize(deserializer)?;
-        let id = take(&mut fields, ID)?.ok_or_else(|| D::Error::missing_field(ID))?;
-        let timestamp = take(&mut fields, TIMESTAMP)?.ok_or_else(|| D::Error::missing_field(TIMESTAMP))?;
-        let mut meta = Self::with_identity(id, timestamp);
-        macro_rules! read_text_fields {
-            ($($field:ident: $name:literal,)*) => { $(meta.$field = take(&mut fields, $name)?;)* };
-        }
-        text_fields!(read_text_fields);
-        meta.schema_version = take(&mut fields, SCHEMA_VERSION)?;
-        meta.headers = take(&mut fields, HEADERS)?.unwrap_or_default();
-        meta.extra = fields;
-        Ok(meta)
+        deserializer.deserialize_map(MetaVisitor)
     }
 }
 
-/// Takes one field out; `null` is the same as absent.
-fn take<T: DeserializeOwned, E: serde::de::Error>(
-    fields: &mut Map<String, Value>,
-    name: &'static str,
-) -> Result<Option<T>, E> {
-    match fields.remove(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => serde_json::from_value(value)
-            .map(Some)
-            .map_err(|error| E::custom(format_args!("the meta field `{name}`: {error}"))),
+/// Not by a derive with `flatten`, whose detour would cost numbers their exact form.
+struct MetaVisitor;
+
+impl<'de> Visitor<'de> for MetaVisitor {
+    type Value = Meta;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the meta of an event")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Meta, A::Error> {
+        let (mut id, mut timestamp) = (None, None);
+        let mut meta = Meta::with_identity(EventId::from(uuid::Uuid::nil()), DateTime::UNIX_EPOCH);
+        macro_rules! read_field {
+            ($($field:ident: $name:literal,)*) => {
+                // `null` is the same as absent.
+                while let Some(name) = fields.next_key::<Cow<'de, str>>()? {
+                    match &*name {
+                        ID => id = Some(fields.next_value()?),
+                        TIMESTAMP => timestamp = Some(fields.next_value()?),
+                        SCHEMA_VERSION => meta.schema_version = fields.next_value()?,
+                        HEADERS => meta.headers = fields.next_value::<Option<_>>()?.unwrap_or_default(),
+                        $($name => meta.$field = fields.next_value()?,)*
+                        _ => drop(meta.extra.insert(name.into_owned(), fields.next_value()?)),
+                    }
+                }
+            };
+        }
+        text_fields!(read_field);
+        meta.set_id(id.ok_or_else(|| A::Error::missing_field(ID))?);
+        meta.set_timestamp(timestamp.ok_or_else(|| A::Error::missing_field(TIMESTAMP))?);
+        Ok(meta)
     }
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: the benchmarks, against a real PostgreSQL.
+//! `cargo xtask bench`: the benchmarks, against real servers.
 
 use anyhow::{Result, bail};
 
@@ -7,7 +7,7 @@ use crate::{cargo, process};
 
 /// Runs the benchmarks.
 pub(crate) fn bench(args: &[String]) -> Result<()> {
-    let servers = Servers::for_this_run(&[Kind::Postgres])?;
+    let servers = Servers::for_this_run(&[Kind::Postgres, Kind::Mysql])?;
     let mut command = cargo::cargo("run");
     command.args(["--release", "--locked", "--package", "outbox-benchmarks", "--"]).args(args);
     servers.give_to(&mut command);

@@ -35,7 +35,7 @@ enum Command {
         #[arg(last = true)]
         args: Vec<String>,
     },
-    /// Run the benchmarks against a real PostgreSQL
+    /// Run the benchmarks against real servers
     Bench {
         /// What to hand on to the benchmarks
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
