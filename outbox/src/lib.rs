@@ -51,7 +51,7 @@
 //! - Events and their rules: [`Event`], [`Meta`], [`DomainEvent`].
 //! - What an application calls: [`OutboxStoreExt::enqueue`].
 //! - What a store promises: [`OutboxStore`]; what some stores can do besides: [`SchemaStore`],
-//!   [`DeadLetterStore`].
+//!   [`ClaimStore`], [`DeadLetterStore`], [`StatsStore`].
 //! - Events for the writes of a repository: [`resource`].
 //! - Where events go: [`Transport`].
 //!
@@ -64,11 +64,14 @@
 //! | `sqlite` | `SqliteOutbox`, with SQLite itself built in |
 //! | `postgres` | `PgOutbox` |
 //! | `mysql` | `MySqlOutbox`, for MySQL and MariaDB |
+//! | `mongodb` | `MongoOutbox`, with the official driver |
+//! | `sled` | `SledOutbox`, embedded |
 //! | `relay` | `relay::Relay` |
 //! | `in-process` | `relay`, and `transport::InProcess`: functions of the same program |
 //! | `json-lines` | `relay`, and `transport::JsonLines`: lines of JSON, to a file or any writer |
 //!
-//! With one of the three SQL stores there is also `sqlx`, whose types are their sessions.
+//! With one of the three SQL stores there is also `sqlx`, whose types are their sessions, and with the others
+//! `mongodb` and `sled`.
 //!
 //! This crate has no code of its own. A library that defines a store or a transport depends on the smaller
 //! `outbox-traits`, whose items these are.
@@ -78,6 +81,14 @@ pub use outbox_traits::*;
 #[cfg(feature = "memory")]
 #[doc(inline)]
 pub use outbox_memory as memory;
+
+#[cfg(feature = "mongodb")]
+#[doc(inline)]
+pub use outbox_mongo::{MongoOutbox, driver_error, mongodb};
+
+#[cfg(feature = "sled")]
+#[doc(inline)]
+pub use outbox_sled::{SledOutbox, SledSession, sled};
 
 #[cfg(feature = "mysql")]
 pub use outbox_sqlx::MySqlOutbox;
@@ -104,8 +115,10 @@ pub use outbox_delivery::transport;
     feature = "derive",
     feature = "json-lines",
     feature = "memory",
+    feature = "mongodb",
     feature = "mysql",
     feature = "postgres",
+    feature = "sled",
     feature = "sqlite"
 ))]
 #[doc = include_str!("../../README.md")]

@@ -1,0 +1,156 @@
+//! Dead letters: listed, requeued, discarded.
+
+use bson::{Bson, DateTime, Document, doc};
+use chrono::Utc;
+use mongodb::error::Error as DriverError;
+use outbox_traits::{DeadLetterFilter, DeadLetterPage, DeadLetterStore, EventId, Result, async_trait};
+
+use crate::{
+    MongoOutbox,
+    document::{self, DEAD_LETTER, PENDING, SCHEDULED},
+    indexes::{FIFO_KEYS, ID_KEYS, keys},
+    store::{BATCH, as_batch, as_limit},
+};
+
+const LIST: &str = "list dead letters of";
+const REQUEUE: &str = "requeue dead letters of";
+const DISCARD: &str = "discard dead letters of";
+
+/// What becomes of dead letters.
+#[derive(Clone, Copy)]
+enum Change {
+    Requeue,
+    Discard,
+}
+
+/// The raw content of a document that cannot be read is the whole document as relaxed Extended JSON. One without a
+/// usable `eventId` gets an id of its own, in the field `standInId`.
+#[async_trait]
+impl DeadLetterStore for MongoOutbox {
+    async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<DeadLetterPage> {
+        if filter.limit == 0 {
+            return Ok(DeadLetterPage::new(Vec::new(), filter.after));
+        }
+        self.ready(LIST).await?;
+        self.page(filter).await.map_err(self.error(LIST))
+    }
+
+    async fn requeue(&self, id: EventId) -> Result<bool> {
+        self.ready(REQUEUE).await?;
+        self.change_one(id, Change::Requeue).await.map_err(self.error(REQUEUE))
+    }
+
+    async fn requeue_all(&self, filter: &DeadLetterFilter) -> Result<u64> {
+        self.ready(REQUEUE).await?;
+        self.change_all(filter, Change::Requeue).await.map_err(self.error(REQUEUE))
+    }
+
+    async fn discard(&self, id: EventId) -> Result<bool> {
+        self.ready(DISCARD).await?;
+        self.change_one(id, Change::Discard).await.map_err(self.error(DISCARD))
+    }
+
+    async fn discard_all(&self, filter: &DeadLetterFilter) -> Result<u64> {
+        self.ready(DISCARD).await?;
+        self.change_all(filter, Change::Discard).await.map_err(self.error(DISCARD))
+    }
+}
+
+impl MongoOutbox {
+    async fn page(&self, filter: &DeadLetterFilter) -> Result<DeadLetterPage, DriverError> {
+        // One more than asked for says whether there is a next page.
+        let wanted = filter.limit.saturating_add(1);
+        let find = self.events.find(dead(filter, filter.after)).sort(doc! { "seq": 1 }).hint(keys(FIFO_KEYS));
+        let mut cursor = find.limit(as_limit(wanted)).batch_size(as_batch(wanted)).await?;
+        let mut letters = Vec::new();
+        let mut last = None;
+        while cursor.advance().await? {
+            if letters.len() == filter.limit {
+                return Ok(DeadLetterPage::new(letters, last));
+            }
+            last = Some(document::position(cursor.current()));
+            letters.push(document::dead_letter(cursor.current()));
+        }
+        Ok(DeadLetterPage::new(letters, None))
+    }
+
+    async fn change_one(&self, id: EventId, change: Change) -> Result<bool, DriverError> {
+        let of_event = doc! { "eventId": id.to_string(), "status": DEAD_LETTER };
+        if self.change(&of_event, ID_KEYS, change).await? > 0 {
+            return Ok(true);
+        }
+        // A search among the dead letters: only documents that the store did not write have such an id.
+        let of_stand_in = doc! { "standInId": id.to_string(), "status": DEAD_LETTER };
+        Ok(self.change(&of_stand_in, FIFO_KEYS, change).await? > 0)
+    }
+
+    /// Changes all dead letters that match, page by page and each once.
+    async fn change_all(&self, filter: &DeadLetterFilter, change: Change) -> Result<u64, DriverError> {
+        let (mut changed, mut after) = (0, None);
+        loop {
+            let find = self.events.find(dead(filter, after)).sort(doc! { "seq": 1 }).hint(keys(FIFO_KEYS));
+            let find = find.projection(doc! { "seq": 1 }).limit(as_limit(BATCH)).batch_size(as_batch(BATCH));
+            let mut cursor = find.await?;
+            let mut ids = Vec::new();
+            while cursor.advance().await? {
+                // Onwards even if it dies again at once.
+                after = Some(document::position(cursor.current()));
+                ids.extend(cursor.current().get("_id")?.map(Bson::try_from).transpose()?);
+            }
+            let count = ids.len();
+            let these = doc! { "_id": { "$in": ids }, "status": DEAD_LETTER };
+            changed += self.change(&these, "_id", change).await?;
+            if count < BATCH {
+                return Ok(changed);
+            }
+        }
+    }
+
+    async fn change(&self, these: &Document, index: &str, change: Change) -> Result<u64, DriverError> {
+        if let Change::Discard = change {
+            return Ok(self.events.delete_many(these.clone()).hint(keys(index)).await?.deleted_count);
+        }
+        // One that was to wait waits again for the next fetch, which goes by the server's clock.
+        let mut waiting = these.clone();
+        waiting.insert("notBefore", doc! { "$type": "date" });
+        let mut requeued = 0;
+        for (filter, status) in [(waiting, SCHEDULED), (these.clone(), PENDING)] {
+            let fresh = doc! {
+                "$set": { "status": status },
+                "$unset": {
+                    "attempts": "", "failures": "", "firstFailedAt": "", "lastFailedAt": "",
+                    "lastError": "", "deadAt": "", "standInId": "",
+                },
+            };
+            requeued += self.events.update_many(filter, fresh).hint(keys(index)).await?.modified_count;
+        }
+        Ok(requeued)
+    }
+}
+
+fn dead(filter: &DeadLetterFilter, after: Option<u64>) -> Document {
+    let mut dead = doc! { "status": DEAD_LETTER };
+    if let Some(after) = after {
+        dead.insert("seq", doc! { "$gt": document::seq(after) });
+    }
+    if let Some(event_type) = &filter.event_type {
+        dead.insert("type", event_type);
+    }
+    let mut times = Document::new();
+    if let Some(since) = filter.since {
+        times.insert("$gte", up_to_millisecond(since));
+    }
+    if let Some(before) = filter.before {
+        times.insert("$lt", up_to_millisecond(before));
+    }
+    if !times.is_empty() {
+        dead.insert("deadAt", times);
+    }
+    dead
+}
+
+/// The store's times are whole milliseconds: none lies between a time and the next whole one.
+fn up_to_millisecond(time: chrono::DateTime<Utc>) -> DateTime {
+    let millis = time.timestamp_millis();
+    DateTime::from_millis(millis + i64::from(!time.timestamp_subsec_nanos().is_multiple_of(1_000_000)))
+}

@@ -1,0 +1,267 @@
+//! How an event becomes a document and a document an event.
+
+use bson::{
+    Binary, Bson, DateTime, Document, RawDocument, RawDocumentBuf, Timestamp, doc, spec::BinarySubtype,
+};
+use chrono::Utc;
+use outbox_traits::{DeadLetter, EncodedEvent, Error, ErrorKind, Event, EventId, Result};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use crate::json;
+
+pub(crate) const PENDING: &str = "pending";
+pub(crate) const SCHEDULED: &str = "scheduled";
+pub(crate) const DELIVERED: &str = "delivered";
+pub(crate) const DEAD_LETTER: &str = "dead_letter";
+
+/// Lanes divide the partition keys, for workers that share the outbox.
+const LANES: u8 = 64;
+const MAX_REASON_CHARS: usize = 2000;
+/// A document ends at 16 MiB; what is left is for what the outbox adds later: times, counts, an error.
+const MAX_DOCUMENT_BYTES: usize = 16 * 1024 * 1024 - 64 * 1024;
+
+/// An event as it is inserted.
+#[derive(Debug)]
+pub(crate) struct NewDocument {
+    pub(crate) id: EventId,
+    pub(crate) idempotency_key: Option<String>,
+    pub(crate) raw: RawDocumentBuf,
+}
+
+impl NewDocument {
+    pub(crate) fn of(event: &Event) -> Result<Self> {
+        let encoded = EncodedEvent::new(event)?;
+        let refused = |message: &str| Error::new(ErrorKind::InvalidEvent, message).with_event(event.id());
+        let Ok(Value::Object(meta)) = serde_json::to_value(event.meta()) else {
+            return Err(refused("the meta has no form in JSON"));
+        };
+        // The least that may be stored: an event has many more bytes as BSON than as JSON where it is a long list
+        // of short things, and then its text alone is kept.
+        for (with_payload, with_meta) in [(true, true), (false, true), (false, false)] {
+            let mut document = head(event);
+            put(&mut document, "payload", event.payload(), encoded.payload.as_str(), with_payload);
+            if with_meta {
+                put(&mut document, "meta", &Value::Object(meta.clone()), &encoded.meta, true);
+            } else {
+                put(&mut document, "meta", &identity(&meta), &encoded.meta, true);
+                document.insert("metaJson", encoded.meta.as_str());
+            }
+            tail(&mut document, event);
+            let raw = RawDocumentBuf::try_from(&document)
+                .map_err(|error| refused("the event has no form in BSON").with_source(error))?;
+            if raw.as_bytes().len() <= MAX_DOCUMENT_BYTES {
+                let idempotency_key = event.meta().idempotency_key.clone();
+                return Ok(Self { id: event.id(), idempotency_key, raw });
+            }
+        }
+        Err(refused("the event is larger than a document of MongoDB can be: store large content elsewhere"))
+    }
+}
+
+fn head(event: &Event) -> Document {
+    doc! { "eventId": event.id().to_string(), "type": event.event_type() }
+}
+
+/// Puts a value there as itself and, where that is not exact or not wanted, beside it as text.
+fn put(document: &mut Document, name: &str, value: &Value, text: &str, wanted: bool) {
+    let bson = if wanted { json::to_bson(value) } else { Bson::Null };
+    let is_exact = wanted && json::is_exact(value, &bson);
+    document.insert(name, bson);
+    if !is_exact {
+        document.insert(format!("{name}Json"), text);
+    }
+}
+
+/// What is left of a meta that is too large as a document.
+fn identity(meta: &Map<String, Value>) -> Value {
+    Value::Object(
+        ["id", "timestamp"]
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), meta.get(*name)?.clone())))
+            .collect(),
+    )
+}
+
+fn tail(document: &mut Document, event: &Event) {
+    // Whether its time has come is for the server's clock to say, and so for the next fetch.
+    document.insert("status", if event.not_before().is_some() { SCHEDULED } else { PENDING });
+    // An insert has no clock of the server's but the one in `seq`: this time is for people and for readers of the
+    // TypeScript shape, and nothing here goes by it.
+    document.insert("createdAt", DateTime::from_millis(Utc::now().timestamp_millis()));
+    // The server puts its own, ever-growing time in the place of this one.
+    document.insert("seq", Timestamp { time: 0, increment: 0 });
+    if let Some(time) = event.not_before() {
+        document.insert("notBefore", DateTime::from_millis(time.timestamp_millis()));
+    }
+    if let Some(key) = &event.meta().idempotency_key {
+        document.insert("idempotencyKey", key);
+    }
+    // The prefixes keep keys and ids apart.
+    let digest = match event.partition_key() {
+        Some(key) => Sha256::new_with_prefix("key:").chain_update(key),
+        None => Sha256::new_with_prefix("id:").chain_update(event.id().as_uuid().as_bytes()),
+    }
+    .finalize();
+    let hash = Binary { subtype: BinarySubtype::Generic, bytes: digest[..16].to_vec() };
+    document.insert("partitionHash", hash);
+    document.insert("lane", i32::from(digest[0] % LANES));
+}
+
+/// The event in a document, or why it cannot be read.
+pub(crate) fn event(raw: &RawDocument) -> Result<Event, String> {
+    let document =
+        Document::try_from(raw).map_err(|error| format!("the document cannot be read: {error}"))?;
+    let text = |name: &str| document.get_str(name).map_err(|_| format!("the field `{name}` is not a text"));
+    let id = event_id(&document).ok_or("the field `eventId` is not a UUID in its usual form")?;
+    let event_type = text("type")?;
+    let not_before = match document.get("notBefore") {
+        None | Some(Bson::Null) => None,
+        Some(Bson::DateTime(time)) => Some(
+            chrono::DateTime::from_timestamp_millis(time.timestamp_millis())
+                .ok_or("the field `notBefore` lies outside all calendars")?,
+        ),
+        Some(_) => return Err("the field `notBefore` is not a date".to_owned()),
+    };
+    EncodedEvent::decode(
+        id,
+        event_type.to_owned(),
+        &json_text(&document, "payload")?,
+        &json_text(&document, "meta")?,
+        not_before,
+    )
+    .map_err(|error| error.to_string())
+}
+
+/// A value as JSON text: the text beside it, where there is one.
+fn json_text(document: &Document, name: &str) -> Result<String, String> {
+    match document.get(format!("{name}Json")) {
+        None | Some(Bson::Null) => {}
+        Some(Bson::String(text)) => return Ok(text.clone()),
+        Some(_) => return Err(format!("the field `{name}Json` is not a text")),
+    }
+    let value = document.get(name).ok_or_else(|| format!("the field `{name}` is missing"))?;
+    json::to_json(value)
+        .map(|value| value.to_string())
+        .map_err(|error| format!("the field `{name}`: {error}"))
+}
+
+/// Only in the form in which the store itself looks for it.
+fn event_id(document: &Document) -> Option<EventId> {
+    let text = document.get_str("eventId").ok()?;
+    let id: EventId = text.parse().ok()?;
+    (id.to_string() == text).then_some(id)
+}
+
+/// The changes that make a dead letter of a document which cannot be read.
+pub(crate) fn set_aside(raw: &RawDocument, reason: &str) -> Document {
+    let reason: String = reason.chars().take(MAX_REASON_CHARS).collect();
+    let mut set = doc! { "status": DEAD_LETTER, "lastError": reason };
+    let mut now = doc! { "deadAt": true };
+    let document = Document::try_from(raw).unwrap_or_default();
+    if event_id(&document).is_none() {
+        // So that it can be named, and requeued or discarded by that name.
+        set.insert("standInId", stand_in(raw).to_string());
+    }
+    if !matches!(document.get("seq"), Some(Bson::Timestamp(_))) {
+        // Pages of dead letters go by it.
+        now.insert("seq", doc! { "$type": "timestamp" });
+    }
+    doc! { "$set": set, "$currentDate": now }
+}
+
+/// An id for a document that has none.
+fn stand_in(raw: &RawDocument) -> EventId {
+    let id = raw.get("_id").ok().flatten().map_or_else(String::new, |id| format!("{id:?}"));
+    let digest = Sha256::digest(id);
+    uuid::Builder::from_custom_bytes(std::array::from_fn(|index| digest[index])).into_uuid().into()
+}
+
+/// A place in the outbox as one number.
+pub(crate) fn position(raw: &RawDocument) -> u64 {
+    let seq = raw.get_timestamp("seq").unwrap_or(Timestamp { time: 0, increment: 0 });
+    u64::from(seq.time) << 32 | u64::from(seq.increment)
+}
+
+/// And back.
+pub(crate) fn seq(position: u64) -> Timestamp {
+    let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+    Timestamp { time: half(position >> 32), increment: half(position) }
+}
+
+pub(crate) fn dead_letter(raw: &RawDocument) -> DeadLetter {
+    let document = Document::try_from(raw).unwrap_or_default();
+    let text = |name: &str| document.get_str(name).unwrap_or_default().to_owned();
+    let time = |name: &str| {
+        let time = document.get_datetime(name).ok()?;
+        chrono::DateTime::from_timestamp_millis(time.timestamp_millis())
+    };
+    let count = |name: &str| match document.get(name) {
+        Some(Bson::Int32(count)) => u32::try_from(*count).unwrap_or(0),
+        Some(Bson::Int64(count)) => u32::try_from(*count).unwrap_or(0),
+        _ => 0,
+    };
+    let id = event_id(&document)
+        .or_else(|| document.get_str("standInId").ok()?.parse().ok())
+        .unwrap_or_else(|| stand_in(raw));
+    let content = event(raw).map_err(|_| {
+        // One that is no BSON throughout is shown in bytes.
+        Document::try_from(raw)
+            .map_or_else(|_| format!("{raw:?}"), |raw| Bson::Document(raw).into_relaxed_extjson().to_string())
+    });
+    let dead_at = time("deadAt").unwrap_or(chrono::DateTime::UNIX_EPOCH);
+    let mut letter = DeadLetter::new(id, text("type"), content, text("lastError"), dead_at);
+    letter.attempts = count("attempts");
+    letter.failures = count("failures");
+    letter.first_failed_at = time("firstFailedAt");
+    letter.last_failed_at = time("lastFailedAt");
+    letter
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn stored(event: &Event) -> Document {
+        Document::try_from(&NewDocument::of(event).unwrap().raw).unwrap()
+    }
+
+    fn sample() -> Event {
+        Event::new("t", json!({ "a": [1, -0.0, null] })).unwrap()
+    }
+
+    #[test]
+    fn an_event_comes_back_from_its_document() {
+        let time = "2024-02-29T12:00:00.001Z".parse().unwrap();
+        for written in [sample(), sample().with_not_before(time), sample().with_header("a.b", "$c\u{0}")] {
+            let new = NewDocument::of(&written).unwrap();
+            assert_eq!(event(&new.raw), Ok(written));
+        }
+    }
+
+    #[test]
+    fn a_key_and_an_id_never_share_a_hash() {
+        let hash = |event: &Event| stored(event).get_binary_generic("partitionHash").unwrap().clone();
+        let with = sample().with_partition_key("k");
+        assert_eq!(hash(&with), hash(&sample().with_resource("r", "k")));
+        assert_ne!(hash(&sample()), hash(&sample()));
+        assert_eq!(hash(&with)[..], Sha256::digest("key:k")[..16]);
+        assert_eq!(stored(&with).get_i32("lane").unwrap(), i32::from(hash(&with)[0] % 64));
+    }
+
+    #[test]
+    fn a_place_is_a_number_and_back() {
+        for (time, increment) in [(0, 0), (0, u32::MAX), (1_700_000_000, 7), (u32::MAX, u32::MAX)] {
+            let seq = Timestamp { time, increment };
+            let raw = RawDocumentBuf::try_from(&doc! { "seq": seq }).unwrap();
+            assert_eq!(super::seq(position(&raw)), seq);
+        }
+        assert!(
+            position(
+                &RawDocumentBuf::try_from(&doc! { "seq": Timestamp { time: 1, increment: 0 } }).unwrap()
+            ) > 9
+        );
+    }
+}

@@ -1,0 +1,112 @@
+//! JSON as BSON, and back.
+
+use bson::{Bson, Document};
+use serde_json::{Map, Number, Value};
+
+/// A JSON value as the BSON that a reader in another language expects: numbers as numbers, objects as documents.
+///
+/// Not all JSON has such a form: a whole number beyond 64 signed bits becomes a float, and a NUL in a name, which
+/// ends a name in BSON, another character. [`is_exact`] tells.
+pub(crate) fn to_bson(value: &Value) -> Bson {
+    match value {
+        Value::Null => Bson::Null,
+        Value::Bool(value) => Bson::Boolean(*value),
+        Value::Number(number) => number_to_bson(number),
+        Value::String(text) => Bson::String(text.clone()),
+        Value::Array(items) => Bson::Array(items.iter().map(to_bson).collect()),
+        Value::Object(fields) => Bson::Document(to_document(fields)),
+    }
+}
+
+pub(crate) fn to_document(fields: &Map<String, Value>) -> Document {
+    fields.iter().map(|(name, value)| (name.replace('\0', "\u{FFFD}"), to_bson(value))).collect()
+}
+
+fn number_to_bson(number: &Number) -> Bson {
+    // As JavaScript's driver writes them, and no larger than need be.
+    match number.as_i64() {
+        Some(number) => i32::try_from(number).map_or(Bson::Int64(number), Bson::Int32),
+        None => number.as_f64().map_or(Bson::Null, Bson::Double),
+    }
+}
+
+/// Whether the BSON form gives the very same JSON back. By their texts: `-0.0 == 0.0`, and a map has no order.
+pub(crate) fn is_exact(value: &Value, bson: &Bson) -> bool {
+    to_json(bson).map(|back| back.to_string()) == Ok(value.to_string())
+}
+
+/// A stored value as JSON, as JavaScript's `JSON.stringify` writes it: a date as text, an object id as hex.
+/// What has no such form is refused, in words.
+pub(crate) fn to_json(bson: &Bson) -> Result<Value, String> {
+    Ok(match bson {
+        Bson::Null => Value::Null,
+        Bson::Boolean(value) => Value::Bool(*value),
+        Bson::Int32(number) => Value::from(*number),
+        Bson::Int64(number) => Value::from(*number),
+        Bson::Double(number) => Number::from_f64(*number)
+            .map(Value::Number)
+            .ok_or_else(|| format!("the number {number} has no form in JSON"))?,
+        Bson::String(text) => Value::String(text.clone()),
+        Bson::Array(items) => Value::Array(items.iter().map(to_json).collect::<Result<_, _>>()?),
+        Bson::Document(fields) => Value::Object(
+            fields
+                .iter()
+                .map(|(name, value)| Ok((name.clone(), to_json(value)?)))
+                .collect::<Result<_, String>>()?,
+        ),
+        Bson::DateTime(time) => chrono::DateTime::from_timestamp_millis(time.timestamp_millis())
+            .map(|time| Value::String(time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)))
+            .ok_or("a date lies outside all calendars")?,
+        Bson::ObjectId(id) => Value::String(id.to_hex()),
+        other => return Err(format!("a value of type {:?} has no form in JSON", other.element_type())),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::{DateTime, Decimal128, bson, doc, oid::ObjectId};
+    use serde_json::json;
+
+    use super::*;
+
+    fn is_exact_in_bson(value: &Value) -> bool {
+        is_exact(value, &to_bson(value))
+    }
+
+    #[test]
+    fn what_bson_can_hold_is_held_as_itself() {
+        let value =
+            json!({ "i": 1, "l": 1_i64 << 40, "f": 1.5, "s": "x", "b": true, "n": null, "a": [{}, []] });
+        let stored =
+            bson!({ "a": [{}, []], "b": true, "f": 1.5, "i": 1_i32, "l": 1_i64 << 40, "n": null, "s": "x" });
+        let Bson::Document(written) = to_bson(&value) else { panic!("a document") };
+        for (name, value) in stored.as_document().unwrap() {
+            assert_eq!(written.get(name), Some(value));
+        }
+        for exact in [
+            value,
+            json!([i64::MIN, i64::MAX, 1e308, -0.0, 0.0, 1.0, 5e-324]),
+            json!({ "$set": { "a.b": 1 }, "": {}, "$oid": "x", "_id": "\u{0}" }),
+        ] {
+            assert!(is_exact_in_bson(&exact), "{exact}");
+        }
+    }
+
+    #[test]
+    fn what_bson_cannot_hold_is_told() {
+        for inexact in [json!(u64::MAX), json!([{ "a\u{0}b": 1 }])] {
+            assert!(!is_exact_in_bson(&inexact), "{inexact}");
+        }
+    }
+
+    #[test]
+    fn what_others_wrote_is_read_as_they_would_write_json() {
+        let id = ObjectId::parse_str("0123456789abcdef01234567").unwrap();
+        let stored = doc! { "at": DateTime::from_millis(1), "id": id };
+        let read = to_json(&stored.into()).unwrap();
+        assert_eq!(read, json!({ "at": "1970-01-01T00:00:00.001Z", "id": id.to_hex() }));
+        for alien in [Bson::MaxKey, f64::NAN.into(), Decimal128::from_bytes([0; 16]).into()] {
+            assert!(to_json(&alien).unwrap_err().contains("no form in JSON"));
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Writing in a transaction: the caller's own, or one of the store's.
+
+use std::collections::HashSet;
+
+use bson::{Document, RawDocumentBuf, doc};
+use mongodb::{
+    ClientSession,
+    error::Error as DriverError,
+    options::{ReadConcern, WriteConcern},
+};
+use outbox_traits::{Error, ErrorKind, Result, Saved};
+
+use crate::{MongoOutbox, document::NewDocument, error, store::as_batch};
+
+/// What is looked up at once: about two documents can be found for each.
+const LOOK_UP: usize = 2000;
+const LOOK_UP_BYTES: usize = 4 * 1024 * 1024;
+/// How often a transaction of the store's own begins anew because another has just saved one of its events.
+const MAX_TRIES: usize = 5;
+
+impl MongoOutbox {
+    /// Says of each document whether it was new, in the caller's transaction.
+    pub(crate) async fn insert_in_session(
+        &self,
+        documents: &[NewDocument],
+        session: &mut ClientSession,
+        tried: &str,
+    ) -> Result<Vec<Saved>> {
+        self.ready(tried).await?;
+        if !is_in_transaction(session).await {
+            let message = format!(
+                "could not {tried} collection `{}`: the session has no open transaction, and so the event would \
+                 not share the fate of what else is written; call `start_transaction` first, or `save`",
+                self.namespace()
+            );
+            return Err(Error::new(ErrorKind::Backend, message));
+        }
+        self.insert(documents, session).await.map_err(self.error(tried))
+    }
+
+    /// The same in a transaction of the store's own, all or none.
+    pub(crate) async fn insert_in_transaction(
+        &self,
+        documents: Vec<NewDocument>,
+    ) -> Result<Vec<Saved>, DriverError> {
+        let mut session = self.database.client().start_session().await?;
+        let mut context = (self.clone(), documents);
+        let mut tries = 1;
+        loop {
+            let transaction = session
+                .start_transaction()
+                .read_concern(ReadConcern::snapshot())
+                .write_concern(WriteConcern::majority());
+            // The driver's helper runs it again after a conflict, for two minutes at most.
+            let saved = transaction
+                .and_run(&mut context, |session, (store, documents)| {
+                    Box::pin(store.insert(documents, session))
+                })
+                .await;
+            match saved {
+                Err(error) if error::is_duplicate(&error) && tries < MAX_TRIES => tries += 1,
+                saved => return saved,
+            }
+        }
+    }
+
+    /// Looks first and inserts what is not there: a duplicate that is refused aborts the whole transaction. What
+    /// another transaction saves in between is a write conflict, and so an error that a retry helps.
+    async fn insert(
+        &self,
+        documents: &[NewDocument],
+        session: &mut ClientSession,
+    ) -> Result<Vec<Saved>, DriverError> {
+        let mut saved = Vec::with_capacity(documents.len());
+        for chunk in chunks(documents, LOOK_UP, LOOK_UP_BYTES) {
+            let mut taken = self.taken(chunk, session).await?;
+            let mut new: Vec<&RawDocumentBuf> = Vec::with_capacity(chunk.len());
+            for document in chunk {
+                if taken.takes(document) {
+                    new.push(&document.raw);
+                    saved.push(Saved::Stored);
+                } else {
+                    saved.push(Saved::Duplicate);
+                }
+            }
+            if !new.is_empty() {
+                self.events.insert_many(new).session(&mut *session).await?;
+            }
+        }
+        Ok(saved)
+    }
+
+    /// Which of the ids and keys exist, in whatever state.
+    async fn taken(
+        &self,
+        documents: &[NewDocument],
+        session: &mut ClientSession,
+    ) -> Result<Taken, DriverError> {
+        let find =
+            self.events.find(existing(documents)).projection(doc! { "eventId": 1, "idempotencyKey": 1 });
+        let mut cursor = find.batch_size(as_batch(2 * documents.len())).session(&mut *session).await?;
+        let mut taken = Taken::default();
+        while cursor.advance(session).await? {
+            let found = cursor.current();
+            taken.ids.extend(found.get_str("eventId").ok().map(str::to_owned));
+            taken.keys.extend(found.get_str("idempotencyKey").ok().map(str::to_owned));
+        }
+        Ok(taken)
+    }
+}
+
+/// By the indexes of both.
+fn existing(documents: &[NewDocument]) -> Document {
+    let ids: Vec<String> = documents.iter().map(|document| document.id.to_string()).collect();
+    let keys: Vec<&str> =
+        documents.iter().filter_map(|document| document.idempotency_key.as_deref()).collect();
+    let by_id = doc! { "eventId": { "$in": ids } };
+    if keys.is_empty() {
+        by_id
+    } else {
+        doc! { "$or": [by_id, { "idempotencyKey": { "$in": keys } }] }
+    }
+}
+
+#[derive(Default)]
+struct Taken {
+    ids: HashSet<String>,
+    keys: HashSet<String>,
+}
+
+impl Taken {
+    /// Takes the id and the key of a document, if neither is taken.
+    fn takes(&mut self, document: &NewDocument) -> bool {
+        let id = document.id.to_string();
+        if self.ids.contains(&id)
+            || document.idempotency_key.as_ref().is_some_and(|key| self.keys.contains(key))
+        {
+            return false;
+        }
+        self.ids.insert(id);
+        self.keys.extend(document.idempotency_key.clone());
+        true
+    }
+}
+
+/// Cuts documents into runs whose ids and keys are looked up at once; a long key is a run of its own.
+fn chunks(documents: &[NewDocument], max_documents: usize, max_bytes: usize) -> Vec<&[NewDocument]> {
+    let mut chunks = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for (index, document) in documents.iter().enumerate() {
+        let more = 64 + document.idempotency_key.as_ref().map_or(0, String::len);
+        if index > start && (index - start == max_documents || bytes + more > max_bytes) {
+            chunks.push(&documents[start..index]);
+            (start, bytes) = (index, 0);
+        }
+        bytes += more;
+    }
+    if start < documents.len() {
+        chunks.push(&documents[start..]);
+    }
+    chunks
+}
+
+/// The driver does not say it, but refuses to begin a transaction where one is open; neither that nor giving up the
+/// one just begun, in which nothing was done, is a word to the server.
+async fn is_in_transaction(session: &mut ClientSession) -> bool {
+    if session.start_transaction().await.is_err() {
+        return true;
+    }
+    session.abort_transaction().await.ok();
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use outbox_traits::Event;
+    use serde_json::json;
+
+    use super::*;
+
+    fn sample() -> Event {
+        Event::new("t", json!({})).unwrap()
+    }
+
+    #[test]
+    fn a_chunk_is_bounded_in_documents_and_bytes_and_never_empty() {
+        let long = sample().with_idempotency_key("k".repeat(5000));
+        let all: Vec<_> = [&sample(), &sample(), &sample(), &long, &sample()]
+            .map(|event| NewDocument::of(event).unwrap())
+            .into();
+        let lengths = |max_documents, max_bytes| {
+            chunks(&all, max_documents, max_bytes).iter().map(|chunk| chunk.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(lengths(2, usize::MAX), [2, 2, 1]);
+        assert_eq!(lengths(9, 4000), [3, 1, 1]);
+        assert!(chunks(&[], 2, 2).is_empty());
+    }
+}

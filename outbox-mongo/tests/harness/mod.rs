@@ -1,0 +1,121 @@
+//! A database for each test.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::{env, time::Duration};
+
+use mongodb::{
+    Client, ClientSession, Collection, Database,
+    bson::{DateTime, Document, Timestamp, doc},
+};
+use outbox_conformance::{DurableHarness, Harness, SchemaHarness, Skip};
+use outbox_mongo::{MongoOutbox, mongodb};
+use outbox_traits::{EventId, SchemaStore, async_trait};
+
+pub(crate) struct Mongo {
+    pub(crate) store: MongoOutbox,
+}
+
+impl Mongo {
+    pub(crate) fn database(&self) -> &Database {
+        self.store.database()
+    }
+
+    pub(crate) fn outbox(&self) -> Collection<Document> {
+        self.database().collection("outbox")
+    }
+
+    fn business(&self) -> Collection<Document> {
+        self.database().collection("business")
+    }
+}
+
+/// The address of the server, from the environment.
+pub(crate) fn server() -> Result<String, Skip> {
+    env::var("OUTBOX_TEST_MONGODB_URL").map_err(|_| {
+        Skip::new("set OUTBOX_TEST_MONGODB_URL, for example to `mongodb://localhost/?replicaSet=rs0`, or run `cargo xtask test`")
+    })
+}
+
+#[async_trait]
+impl Harness for Mongo {
+    type Store = MongoOutbox;
+    type Transaction = ClientSession;
+
+    async fn open() -> Result<Self, Skip> {
+        server()?;
+        let harness = Self::reopen(&format!("outbox_{}", uuid::Uuid::now_v7().simple())).await;
+        harness.store.migrate().await.unwrap();
+        harness.database().create_collection("business").await.unwrap();
+        Ok(harness)
+    }
+
+    fn store(&self) -> &MongoOutbox {
+        &self.store
+    }
+
+    async fn begin(&self) -> ClientSession {
+        let mut session = self.database().client().start_session().await.unwrap();
+        session.start_transaction().await.unwrap();
+        session
+    }
+
+    fn session<'a>(&self, transaction: &'a mut ClientSession) -> &'a mut ClientSession {
+        transaction
+    }
+
+    async fn commit(&self, mut transaction: ClientSession) {
+        transaction.commit_transaction().await.unwrap();
+    }
+
+    async fn rollback(&self, mut transaction: ClientSession) {
+        transaction.abort_transaction().await.unwrap();
+    }
+
+    async fn write_row(&self, key: &str, session: &mut ClientSession) {
+        self.business().insert_one(doc! { "name": key }).session(session).await.unwrap();
+    }
+
+    async fn rows(&self) -> Vec<String> {
+        let names = self.business().distinct("name", doc! {}).await.unwrap();
+        names.iter().map(|name| name.as_str().unwrap().to_owned()).collect()
+    }
+
+    async fn insert_undecodable(&self, id: EventId) {
+        let row = doc! {
+            "eventId": id.to_string(), "type": "broken", "payload": {}, "meta": [], "status": "pending",
+            "createdAt": DateTime::now(), "seq": Timestamp { time: 0, increment: 0 },
+        };
+        self.outbox().insert_one(row).await.unwrap();
+    }
+
+    async fn advance(&self, by: Duration) {
+        let by = i64::try_from(by.as_millis()).unwrap();
+        for time in ["notBefore", "createdAt", "deliveredAt", "deadAt", "firstFailedAt", "lastFailedAt"] {
+            let earlier = doc! { "$set": { time: { "$subtract": [format!("${time}"), by] } } };
+            self.outbox().update_many(doc! { time: { "$type": "date" } }, vec![earlier]).await.unwrap();
+        }
+    }
+
+    async fn close(&self) {
+        self.database().drop().await.unwrap();
+    }
+}
+
+#[async_trait]
+impl DurableHarness for Mongo {
+    fn location(&self) -> String {
+        self.database().name().to_owned()
+    }
+
+    async fn reopen(location: &str) -> Self {
+        let client = Client::with_uri_str(server().unwrap()).await.unwrap();
+        Self { store: MongoOutbox::new(&client.database(location)) }
+    }
+}
+
+impl SchemaHarness for Mongo {
+    fn unmigrated(&self, name: &str) -> MongoOutbox {
+        self.store.clone().with_collection(name).unwrap()
+    }
+}

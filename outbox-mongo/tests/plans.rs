@@ -1,0 +1,82 @@
+//! How the server runs the store's own commands, by its profiler.
+
+mod harness;
+
+use std::time::Duration;
+
+use harness::Mongo;
+use mongodb::bson::{Document, doc};
+use outbox_conformance::{Harness, require};
+use outbox_mongo::mongodb;
+use outbox_traits::{DeadLetterFilter, DeadLetterStore, Event, EventId, OutboxStore};
+use serde_json::json;
+
+fn events(count: usize) -> Vec<Event> {
+    let event =
+        |number| Event::new("t", json!(number)).unwrap().with_idempotency_key(format!("k{}", EventId::new()));
+    (0..count).map(event).collect()
+}
+
+fn ids(events: &[Event]) -> Vec<EventId> {
+    events.iter().map(Event::id).collect()
+}
+
+#[tokio::test]
+async fn every_command_goes_by_its_index_and_sorts_nothing() {
+    let Some(h) = require("plans::commands", Mongo::open().await) else { return };
+    let far = chrono::Utc::now() + chrono::TimeDelta::days(1);
+    let (delivered, backlog) = (events(3000), events(2000));
+    let hidden: Vec<_> = events(500).into_iter().map(|event| event.with_not_before(far)).collect();
+    for events in [&delivered, &backlog, &hidden] {
+        h.store.save_all(events).await.unwrap();
+    }
+    h.store.acknowledge_all(&ids(&delivered)).await.unwrap();
+    h.advance(Duration::from_hours(1)).await;
+
+    h.database().run_command(doc! { "profile": 2 }).await.unwrap();
+    assert_eq!(h.store.get_pending(10).await.unwrap().len(), 10);
+    h.store.acknowledge_all(&ids(&backlog[..5])).await.unwrap();
+    assert_eq!(h.store.purge(Duration::from_hours(2)).await.unwrap(), 0);
+    assert_eq!(h.store.purge(Duration::from_mins(30)).await.unwrap(), 3000);
+    assert_eq!(h.store.purge(Duration::ZERO).await.unwrap(), 5);
+    h.store.dead_letters(&DeadLetterFilter::new()).await.unwrap();
+    h.store.requeue_all(&DeadLetterFilter::new()).await.unwrap();
+    h.store.requeue(backlog[9].id()).await.unwrap();
+    h.store.discard(backlog[9].id()).await.unwrap();
+    h.store.save_all(&backlog[5..15]).await.unwrap();
+    h.database().run_command(doc! { "profile": 0 }).await.unwrap();
+
+    let mut profile = h.database().collection::<Document>("system.profile").find(doc! {}).await.unwrap();
+    let mut seen = Vec::new();
+    while profile.advance().await.unwrap() {
+        let entry: Document = profile.deserialize_current().unwrap();
+        let Ok(plan) = entry.get_str("planSummary") else { continue };
+        if !entry.get_str("ns").unwrap().ends_with(".outbox") {
+            continue;
+        }
+        assert!(plan.starts_with("IXSCAN") || plan.starts_with("IDHACK"), "{plan}: {entry}");
+        assert!(!plan.contains("COLLSCAN") && !entry.contains_key("hasSortStage"), "{plan}: {entry}");
+        let number = |name: &str| entry.get_i32(name).unwrap_or(0);
+        // No more is looked at than is wanted: bounds, not filters.
+        let found = [number("nreturned"), number("nMatched"), number("ndeleted")].into_iter().max().unwrap();
+        let wanted = found.max(20);
+        assert!(number("docsExamined") <= wanted + 1, "{plan}: {entry}");
+        assert!(number("keysExamined") <= 2 * wanted + 2, "{plan}: {entry}");
+        seen.push((entry.get_str("op").unwrap().to_owned(), plan.to_owned()));
+    }
+    for wanted in [
+        ("query", "IXSCAN { status: 1, seq: 1 }"),
+        ("query", "IXSCAN { status: 1, notBefore: 1 }"),
+        ("query", "IXSCAN { status: 1, deliveredAt: 1 }"),
+        ("query", "IXSCAN { eventId: 1 }, IXSCAN { idempotencyKey: 1 }"),
+        ("update", "IXSCAN { eventId: 1 }"),
+        ("remove", "IXSCAN { eventId: 1 }"),
+        ("remove", "IXSCAN { _id: 1 }"),
+    ] {
+        assert!(
+            seen.iter().any(|(op, plan)| (op.as_str(), plan.as_str()) == wanted),
+            "{wanted:?} in {seen:#?}"
+        );
+    }
+    h.close().await;
+}

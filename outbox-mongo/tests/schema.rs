@@ -1,0 +1,143 @@
+//! Names, indexes and what `migrate` meets.
+
+mod harness;
+
+use std::time::Duration;
+
+use harness::Mongo;
+use mongodb::bson::{Document, doc};
+use outbox_conformance::{Harness, SchemaHarness, require};
+use outbox_mongo::mongodb;
+use outbox_traits::{
+    DeadLetterFilter, DeadLetterStore, ErrorKind, Event, OutboxStore, Saved, SchemaReport, SchemaStore,
+};
+use serde_json::json;
+
+fn current() -> SchemaReport {
+    SchemaReport::default()
+}
+
+#[tokio::test]
+async fn names_are_the_user_s_to_choose() {
+    let Some(h) = require("schema::names", Mongo::open().await) else { return };
+    for name in ["Order Events", "o\"ut'b`ox", "käse_箱", "a.b", "_", "*", &"n".repeat(200)] {
+        let store = h.unmigrated(name);
+        let error = store.get_pending(1).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Schema, "{name}: {error}");
+        store.migrate().await.unwrap();
+        store.migrate().await.unwrap();
+        assert_eq!(store.verify().await.unwrap(), current(), "{name}");
+        let event = Event::new("t", json!(1)).unwrap();
+        assert_eq!(store.save(&event).await.unwrap(), Saved::Stored);
+        assert_eq!(store.save_all(&[event.clone(), event.clone()]).await.unwrap(), [Saved::Duplicate; 2]);
+        assert_eq!(store.get_pending(9).await.unwrap(), std::slice::from_ref(&event));
+        store.acknowledge(event.id()).await.unwrap();
+        assert_eq!(store.purge(Duration::ZERO).await.unwrap(), 1);
+        assert!(store.dead_letters(&DeadLetterFilter::new()).await.unwrap().letters.is_empty());
+    }
+    for name in ["", "a\0b", "a$b", "$cmd", "system.outbox", ".a", "a.", &"n".repeat(230)] {
+        let error = h.store.clone().with_collection(name).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
+    }
+    assert_eq!(h.store.verify().await.unwrap(), current());
+    h.close().await;
+}
+
+/// The server itself deletes by this index: it must hold nothing but what is delivered.
+#[tokio::test]
+async fn the_ttl_index_is_of_delivered_events_only_and_follows_its_owner() {
+    let Some(h) = require("schema::ttl", Mongo::open().await) else { return };
+    let ttl = async || {
+        let mut found = h.outbox().list_indexes().await.unwrap();
+        let mut ttl = Vec::new();
+        while found.advance().await.unwrap() {
+            let index = found.deserialize_current().unwrap();
+            let options = index.options.unwrap();
+            if let Some(after) = options.expire_after {
+                assert_eq!(index.keys, doc! { "deliveredAt": 1 });
+                assert_eq!(options.partial_filter_expression, Some(doc! { "status": "delivered" }));
+                ttl.push(after.as_secs());
+            }
+        }
+        ttl
+    };
+    let with = |after| h.store.clone().with_ttl(after);
+    assert!(ttl().await.is_empty());
+    for (after, seconds) in [
+        (Duration::from_hours(1), 3600),
+        (Duration::from_hours(2), 7200),
+        (Duration::from_millis(1), 1),
+        (Duration::MAX, u64::from(i32::MAX.unsigned_abs())),
+    ] {
+        let problems = with(after).verify().await.unwrap();
+        assert!(problems.to_string().contains("TTL"), "{problems}");
+        for _ in 0..2 {
+            with(after).migrate().await.unwrap();
+            assert_eq!(ttl().await, [seconds]);
+        }
+        assert_eq!(with(after).verify().await.unwrap(), current());
+    }
+    assert!(h.store.verify().await.unwrap().to_string().contains("TTL"));
+    let event = Event::new("t", json!({})).unwrap();
+    with(Duration::ZERO).save(&event).await.unwrap();
+    h.store.migrate().await.unwrap();
+    assert!(ttl().await.is_empty());
+    assert_eq!(h.store.verify().await.unwrap(), current());
+    h.close().await;
+}
+
+#[tokio::test]
+async fn what_is_missing_is_named_and_put_back() {
+    let Some(h) = require("schema::missing", Mongo::open().await) else { return };
+    let event = Event::new("t", json!({})).unwrap();
+    h.store.save(&event).await.unwrap();
+    for index in ["eventId_1", "status_1_seq_1"] {
+        h.outbox().drop_index(index).await.unwrap();
+    }
+    // An index of that name which is another.
+    h.outbox().drop_index("idempotencyKey_1").await.unwrap();
+    let other = mongodb::IndexModel::builder().keys(doc! { "idempotencyKey": 1 }).build();
+    h.outbox().create_index(other).await.unwrap();
+    let report = h.store.verify().await.unwrap();
+    for index in ["eventId_1", "status_1_seq_1", "idempotencyKey_1"] {
+        assert!(report.to_string().contains(index), "{report}");
+    }
+    assert_eq!(report.problems().len(), 3, "{report}");
+    // A store that has not looked yet refuses to work without them, one that has is told by the server.
+    let error = h.unmigrated("outbox").save(&event).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
+    let error = h.store.get_pending(1).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
+    assert!(error.to_string().contains("run `migrate`"), "{error}");
+
+    // What somebody else made is theirs to drop.
+    let error = h.store.migrate().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
+    assert!(error.to_string().contains("drop it"), "{error}");
+    h.outbox().drop_index("idempotencyKey_1").await.unwrap();
+    h.store.migrate().await.unwrap();
+    assert_eq!(h.store.verify().await.unwrap(), current());
+    assert_eq!(h.store.get_pending(9).await.unwrap(), [event]);
+    h.close().await;
+}
+
+#[tokio::test]
+async fn what_is_not_an_outbox_is_refused() {
+    let Some(h) = require("schema::foreign", Mongo::open().await) else { return };
+    let database = h.database();
+    database.create_collection("capped").capped(true).size(4096).await.unwrap();
+    database.create_collection("view").view_on("business").await.unwrap();
+    let collation = mongodb::options::Collation::builder().locale("de").build();
+    database.create_collection("german").collation(collation).await.unwrap();
+    database.collection::<Document>("other").insert_many([doc! { "x": 1 }, doc! { "x": 2 }]).await.unwrap();
+    for name in ["capped", "view", "german", "other"] {
+        let store = h.unmigrated(name);
+        let error = store.migrate().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
+        assert!(error.to_string().contains("choose another name"), "{error}");
+        assert!(!store.verify().await.unwrap().is_current(), "{name}");
+        let error = store.save(&Event::new("t", json!({})).unwrap()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
+    }
+    h.close().await;
+}

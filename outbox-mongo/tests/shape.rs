@@ -1,0 +1,214 @@
+//! The documents, as a reader of the TypeScript shape and the server see them.
+
+mod harness;
+
+use harness::Mongo;
+use mongodb::bson::{Bson, DateTime, Document, RawDocumentBuf, Timestamp, doc};
+use outbox_conformance::{Harness, require};
+use outbox_mongo::mongodb;
+use outbox_traits::{DeadLetterFilter, DeadLetterStore, ErrorKind, Event, EventId, OutboxStore, Saved};
+use serde_json::{Value, json};
+
+async fn stored(h: &Mongo, event: &Event) -> Document {
+    let filter = doc! { "eventId": event.id().to_string() };
+    // As it is: as a `Document`, by way of serde, the driver takes `{"$oid": …}` for what it is in Extended JSON.
+    let found = h.outbox().clone_with_type::<RawDocumentBuf>().find_one(filter).await.unwrap();
+    found.expect("it is there").try_into().unwrap()
+}
+
+#[tokio::test]
+async fn a_document_has_the_shape_of_the_typescript_outbox() {
+    let Some(h) = require("shape::a_document", Mongo::open().await) else { return };
+    let payload =
+        json!({ "total": 4200, "big": 1_i64 << 40, "price": 9.5, "lines": [{ "sku": "a" }], "note": null });
+    let event = Event::new("order.placed", payload)
+        .unwrap()
+        .with_timestamp("2024-02-29T12:00:00.001Z".parse().unwrap())
+        .with_resource("order", "17")
+        .with_idempotency_key("k-17")
+        .with_header("tenant", "acme");
+    h.store.save(&event).await.unwrap();
+    let found = stored(&h, &event).await;
+    let id = event.id().to_string();
+    let expected = doc! {
+        "total": 4200, "big": 1_i64 << 40, "price": 9.5, "lines": [{ "sku": "a" }], "note": null,
+    };
+    // By name: the order of a JSON object is not the event's.
+    assert_eq!(by_name(found.get_document("payload").unwrap()), by_name(&expected));
+    let meta = doc! {
+        "id": &id, "timestamp": "2024-02-29T12:00:00.001Z", "resource": "order", "resourceId": "17",
+        "idempotencyKey": "k-17", "headers": { "tenant": "acme" },
+    };
+    assert_eq!(by_name(found.get_document("meta").unwrap()), by_name(&meta));
+    for (field, value) in [
+        ("eventId", id.as_str()),
+        ("type", "order.placed"),
+        ("status", "pending"),
+        ("idempotencyKey", "k-17"),
+    ] {
+        assert_eq!(found.get_str(field).unwrap(), value);
+    }
+    found.get_object_id("_id").unwrap();
+    found.get_datetime("createdAt").unwrap();
+    assert!(found.get_timestamp("seq").unwrap().time > 1_700_000_000, "the server's own");
+    assert_eq!(found.get_binary_generic("partitionHash").unwrap().len(), 16);
+    assert_eq!(
+        found.get_i32("lane").unwrap(),
+        i32::from(found.get_binary_generic("partitionHash").unwrap()[0] % 64)
+    );
+    for absent in ["deliveredAt", "notBefore", "payloadJson", "metaJson", "deadAt", "lastError"] {
+        assert!(!found.contains_key(absent), "{absent}");
+    }
+
+    // Delivered as such a relay does it, or as this store does.
+    let other = Event::new("order.placed", json!({})).unwrap();
+    h.store.save(&other).await.unwrap();
+    h.store.acknowledge(other.id()).await.unwrap();
+    let delivered = doc! { "$set": { "status": "delivered", "deliveredAt": DateTime::now() } };
+    h.outbox().update_one(doc! { "eventId": &id }, delivered).await.unwrap();
+    assert!(h.store.get_pending(9).await.unwrap().is_empty());
+    for event in [&event, &other] {
+        let found = stored(&h, event).await;
+        assert_eq!(found.get_str("status").unwrap(), "delivered");
+        found.get_datetime("deliveredAt").unwrap();
+    }
+    assert_eq!(h.store.purge(std::time::Duration::ZERO).await.unwrap(), 2);
+    h.close().await;
+}
+
+fn by_name(document: &Document) -> std::collections::BTreeMap<&str, &Bson> {
+    document.iter().map(|(name, value)| (name.as_str(), value)).collect()
+}
+
+#[tokio::test]
+async fn what_a_typescript_writer_saved_is_read() {
+    let Some(h) = require("shape::written_elsewhere", Mongo::open().await) else { return };
+    let id = EventId::new();
+    let row = doc! {
+        "eventId": id.to_string(),
+        "type": "order.placed",
+        "payload": { "total": 4200.0, "placedAt": DateTime::from_millis(1), "tags": ["a"] },
+        "meta": { "id": id.to_string(), "timestamp": DateTime::from_millis(1_709_208_000_001) },
+        "status": "pending",
+        "createdAt": DateTime::now(),
+    };
+    h.outbox().insert_one(row).await.unwrap();
+    let ours = Event::new("order.placed", json!({})).unwrap();
+    h.store.save(&ours).await.unwrap();
+    let read = h.store.get_pending(9).await.unwrap();
+    assert_eq!(
+        json!(read[0]),
+        json!({
+            "type": "order.placed",
+            "payload": { "total": 4200.0, "placedAt": "1970-01-01T00:00:00.001Z", "tags": ["a"] },
+            "meta": { "id": id, "timestamp": "2024-02-29T12:00:00.001Z" },
+        })
+    );
+    assert_eq!(read[1], ours);
+    assert_eq!(h.store.save(&ours.with_id(id)).await.unwrap(), Saved::Duplicate);
+    h.store.acknowledge(id).await.unwrap();
+    assert_eq!(h.store.get_pending(9).await.unwrap().len(), 1);
+    h.close().await;
+}
+
+/// What BSON cannot hold has a text beside it, and only that.
+#[tokio::test]
+async fn a_text_is_kept_only_where_bson_is_not_exact() {
+    let Some(h) = require("shape::texts", Mongo::open().await) else { return };
+    let long = Value::Array(vec![json!(0); 1_400_000]);
+    let cases = [
+        (json!(null), false),
+        (json!(-0.0), false),
+        (json!({ "$set": { "a.b": 1 }, "": {}, "$oid": "x", "_id": [1] }), false),
+        (json!({ "$ref": 1, "$id": { "$db": 2 } }), false),
+        (json!({ "$oid": "0123456789abcdef01234567" }), false),
+        (json!({ "$numberLong": "7", "$date": "2024-01-01T00:00:00Z" }), false),
+        (json!({ "i": i64::MIN, "f": 1e308 }), false),
+        (json!({ "n": u64::MAX, "name": "x" }), true),
+        (json!({ "a\u{0}b": 1 }), true),
+        // As BSON it is beyond 16 MiB.
+        (long, true),
+    ];
+    let mut saved = Vec::new();
+    for (payload, has_text) in cases {
+        let event = Event::new("t", payload).unwrap();
+        assert_eq!(h.store.save(&event).await.unwrap(), Saved::Stored);
+        let found = stored(&h, &event).await;
+        assert_eq!(found.contains_key("payloadJson"), has_text, "{:.100}", event.payload().to_string());
+        assert!(!found.contains_key("metaJson"));
+        saved.push(event);
+    }
+    let approximate = stored(&h, &saved[7]).await;
+    assert_eq!(approximate.get_document("payload").unwrap().get_str("name").unwrap(), "x");
+    let mut extra = Event::new("t", json!({})).unwrap();
+    extra.meta_mut().extra.insert("limit".to_owned(), json!(u64::MAX));
+    extra.meta_mut().extra.insert("$set".to_owned(), json!({ "$inc": 1 }));
+    h.store.save(&extra).await.unwrap();
+    let found = stored(&h, &extra).await;
+    assert!(found.contains_key("metaJson") && !found.contains_key("payloadJson"));
+    saved.push(extra);
+    let mut large = Event::new("t", json!({})).unwrap();
+    large.meta_mut().extra.insert("long".to_owned(), Value::Array(vec![json!(0); 1_400_000]));
+    h.store.save(&large).await.unwrap();
+    assert_eq!(stored(&h, &large).await.get_document("meta").unwrap().len(), 2);
+    saved.push(large);
+    assert_eq!(h.store.get_pending(99).await.unwrap(), saved);
+
+    // Its own copy beside its own text: that is beyond a document.
+    let refused = Event::new("t", json!({})).unwrap().with_idempotency_key("k".repeat(8_380_000));
+    let error = h.store.save(&refused).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidEvent, "{error}");
+
+    // The server changes such documents without a complaint.
+    let ids: Vec<EventId> = saved.iter().map(Event::id).collect();
+    h.store.acknowledge_all(&ids).await.unwrap();
+    assert_eq!(h.store.purge(std::time::Duration::ZERO).await.unwrap(), ids.len() as u64);
+    h.close().await;
+}
+
+/// Documents that nobody who knows the outbox can have written.
+#[tokio::test]
+async fn anything_in_the_collection_is_set_aside_and_can_be_named() {
+    let Some(h) = require("shape::set_aside", Mongo::open().await) else { return };
+    let seq = Timestamp { time: 0, increment: 0 };
+    let id = EventId::new();
+    let broken = [
+        doc! { "status": "pending", "seq": seq, "hello": "world" },
+        doc! { "status": "pending", "eventId": 7 },
+        doc! { "status": "pending", "eventId": id.to_string().to_uppercase(), "type": "t", "seq": "first" },
+        doc! { "status": "pending", "eventId": id.to_string(), "type": "t", "payload": Bson::MaxKey, "meta": {}, "seq": seq },
+        doc! { "status": "scheduled", "eventId": "x", "notBefore": "yesterday", "type": "t", "seq": seq },
+    ];
+    h.outbox().insert_many(&broken).await.unwrap();
+    let good = Event::new("t", json!({})).unwrap();
+    h.store.save(&good).await.unwrap();
+    assert_eq!(h.store.get_pending(1).await.unwrap(), [good]);
+    let page = h.store.dead_letters(&DeadLetterFilter::new()).await.unwrap();
+    assert_eq!(page.letters.len(), broken.len());
+    assert!(
+        page.letters.iter().any(|letter| letter.content.as_ref().unwrap_err().contains(r#""hello":"world""#))
+    );
+    assert!(page.letters.iter().any(|letter| letter.id == id && letter.reason.contains("no form in JSON")));
+    for letter in &page.letters {
+        assert!(h.store.requeue(letter.id).await.unwrap(), "{letter:?}");
+        assert!(!h.store.requeue(letter.id).await.unwrap());
+    }
+    assert_eq!(h.store.get_pending(9).await.unwrap().len(), 1);
+    let mut read = Vec::new();
+    let mut after = None;
+    loop {
+        let filter = DeadLetterFilter::new().with_limit(2).with_after(after);
+        let page = h.store.dead_letters(&filter).await.unwrap();
+        read.extend(page.letters);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(read.len(), broken.len());
+    for letter in read {
+        assert!(h.store.discard(letter.id).await.unwrap());
+    }
+    assert_eq!(h.outbox().count_documents(doc! {}).await.unwrap(), 1);
+    h.close().await;
+}
