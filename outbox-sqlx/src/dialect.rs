@@ -18,6 +18,7 @@ mod sealed {
 
     use outbox_traits::{EventId, Result};
     use sqlx::{Database, Pool, error::DatabaseError};
+    use uuid::Uuid;
 
     use crate::{
         dead_letter::Selection,
@@ -46,6 +47,46 @@ mod sealed {
         const INSERT_CHUNK: (usize, usize);
         /// Whether such an insert is one statement, and so atomic by itself.
         const INSERT_IS_ATOMIC: bool;
+
+        /// Goes before a statement in the same message, and makes an index the way whatever the statistics say.
+        const BY_INDEX: &'static str;
+        /// Goes before a claim in the same message: its commit need not outlive a crash.
+        const LOSABLE: &'static str;
+        /// Begins a transaction in which each statement sees what was committed before it.
+        const BEGIN_CLAIM: &'static str;
+        /// Ends a reading that locks its rows.
+        const FOR_UPDATE: &'static str;
+        /// The same, but passes over rows that another has locked.
+        const FOR_UPDATE_IF_FREE: &'static str;
+        /// Whether an update can return rows.
+        const RETURNING: bool;
+        /// Whether a subquery can refer to a table beside it.
+        const LATERAL: bool;
+        /// Whether nulls of an index count as in order only where one orders by its column.
+        const SORTS_NULLS: bool;
+        /// The time now.
+        const CLOCK: &'static str;
+        /// The columns of an event, as [`ReadRow::stored`] takes them.
+        const EVENT: &'static str;
+        /// The status, hidden from the indexes of one status.
+        const STATUS: &'static str;
+        /// The type, as bytes.
+        const TYPE: &'static str;
+        /// A large integer, as the target of a cast.
+        const BIGINT: &'static str;
+
+        /// A time, in microseconds since 1970.
+        fn micros(time: &str) -> String;
+        /// A time from microseconds since 1970, rounded up.
+        fn time(micros: i64) -> String;
+        /// An id.
+        fn uuid(id: Uuid) -> String;
+        /// Bytes.
+        fn bytes(bytes: &[u8]) -> String;
+        /// A text, without NUL characters.
+        fn text(text: &str) -> String;
+        /// Names the index that is to be used.
+        fn hint(names: &Names, index: &str) -> String;
 
         /// The first pending events.
         fn pending(names: &Names, limit: i64) -> String;
@@ -101,10 +142,11 @@ mod sealed {
             names: &Names,
             table: &str,
         ) -> impl Future<Output = sqlx::Result<Vec<String>>> + Send;
-        /// The names of the table's indexes.
+        /// The names of the indexes of one of the tables.
         fn indexes(
             connection: &mut Self::Connection,
             names: &Names,
+            table: &str,
         ) -> impl Future<Output = sqlx::Result<Vec<String>>> + Send;
         /// The newest version of the schema that was applied, 0 if none.
         fn version(

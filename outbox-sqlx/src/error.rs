@@ -15,7 +15,7 @@ pub(crate) fn of<DB: Dialect>(names: &Names, tried: &str, error: sqlx::Error) ->
     Error::new(kind, format!("could not {tried} table `{}`{hint}", names.display())).with_source(error)
 }
 
-fn kind<DB: Dialect>(error: &sqlx::Error) -> ErrorKind {
+pub(crate) fn kind<DB: Dialect>(error: &sqlx::Error) -> ErrorKind {
     match error {
         sqlx::Error::Database(error) => DB::error_kind(&**error),
         sqlx::Error::Io(_)

@@ -32,7 +32,9 @@
 //! # The table
 //! [`migrate`](outbox_traits::SchemaStore::migrate) creates it; the directory `migrations` has the same as plain
 //! SQL files, and [`SqlxOutbox::migration_sql`] as text for names of your choice. An event is a row from its
-//! save until it is purged or discarded, and its column `status` says which state it is in. PostgreSQL 14,
+//! save until it is purged or discarded, and its column `status` says which state it is in. Beside it stand
+//! `outbox_version`, and what claims need: `outbox_lease`, with a row for each claim that is not settled, and
+//! `outbox_key` and `outbox_parked`, with rows for partition keys and events that wait. PostgreSQL 14,
 //! MySQL 8.0, MariaDB 10.6 and SQLite 3.35 are the oldest versions.
 //!
 //! # Features
@@ -47,6 +49,7 @@
     allow(dead_code, unused_imports, reason = "each engine uses a part of what they share")
 )]
 
+mod claims;
 mod dead_letter;
 mod dialect;
 mod error;

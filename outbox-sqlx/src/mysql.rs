@@ -6,6 +6,7 @@ use sqlx::{
     error::DatabaseError,
     mysql::{MySqlDatabaseError, MySqlQueryResult, MySqlRow},
 };
+use uuid::Uuid;
 
 use crate::{
     SqlxOutbox,
@@ -13,7 +14,7 @@ use crate::{
     dialect::Engine,
     error,
     names::{NameRules, Names},
-    row::NewRow,
+    row::{NewRow, utc},
     schema::{MIGRATE, Migration, apply_missing},
 };
 
@@ -55,16 +56,60 @@ impl Engine for MySql {
         NameRules { quote: '`', max: 64, unit: "characters", count: |name| name.chars().count(), problem };
     const INDEXES: &'static [&'static str] = &["id", "idempotency", "fifo", "scheduled", "delivered"];
     const DIRECTORY: &'static str = "mysql";
-    const MIGRATIONS: &'static [Migration] = &[Migration {
-        version: 1,
-        file: "0001_outbox.sql",
-        sql: include_str!("../migrations/mysql/0001_outbox.sql"),
-    }];
+    const MIGRATIONS: &'static [Migration] = &[
+        Migration {
+            version: 1,
+            file: "0001_outbox.sql",
+            sql: include_str!("../migrations/mysql/0001_outbox.sql"),
+        },
+        Migration {
+            version: 2,
+            file: "0002_claims.sql",
+            sql: include_str!("../migrations/mysql/0002_claims.sql"),
+        },
+    ];
     // It has a year 0, but one without a 29th of February.
     const FIRST_YEAR: i32 = 1;
     const INSERT_CHUNK: (usize, usize) = (1000, 1024 * 1024);
     // With a duplicate among them, it is several.
     const INSERT_IS_ATOMIC: bool = false;
+    const BY_INDEX: &'static str = "";
+    const LOSABLE: &'static str = "";
+    const BEGIN_CLAIM: &'static str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION";
+    const FOR_UPDATE: &'static str = "FOR UPDATE";
+    const FOR_UPDATE_IF_FREE: &'static str = "FOR UPDATE SKIP LOCKED";
+    const RETURNING: bool = false;
+    const LATERAL: bool = false;
+    const SORTS_NULLS: bool = false;
+    const CLOCK: &'static str = "UTC_TIMESTAMP(6)";
+    const EVENT: &'static str = EVENT;
+    const STATUS: &'static str = "status";
+    const TYPE: &'static str = "CAST(type AS BINARY)";
+    const BIGINT: &'static str = "SIGNED";
+
+    fn micros(time: &str) -> String {
+        format!("TIMESTAMPDIFF(MICROSECOND, '1970-01-01', {time})")
+    }
+
+    fn time(micros: i64) -> String {
+        utc(micros).format("TIMESTAMP'%Y-%m-%d %H:%M:%S%.6f'").to_string()
+    }
+
+    fn uuid(id: Uuid) -> String {
+        format!("X'{}'", id.simple())
+    }
+
+    fn bytes(bytes: &[u8]) -> String {
+        format!("X'{}'", hex::encode(bytes))
+    }
+
+    fn text(text: &str) -> String {
+        literal_text(text)
+    }
+
+    fn hint(names: &Names, index: &str) -> String {
+        format!("FORCE INDEX ({})", names.quoted_index(index))
+    }
 
     fn pending(names: &Names, limit: i64) -> String {
         let (table, fifo) = (names.quoted_table(), names.quoted_index("fifo"));
@@ -97,7 +142,7 @@ impl Engine for MySql {
         format!(
             "UPDATE {table} FORCE INDEX ({index})
             SET `status` = 'delivered', `delivered_at` = UTC_TIMESTAMP(6)
-            WHERE `id` IN ({ids}) AND `status` IN ('pending', 'scheduled')"
+            WHERE `id` IN ({ids}) AND `status` IN ('pending', 'scheduled', 'parked', 'waiting')"
         )
     }
 
@@ -245,13 +290,17 @@ impl Engine for MySql {
         .await
     }
 
-    async fn indexes(connection: &mut MySqlConnection, names: &Names) -> sqlx::Result<Vec<String>> {
+    async fn indexes(
+        connection: &mut MySqlConnection,
+        names: &Names,
+        table: &str,
+    ) -> sqlx::Result<Vec<String>> {
         sqlx::query_scalar(
             "SELECT DISTINCT CAST(index_name AS CHAR) FROM information_schema.statistics
             WHERE table_schema = COALESCE(?, DATABASE()) AND table_name = ?",
         )
         .bind(names.schema.as_deref())
-        .bind(&names.table)
+        .bind(table)
         .fetch_all(connection)
         .await
     }

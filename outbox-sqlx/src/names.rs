@@ -6,6 +6,9 @@ use sha2::{Digest, Sha256};
 /// The table's name in the shipped SQL, and the default.
 pub(crate) const DEFAULT_TABLE: &str = "outbox";
 const VERSION: &str = "version";
+const LEASE: &str = "lease";
+const KEY: &str = "key";
+const PARKED: &str = "parked";
 
 /// What an engine takes as a quoted identifier.
 #[derive(Debug)]
@@ -70,6 +73,12 @@ pub struct Names {
     pub table: String,
     /// The table of versions.
     pub versions: String,
+    /// The table of leases.
+    pub leases: String,
+    /// The table of keys that have parked events.
+    pub keys: String,
+    /// The table of parked and waiting events.
+    pub parked: String,
 }
 
 impl Names {
@@ -78,8 +87,15 @@ impl Names {
             rules.check("schema", schema)?;
         }
         rules.check("table", table)?;
-        let versions = rules.derived(table, VERSION);
-        Ok(Self { rules, schema: schema.map(str::to_owned), table: table.to_owned(), versions })
+        Ok(Self {
+            rules,
+            schema: schema.map(str::to_owned),
+            table: table.to_owned(),
+            versions: rules.derived(table, VERSION),
+            leases: rules.derived(table, LEASE),
+            keys: rules.derived(table, KEY),
+            parked: rules.derived(table, PARKED),
+        })
     }
 
     /// The table, quoted, with its schema where one was given.
@@ -139,6 +155,9 @@ impl Names {
             rewritten.push_str(&match piece.strip_prefix(DEFAULT_TABLE) {
                 Some("") => self.quoted_table(),
                 Some("_version") => self.quoted_versions(),
+                Some("_lease") => self.quoted(&self.leases),
+                Some("_key") => self.quoted(&self.keys),
+                Some("_parked") => self.quoted(&self.parked),
                 Some(suffix) if suffix.starts_with('_') => self.quoted_index(&suffix[1..]),
                 _ => self.rules.quoted(piece),
             });

@@ -4,6 +4,7 @@ use outbox_traits::{ErrorKind, EventId, Result};
 use sqlx::{
     AssertSqlSafe, Connection, PgConnection, Pool, Postgres, Row, error::DatabaseError, postgres::PgRow,
 };
+use uuid::Uuid;
 
 use crate::{
     SqlxOutbox,
@@ -11,7 +12,7 @@ use crate::{
     dialect::Engine,
     error,
     names::{NameRules, Names},
-    row::{NewRow, stored_of},
+    row::{NewRow, stored_of, utc},
     schema::{MIGRATE, Migration, apply_missing},
 };
 
@@ -46,9 +47,10 @@ impl PgOutbox {
 /// An outbox grows from nothing to millions of rows faster than its statistics, so that a plan that sorts or
 /// scans the table may look cheap. These make an index the way whatever the statistics say. Such a
 /// message is planned anew each time: a prepared statement would keep the plan of the day on which the table
-/// was empty.
+/// was empty. What has no index to go by looks dear enough then to be compiled, which takes far longer than to
+/// run it.
 const BY_INDEX: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; \
-                        SET LOCAL enable_sort = off; ";
+                        SET LOCAL enable_sort = off; SET LOCAL jit = off; ";
 
 const EVENT: &str = r#""seq", "id", "type", "payload"::text, "meta"::text,
     (extract(epoch FROM "not_before") * 1000000)::bigint"#;
@@ -59,14 +61,60 @@ impl Engine for Postgres {
     const INDEXES: &'static [&'static str] =
         &["id", "idempotency", "fifo", "scheduled", "delivered", "dead_letter"];
     const DIRECTORY: &'static str = "postgres";
-    const MIGRATIONS: &'static [Migration] = &[Migration {
-        version: 1,
-        file: "0001_outbox.sql",
-        sql: include_str!("../migrations/postgres/0001_outbox.sql"),
-    }];
+    const MIGRATIONS: &'static [Migration] = &[
+        Migration {
+            version: 1,
+            file: "0001_outbox.sql",
+            sql: include_str!("../migrations/postgres/0001_outbox.sql"),
+        },
+        Migration {
+            version: 2,
+            file: "0002_claims.sql",
+            sql: include_str!("../migrations/postgres/0002_claims.sql"),
+        },
+    ];
     const FIRST_YEAR: i32 = 0;
     const INSERT_CHUNK: (usize, usize) = (10_000, 16 * 1024 * 1024);
     const INSERT_IS_ATOMIC: bool = true;
+    const BY_INDEX: &'static str = BY_INDEX;
+    // What a lost claim costs is a redelivery.
+    const LOSABLE: &'static str = "SET LOCAL synchronous_commit = off; ";
+    const BEGIN_CLAIM: &'static str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+    const FOR_UPDATE: &'static str = "FOR UPDATE";
+    const FOR_UPDATE_IF_FREE: &'static str = "FOR UPDATE SKIP LOCKED";
+    const RETURNING: bool = true;
+    const LATERAL: bool = true;
+    const SORTS_NULLS: bool = true;
+    const CLOCK: &'static str = "clock_timestamp()";
+    const EVENT: &'static str = EVENT;
+    const STATUS: &'static str = "status || ''";
+    const TYPE: &'static str = "convert_to(type, 'UTF8')";
+    const BIGINT: &'static str = "bigint";
+
+    fn micros(time: &str) -> String {
+        format!("(extract(epoch FROM {time}) * 1000000)::bigint")
+    }
+
+    fn time(micros: i64) -> String {
+        utc(micros).format("TIMESTAMPTZ '%Y-%m-%d %H:%M:%S%.6f+00'").to_string()
+    }
+
+    fn uuid(id: Uuid) -> String {
+        format!("'{id}'")
+    }
+
+    fn bytes(bytes: &[u8]) -> String {
+        format!("E'\\\\x{}'::bytea", hex::encode(bytes))
+    }
+
+    fn text(text: &str) -> String {
+        format!("convert_from({}, 'UTF8')", Self::bytes(text.as_bytes()))
+    }
+
+    // It has no such thing; see `BY_INDEX`.
+    fn hint(_names: &Names, _index: &str) -> String {
+        String::new()
+    }
 
     fn pending(names: &Names, limit: i64) -> String {
         let table = names.quoted_table();
@@ -99,7 +147,7 @@ impl Engine for Postgres {
         let (table, ids) = (names.quoted_table(), literals(ids));
         format!(
             r#"{BY_INDEX} UPDATE {table} SET "status" = 'delivered', "delivered_at" = clock_timestamp()
-            WHERE "id" IN ({ids}) AND "status" IN ('pending', 'scheduled')"#
+            WHERE "id" IN ({ids}) AND "status" IN ('pending', 'scheduled', 'parked', 'waiting')"#
         )
     }
 
@@ -237,12 +285,12 @@ impl Engine for Postgres {
         .await
     }
 
-    async fn indexes(connection: &mut PgConnection, names: &Names) -> sqlx::Result<Vec<String>> {
+    async fn indexes(connection: &mut PgConnection, names: &Names, table: &str) -> sqlx::Result<Vec<String>> {
         sqlx::query_scalar(
             "SELECT relname::text FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
             WHERE indrelid = to_regclass($1) AND indisvalid",
         )
-        .bind(names.quoted_table())
+        .bind(names.quoted(table))
         .fetch_all(connection)
         .await
     }

@@ -122,6 +122,20 @@ pub trait ReadRow: Row {
     fn stored(&self) -> sqlx::Result<Stored>;
     /// A dead letter, with its place.
     fn dead_letter(&self) -> sqlx::Result<(i64, DeadLetter)>;
+    /// A large integer.
+    fn number(&self, index: usize) -> sqlx::Result<i64>;
+    /// A large integer that may be absent.
+    fn optional(&self, index: usize) -> sqlx::Result<Option<i64>>;
+    /// A count.
+    fn count(&self, index: usize) -> sqlx::Result<u32>;
+    /// An id.
+    fn uuid(&self, index: usize) -> sqlx::Result<Uuid>;
+    /// A text.
+    fn text(&self, index: usize) -> sqlx::Result<String>;
+    /// Bytes.
+    fn bytes(&self, index: usize) -> sqlx::Result<Vec<u8>>;
+    /// Whether there is nothing there.
+    fn is_null(&self, index: usize) -> sqlx::Result<bool>;
 }
 
 impl<R> ReadRow for R
@@ -132,7 +146,7 @@ where
     for<'r> i32: Decode<'r, R::Database> + Type<R::Database>,
     for<'r> Uuid: Decode<'r, R::Database> + Type<R::Database>,
     for<'r> String: Decode<'r, R::Database> + Type<R::Database>,
-    for<'r> Vec<u8>: Decode<'r, R::Database>,
+    for<'r> Vec<u8>: Decode<'r, R::Database> + Type<R::Database>,
 {
     fn position(&self) -> sqlx::Result<(i64, EventId)> {
         Ok((self.try_get(0)?, self.try_get::<Uuid, _>(1)?.into()))
@@ -157,6 +171,34 @@ where
         letter.first_failed_at = time(9);
         letter.last_failed_at = time(10);
         Ok((seq, letter))
+    }
+
+    fn number(&self, index: usize) -> sqlx::Result<i64> {
+        self.try_get(index)
+    }
+
+    fn optional(&self, index: usize) -> sqlx::Result<Option<i64>> {
+        self.try_get(index)
+    }
+
+    fn count(&self, index: usize) -> sqlx::Result<u32> {
+        Ok(u32::try_from(self.try_get::<i32, _>(index)?).unwrap_or(0))
+    }
+
+    fn uuid(&self, index: usize) -> sqlx::Result<Uuid> {
+        self.try_get(index)
+    }
+
+    fn text(&self, index: usize) -> sqlx::Result<String> {
+        self.try_get(index)
+    }
+
+    fn bytes(&self, index: usize) -> sqlx::Result<Vec<u8>> {
+        self.try_get(index)
+    }
+
+    fn is_null(&self, index: usize) -> sqlx::Result<bool> {
+        Ok(self.try_get_raw(index)?.is_null())
     }
 }
 
@@ -207,6 +249,11 @@ where
     <Vec<u8> as Decode<R::Database>>::decode(value)
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         .unwrap_or_default()
+}
+
+/// A time as every engine can keep it.
+pub(crate) fn utc(micros: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(micros).unwrap_or(DateTime::UNIX_EPOCH)
 }
 
 /// A reason as every engine can keep it.

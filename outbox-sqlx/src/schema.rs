@@ -15,28 +15,50 @@ pub struct Migration {
     pub sql: &'static str,
 }
 
-/// Of the newest version.
-const COLUMNS: &[&str] = &[
-    "seq",
-    "id",
-    "type",
-    "payload",
-    "meta",
-    "status",
-    "not_before",
-    "partition_hash",
-    "lane",
-    "idempotency_hash",
-    "created_at",
-    "delivered_at",
-    "dead_at",
-    "attempts",
-    "failures",
-    "first_failed_at",
-    "last_failed_at",
-    "last_error",
-];
 const VERSION_COLUMNS: &[&str] = &["version", "applied_at"];
+
+/// A table of the newest version.
+struct Table<'a> {
+    name: &'a str,
+    columns: &'static [&'static str],
+    /// By what follows the outbox's name in theirs.
+    indexes: &'static [&'static str],
+}
+
+fn tables<DB: Dialect>(names: &Names) -> [Table<'_>; 4] {
+    let events = &[
+        "seq",
+        "id",
+        "type",
+        "payload",
+        "meta",
+        "status",
+        "not_before",
+        "partition_hash",
+        "lane",
+        "idempotency_hash",
+        "created_at",
+        "delivered_at",
+        "dead_at",
+        "attempts",
+        "failures",
+        "first_failed_at",
+        "last_failed_at",
+        "last_error",
+    ];
+    let leases = &["token", "leased_until", "claimed_at", "worker", "entries"];
+    let parked = &["seq", "id", "partition_hash", "retry_at"];
+    [
+        Table { name: &names.table, columns: events, indexes: DB::INDEXES },
+        Table { name: &names.leases, columns: leases, indexes: &[] },
+        Table { name: &names.keys, columns: &["partition_hash", "ready_at"], indexes: &["key_ready"] },
+        Table {
+            name: &names.parked,
+            columns: parked,
+            indexes: &["parked_id", "parked_key", "parked_last", "parked_retry"],
+        },
+    ]
+}
 
 pub(crate) const MIGRATE: &str = "migrate";
 const VERIFY: &str = "verify";
@@ -132,9 +154,8 @@ async fn applied<DB: Dialect>(connection: &mut DB::Connection, names: &Names) ->
 async fn problems<DB: Dialect>(connection: &mut DB::Connection, names: &Names) -> Result<Vec<String>> {
     let failed = |error| error::of::<DB>(names, VERIFY, error);
     let newest = newest::<DB>();
-    let remedy = DB::MIGRATIONS.last().map_or_else(String::new, |migration| {
-        format!("run `migrate` or apply `migrations/{}/{}` of outbox-sqlx", DB::DIRECTORY, migration.file)
-    });
+    let remedy =
+        format!("run `migrate` or apply the files in `migrations/{}` of outbox-sqlx again", DB::DIRECTORY);
     let mut problems = Vec::new();
 
     let versions = DB::columns(connection, names, &names.versions).await.map_err(failed)?;
@@ -162,21 +183,23 @@ async fn problems<DB: Dialect>(connection: &mut DB::Connection, names: &Names) -
         }
     }
 
-    let columns = DB::columns(connection, names, &names.table).await.map_err(failed)?;
-    if columns.is_empty() {
-        problems.push(format!("the table `{}` is missing: {remedy}", names.table));
-        return Ok(problems);
-    }
     // Once its version is there `migrate` has nothing more to do: what somebody dropped is to be put back.
     let file =
         format!("create it as `migrations/{}` of outbox-sqlx does, or apply its files again", DB::DIRECTORY);
-    for column in absent(COLUMNS, &columns) {
-        problems.push(format!("the table `{}` has no column `{column}`: {file}", names.table));
-    }
-    let indexes = DB::indexes(connection, names).await.map_err(failed)?;
-    for index in DB::INDEXES.iter().map(|suffix| names.index(suffix)) {
-        if !indexes.contains(&index) {
-            problems.push(format!("the table `{}` has no index `{index}`: {file}", names.table));
+    for Table { name, columns, indexes } in tables::<DB>(names) {
+        let found = DB::columns(connection, names, name).await.map_err(failed)?;
+        if found.is_empty() {
+            problems.push(format!("the table `{name}` is missing: {remedy}"));
+            continue;
+        }
+        for column in absent(columns, &found) {
+            problems.push(format!("the table `{name}` has no column `{column}`: {file}"));
+        }
+        let found = DB::indexes(connection, names, name).await.map_err(failed)?;
+        for index in indexes.iter().map(|suffix| names.index(suffix)) {
+            if !found.contains(&index) {
+                problems.push(format!("the table `{name}` has no index `{index}`: {file}"));
+            }
         }
     }
     Ok(problems)

@@ -4,6 +4,7 @@ use outbox_traits::{ErrorKind, EventId, Result};
 use sqlx::{
     AssertSqlSafe, Connection, Pool, Sqlite, SqliteConnection, error::DatabaseError, sqlite::SqliteRow,
 };
+use uuid::Uuid;
 
 use crate::{
     SqlxOutbox,
@@ -53,15 +54,59 @@ impl Engine for Sqlite {
     const INDEXES: &'static [&'static str] =
         &["id", "idempotency", "fifo", "scheduled", "delivered", "dead_letter"];
     const DIRECTORY: &'static str = "sqlite";
-    const MIGRATIONS: &'static [Migration] = &[Migration {
-        version: 1,
-        file: "0001_outbox.sql",
-        sql: include_str!("../migrations/sqlite/0001_outbox.sql"),
-    }];
+    const MIGRATIONS: &'static [Migration] = &[
+        Migration {
+            version: 1,
+            file: "0001_outbox.sql",
+            sql: include_str!("../migrations/sqlite/0001_outbox.sql"),
+        },
+        Migration {
+            version: 2,
+            file: "0002_claims.sql",
+            sql: include_str!("../migrations/sqlite/0002_claims.sql"),
+        },
+    ];
     const FIRST_YEAR: i32 = 0;
     // It takes one after the other: there is no round trip to spare.
     const INSERT_CHUNK: (usize, usize) = (usize::MAX, usize::MAX);
     const INSERT_IS_ATOMIC: bool = false;
+    const BY_INDEX: &'static str = "";
+    const LOSABLE: &'static str = "";
+    const BEGIN_CLAIM: &'static str = "BEGIN IMMEDIATE";
+    const FOR_UPDATE: &'static str = "";
+    const FOR_UPDATE_IF_FREE: &'static str = "";
+    const RETURNING: bool = true;
+    const LATERAL: bool = false;
+    const SORTS_NULLS: bool = false;
+    const CLOCK: &'static str = CLOCK;
+    const EVENT: &'static str = EVENT;
+    const STATUS: &'static str = "status";
+    const TYPE: &'static str = "CAST(type AS BLOB)";
+    const BIGINT: &'static str = "INTEGER";
+
+    fn micros(time: &str) -> String {
+        format!("{time} * 1000")
+    }
+
+    fn time(micros: i64) -> String {
+        micros.saturating_add(999).div_euclid(1000).to_string()
+    }
+
+    fn uuid(id: Uuid) -> String {
+        format!("X'{}'", id.simple())
+    }
+
+    fn bytes(bytes: &[u8]) -> String {
+        format!("X'{}'", hex::encode(bytes))
+    }
+
+    fn text(text: &str) -> String {
+        format!("CAST({} AS TEXT)", Self::bytes(text.as_bytes()))
+    }
+
+    fn hint(names: &Names, index: &str) -> String {
+        format!("INDEXED BY {}", names.quoted_index(index))
+    }
 
     fn pending(names: &Names, limit: i64) -> String {
         let (table, fifo) = (names.quoted_table(), names.quoted_index("fifo"));
@@ -91,7 +136,7 @@ impl Engine for Sqlite {
         let (table, index, ids) = (names.quoted_table(), names.quoted_index("id"), literals(ids));
         format!(
             r#"UPDATE {table} INDEXED BY {index} SET "status" = 'delivered', "delivered_at" = {CLOCK}
-            WHERE "id" IN ({ids}) AND "status" IN ('pending', 'scheduled')"#
+            WHERE "id" IN ({ids}) AND "status" IN ('pending', 'scheduled', 'parked', 'waiting')"#
         )
     }
 
@@ -146,28 +191,23 @@ impl Engine for Sqlite {
         names: &Names,
         rows: &[NewRow],
     ) -> sqlx::Result<Vec<bool>> {
-        let sql = format!(
-            r#"INSERT INTO {} ("id", "type", "payload", "meta", "status", "not_before",
-                "partition_hash", "lane", "idempotency_hash", "created_at")
-            VALUES (?1, ?2, ?3, ?4, CASE WHEN ?5 > {CLOCK} THEN 'scheduled' ELSE 'pending' END, ?5,
-                ?6, ?7, ?8, {CLOCK})
-            ON CONFLICT DO NOTHING"#,
-            names.quoted_table()
-        );
         let mut stored = Vec::with_capacity(rows.len());
-        for row in rows {
-            let done = sqlx::query(AssertSqlSafe(sql.as_str()))
-                .bind(row.id)
-                .bind(&row.event_type)
-                .bind(&row.payload)
-                .bind(&row.meta)
-                .bind(row.not_before.map(|time| time.timestamp_millis()))
-                .bind(row.partition_hash.as_slice())
-                .bind(row.lane)
-                .bind(row.idempotency_hash.as_ref().map(<[u8; 32]>::as_slice))
-                .execute(&mut *connection)
-                .await?;
-            stored.push(done.rows_affected() == 1);
+        let mut rest = rows;
+        while !rest.is_empty() {
+            // In runs of 1, 2, 4, … rows: a statement for each length would drive the caller's own out of the
+            // connection's cache.
+            let (run, tail) = rest.split_at(1 << rest.len().min(LONGEST_RUN).ilog2());
+            rest = tail;
+            if insert_run(connection, names, run).await? {
+                stored.resize(stored.len() + run.len(), true);
+            } else if run.len() == 1 {
+                stored.push(false);
+            } else {
+                // The error undid the statement, and no more: now each by itself.
+                for row in run {
+                    stored.push(insert_run(connection, names, std::slice::from_ref(row)).await?);
+                }
+            }
         }
         Ok(stored)
     }
@@ -235,10 +275,14 @@ impl Engine for Sqlite {
             .await
     }
 
-    async fn indexes(connection: &mut SqliteConnection, names: &Names) -> sqlx::Result<Vec<String>> {
+    async fn indexes(
+        connection: &mut SqliteConnection,
+        _names: &Names,
+        table: &str,
+    ) -> sqlx::Result<Vec<String>> {
         sqlx::query_scalar("SELECT name FROM pragma_index_list(?1)")
             .persistent(false)
-            .bind(&names.table)
+            .bind(table)
             .fetch_all(connection)
             .await
     }
@@ -283,4 +327,54 @@ impl Engine for Sqlite {
 
 fn literals(ids: &[EventId]) -> String {
     ids.iter().map(|id| format!("X'{}'", id.as_uuid().simple())).collect::<Vec<_>>().join(", ")
+}
+
+/// How many rows one statement inserts.
+const LONGEST_RUN: usize = 128;
+
+/// Inserts all of them and returns true, or none because of a duplicate among them.
+///
+/// It is quicker to be told of a duplicate by the error than to ask of each row whether it was inserted.
+async fn insert_run(connection: &mut SqliteConnection, names: &Names, rows: &[NewRow]) -> sqlx::Result<bool> {
+    let values = |index: usize| {
+        let [id, kind, payload, meta, not_before, partition, lane, key] =
+            std::array::from_fn(|column| 8 * index + column + 1);
+        format!(
+            "(?{id}, ?{kind}, ?{payload}, ?{meta}, \
+            CASE WHEN ?{not_before} > {CLOCK} THEN 'scheduled' ELSE 'pending' END, ?{not_before}, \
+            ?{partition}, ?{lane}, ?{key}, {CLOCK})"
+        )
+    };
+    let sql = format!(
+        r#"INSERT INTO {} ("id", "type", "payload", "meta", "status", "not_before",
+            "partition_hash", "lane", "idempotency_hash", "created_at") VALUES {}"#,
+        names.quoted_table(),
+        (0..rows.len()).map(values).collect::<Vec<_>>().join(", "),
+    );
+    let mut query = sqlx::query(AssertSqlSafe(sql));
+    for row in rows {
+        query = query
+            .bind(row.id)
+            .bind(&row.event_type)
+            .bind(&row.payload)
+            .bind(&row.meta)
+            .bind(row.not_before.map(|time| time.timestamp_millis()))
+            .bind(row.partition_hash.as_slice())
+            .bind(row.lane)
+            .bind(row.idempotency_hash.as_ref().map(<[u8; 32]>::as_slice));
+    }
+    match query.execute(connection).await {
+        Ok(_) => Ok(true),
+        Err(sqlx::Error::Database(error)) if is_own_duplicate(&*error, names) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_own_duplicate(error: &dyn DatabaseError, names: &Names) -> bool {
+    // `UNIQUE constraint failed: outbox.id`
+    let message = error.message();
+    error.is_unique_violation()
+        && ["id", "idempotency_hash"]
+            .iter()
+            .any(|column| message.ends_with(&format!("{}.{column}", names.table)))
 }

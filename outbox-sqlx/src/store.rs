@@ -3,9 +3,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use outbox_traits::{Event, EventId, OutboxStore, Result, Saved, async_trait};
-use sqlx::{Pool, pool::PoolConnection};
+use sqlx::{Pool, Row, pool::PoolConnection};
 
 use crate::{
+    claims::{Conflicts, sql},
     dialect::Dialect,
     error,
     names::{DEFAULT_TABLE, Names},
@@ -39,8 +40,8 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         Self { pool, names: Arc::new(names) }
     }
 
-    /// In another table. Any name that the engine takes as a quoted identifier will do; the table of versions
-    /// and the indexes have names that begin with it.
+    /// In another table. Any name that the engine takes as a quoted identifier will do; the other tables and the
+    /// indexes have names that begin with it.
     ///
     /// # Errors
     /// [`Schema`](outbox_traits::ErrorKind::Schema) if the engine cannot take it: it is empty, too long or
@@ -100,7 +101,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     ///
     /// A page is read first, and without locks, and then changed by its ids, each step a transaction of its
     /// own: a change that searched for its rows would lock or wait for others on the way.
-    async fn change_all(
+    pub(crate) async fn change_all(
         &self,
         connection: &mut DB::Connection,
         page: String,
@@ -120,12 +121,27 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     async fn fetch(&self, connection: &mut DB::Connection, limit: usize) -> Result<Vec<Event>, sqlx::Error> {
         // What has become due takes its place in the order before anything is read.
         let due = DB::due(&self.names, as_limit(BATCH));
-        self.change_all(connection, due, DB::promote).await?;
+        let (leases, parked) = (sql::has_leases::<DB>(&self.names), sql::has_parked::<DB>(&self.names));
+        let pending = DB::pending(&self.names, as_limit(limit));
+        // In one message: nearly always nothing has become due, nothing is leased or parked, and the last answer
+        // is the one that counts.
+        let mut rows = DB::rows(connection, format!("{due}; {leases}; {parked}; {pending}")).await?;
+        let is_event = |row: &DB::Row| row.columns().len() > 2;
+        let others = rows.iter().filter(|row| !is_event(row));
+        let places = others.map(ReadRow::position).collect::<sqlx::Result<Vec<_>>>()?;
+        if places.iter().any(|(seq, _)| *seq < 0) {
+            if places.iter().any(|(seq, _)| *seq >= 0) {
+                self.change_all(connection, due, DB::promote).await?;
+            }
+            return self.fetch_among(connection, limit).await;
+        }
+        if !places.is_empty() {
+            self.change_all(connection, due, DB::promote).await?;
+            rows = DB::rows(connection, pending).await?;
+        }
 
         let mut events = Vec::new();
-        let mut look = limit;
         for _ in 0..MAX_LOOKS {
-            let rows = DB::rows(connection, DB::pending(&self.names, as_limit(look))).await?;
             let mut undecodable = Vec::new();
             events = Vec::with_capacity(rows.len());
             for row in &rows {
@@ -142,7 +158,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
                 DB::set_aside(connection, &self.names, seq, &row::reason(&reason)).await?;
             }
             // Where there is one there may be many: they must not cost a look each.
-            look = limit.max(BATCH);
+            rows = DB::rows(connection, DB::pending(&self.names, as_limit(limit.max(BATCH)))).await?;
         }
         events.truncate(limit);
         Ok(events)
@@ -219,7 +235,21 @@ impl<DB: Dialect> OutboxStore for SqlxOutbox<DB> {
             return Ok(());
         }
         let mut connection = self.acquire(ACKNOWLEDGE).await?;
-        self.change(&mut connection, ids, DB::acknowledge).await.map_err(self.error(ACKNOWLEDGE))?;
+        let (leases, parked) = (sql::has_leases::<DB>(&self.names), sql::has_parked::<DB>(&self.names));
+        let mut claimed = Vec::new();
+        for ids in ids.chunks(BATCH) {
+            let sql = format!("{}; {leases}; {parked}", DB::acknowledge(&self.names, ids));
+            if !DB::rows(&mut connection, sql).await.map_err(self.error(ACKNOWLEDGE))?.is_empty() {
+                claimed.extend_from_slice(ids);
+            }
+        }
+        let mut conflicts = Conflicts::new();
+        while !claimed.is_empty() {
+            match self.forget(&mut connection, &claimed).await {
+                Ok(()) => break,
+                Err(error) => conflicts.wait::<DB>(error).await.map_err(self.error(ACKNOWLEDGE))?,
+            }
+        }
         Ok(())
     }
 

@@ -5,7 +5,8 @@ mod harness;
 use outbox_conformance::{Harness, SchemaHarness, require};
 use outbox_sqlx::{Dialect, SqlxOutbox};
 use outbox_traits::{
-    DeadLetterFilter, DeadLetterStore, ErrorKind, Event, EventId, OutboxStore, Saved, SchemaStore,
+    Claim, ClaimStore, DeadLetterFilter, DeadLetterStore, ErrorKind, Event, EventId, OutboxStore, Saved,
+    SchemaStore, Settlement,
 };
 use serde_json::json;
 use std::time::Duration;
@@ -153,16 +154,21 @@ async fn sqlite_takes_any_name_and_refuses_what_is_not_its_own() {
     h.close().await;
 }
 
+fn shipped(engine: &str, file: &str) -> String {
+    let path = format!("{}/migrations/{engine}/{file}.sql", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(path).unwrap()
+}
+
 /// As a client program applies them, twice.
 #[tokio::test]
 async fn the_shipped_files_are_what_migrate_runs() {
-    let file = |engine: &str| {
-        let path = format!("{}/migrations/{engine}/0001_outbox.sql", env!("CARGO_MANIFEST_DIR"));
-        std::fs::read_to_string(path).unwrap()
-    };
+    let file = |engine: &str| ["0001_outbox", "0002_claims"].map(|file| shipped(engine, file)).concat();
     if let Some(h) = require("schema::postgres", Pg::open().await) {
         assert_eq!(outbox_sqlx::PgOutbox::new(h.pool().clone()).migration_sql(), file("postgres"));
-        h.run("DROP TABLE {s}.outbox, {s}.outbox_version").await;
+        h.run(
+            "DROP TABLE {s}.outbox, {s}.outbox_version, {s}.outbox_lease, {s}.outbox_key, {s}.outbox_parked",
+        )
+        .await;
         for _ in 0..2 {
             h.run(&format!("SET LOCAL search_path = {{s}}; {}", file("postgres"))).await;
         }
@@ -171,7 +177,10 @@ async fn the_shipped_files_are_what_migrate_runs() {
     }
     if let Some(h) = require("schema::mysql", My::open().await) {
         assert_eq!(outbox_sqlx::MySqlOutbox::new(h.pool().clone()).migration_sql(), file("mysql"));
-        h.run("DROP TABLE {s}.outbox, {s}.outbox_version").await;
+        h.run(
+            "DROP TABLE {s}.outbox, {s}.outbox_version, {s}.outbox_lease, {s}.outbox_key, {s}.outbox_parked",
+        )
+        .await;
         let mut connection = h.pool().acquire().await.unwrap().detach();
         for sql in [format!("USE {}", h.place), file("mysql"), file("mysql")] {
             let sql = sqlx::raw_sql(sqlx::AssertSqlSafe(sql));
@@ -182,9 +191,93 @@ async fn the_shipped_files_are_what_migrate_runs() {
     }
     let h = Lite::open().await.unwrap();
     assert_eq!(h.store.migration_sql(), file("sqlite"));
-    h.run("DROP TABLE outbox; DROP TABLE outbox_version").await;
+    for table in ["outbox", "outbox_version", "outbox_lease", "outbox_key", "outbox_parked"] {
+        h.run(&format!("DROP TABLE {table}")).await;
+    }
     h.run(&file("sqlite").repeat(2)).await;
     assert_eq!(h.store.verify().await.unwrap().problems(), <[String; 0]>::default());
+}
+
+const BLOB: &str = "X'%'";
+
+/// Rows as version 1 of the schema holds them, of every status, without the columns that say when.
+async fn upgrade<H, DB>(h: &H, table: &str, id: &str, now: &str)
+where
+    DB: Dialect,
+    H: Harness<Store = SqlxOutbox<DB>>,
+    for<'c> &'c mut DB::Connection: sqlx::Executor<'c, Database = DB>,
+{
+    let mut all = Vec::new();
+    for (number, status) in
+        ["pending", "scheduled", "delivered", "dead_letter", "pending", "pending"].iter().enumerate()
+    {
+        let event = Event::new("t", json!(number)).unwrap();
+        let row = format!(
+            "INSERT INTO {table} (id, type, payload, meta, status, not_before, partition_hash, lane, created_at,
+                delivered_at, dead_at, attempts)
+            VALUES ({}, 't', '{number}', '{}', '{status}', {}, {}, 0, {now}, {}, {}, 3)",
+            id.replace('%', &event.id().as_uuid().simple().to_string()),
+            serde_json::to_string(event.meta()).unwrap(),
+            if *status == "scheduled" { now } else { "NULL" },
+            if DB::NAME == "PostgreSQL" { "'\\x000102030405060708090a0b0c0d0e0f'" } else { "X'000102030405060708090a0b0c0d0e0f'" },
+            if *status == "delivered" { now } else { "NULL" },
+            if *status == "dead_letter" { now } else { "NULL" },
+        );
+        let mut connection = h.store().pool().acquire().await.unwrap();
+        sqlx::raw_sql(sqlx::AssertSqlSafe(row)).execute(&mut *connection).await.unwrap();
+        all.push(event.id());
+    }
+    let store = h.store();
+    assert!(store.verify().await.unwrap().to_string().contains("version 1, not 2"));
+    store.migrate().await.unwrap();
+    store.migrate().await.unwrap();
+    assert_eq!(store.verify().await.unwrap().problems(), <[String; 0]>::default());
+    let open = [all[0], all[1], all[4], all[5]];
+    let pending = store.get_pending(9).await.unwrap();
+    assert_eq!(pending.iter().map(Event::id).collect::<Vec<_>>(), open);
+    assert_eq!(store.dead_letters(&DeadLetterFilter::new()).await.unwrap().letters[0].id, all[3]);
+    assert_eq!(store.purge(Duration::ZERO).await.unwrap(), 1);
+    let leased = store.claim(&Claim::new("w")).await.unwrap();
+    assert_eq!(leased.iter().map(|one| one.event.id()).collect::<Vec<_>>(), open);
+    assert!(leased.iter().all(|one| one.attempts == 4));
+    for answer in store
+        .settle(&leased.iter().map(|one| Settlement::delivered(one.lease)).collect::<Vec<_>>())
+        .await
+        .unwrap()
+    {
+        answer.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_outbox_of_version_1_is_upgraded_and_loses_nothing() {
+    if let Some(h) = require("schema::postgres", Pg::open().await) {
+        h.run(
+            "DROP TABLE {s}.outbox, {s}.outbox_version, {s}.outbox_lease, {s}.outbox_key, {s}.outbox_parked",
+        )
+        .await;
+        h.run(&format!("SET LOCAL search_path = {{s}}; {}", shipped("postgres", "0001_outbox"))).await;
+        upgrade(&h, &format!("{}.outbox", h.place), "'%'", "now()").await;
+        h.close().await;
+    }
+    if let Some(h) = require("schema::mysql", My::open().await) {
+        h.run(
+            "DROP TABLE {s}.outbox, {s}.outbox_version, {s}.outbox_lease, {s}.outbox_key, {s}.outbox_parked",
+        )
+        .await;
+        let mut connection = h.pool().acquire().await.unwrap().detach();
+        for sql in [format!("USE {}", h.place), shipped("mysql", "0001_outbox")] {
+            sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+        }
+        upgrade(&h, &format!("{}.outbox", h.place), BLOB, "UTC_TIMESTAMP(6)").await;
+        h.close().await;
+    }
+    let h = Lite::open().await.unwrap();
+    for table in ["outbox", "outbox_version", "outbox_lease", "outbox_key", "outbox_parked"] {
+        h.run(&format!("DROP TABLE {table}")).await;
+    }
+    h.run(&shipped("sqlite", "0001_outbox")).await;
+    upgrade(&h, "outbox", BLOB, "0").await;
 }
 
 /// Many connections open a file that does not exist yet, and migrate it.

@@ -108,6 +108,12 @@ where
         let moved = times.map(|time| format!("{time} = {}", E::earlier(time, by))).join(", ");
         let table = E::ROWS.replace("business", "outbox");
         self.run(&format!("UPDATE {table} SET {moved}")).await;
+        for (table, time) in
+            [("lease", "leased_until"), ("lease", "claimed_at"), ("key", "ready_at"), ("parked", "retry_at")]
+        {
+            let table = E::ROWS.replace("business", &format!("outbox_{table}"));
+            self.run(&format!("UPDATE {table} SET {time} = {}", E::earlier(time, by))).await;
+        }
     }
 
     async fn close(&self) {

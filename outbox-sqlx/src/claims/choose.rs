@@ -1,0 +1,229 @@
+//! Which events a claim takes.
+
+use std::collections::{HashMap, HashSet};
+
+use outbox_traits::{Claim, EventId};
+
+use super::{
+    CHUNK, sql,
+    state::{Key, Read, Spot, State, key},
+};
+use crate::{SqlxOutbox, dialect::Dialect, row::ReadRow, store::as_limit};
+
+/// Ready keys that a claim looks at, however little it wants: few enough to read, and enough to find the oldest
+/// event where there are few.
+const MIN_KEYS: usize = 32;
+/// Keys whose parked events one statement reads.
+const KEYS: usize = 100;
+/// Parked events that a claim looks at, however little it wants.
+const HEADS: usize = 1000;
+/// Events that are stepped over, rather than parked, as long as there are no more of them.
+const BUDGET: usize = 1000;
+/// Events behind leases that may be about to end are stepped over up to so many: the next claim may take them.
+const PASSED: usize = 500;
+/// A page of the walk.
+const PAGE: usize = 2000;
+/// A lease of less than so many microseconds may be about to end: what is behind it is not parked.
+const FRESH: i64 = 100_000;
+
+/// A parked event as a claim reads it.
+struct Head {
+    seq: i64,
+    id: EventId,
+    retry_at: Option<i64>,
+    is_live: bool,
+}
+
+impl Head {
+    fn spot(&self, key: Key) -> Spot {
+        Spot { seq: self.seq, id: self.id, key, parked: true }
+    }
+}
+
+/// What a claim has found so far.
+#[derive(Default)]
+pub(super) struct Found {
+    spots: Vec<Spot>,
+    /// Keys that have a row, and were ready.
+    pub(super) ready: HashSet<Key>,
+    /// Those of them of which no parked event is left behind.
+    open: HashSet<Key>,
+    /// Whether there may be more, and something was done to get there.
+    pub(super) more: bool,
+}
+
+impl<DB: Dialect> SqlxOutbox<DB> {
+    /// Reads the events to take, in order, with those among them that cannot be decoded.
+    pub(super) async fn look(
+        &self,
+        connection: &mut DB::Connection,
+        claim: &Claim,
+        limit: usize,
+        state: &mut State,
+    ) -> sqlx::Result<(Vec<Read>, Found)> {
+        if state.leases.is_empty() && !state.has_keys {
+            // Nobody is in the way.
+            let rows =
+                DB::rows(connection, sql::front::<DB>(&self.names, &claim.types, as_limit(limit))).await?;
+            let reads = rows.iter().map(Read::of).collect::<sqlx::Result<_>>()?;
+            return Ok((reads, Found::default()));
+        }
+        let mut found = Found::default();
+        if state.has_keys {
+            self.find_parked(connection, claim, limit, state, &mut found).await?;
+        }
+        self.find_pending(connection, claim, limit, state, &mut found).await?;
+        found.spots.sort_unstable_by_key(|spot| spot.seq);
+        found.spots.truncate(limit);
+        let mut reads = Vec::with_capacity(found.spots.len());
+        for spots in found.spots.chunks(CHUNK) {
+            let ids: Vec<EventId> = spots.iter().map(|spot| spot.id).collect();
+            let rows = DB::rows(connection, sql::events::<DB>(&self.names, &ids)).await?;
+            let mut read = rows.iter().map(Read::of).collect::<sqlx::Result<Vec<_>>>()?;
+            read.sort_unstable_by_key(|read| read.spot.seq);
+            let parked: HashSet<i64> = spots.iter().filter(|spot| spot.parked).map(|spot| spot.seq).collect();
+            for read in &mut read {
+                read.spot.parked = parked.contains(&read.spot.seq);
+            }
+            reads.append(&mut read);
+        }
+        Ok((reads, found))
+    }
+
+    /// Finds parked events of keys that are ready.
+    async fn find_parked(
+        &self,
+        connection: &mut DB::Connection,
+        claim: &Claim,
+        limit: usize,
+        state: &State,
+        found: &mut Found,
+    ) -> sqlx::Result<()> {
+        let (now, busy) = (state.now, state.busy());
+        let names = &self.names;
+        let (mut gone, mut empty, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
+        let mut after = None;
+        while found.spots.len() < limit {
+            let size = limit.max(MIN_KEYS);
+            let rows = DB::rows(connection, sql::ready::<DB>(names, now, after, as_limit(size))).await?;
+            let mut keys = Vec::with_capacity(rows.len());
+            for row in &rows {
+                let key = key(row, 0)?.unwrap_or_default();
+                after = Some((row.number(1)?, key));
+                if !busy.contains_key(&key) {
+                    keys.push(key);
+                }
+            }
+            let each = (limit.max(HEADS) / keys.len().max(1)).clamp(1, limit);
+            for keys in keys.chunks(KEYS) {
+                let sql = sql::heads::<DB>(names, &claim.types, keys, now, as_limit(each));
+                let mut heads: HashMap<Key, Vec<Head>> = HashMap::new();
+                for row in &DB::rows(connection, sql).await? {
+                    let (seq, id) = (row.number(1)?, row.uuid(2)?.into());
+                    let head = Head { seq, id, retry_at: row.optional(3)?, is_live: !row.is_null(4)? };
+                    heads.entry(key(row, 0)?.unwrap_or_default()).or_default().push(head);
+                }
+                for key in keys {
+                    let heads = heads.remove(key).unwrap_or_default();
+                    if heads.is_empty() && claim.types.is_empty() {
+                        empty.push(*key);
+                    } else {
+                        found.ready.insert(*key);
+                    }
+                    gone.extend(heads.iter().filter(|head| !head.is_live).map(|head| head.seq));
+                    let is_whole = heads.len() < each;
+                    let live = || heads.iter().filter(|head| head.is_live);
+                    let last_retry = live().filter_map(|head| head.retry_at).max();
+                    // It is not ready after all: the lease under which another of its events failed ran out.
+                    if let Some(time) = last_retry.filter(|time| *time > now) {
+                        waiting.push((*key, time));
+                        continue;
+                    }
+                    found.spots.extend(live().map(|head| head.spot(*key)));
+                    if is_whole {
+                        found.open.insert(*key);
+                    }
+                }
+            }
+            if rows.len() < size {
+                break;
+            }
+        }
+        found.more |= !gone.is_empty();
+        let mut statements: Vec<String> =
+            gone.chunks(CHUNK).map(|places| sql::remove_parked(names, places)).collect();
+        statements.extend(empty.chunks(CHUNK).map(|keys| sql::remove_keys::<DB>(names, keys)));
+        statements.extend(waiting.iter().map(|(key, time)| sql::move_keys::<DB>(names, &[*key], *time)));
+        self.run(connection, statements).await
+    }
+
+    /// Finds pending events, oldest first, and parks such of busy keys as would be met again and again.
+    async fn find_pending(
+        &self,
+        connection: &mut DB::Connection,
+        claim: &Claim,
+        limit: usize,
+        state: &mut State,
+        found: &mut Found,
+    ) -> sqlx::Result<()> {
+        let (leased, busy) = (state.leased(), state.busy());
+        let budget = BUDGET.max(2 * limit);
+        let (mut behind_keys, mut behind_leases) = (Vec::new(), Vec::new());
+        let (mut after, mut taken, mut passed) = (0, 0, 0);
+        let mut size = (limit + leased.len()).min(2 * PAGE);
+        let is_end = 'walk: loop {
+            let sql = sql::walk::<DB>(&self.names, &claim.types, state.has_keys, after, as_limit(size));
+            let rows = DB::rows(connection, sql).await?;
+            for row in &rows {
+                let (seq, id) = row.position()?;
+                after = seq;
+                if leased.contains(&id) {
+                    continue;
+                }
+                // A key that is none is that of an event that cannot be decoded, and found out later.
+                let key = key(row, 2)?.unwrap_or_default();
+                let spot = Spot { seq, id, key, parked: false };
+                if !row.is_null(3)? && !found.open.contains(&key) {
+                    behind_keys.push(id);
+                } else if let Some(holder) = busy.get(&key) {
+                    if holder.since + FRESH <= state.now {
+                        behind_leases.push(spot);
+                    } else {
+                        passed += 1;
+                    }
+                } else {
+                    found.spots.push(spot);
+                    taken += 1;
+                }
+                if taken == limit
+                    || behind_keys.len() + behind_leases.len() == 4 * budget
+                    || passed == PASSED.max(limit)
+                {
+                    break 'walk false;
+                }
+            }
+            if rows.len() < size {
+                break true;
+            }
+            size = PAGE;
+        };
+        let mut to_park = behind_keys;
+        let mut statements = Vec::new();
+        if behind_leases.len() > budget {
+            let mut keys: Vec<(Key, i64)> =
+                behind_leases.iter().map(|spot| (spot.key, busy[&spot.key].until)).collect();
+            keys.sort_unstable();
+            keys.dedup();
+            statements.extend(keys.chunks(CHUNK).map(|keys| sql::add_keys::<DB>(&self.names, keys)));
+            state.has_keys = true;
+            // A claim of some types does not see all events of a key, which are to be parked in order: it only
+            // marks the key, and the next look sees them all.
+            if claim.types.is_empty() {
+                to_park.extend(behind_leases.iter().map(|spot| spot.id));
+            }
+        }
+        statements.extend(to_park.chunks(CHUNK).flat_map(|ids| sql::park::<DB>(&self.names, ids)));
+        found.more |= !statements.is_empty() && !is_end;
+        self.run(connection, statements).await
+    }
+}

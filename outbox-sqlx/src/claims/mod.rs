@@ -1,0 +1,135 @@
+//! Claims: leases in lists, and busy keys parked.
+//!
+//! A claim writes one row, whatever it leases: its token and the list of its events and their keys. It reads that
+//! of others first, walks the pending events in order and steps over those whose keys are busy. Where it steps
+//! over many they are parked: taken out of the order, so that no claim meets them again, and put into that of
+//! their key, which a row of its own says when to look at. What waits for a retry is parked likewise.
+//!
+//! Claims, renewals and settlements of one outbox wait for one another, by a lock that saves never touch, and so
+//! all is decided here and in one place, on what no other changes meanwhile.
+//!
+//! What keeps the order of a key: as long as it has a row, its events are handed out from the parked ones, and
+//! whatever of it comes back or is met among the pending ones is parked.
+
+mod choose;
+mod pending;
+mod settle;
+pub(crate) mod sql;
+mod state;
+mod take;
+
+use std::time::{Duration, Instant};
+
+use outbox_traits::{Claim, ClaimStore, ErrorKind, Lease, Leased, Result, Settlement, async_trait};
+use sqlx::Transaction;
+use uuid::Uuid;
+
+use self::take::Step;
+use crate::{SqlxOutbox, dialect::Dialect, error};
+
+const CLAIM: &str = "claim events from";
+const RENEW: &str = "renew leases in";
+const SETTLE: &str = "settle leases in";
+
+/// Ids or keys in one statement: fewer than make MariaDB turn the list into a table, and search the other one for
+/// each of its rows.
+pub(crate) const CHUNK: usize = 500;
+/// How often a transaction that was in conflict with another is tried again, and for how long at most.
+const TRIES: u32 = 5;
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How many transactions one claim may take to get past events of busy keys, each of which parks some.
+const MAX_STEPS: usize = 10_000;
+/// No lease and no wait is longer: the engines can count it.
+const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
+
+/// In microseconds, rounded up, and what the engines can count.
+fn micros(length: Duration) -> i64 {
+    i64::try_from(length.min(LONGEST).as_nanos().div_ceil(1000)).unwrap_or(i64::MAX)
+}
+
+#[async_trait]
+impl<DB: Dialect> ClaimStore for SqlxOutbox<DB> {
+    async fn claim(&self, claim: &Claim) -> Result<Vec<Leased>> {
+        if claim.limit == 0 {
+            return Ok(Vec::new());
+        }
+        let mut conflicts = Conflicts::new();
+        for _ in 0..MAX_STEPS {
+            match self.claim_once(claim).await {
+                Ok(Step::Done(leased)) => return Ok(leased),
+                Ok(Step::Again) => {}
+                Ok(Step::Promote) => self.promote().await.map_err(self.error(CLAIM))?,
+                Err(error) => conflicts.wait::<DB>(error).await.map_err(self.error(CLAIM))?,
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    async fn renew(&self, leases: &[Lease], length: Duration) -> Result<Vec<Result<()>>> {
+        if leases.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut conflicts = Conflicts::new();
+        loop {
+            match self.renew_once(leases, length).await {
+                Ok(answers) => return Ok(answers),
+                Err(error) => conflicts.wait::<DB>(error).await.map_err(self.error(RENEW))?,
+            }
+        }
+    }
+
+    async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Result<()>>> {
+        if settlements.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut conflicts = Conflicts::new();
+        loop {
+            match self.settle_once(settlements).await {
+                Ok(answers) => return Ok(answers),
+                Err(error) => conflicts.wait::<DB>(error).await.map_err(self.error(SETTLE))?,
+            }
+        }
+    }
+}
+
+impl<DB: Dialect> SqlxOutbox<DB> {
+    async fn begin_claim(&self) -> sqlx::Result<Transaction<'static, DB>> {
+        self.pool.begin_with(DB::BEGIN_CLAIM).await
+    }
+
+    /// Runs statements in one message.
+    async fn run(&self, connection: &mut DB::Connection, statements: Vec<String>) -> sqlx::Result<()> {
+        if !statements.is_empty() {
+            DB::execute(connection, statements.join("; ")).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Conflicts of one call with other transactions, such as a deadlock, which the call may just try again.
+pub(crate) struct Conflicts {
+    first: Option<Instant>,
+    tries: u32,
+}
+
+impl Conflicts {
+    pub(crate) fn new() -> Self {
+        Self { first: None, tries: 0 }
+    }
+
+    /// Waits a little after a conflict; any other error is returned, and so is one conflict too many.
+    pub(crate) async fn wait<DB: Dialect>(&mut self, error: sqlx::Error) -> sqlx::Result<()> {
+        let first = *self.first.get_or_insert_with(Instant::now);
+        self.tries += 1;
+        if error::kind::<DB>(&error) != ErrorKind::Conflict
+            || self.tries > TRIES
+            || first.elapsed() > PATIENCE
+        {
+            return Err(error);
+        }
+        // So that those that met do not meet again.
+        let jitter = u64::from(Uuid::now_v7().as_bytes()[15]) % 16;
+        tokio::time::sleep(Duration::from_millis((1 << self.tries) + jitter)).await;
+        Ok(())
+    }
+}

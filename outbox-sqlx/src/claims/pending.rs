@@ -1,0 +1,141 @@
+//! What others may see and do beside claims: pending events without the leased ones, and acknowledgements.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use outbox_traits::EventId;
+use sqlx::Connection;
+
+use super::{
+    CHUNK,
+    settle::rewritten,
+    sql,
+    state::{Read, State, key},
+};
+use crate::{
+    SqlxOutbox,
+    dialect::Dialect,
+    row::ReadRow,
+    store::{BATCH, as_limit},
+};
+
+impl<DB: Dialect> SqlxOutbox<DB> {
+    /// The first pending events where some are leased or parked.
+    pub(crate) async fn fetch_among(
+        &self,
+        connection: &mut DB::Connection,
+        limit: usize,
+    ) -> sqlx::Result<Vec<outbox_traits::Event>> {
+        let names = &self.names;
+        self.retry_due(connection).await?;
+        loop {
+            let state = State::glimpse::<DB>(connection, names).await?;
+            let leased = state.leased();
+            let look = as_limit(limit.saturating_add(leased.len()));
+            // The pending ones before the parked ones: what is parked in between is seen twice, and not never.
+            let mut spots = BTreeMap::new();
+            for row in &DB::rows(connection, sql::walk::<DB>(names, &[], false, 0, look)).await? {
+                let (seq, id) = row.position()?;
+                spots.insert(seq, id);
+            }
+            let mut enough = look;
+            loop {
+                let rows = DB::rows(connection, sql::parked::<DB>(names, enough)).await?;
+                let mut live = 0;
+                for row in &rows {
+                    if !row.is_null(2)? {
+                        let (seq, id) = row.position()?;
+                        spots.insert(seq, id);
+                        live += 1;
+                    }
+                }
+                if live >= look || as_limit(rows.len()) < enough {
+                    break;
+                }
+                // Rows that an acknowledgement which was cut short has left behind.
+                enough = enough.saturating_add(look.max(as_limit(rows.len())));
+            }
+            let ids: Vec<EventId> =
+                spots.into_values().filter(|id| !leased.contains(id)).take(limit).collect();
+            let mut reads = Vec::with_capacity(ids.len());
+            for ids in ids.chunks(CHUNK) {
+                let rows = DB::rows(connection, sql::events::<DB>(names, ids)).await?;
+                reads.extend(rows.iter().map(Read::of).collect::<sqlx::Result<Vec<_>>>()?);
+            }
+            let broken = reads.iter().filter_map(|read| Some((read.spot, read.event.as_ref().err()?)));
+            let buried: Vec<String> =
+                broken.map(|(spot, reason)| sql::bury::<DB>(names, spot.id, reason)).collect();
+            if buried.is_empty() {
+                reads.sort_unstable_by_key(|read| read.spot.seq);
+                return Ok(reads.into_iter().filter_map(|read| read.event.ok()).collect());
+            }
+            // Each event that cannot be decoded is met once, so that this comes to an end.
+            self.run(connection, buried).await?;
+        }
+    }
+
+    /// Retries that are due take their place in the order.
+    async fn retry_due(&self, connection: &mut DB::Connection) -> sqlx::Result<()> {
+        let names = &self.names;
+        loop {
+            let now = State::glimpse::<DB>(connection, names).await?.now;
+            let due = sql::retries::<DB>(names, now, as_limit(BATCH));
+            if DB::rows(connection, due.clone()).await?.is_empty() {
+                return Ok(());
+            }
+            let mut transaction = connection.begin_with(DB::BEGIN_CLAIM).await?;
+            self.lock_and_run(&mut transaction, Vec::new()).await?;
+            let rows = DB::rows(&mut transaction, due).await?;
+            let places = rows.iter().map(|row| row.number(0)).collect::<sqlx::Result<Vec<_>>>()?;
+            if !places.is_empty() {
+                self.run(&mut transaction, vec![sql::retry_now(names, &places)]).await?;
+            }
+            transaction.commit().await?;
+        }
+    }
+
+    /// After an acknowledgement of events that may be leased or parked: their keys wait for them no more.
+    pub(crate) async fn forget(
+        &self,
+        connection: &mut DB::Connection,
+        acknowledged: &[EventId],
+    ) -> sqlx::Result<()> {
+        let names = &self.names;
+        let mut transaction = connection.begin_with(DB::BEGIN_CLAIM).await?;
+        let mut state = State::hold::<DB>(&mut transaction, names, None).await?;
+        state.has_keys = self.lock_and_run(&mut transaction, Vec::new()).await?;
+        let gone: HashSet<EventId> = acknowledged.iter().copied().collect();
+        let mut statements = self.rewrite_leases(rewritten(&state, |lease, until| {
+            (!gone.contains(&lease.event())).then_some(until)
+        }));
+        let mut keys = HashSet::new();
+        for lease in &mut state.leases {
+            lease.entries.retain(|spot| {
+                let is_gone = gone.contains(&spot.id);
+                if is_gone {
+                    keys.insert(spot.key);
+                }
+                !is_gone
+            });
+        }
+        let mut places = Vec::new();
+        if state.has_keys {
+            for ids in acknowledged.chunks(CHUNK) {
+                for row in &DB::rows(&mut transaction, sql::strays::<DB>(names, ids)).await? {
+                    if row.is_null(2)? {
+                        places.push(row.number(0)?);
+                        keys.extend(key(row, 1)?);
+                    }
+                }
+            }
+        }
+        statements.extend(places.chunks(CHUNK).map(|places| sql::remove_parked(names, places)));
+        self.run(&mut transaction, statements).await?;
+        if state.has_keys && !keys.is_empty() {
+            let leased: HashMap<_, _> =
+                state.busy().into_iter().map(|(key, busy)| (key, busy.until)).collect();
+            let keys = keys.into_iter().collect();
+            self.place_keys(&mut transaction, keys, state.now, &leased, &[]).await?;
+        }
+        transaction.commit().await
+    }
+}

@@ -1,0 +1,280 @@
+//! Renewals and settlements.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::Duration,
+};
+
+use outbox_traits::{EventId, Lease, Outcome, Result, Settlement};
+use uuid::Uuid;
+
+use super::{
+    CHUNK, micros,
+    sql::{self, End},
+    state::{Key, LeaseRow, Spot, State, key},
+};
+use crate::{SqlxOutbox, dialect::Dialect, row::ReadRow};
+
+fn tokens(leases: impl Iterator<Item = Lease>) -> Vec<Uuid> {
+    let mut tokens: Vec<Uuid> = leases.map(|lease| lease.token()).collect();
+    tokens.sort_unstable();
+    tokens.dedup();
+    tokens
+}
+
+/// What is held, and until when.
+fn held(state: &State) -> HashMap<Lease, (Spot, i64)> {
+    let entries = state
+        .active()
+        .flat_map(|row| row.entries.iter().map(|spot| (Lease::new(spot.id, row.token), (*spot, row.until))));
+    entries.collect()
+}
+
+/// Until when keys are leased.
+fn until(leased: impl Iterator<Item = (Spot, i64)>) -> HashMap<Key, i64> {
+    let mut keys = HashMap::new();
+    for (spot, until) in leased {
+        let last = keys.entry(spot.key).or_insert(until);
+        *last = until.max(*last);
+    }
+    keys
+}
+
+/// One answer for each.
+fn answers(leases: impl Iterator<Item = (Lease, bool)>) -> Vec<Result<()>> {
+    leases.map(|(lease, took)| if took { Ok(()) } else { Err(lease.lost()) }).collect()
+}
+
+/// The rows of leases with the end of each entry changed, or the entry gone. Only those of tokens that change.
+pub(super) fn rewritten(
+    state: &State,
+    end: impl Fn(&Lease, i64) -> Option<i64>,
+) -> (Vec<Uuid>, Vec<LeaseRow>) {
+    let mut changed = HashSet::new();
+    let mut rows: BTreeMap<(Uuid, i64), LeaseRow> = BTreeMap::new();
+    for row in &state.leases {
+        for spot in &row.entries {
+            let until = end(&Lease::new(spot.id, row.token), row.until);
+            if until != Some(row.until) {
+                changed.insert(row.token);
+            }
+            if let Some(until) = until {
+                let rest = rows.entry((row.token, until));
+                let rest = rest.or_insert_with(|| LeaseRow { until, entries: Vec::new(), ..row.clone() });
+                rest.entries.push(*spot);
+            }
+        }
+    }
+    let rows = rows.into_values().filter(|row| changed.contains(&row.token)).collect();
+    (changed.into_iter().collect(), rows)
+}
+
+impl<DB: Dialect> SqlxOutbox<DB> {
+    pub(super) fn rewrite_leases(&self, (tokens, rows): (Vec<Uuid>, Vec<LeaseRow>)) -> Vec<String> {
+        let mut statements: Vec<String> =
+            tokens.chunks(CHUNK).map(|tokens| sql::remove_leases::<DB>(&self.names, tokens)).collect();
+        statements.extend(rows.iter().map(|row| sql::add_lease::<DB>(&self.names, row)));
+        statements
+    }
+
+    /// Locks, runs statements that follow, and returns whether any key has parked events.
+    pub(super) async fn lock_and_run(
+        &self,
+        connection: &mut DB::Connection,
+        statements: Vec<String>,
+    ) -> sqlx::Result<bool> {
+        let mut sql = vec![sql::lock::<DB>(&self.names)];
+        sql.extend(statements);
+        sql.push(sql::has_keys(&self.names));
+        let rows = DB::rows(connection, sql.join("; ")).await?;
+        rows.last().map_or(Ok(false), |row| Ok(!row.is_null(0)?))
+    }
+
+    async fn open(
+        &self,
+        connection: &mut DB::Connection,
+        ids: &[EventId],
+        locked: bool,
+    ) -> sqlx::Result<HashSet<EventId>> {
+        let parts = ids.chunks(CHUNK).map(|ids| sql::open::<DB>(&self.names, ids, locked));
+        self.ids(connection, parts.collect()).await
+    }
+
+    async fn ids(
+        &self,
+        connection: &mut DB::Connection,
+        statements: Vec<String>,
+    ) -> sqlx::Result<HashSet<EventId>> {
+        if statements.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let rows = DB::rows(connection, statements.join("; ")).await?;
+        rows.iter().map(|row| Ok(row.uuid(0)?.into())).collect()
+    }
+
+    pub(super) async fn renew_once(
+        &self,
+        leases: &[Lease],
+        length: Duration,
+    ) -> sqlx::Result<Vec<Result<()>>> {
+        let mut transaction = self.begin_claim().await?;
+        let tokens = tokens(leases.iter().copied());
+        let mut state = State::hold::<DB>(&mut transaction, &self.names, Some(&tokens)).await?;
+        let held = held(&state);
+        let ids: Vec<EventId> =
+            leases.iter().filter(|lease| held.contains_key(lease)).map(Lease::event).collect();
+        let open = self.open(&mut transaction, &ids, false).await?;
+        let renewed: HashSet<Lease> = leases
+            .iter()
+            .filter(|lease| held.contains_key(lease) && open.contains(&lease.event()))
+            .copied()
+            .collect();
+
+        let end = state.now.saturating_add(micros(length).max(1000));
+        let statements = self.rewrite_leases(rewritten(&state, |lease, old| {
+            Some(if renewed.contains(lease) { end } else { old })
+        }));
+        state.has_keys = self.lock_and_run(&mut transaction, statements).await?;
+        if state.has_keys {
+            let keys = renewed.iter().map(|lease| held[lease].0.key).collect();
+            let of = |(lease, (spot, old)): (&Lease, &(Spot, i64))| {
+                (*spot, if renewed.contains(lease) { end } else { *old })
+            };
+            let leased = until(held.iter().map(of));
+            self.place_keys(&mut transaction, keys, state.now, &leased, &[]).await?;
+        }
+        transaction.commit().await?;
+        Ok(answers(leases.iter().map(|lease| (*lease, renewed.contains(lease)))))
+    }
+
+    pub(super) async fn settle_once(&self, settlements: &[Settlement]) -> sqlx::Result<Vec<Result<()>>> {
+        let names = &self.names;
+        let mut transaction = self.begin_claim().await?;
+        let connection = &mut *transaction;
+        let tokens = tokens(settlements.iter().map(|settlement| settlement.lease));
+        // Kept from here on, the leases fence what follows: all that takes long is done before the lock, which
+        // others wait for.
+        let state = State::hold::<DB>(connection, names, Some(&tokens)).await?;
+        let mut held = held(&state);
+        // Each takes its lease away, so that a second one of the same finds nothing.
+        let settled: Vec<Option<Spot>> = settlements
+            .iter()
+            .map(|settlement| held.remove(&settlement.lease).map(|(spot, _)| spot))
+            .collect();
+        let valid = || {
+            let pairs = settlements.iter().zip(&settled);
+            pairs.filter_map(|(settlement, spot)| Some((settlement, spot.as_ref()?)))
+        };
+        let took = self.write_ends(connection, valid().map(|(settlement, _)| settlement), state.now).await?;
+
+        let gone: HashSet<Lease> = valid().map(|(settlement, _)| settlement.lease).collect();
+        let mut statements =
+            self.rewrite_leases(rewritten(&state, |lease, until| (!gone.contains(lease)).then_some(until)));
+        let (mut unparked, mut waiting, mut back) = (Vec::new(), Vec::new(), Vec::new());
+        for (settlement, spot) in valid() {
+            let took = took.contains(&spot.id);
+            match &settlement.outcome {
+                Outcome::Released if took => {
+                    back.extend((!spot.parked).then_some(*spot));
+                    continue;
+                }
+                Outcome::Retry { after, .. } if took => {
+                    waiting.push((*spot, state.now.saturating_add(micros(*after))));
+                }
+                _ => {}
+            }
+            unparked.extend(spot.parked.then_some(spot.seq));
+        }
+        statements.extend(unparked.chunks(CHUNK).map(|places| sql::remove_parked(names, places)));
+        statements.extend(waiting.chunks(CHUNK).map(|spots| sql::add_parked::<DB>(names, spots)));
+        let has_keys = self.lock_and_run(connection, statements).await?;
+
+        if has_keys || !waiting.is_empty() {
+            let waits: HashSet<Key> = waiting.iter().map(|(spot, _)| spot.key).collect();
+            self.park_back(connection, &back, |key| waits.contains(key)).await?;
+            let keys = valid().map(|(_, spot)| spot.key).collect();
+            let leased = until(held.values().copied());
+            self.place_keys(connection, keys, state.now, &leased, &waiting).await?;
+        }
+        transaction.commit().await?;
+        let took = settlements
+            .iter()
+            .zip(&settled)
+            .map(|(settlement, spot)| (settlement.lease, spot.is_some_and(|spot| took.contains(&spot.id))));
+        Ok(answers(took))
+    }
+
+    /// Writes how deliveries ended, and returns the events that were still open.
+    async fn write_ends<'a>(
+        &self,
+        connection: &mut DB::Connection,
+        settlements: impl Iterator<Item = &'a Settlement>,
+        now: i64,
+    ) -> sqlx::Result<HashSet<EventId>> {
+        let (mut ends, mut released): (HashMap<End<'a>, Vec<EventId>>, _) = (HashMap::new(), Vec::new());
+        for Settlement { lease, outcome } in settlements {
+            let end = match outcome {
+                Outcome::Delivered => End::Delivered,
+                Outcome::Retry { error, .. } => End::Waiting(error),
+                Outcome::DeadLetter { error } => End::Dead(error),
+                // An outcome of a later version of the contract is none that this one could write.
+                _ => {
+                    released.push(lease.event());
+                    continue;
+                }
+            };
+            ends.entry(end).or_default().push(lease.event());
+        }
+        let statements = ends.iter().flat_map(|(end, ids)| {
+            ids.chunks(CHUNK).map(|ids| sql::end::<DB>(&self.names, *end, ids, now)).collect::<Vec<_>>()
+        });
+        let statements: Vec<String> = statements.collect();
+        if DB::RETURNING {
+            let mut took = self.ids(connection, statements).await?;
+            took.extend(self.open(connection, &released, false).await?);
+            return Ok(took);
+        }
+        let mut all: Vec<EventId> = ends.into_values().flatten().chain(released).collect();
+        all.sort_unstable();
+        let took = self.open(connection, &all, true).await?;
+        self.run(connection, statements).await?;
+        Ok(took)
+    }
+
+    /// Says of keys when to look at them next, after something of them has changed: of those that have a row, and
+    /// of those that get one because an event waits.
+    pub(super) async fn place_keys(
+        &self,
+        connection: &mut DB::Connection,
+        mut keys: Vec<Key>,
+        now: i64,
+        leased: &HashMap<Key, i64>,
+        waiting: &[(Spot, i64)],
+    ) -> sqlx::Result<()> {
+        keys.sort_unstable();
+        keys.dedup();
+        let mut placed: HashMap<Key, i64> = HashMap::new();
+        for (spot, retry_at) in waiting {
+            let last = placed.entry(spot.key).or_insert(*retry_at);
+            *last = (*last).max(*retry_at);
+        }
+        let mut old = Vec::new();
+        for keys in keys.chunks(CHUNK) {
+            for row in &DB::rows(connection, sql::last_retries::<DB>(&self.names, keys)).await? {
+                let key = key(row, 0)?.unwrap_or_default();
+                old.push(key);
+                if !row.is_null(1)? {
+                    placed.insert(key, row.optional(2)?.unwrap_or(now));
+                }
+            }
+        }
+        let new: Vec<(Key, i64)> = placed
+            .into_iter()
+            .map(|(key, retry_at)| (key, leased.get(&key).map_or(retry_at, |until| retry_at.max(*until))))
+            .collect();
+        let mut statements: Vec<String> =
+            old.chunks(CHUNK).map(|keys| sql::remove_keys::<DB>(&self.names, keys)).collect();
+        statements.extend(new.chunks(CHUNK).map(|keys| sql::add_keys::<DB>(&self.names, keys)));
+        self.run(connection, statements).await
+    }
+}

@@ -1,0 +1,270 @@
+//! The statements of claims. All engines take them in the same words, but for what [`Engine`] puts in.
+//!
+//! What stands in them beside literal text is quoted names, numbers, times, and bytes in hexadecimal digits.
+//!
+//! [`Engine`]: crate::dialect::Engine
+
+mod parked;
+
+use outbox_traits::EventId;
+use uuid::Uuid;
+
+pub(crate) use self::parked::has_parked;
+pub(in crate::claims) use self::parked::*;
+use super::state::LeaseRow;
+use crate::{dialect::Dialect, names::Names, row};
+
+/// Events that somebody may still deliver, and that a lease may be on.
+const OPEN: &str = "('pending', 'parked', 'waiting')";
+
+fn list<T>(items: &[T], literal: impl Fn(&T) -> String) -> String {
+    items.iter().map(literal).collect::<Vec<_>>().join(", ")
+}
+
+fn ids<DB: Dialect>(ids: &[EventId]) -> String {
+    list(ids, |id| DB::uuid((*id).into()))
+}
+
+/// Waits for whoever claims or settles in this outbox. What follows in the transaction sees what they did.
+pub(in crate::claims) fn lock<DB: Dialect>(names: &Names) -> String {
+    format!(
+        "{}SELECT version FROM {} WHERE version = 2 {}",
+        DB::BY_INDEX,
+        names.quoted_versions(),
+        DB::FOR_UPDATE
+    )
+}
+
+/// Keeps leases as they are until the transaction ends: all, or those of some tokens.
+pub(in crate::claims) fn hold<DB: Dialect>(names: &Names, tokens: Option<&[Uuid]>) -> String {
+    format!(
+        "{}SELECT token FROM {} WHERE {} ORDER BY token, leased_until {}",
+        DB::BY_INDEX,
+        names.quoted(&names.leases),
+        of_tokens::<DB>("token", tokens),
+        DB::FOR_UPDATE
+    )
+}
+
+/// Keeps leases that ran out as they are, but for those that are just being settled.
+pub(in crate::claims) fn hold_expired<DB: Dialect>(names: &Names, now: i64) -> String {
+    format!(
+        "SELECT token, {} FROM {} WHERE leased_until <= {} {}",
+        DB::micros("leased_until"),
+        names.quoted(&names.leases),
+        DB::time(now),
+        DB::FOR_UPDATE_IF_FREE
+    )
+}
+
+fn of_tokens<DB: Dialect>(column: &str, tokens: Option<&[Uuid]>) -> String {
+    match tokens {
+        None => "1 = 1".to_owned(),
+        Some([]) => "1 = 0".to_owned(),
+        Some(tokens) => format!("{column} IN ({})", list(tokens, |token| DB::uuid(*token))),
+    }
+}
+
+/// The time, whether any key has parked events, and the leases: all, or those of some tokens.
+pub(in crate::claims) fn state<DB: Dialect>(names: &Names, tokens: Option<&[Uuid]>) -> String {
+    let tokens = of_tokens::<DB>("l.token", tokens);
+    format!(
+        "SELECT {}, ({}), l.token, {}, {}, l.worker, l.entries
+        FROM (SELECT 1 AS one) AS x LEFT JOIN {} l ON {tokens}",
+        DB::micros(DB::CLOCK),
+        has_keys(names),
+        DB::micros("l.leased_until"),
+        DB::micros("l.claimed_at"),
+        names.quoted(&names.leases),
+    )
+}
+
+/// A row that begins with -1 if there are leases.
+pub(crate) fn has_leases<DB: Dialect>(names: &Names) -> String {
+    format!("SELECT CAST(-1 AS {}), token FROM {} LIMIT 1", DB::BIGINT, names.quoted(&names.leases))
+}
+
+/// Counts the attempts of leases that ran out.
+pub(in crate::claims) fn expire<DB: Dialect>(names: &Names, events: &[EventId]) -> Vec<String> {
+    let sql: Vec<String> = events
+        .chunks(super::CHUNK)
+        .map(|events| update::<DB>(names, "attempts = attempts + 1", events))
+        .collect();
+    sql
+}
+
+fn update<DB: Dialect>(names: &Names, set: &str, events: &[EventId]) -> String {
+    format!(
+        "UPDATE {} {} SET {set} WHERE id IN ({}) AND {} IN {OPEN}",
+        names.quoted_table(),
+        DB::hint(names, "id"),
+        ids::<DB>(events),
+        DB::STATUS
+    )
+}
+
+/// Whole events from the front of the order.
+pub(in crate::claims) fn front<DB: Dialect>(names: &Names, types: &[String], limit: i64) -> String {
+    format!(
+        "SELECT {}, attempts, failures, partition_hash FROM {} {} WHERE status = 'pending' {}
+        ORDER BY seq LIMIT {limit}",
+        DB::EVENT,
+        names.quoted_table(),
+        DB::hint(names, "fifo"),
+        wanted::<DB>(types),
+    )
+}
+
+fn wanted<DB: Dialect>(types: &[String]) -> String {
+    if types.is_empty() {
+        return String::new();
+    }
+    format!("AND {} IN ({})", DB::TYPE, list(types, |wanted| DB::bytes(wanted.as_bytes())))
+}
+
+/// Places of pending events in order, and whether their keys have parked events. Where they have, also of those
+/// that are not wanted: they are to be parked in order with the others.
+pub(in crate::claims) fn walk<DB: Dialect>(
+    names: &Names,
+    types: &[String],
+    has_keys: bool,
+    after: i64,
+    limit: i64,
+) -> String {
+    let keys = names.quoted(&names.keys);
+    let key = format!("(SELECT k.partition_hash FROM {keys} AS k WHERE k.partition_hash = e.partition_hash)");
+    let key = if has_keys { key.as_str() } else { "NULL" };
+    let types = match wanted::<DB>(types) {
+        types if types.is_empty() || !has_keys => types,
+        types => format!("AND ({} OR {key} IS NOT NULL)", &types["AND ".len()..]),
+    };
+    format!(
+        "SELECT seq, id, partition_hash, {key} AS keyed FROM {} AS e {}
+        WHERE status = 'pending' AND seq > {after} {types} ORDER BY seq LIMIT {limit}",
+        names.quoted_table(),
+        DB::hint(names, "fifo"),
+    )
+}
+
+/// Whole events by their ids, in no order.
+pub(in crate::claims) fn events<DB: Dialect>(names: &Names, events: &[EventId]) -> String {
+    format!(
+        "SELECT {}, attempts, failures, partition_hash FROM {} {} WHERE id IN ({}) AND {} IN {OPEN}",
+        DB::EVENT,
+        names.quoted_table(),
+        DB::hint(names, "id"),
+        ids::<DB>(events),
+        DB::STATUS
+    )
+}
+
+pub(in crate::claims) fn add_lease<DB: Dialect>(names: &Names, lease: &LeaseRow) -> String {
+    format!(
+        "INSERT INTO {} (token, leased_until, claimed_at, worker, entries) VALUES ({}, {}, {}, {}, {})",
+        names.quoted(&names.leases),
+        DB::uuid(lease.token),
+        DB::time(lease.until),
+        DB::time(lease.claimed_at),
+        DB::text(&row::reason(&lease.worker)),
+        DB::bytes(&lease.packed()),
+    )
+}
+
+pub(in crate::claims) fn remove_lease<DB: Dialect>(names: &Names, lease: &LeaseRow) -> String {
+    format!(
+        "DELETE FROM {} WHERE token = {} AND leased_until = {}",
+        names.quoted(&names.leases),
+        DB::uuid(lease.token),
+        DB::time(lease.until)
+    )
+}
+
+pub(in crate::claims) fn remove_leases<DB: Dialect>(names: &Names, tokens: &[Uuid]) -> String {
+    let tokens = list(tokens, |token| DB::uuid(*token));
+    format!("DELETE FROM {} WHERE token IN ({tokens})", names.quoted(&names.leases))
+}
+
+/// The ids of those events that are still open; locked, they stay so until the transaction ends.
+pub(in crate::claims) fn open<DB: Dialect>(names: &Names, events: &[EventId], locked: bool) -> String {
+    format!(
+        "SELECT id FROM {} {} WHERE id IN ({}) AND {} IN {OPEN} {}",
+        names.quoted_table(),
+        DB::hint(names, "id"),
+        ids::<DB>(events),
+        DB::STATUS,
+        if locked { DB::FOR_UPDATE } else { "" }
+    )
+}
+
+fn failed<DB: Dialect>(error: &str, clock: &str) -> String {
+    format!(
+        "attempts = attempts + 1, failures = failures + 1, first_failed_at = COALESCE(first_failed_at, {clock}),
+        last_failed_at = {clock}, last_error = {}",
+        DB::text(&row::reason(error))
+    )
+}
+
+/// How a delivery ended, of events to which the same happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::claims) enum End<'a> {
+    Delivered,
+    Waiting(&'a str),
+    Dead(&'a str),
+}
+
+/// Writes it, and returns the ids where the engine can.
+pub(in crate::claims) fn end<DB: Dialect>(
+    names: &Names,
+    end: End<'_>,
+    events: &[EventId],
+    now: i64,
+) -> String {
+    let clock = DB::time(now);
+    let set = match end {
+        End::Delivered => {
+            format!("status = 'delivered', delivered_at = {clock}, attempts = attempts + 1")
+        }
+        End::Waiting(error) => format!("status = 'waiting', {}", failed::<DB>(error, &clock)),
+        End::Dead(error) => {
+            format!("status = 'dead_letter', dead_at = {clock}, {}", failed::<DB>(error, &clock))
+        }
+    };
+    let returning = if DB::RETURNING { " RETURNING id" } else { "" };
+    update::<DB>(names, &set, events) + returning
+}
+
+/// Sets an event aside that cannot be read, without an attempt.
+pub(in crate::claims) fn bury<DB: Dialect>(names: &Names, event: EventId, reason: &str) -> String {
+    let set = format!(
+        "status = 'dead_letter', dead_at = {}, last_error = {}",
+        DB::CLOCK,
+        DB::text(&row::reason(reason))
+    );
+    update::<DB>(names, &set, &[event])
+}
+
+/// What must not search a table, and the index that it is to use.
+#[cfg(all(test, feature = "mysql", feature = "postgres", feature = "sqlite"))]
+pub(crate) fn statements<DB: Dialect>(names: &Names, events: &[EventId]) -> Vec<(String, &'static str)> {
+    let keys: Vec<[u8; 16]> = (0..40).map(|number| [number; 16]).collect();
+    let types = ["t".to_owned()];
+    let park = park::<DB>(names, events).into_iter().map(|sql| (sql, "id"));
+    let mut statements = vec![
+        (front::<DB>(names, &[], 500), "fifo"),
+        (walk::<DB>(names, &[], true, 5000, 2000), "fifo"),
+        (walk::<DB>(names, &types, true, 5000, 2000), "fifo"),
+        (self::events::<DB>(names, events), "id"),
+        (open::<DB>(names, events, true), "id"),
+        (end::<DB>(names, End::Dead("why"), events, 0), "id"),
+        (ready::<DB>(names, 0, None, 500), "key_ready"),
+        (ready::<DB>(names, 0, Some((0, keys[0])), 500), "key_ready"),
+        (heads::<DB>(names, &[], &keys, 0, 10), "parked_key"),
+        (heads::<DB>(names, &types, &keys, 0, 10), "parked_key"),
+        (parked::<DB>(names, 500), "parked_retry"),
+        (retries::<DB>(names, 0, 500), "parked_retry"),
+        (strays::<DB>(names, events), "parked_id"),
+        (last_retries::<DB>(names, &keys), "parked_last"),
+    ];
+    statements.extend(park);
+    statements.into_iter().map(|(sql, index)| (format!("{}{sql}", DB::BY_INDEX), index)).collect()
+}

@@ -1,0 +1,205 @@
+//! The statements about parked events and their keys.
+
+use outbox_traits::EventId;
+
+use super::{ids, list};
+use crate::{
+    claims::state::{Key, Spot},
+    dialect::Dialect,
+    names::Names,
+};
+
+fn keys<DB: Dialect>(keys: &[Key]) -> String {
+    list(keys, |key| DB::bytes(key))
+}
+
+/// Whether any key has parked events.
+pub(in crate::claims) fn has_keys(names: &Names) -> String {
+    format!("SELECT MIN(k.ready_at) FROM {} AS k", names.quoted(&names.keys))
+}
+
+/// A row that begins with -1 if there are parked events.
+pub(crate) fn has_parked<DB: Dialect>(names: &Names) -> String {
+    format!("SELECT CAST(-1 AS {}), id FROM {} LIMIT 1", DB::BIGINT, names.quoted(&names.parked))
+}
+
+/// Those of the keys that have parked events.
+pub(in crate::claims) fn keyed<DB: Dialect>(names: &Names, of: &[Key]) -> String {
+    let table = names.quoted(&names.keys);
+    format!("SELECT partition_hash FROM {table} WHERE partition_hash IN ({})", keys::<DB>(of))
+}
+
+/// Keys whose parked events can be handed out, longest ready first.
+pub(in crate::claims) fn ready<DB: Dialect>(
+    names: &Names,
+    now: i64,
+    after: Option<(i64, Key)>,
+    limit: i64,
+) -> String {
+    let after = after.map_or(String::new(), |(time, key)| {
+        let time = DB::time(time);
+        format!("AND ready_at >= {time} AND (ready_at > {time} OR partition_hash > {})", DB::bytes(&key))
+    });
+    format!(
+        "SELECT partition_hash, {} FROM {} {} WHERE ready_at <= {} {after}
+        ORDER BY ready_at, partition_hash LIMIT {limit}",
+        DB::micros("ready_at"),
+        names.quoted(&names.keys),
+        DB::hint(names, "key_ready"),
+        DB::time(now),
+    )
+}
+
+/// The first parked events of each of these keys: those of the wanted types, and those that wait.
+pub(in crate::claims) fn heads<DB: Dialect>(
+    names: &Names,
+    types: &[String],
+    keys: &[Key],
+    now: i64,
+    limit: i64,
+) -> String {
+    let (table, by_id) = (names.quoted_table(), DB::hint(names, "id"));
+    let of_type = if types.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "AND (p.retry_at > {} OR (SELECT {} FROM {table} {by_id} WHERE id = p.id) IN ({}))",
+            DB::time(now),
+            DB::TYPE,
+            list(types, |wanted| DB::bytes(wanted.as_bytes()))
+        )
+    };
+    // Null where the event was acknowledged since.
+    let one = |key: &str| {
+        format!(
+            "SELECT p.partition_hash, p.seq, p.id, {} AS retry,
+                (SELECT e.id FROM {table} AS e {by_id}
+                WHERE e.id = p.id AND e.seq = p.seq AND e.{} IN ('parked', 'waiting')) AS live
+            FROM {} AS p {} WHERE p.partition_hash = {key} {of_type} ORDER BY p.seq LIMIT {limit}",
+            DB::micros("p.retry_at"),
+            DB::STATUS,
+            names.quoted(&names.parked),
+            DB::hint(names, "parked_key"),
+        )
+    };
+    if DB::LATERAL {
+        return format!(
+            "SELECT h.* FROM (VALUES {}) AS k (hash) CROSS JOIN LATERAL ({}) AS h",
+            list(keys, |key| format!("({})", DB::bytes(key))),
+            one("k.hash")
+        );
+    }
+    let parts = keys.iter().map(|key| format!("SELECT * FROM ({}) AS h", one(&DB::bytes(key))));
+    parts.collect::<Vec<_>>().join(" UNION ALL ")
+}
+
+/// The first parked events that wait for nothing, of all keys, in order.
+pub(in crate::claims) fn parked<DB: Dialect>(names: &Names, limit: i64) -> String {
+    format!(
+        "SELECT p.seq, p.id, (SELECT e.id FROM {} AS e {}
+                WHERE e.id = p.id AND e.seq = p.seq AND e.{} IN ('parked', 'waiting')) AS live
+        FROM {} AS p {} WHERE p.retry_at IS NULL ORDER BY {}p.seq LIMIT {limit}",
+        names.quoted_table(),
+        DB::hint(names, "id"),
+        DB::STATUS,
+        names.quoted(&names.parked),
+        DB::hint(names, "parked_retry"),
+        if DB::SORTS_NULLS { "p.retry_at, " } else { "" },
+    )
+}
+
+/// Parked events whose retry is due.
+pub(in crate::claims) fn retries<DB: Dialect>(names: &Names, now: i64, limit: i64) -> String {
+    format!(
+        "SELECT seq, id FROM {} {} WHERE retry_at <= {} ORDER BY retry_at LIMIT {limit}",
+        names.quoted(&names.parked),
+        DB::hint(names, "parked_retry"),
+        DB::time(now),
+    )
+}
+
+/// Makes them wait no more.
+pub(in crate::claims) fn retry_now(names: &Names, places: &[i64]) -> String {
+    let parked = names.quoted(&names.parked);
+    format!("UPDATE {parked} SET retry_at = NULL WHERE seq IN ({})", list(places, i64::to_string))
+}
+
+/// Parked rows of events that are not parked any more, of these.
+pub(in crate::claims) fn strays<DB: Dialect>(names: &Names, events: &[EventId]) -> String {
+    format!(
+        "SELECT p.seq, p.partition_hash, (SELECT e.id FROM {} AS e {}
+                WHERE e.id = p.id AND e.seq = p.seq AND e.{} IN ('parked', 'waiting')) AS live
+        FROM {} AS p {} WHERE p.id IN ({})",
+        names.quoted_table(),
+        DB::hint(names, "id"),
+        DB::STATUS,
+        names.quoted(&names.parked),
+        DB::hint(names, "parked_id"),
+        ids::<DB>(events),
+    )
+}
+
+/// Of those of the keys that have a row: whether anything of them is parked, and the last time of a retry.
+pub(in crate::claims) fn last_retries<DB: Dialect>(names: &Names, of: &[Key]) -> String {
+    let parked = names.quoted(&names.parked);
+    format!(
+        "SELECT k.partition_hash,
+            (SELECT p.seq FROM {parked} AS p {} WHERE p.partition_hash = k.partition_hash
+                ORDER BY p.seq LIMIT 1),
+            (SELECT {} FROM {parked} AS p {} WHERE p.partition_hash = k.partition_hash
+                AND p.retry_at IS NOT NULL ORDER BY p.partition_hash DESC, p.retry_at DESC LIMIT 1)
+        FROM {} AS k WHERE k.partition_hash IN ({})",
+        DB::hint(names, "parked_key"),
+        DB::micros("p.retry_at"),
+        DB::hint(names, "parked_last"),
+        names.quoted(&names.keys),
+        keys::<DB>(of),
+    )
+}
+
+pub(in crate::claims) fn add_parked<DB: Dialect>(names: &Names, spots: &[(Spot, i64)]) -> String {
+    let rows = list(spots, |(spot, retry_at)| {
+        let id = DB::uuid(spot.id.into());
+        format!("({}, {id}, {}, {})", spot.seq, DB::bytes(&spot.key), DB::time(*retry_at))
+    });
+    let parked = names.quoted(&names.parked);
+    format!("INSERT INTO {parked} (seq, id, partition_hash, retry_at) VALUES {rows}")
+}
+
+pub(in crate::claims) fn remove_parked(names: &Names, places: &[i64]) -> String {
+    let parked = names.quoted(&names.parked);
+    format!("DELETE FROM {parked} WHERE seq IN ({})", list(places, i64::to_string))
+}
+
+pub(in crate::claims) fn add_keys<DB: Dialect>(names: &Names, keys: &[(Key, i64)]) -> String {
+    let rows = list(keys, |(key, ready_at)| format!("({}, {})", DB::bytes(key), DB::time(*ready_at)));
+    format!("INSERT INTO {} (partition_hash, ready_at) VALUES {rows}", names.quoted(&names.keys))
+}
+
+pub(in crate::claims) fn move_keys<DB: Dialect>(names: &Names, of: &[Key], ready_at: i64) -> String {
+    format!(
+        "UPDATE {} SET ready_at = {} WHERE partition_hash IN ({})",
+        names.quoted(&names.keys),
+        DB::time(ready_at),
+        keys::<DB>(of)
+    )
+}
+
+pub(in crate::claims) fn remove_keys<DB: Dialect>(names: &Names, of: &[Key]) -> String {
+    format!("DELETE FROM {} WHERE partition_hash IN ({})", names.quoted(&names.keys), keys::<DB>(of))
+}
+
+/// Takes pending events out of the order, and into that of their keys.
+pub(in crate::claims) fn park<DB: Dialect>(names: &Names, events: &[EventId]) -> Vec<String> {
+    let (table, by_id, ids) = (names.quoted_table(), DB::hint(names, "id"), ids::<DB>(events));
+    let status = DB::STATUS;
+    vec![
+        format!("UPDATE {table} {by_id} SET status = 'parked' WHERE id IN ({ids}) AND {status} = 'pending'"),
+        format!(
+            "INSERT INTO {} (seq, id, partition_hash, retry_at)
+            SELECT seq, id, partition_hash, NULL FROM {table} {by_id}
+            WHERE id IN ({ids}) AND {status} = 'parked'",
+            names.quoted(&names.parked)
+        ),
+    ]
+}

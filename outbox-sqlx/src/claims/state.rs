@@ -1,0 +1,179 @@
+//! What is leased: rows of leases, each with its events in one list.
+
+use std::collections::{HashMap, HashSet};
+
+use outbox_traits::EventId;
+use uuid::Uuid;
+
+use super::sql;
+use crate::{
+    dialect::Dialect,
+    names::Names,
+    row::{ReadRow, Stored},
+};
+
+/// What stands for a partition key.
+pub(super) type Key = [u8; 16];
+
+/// The key in a column.
+pub(super) fn key<R: ReadRow>(row: &R, index: usize) -> sqlx::Result<Option<Key>> {
+    Ok(row.bytes(index)?.try_into().ok())
+}
+
+/// Where an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Spot {
+    pub(super) seq: i64,
+    pub(super) id: EventId,
+    pub(super) key: Key,
+    /// Whether it is among the parked ones.
+    pub(super) parked: bool,
+}
+
+/// Leases of one claim that end together.
+#[derive(Clone, Debug)]
+pub(super) struct LeaseRow {
+    pub(super) token: Uuid,
+    pub(super) until: i64,
+    pub(super) claimed_at: i64,
+    pub(super) worker: String,
+    pub(super) entries: Vec<Spot>,
+}
+
+/// Of the statement that reads the state.
+const COLUMNS: usize = 7;
+const ENTRY: usize = 16 + 16 + 8 + 1;
+
+impl LeaseRow {
+    pub(super) fn packed(&self) -> Vec<u8> {
+        let mut packed = Vec::with_capacity(self.entries.len() * ENTRY);
+        for entry in &self.entries {
+            packed.extend(entry.id.as_uuid().as_bytes());
+            packed.extend(entry.key);
+            packed.extend(entry.seq.to_be_bytes());
+            packed.push(entry.parked.into());
+        }
+        packed
+    }
+}
+
+fn unpacked(packed: &[u8]) -> Vec<Spot> {
+    let array = |bytes: &[u8]| std::array::from_fn(|index| bytes[index]);
+    packed
+        .chunks_exact(ENTRY)
+        .map(|entry| Spot {
+            id: Uuid::from_bytes(array(&entry[..16])).into(),
+            key: array(&entry[16..32]),
+            seq: i64::from_be_bytes(std::array::from_fn(|index| entry[32 + index])),
+            parked: entry[40] != 0,
+        })
+        .collect()
+}
+
+/// What the store knows of leases at one moment.
+#[derive(Debug)]
+pub(super) struct State {
+    /// By the store's clock, in microseconds since 1970.
+    pub(super) now: i64,
+    /// Whether any key has parked events.
+    pub(super) has_keys: bool,
+    /// Those that ran out included.
+    pub(super) leases: Vec<LeaseRow>,
+}
+
+impl State {
+    /// Without a lock, and so of a moment that may have passed.
+    pub(super) async fn glimpse<DB: Dialect>(
+        connection: &mut DB::Connection,
+        names: &Names,
+    ) -> sqlx::Result<Self> {
+        Self::of(&DB::rows(connection, sql::state::<DB>(names, None)).await?)
+    }
+
+    /// All leases, or those with some tokens, which are kept as they are until the transaction ends.
+    pub(super) async fn hold<DB: Dialect>(
+        connection: &mut DB::Connection,
+        names: &Names,
+        tokens: Option<&[Uuid]>,
+    ) -> sqlx::Result<Self> {
+        let sql = format!("{}; {}", sql::hold::<DB>(names, tokens), sql::state::<DB>(names, tokens));
+        Self::of(&DB::rows(connection, sql).await?)
+    }
+
+    /// From the rows that tell it, among others of other statements of the same message.
+    pub(super) fn of<R: ReadRow>(rows: &[R]) -> sqlx::Result<Self> {
+        let mut state = Self { now: 0, has_keys: false, leases: Vec::new() };
+        for row in rows.iter().filter(|row| row.len() == COLUMNS) {
+            state.now = row.number(0)?;
+            state.has_keys = !row.is_null(1)?;
+            if !row.is_null(2)? {
+                state.leases.push(LeaseRow {
+                    token: row.uuid(2)?,
+                    until: row.number(3)?,
+                    claimed_at: row.number(4)?,
+                    worker: row.text(5)?,
+                    entries: unpacked(&row.bytes(6)?),
+                });
+            }
+        }
+        Ok(state)
+    }
+
+    /// Leases that have not run out.
+    pub(super) fn active(&self) -> impl Iterator<Item = &LeaseRow> {
+        self.leases.iter().filter(|lease| lease.until > self.now)
+    }
+
+    /// The events of leases that ran out.
+    pub(super) fn expired(&self) -> Vec<Spot> {
+        let expired = self.leases.iter().filter(|lease| lease.until <= self.now);
+        expired.flat_map(|lease| lease.entries.iter().copied()).collect()
+    }
+
+    pub(super) fn leased(&self) -> HashSet<EventId> {
+        self.active().flat_map(|lease| &lease.entries).map(|entry| entry.id).collect()
+    }
+
+    /// The leased keys, with when they were claimed and for how long.
+    pub(super) fn busy(&self) -> HashMap<Key, Busy> {
+        let mut busy = HashMap::new();
+        for lease in self.active() {
+            for entry in &lease.entries {
+                let found =
+                    busy.entry(entry.key).or_insert(Busy { since: lease.claimed_at, until: lease.until });
+                found.until = found.until.max(lease.until);
+            }
+        }
+        busy
+    }
+}
+
+/// For how long a key is leased.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Busy {
+    pub(super) since: i64,
+    pub(super) until: i64,
+}
+
+/// An event as a claim reads it.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) spot: Spot,
+    pub(super) attempts: u32,
+    pub(super) failures: u32,
+    pub(super) event: Result<outbox_traits::Event, String>,
+}
+
+impl Read {
+    pub(super) fn of<R: ReadRow>(row: &R) -> sqlx::Result<Self> {
+        let Stored { seq, event } = row.stored()?;
+        let (_, id) = row.position()?;
+        let found = key(row, 8)?;
+        let event = match found {
+            Some(_) => event,
+            None => event.and(Err("the hash of the partition key does not have 16 bytes".to_owned())),
+        };
+        let spot = Spot { seq, id, key: found.unwrap_or_default(), parked: false };
+        Ok(Self { spot, attempts: row.count(6)?, failures: row.count(7)?, event })
+    }
+}
