@@ -23,6 +23,11 @@ impl Clock {
     }
 }
 
+/// Saturates: what is to happen later than that never happens.
+pub(crate) fn later(millis: i64, by: Duration) -> i64 {
+    millis.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX))
+}
+
 /// As a time; the store writes none that has no such form.
 pub(crate) fn time(millis: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(millis).unwrap_or(DateTime::UNIX_EPOCH)

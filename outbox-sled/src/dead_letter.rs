@@ -91,7 +91,11 @@ fn page(trees: &Trees, filter: &DeadLetterFilter) -> sled::Result<DeadLetterPage
         let (place, row, at, reason) = letter?;
         let record = trees.events.get(&place)?.unwrap_or_default();
         let content = row::decode(&record).map_err(|_| String::from_utf8_lossy(&record).into_owned());
-        letters.push(DeadLetter::new(row.id, row.r#type, content, reason, clock::time(at)));
+        let mut letter = DeadLetter::new(row.id, row.r#type, content, reason, clock::time(at));
+        (letter.attempts, letter.failures) = (row.attempts, row.failures);
+        letter.first_failed_at = row.first_failed_at.map(clock::time);
+        letter.last_failed_at = row.last_failed_at.map(clock::time);
+        letters.push(letter);
         last = Some(view::seq_of(&place));
     }
     let next = match last {
@@ -113,7 +117,7 @@ fn matching(
         match found {
             Err(error) => Some(Err(error)),
             Ok((row, place)) => {
-                let row = Row::decode(&row.unwrap_or_default());
+                let row = Row::decode(&row.unwrap_or_default())?;
                 // It may have been requeued since the scan passed it.
                 let Status::Dead { at, reason } = row.status.clone() else { return None };
                 filter.matches(&row.r#type, clock::time(at)).then_some(Ok((place, row, at, reason)))

@@ -33,9 +33,12 @@
 //! number of sessions may be open at once. The number of an event is taken inside the one transaction that writes it,
 //! so that events are in the order of their commits.
 //!
+//! Workers of that process deliver at once by [claims](outbox_traits::ClaimStore). A lease outlives the process that
+//! held it, and runs out when its time has come, as a started attempt.
+//!
 //! # What survives
 //!
-//! A commit, an acknowledgement and a purge return only after a flush; those that wait at the same time share one. A
+//! A commit, an acknowledgement, a claim, a settlement and a purge return only after a flush; those that wait at the same time share one. A
 //! fetch returns no event that is not flushed, so that nothing is delivered that a crash takes back.
 //!
 //! - **The process dies**, even by `kill -9`: nothing is lost of what has returned, and a unit of work is there as a
@@ -52,12 +55,15 @@
 //! A transaction of sled holds a lock of the whole process, and a flush waits for the disk. Changes are made by a
 //! thread of the outbox's own, and reads by the blocking threads of tokio.
 
+mod claim;
 mod clock;
 mod dead_letter;
 mod error;
+mod keys;
 mod reservations;
 mod row;
 mod session;
+mod stats;
 mod store;
 mod transaction;
 mod trees;

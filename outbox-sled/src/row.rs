@@ -23,7 +23,28 @@ pub(crate) struct Row {
     pub(crate) idempotency_key: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) not_before: Option<i64>,
+    /// The partition key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<String>,
+    #[serde(default)]
+    pub(crate) saved_at: i64,
+    /// Deliveries that were started and have ended.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) attempts: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) failures: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) first_failed_at: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last_failed_at: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last_error: Option<String>,
     pub(crate) status: Status,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// Times are in milliseconds since 1970.
@@ -33,6 +54,12 @@ pub(crate) enum Status {
     Pending,
     /// Pending, and hidden until then.
     Scheduled(i64),
+    Leased {
+        token: Uuid,
+        until: i64,
+    },
+    /// It failed, and is tried again from then on.
+    Waiting(i64),
     Delivered(i64),
     Dead {
         at: i64,
@@ -45,16 +72,51 @@ impl Row {
         serde_json::to_vec(self).map_err(|error| sled::Error::Io(error.into()))
     }
 
-    /// What cannot be read is taken for a pending row of nobody: a fetch meets it and sets it aside, where an
-    /// error would come back for ever.
-    pub(crate) fn decode(bytes: &[u8]) -> Self {
-        serde_json::from_slice(bytes).unwrap_or_else(|_| Self {
-            id: Uuid::nil().into(),
-            r#type: String::new(),
+    /// `None`: it cannot be read.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok()
+    }
+
+    /// Made again from the record, where the row cannot be read: an error would come back for ever. Where neither
+    /// can be read it is nobody's: who meets it sets it aside.
+    pub(crate) fn rebuild(record: &[u8], status: Status) -> Self {
+        let known = decode(record).ok().and_then(|event| NewRow::of(&event).ok());
+        let row = known.map_or_else(|| Self::new(Uuid::nil().into(), String::new()), |new| new.row);
+        Self { status, ..row }
+    }
+
+    fn new(id: EventId, r#type: String) -> Self {
+        Self {
+            id,
+            r#type,
             idempotency_key: None,
             not_before: None,
+            key: None,
+            saved_at: 0,
+            attempts: 0,
+            failures: 0,
+            first_failed_at: None,
+            last_failed_at: None,
+            last_error: None,
             status: Status::Pending,
-        })
+        }
+    }
+
+    /// Counts a delivery that ended, and its failure.
+    pub(crate) fn count_attempt(&mut self, error: Option<&str>, now: i64) {
+        self.attempts = self.attempts.saturating_add(1);
+        if let Some(error) = error {
+            self.failures = self.failures.saturating_add(1);
+            self.first_failed_at.get_or_insert(now);
+            self.last_failed_at = Some(now);
+            self.last_error = Some(reason(error));
+        }
+    }
+
+    /// Forgets all deliveries.
+    pub(crate) fn forget_attempts(&mut self) {
+        (self.attempts, self.failures) = (0, 0);
+        (self.first_failed_at, self.last_failed_at, self.last_error) = (None, None, None);
     }
 
     /// The status while it is yet to be delivered.
@@ -66,7 +128,7 @@ impl Row {
 /// An event as it is inserted.
 #[derive(Clone, Debug)]
 pub(crate) struct NewRow {
-    /// With a status that the insert decides.
+    /// With a status and a time that the insert decides.
     pub(crate) row: Row,
     pub(crate) record: IVec,
 }
@@ -75,11 +137,10 @@ impl NewRow {
     pub(crate) fn of(event: &Event) -> Result<Self> {
         let EncodedEvent { payload, meta, .. } = EncodedEvent::new(event)?;
         let row = Row {
-            id: event.id(),
-            r#type: event.event_type().to_owned(),
             idempotency_key: event.meta().idempotency_key.clone(),
             not_before: event.not_before().map(|time| time.timestamp_millis()),
-            status: Status::Pending,
+            key: event.partition_key().map(str::to_owned),
+            ..Row::new(event.id(), event.event_type().to_owned())
         };
         let record = (|| {
             serde_json::to_vec(&Record {
@@ -140,9 +201,13 @@ mod tests {
     fn a_row_of_an_older_version_is_read_and_a_broken_one_is_of_nobody() {
         let id = EventId::new();
         let old = format!(r#"{{"id":"{id}","type":"t","status":{{"delivered":7}}}}"#);
-        let row = Row::decode(old.as_bytes());
-        assert_eq!((row.id, row.status), (id, Status::Delivered(7)));
-        assert_eq!(Row::decode(b"{").status, Status::Pending);
+        let row = Row::decode(old.as_bytes()).unwrap();
+        assert_eq!((row.id, row.status, row.attempts), (id, Status::Delivered(7), 0));
+        assert_eq!(Row::decode(b"{"), None);
+        let event = Event::new("t", ()).unwrap().with_partition_key("k");
+        let new = NewRow::of(&event).unwrap();
+        assert_eq!(Row::rebuild(&new.record, Status::Pending), new.row);
+        assert_eq!(Row::rebuild(b"{", Status::Waiting(3)).status, Status::Waiting(3));
     }
 
     #[test]

@@ -175,16 +175,11 @@ impl OutboxStore for SledOutbox {
         loop {
             let now = self.shared.clock.now();
             match self.read(move |trees| trees.fetch(limit, now, BATCH)).await? {
-                Fetched::Due(due) => {
-                    self.write(move |trees, _| {
-                        trees.change(|view| due.iter().try_for_each(|due| view.show(due)))
-                    })
-                    .await?;
-                }
+                Fetched::Behind => self.write(Trees::catch_up).await?,
                 Fetched::Undecodable(rows) => {
                     self.write(move |trees, now| {
                         trees.change(|view| {
-                            rows.iter().try_for_each(|(place, why)| view.set_aside(place, why, now))
+                            rows.iter().try_for_each(|(place, why)| view.set_aside(place, None, why, now))
                         })
                     })
                     .await?;

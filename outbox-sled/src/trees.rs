@@ -7,8 +7,13 @@ use sled::{
 };
 
 use crate::{
-    error, row,
+    clock::Clock,
+    error,
+    keys::Counts,
+    row::{self, Status},
+    store::BATCH,
     view::{self, View},
+    writer,
 };
 
 /// One tree for each question that is asked, so that none is answered by a scan.
@@ -26,18 +31,33 @@ pub(crate) struct Trees {
     pub(crate) pending: Tree,
     /// Time and place of those that are not.
     pub(crate) scheduled: Tree,
+    /// End and place of each lease.
+    pub(crate) leased: Tree,
+    /// Time and place of what failed and is to be tried again.
+    pub(crate) waiting: Tree,
+    /// The places of all that is to be delivered: the four above.
+    pub(crate) open: Tree,
     /// Time and place.
     pub(crate) delivered: Tree,
     /// Places.
     pub(crate) dead: Tree,
-    /// The last sequence number, and the version of all this.
+    /// Partition key and place of each pending event that has a key.
+    pub(crate) key_places: Tree,
+    /// Partition key to [`Key`](crate::keys::Key).
+    pub(crate) key_states: Tree,
+    /// Where a claim begins: the places of pending events without a partition key, and of each free key one that is
+    /// not after its first pending event.
+    pub(crate) heads: Tree,
+    /// The last sequence number, how many events there are by state, and the version of all this.
     pub(crate) meta: Tree,
 }
 
-pub(crate) const COUNT: usize = 9;
+pub(crate) const COUNT: usize = 15;
 const FORMAT: &[u8] = b"format";
-const FORMAT_VERSION: &[u8] = b"1";
+/// It has claims; format 1 had none.
+const FORMAT_VERSION: &[u8] = b"2";
 pub(crate) const LAST_SEQ: &[u8] = b"last_seq";
+pub(crate) const COUNTS: &[u8] = b"counts";
 
 /// The inside of a transaction of sled.
 pub(crate) type Done<T> = Result<T, ConflictableTransactionError<Error>>;
@@ -50,8 +70,8 @@ pub(crate) fn count(places: &[IVec], change: impl Fn(&IVec) -> Done<bool>) -> Do
 /// What a fetch found.
 #[derive(Debug)]
 pub(crate) enum Fetched {
-    /// Hidden events are due: they take their places among the pending ones first.
-    Due(Vec<IVec>),
+    /// Leases ran out, or hidden or failed events are due: they take their places among the pending ones first.
+    Behind,
     /// Rows that cannot be decoded, and why: they are set aside first.
     Undecodable(Vec<(IVec, String)>),
     /// The first events, and the highest place among them.
@@ -71,8 +91,14 @@ impl Trees {
             keys: open("keys")?,
             pending: open("pending")?,
             scheduled: open("scheduled")?,
+            leased: open("leased")?,
+            waiting: open("waiting")?,
+            open: open("open")?,
             delivered: open("delivered")?,
             dead: open("dead")?,
+            key_places: open("key_places")?,
+            key_states: open("key_states")?,
+            heads: open("heads")?,
             meta: open("meta")?,
         };
         trees.check_format(&tried)?;
@@ -80,14 +106,17 @@ impl Trees {
     }
 
     fn check_format(&self, tried: &str) -> Result<()> {
+        // Another one over the same trees may be opened at this moment.
+        let _alone = writer::alone();
         let found = self
             .meta
             .compare_and_swap(FORMAT, None::<&[u8]>, Some(FORMAT_VERSION))
             .map_err(|error| error::of(tried, error))?;
         match found.err().and_then(|found| found.current) {
+            Some(one) if one == b"1" => self.upgrade(tried),
             Some(other) if other != FORMAT_VERSION => {
                 let message = format!(
-                    "the outbox `{}` has the format {}, and this version of outbox-sled knows format 1 only",
+                    "the outbox `{}` has the format {}, and this version of outbox-sled knows formats 1 and 2",
                     self.name,
                     String::from_utf8_lossy(&other)
                 );
@@ -95,6 +124,33 @@ impl Trees {
             }
             _ => Ok(()),
         }
+    }
+
+    /// From format 1 to 2. If it is cut off, it begins again.
+    fn upgrade(&self, tried: &str) -> Result<()> {
+        let failed = |error| error::of(tried, error);
+        for new in [&self.leased, &self.waiting, &self.open, &self.key_places, &self.key_states, &self.heads]
+        {
+            new.clear().map_err(failed)?;
+        }
+        // When they were saved is not known.
+        let now = Clock::default().now();
+        for old in [&self.pending, &self.scheduled, &self.dead] {
+            let entries: Vec<IVec> = old.iter().keys().collect::<sled::Result<_>>().map_err(failed)?;
+            for batch in entries.chunks(BATCH) {
+                self.change(|view| {
+                    batch.iter().try_for_each(|entry| view.adopt(&view::place_in(entry), now))
+                })?;
+            }
+        }
+        let pending = self.pending.len() + self.scheduled.len();
+        let counts = [pending, 0, self.delivered.len(), self.dead.len()].map(|count| count as u64);
+        self.meta.insert(COUNTS, Counts(counts).encode()).map_err(failed)?;
+        // The version comes last, also on the disk.
+        self.meta.flush().map_err(failed)?;
+        self.meta.insert(FORMAT, FORMAT_VERSION).map_err(failed)?;
+        self.meta.flush().map_err(failed)?;
+        Ok(())
     }
 
     fn all(&self) -> [&Tree; COUNT] {
@@ -105,8 +161,14 @@ impl Trees {
             &self.keys,
             &self.pending,
             &self.scheduled,
+            &self.leased,
+            &self.waiting,
+            &self.open,
             &self.delivered,
             &self.dead,
+            &self.key_places,
+            &self.key_states,
+            &self.heads,
             &self.meta,
         ]
     }
@@ -161,10 +223,8 @@ impl Trees {
     /// The first events that are due, in order.
     pub(crate) fn fetch(&self, limit: usize, now: i64, batch: usize) -> Result<Fetched> {
         self.read(|| {
-            let due: Vec<IVec> =
-                self.scheduled.range(..=view::until(now)).keys().take(batch).collect::<sled::Result<_>>()?;
-            if !due.is_empty() {
-                return Ok(Fetched::Due(due));
+            if self.is_behind(now)? {
+                return Ok(Fetched::Behind);
             }
             let (mut events, mut last, mut undecodable) = (Vec::new(), 0, Vec::new());
             for place in self.pending.iter().keys() {
@@ -191,12 +251,45 @@ impl Trees {
         })
     }
 
+    /// Whether time alone has brought something about that is not written down yet.
+    pub(crate) fn is_behind(&self, now: i64) -> sled::Result<bool> {
+        for tree in [&self.leased, &self.scheduled, &self.waiting] {
+            if !first_until(tree, now, 1)?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Writes down what time alone has brought about: leases run out, and hidden and failed events become due. For
+    /// the writer's thread.
+    pub(crate) fn catch_up(&self, now: i64) -> Result<()> {
+        loop {
+            let due = |tree| first_until(tree, now, BATCH);
+            let (leased, scheduled, waiting) =
+                self.read(|| Ok((due(&self.leased)?, due(&self.scheduled)?, due(&self.waiting)?)))?;
+            if leased.is_empty() && scheduled.is_empty() && waiting.is_empty() {
+                return Ok(());
+            }
+            self.change(|view| {
+                leased.iter().try_for_each(|due| view.run_out(due))?;
+                scheduled.iter().try_for_each(|due| view.show(due, Status::Scheduled))?;
+                waiting.iter().try_for_each(|due| view.show(due, Status::Waiting))
+            })?;
+        }
+    }
+
     /// The first delivered events, until this time.
     pub(crate) fn delivered(&self, until: i64, batch: usize) -> Result<Vec<IVec>> {
-        self.read(|| self.delivered.range(..=view::until(until)).keys().take(batch).collect())
+        self.read(|| first_until(&self.delivered, until, batch))
     }
 
     pub(crate) fn read<T>(&self, read: impl FnOnce() -> sled::Result<T>) -> Result<T> {
         read().map_err(|error| error::of(&format!("read the outbox `{}`", self.name), error))
     }
+}
+
+/// The first entries of an index by time, until this time.
+fn first_until(index: &Tree, until: i64, batch: usize) -> sled::Result<Vec<IVec>> {
+    index.range(..=view::until(until)).keys().take(batch).collect()
 }

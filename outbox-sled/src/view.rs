@@ -1,11 +1,16 @@
 //! The outbox inside a transaction: each change of a row, with its indexes.
 
-use outbox_traits::EventId;
+use std::mem::discriminant;
+
+use outbox_traits::{EventId, Lease, Outcome, Settlement};
 use sled::{IVec, transaction::TransactionalTree};
+use uuid::Uuid;
 
 use crate::{
+    clock,
+    keys::Counts,
     row::{NewRow, Row, Status, reason},
-    trees::{COUNT, Done, LAST_SEQ},
+    trees::{COUNT, COUNTS, Done, LAST_SEQ},
 };
 
 /// The trees of the outbox, as a transaction sees them.
@@ -17,19 +22,57 @@ pub(crate) struct View<'a> {
     keys: &'a TransactionalTree,
     pending: &'a TransactionalTree,
     scheduled: &'a TransactionalTree,
+    leased: &'a TransactionalTree,
+    waiting: &'a TransactionalTree,
+    open: &'a TransactionalTree,
     delivered: &'a TransactionalTree,
     dead: &'a TransactionalTree,
+    pub(crate) key_places: &'a TransactionalTree,
+    pub(crate) key_states: &'a TransactionalTree,
+    pub(crate) heads: &'a TransactionalTree,
     meta: &'a TransactionalTree,
 }
 
 /// An index has no values.
-const NOTHING: &[u8] = &[];
+pub(crate) const NOTHING: &[u8] = &[];
 
 impl<'a> View<'a> {
     /// In the order of `Trees::all`.
     pub(crate) fn of(trees: &'a [TransactionalTree; COUNT]) -> Self {
-        let [events, rows, ids, keys, pending, scheduled, delivered, dead, meta] = trees;
-        Self { events, rows, ids, keys, pending, scheduled, delivered, dead, meta }
+        let [
+            events,
+            rows,
+            ids,
+            keys,
+            pending,
+            scheduled,
+            leased,
+            waiting,
+            open,
+            delivered,
+            dead,
+            key_places,
+            key_states,
+            heads,
+            meta,
+        ] = trees;
+        Self {
+            events,
+            rows,
+            ids,
+            keys,
+            pending,
+            scheduled,
+            leased,
+            waiting,
+            open,
+            delivered,
+            dead,
+            key_places,
+            key_states,
+            heads,
+            meta,
+        }
     }
 
     pub(crate) fn flush(self) {
@@ -55,52 +98,125 @@ impl<'a> View<'a> {
         let seq = self.meta.get(LAST_SEQ)?.map_or(0, |seq| seq_of(&seq)) + 1;
         let place = IVec::from(&seq.to_be_bytes());
         self.meta.insert(LAST_SEQ, &place)?;
-        let row = Row { status: new.row.open_status(now), ..new.row.clone() };
+        let row = Row { status: new.row.open_status(now), saved_at: now, ..new.row.clone() };
         self.events.insert(&place, &new.record)?;
         self.ids.insert(&id_key(row.id), &place)?;
         if let Some(key) = &row.idempotency_key {
             self.keys.insert(key.as_bytes(), &place)?;
         }
         self.rows.insert(&place, row.encode()?)?;
-        self.index(&place, &row.status)
+        self.index(&place, row.key.as_deref(), &row.status)?;
+        self.tally(&place, None, Some(&row.status))
     }
 
-    /// Makes a pending event a delivered one; leaves any other.
+    /// Gives an event of format 1 what that one did not keep.
+    pub(crate) fn adopt(self, place: &IVec, now: i64) -> Done<()> {
+        let record = self.events.get(place)?.unwrap_or_default();
+        let rebuilt = Row::rebuild(&record, Status::Pending);
+        let row = Row { key: rebuilt.key, saved_at: now, ..self.row(place, Status::Pending)? };
+        if is_open(&row.status) {
+            self.open.insert(place, NOTHING)?;
+        }
+        self.index(place, row.key.as_deref(), &row.status)?;
+        self.rows.insert(place, row.encode()?)?;
+        Ok(())
+    }
+
+    /// Makes an event that is to be delivered a delivered one; leaves any other. A lease on it ends.
     pub(crate) fn acknowledge(self, id: EventId, now: i64) -> Done<()> {
         if let Some((place, row)) = self.find(id)?
-            && matches!(row.status, Status::Pending | Status::Scheduled(_))
+            && is_open(&row.status)
         {
             self.set_status(&place, row, Status::Delivered(now))?;
         }
         Ok(())
     }
 
-    /// Puts a hidden event that is due among the pending ones.
-    pub(crate) fn show(self, due: &IVec) -> Done<()> {
-        if self.scheduled.get(due)?.is_some() {
-            let place = place_of(due);
-            let row = self.row(&place)?;
-            self.set_status(&place, row, Status::Pending)?;
-            self.scheduled.remove(due)?;
-        }
-        Ok(())
+    /// Puts an event that is due among the pending ones; says of what index it is.
+    pub(crate) fn show(self, due: &IVec, of: impl Fn(i64) -> Status) -> Done<()> {
+        self.make_pending(due, &of(millis_of(due)), 0)
     }
 
-    /// Makes a pending event a dead one.
-    pub(crate) fn set_aside(self, place: &IVec, why: &str, now: i64) -> Done<()> {
-        if self.pending.get(place)?.is_some() {
-            let row = self.row(place)?;
-            self.set_status(place, row, Status::Dead { at: now, reason: reason(why) })?;
+    /// Ends a lease that ran out: an attempt was started.
+    pub(crate) fn run_out(self, due: &IVec) -> Done<()> {
+        let lease = Status::Leased { token: Uuid::nil(), until: millis_of(due) };
+        self.make_pending(due, &lease, 1)
+    }
+
+    fn make_pending(self, due: &IVec, status: &Status, attempts: u32) -> Done<()> {
+        let place = place_in(due);
+        let mut row = self.row(&place, status.clone())?;
+        if discriminant(&row.status) == discriminant(status) {
+            row.attempts = row.attempts.saturating_add(attempts);
+            return self.set_status(&place, row, Status::Pending);
         }
-        Ok(())
+        // Left over from a row that could not be read.
+        self.unindex(&place, row.key.as_deref(), status)
+    }
+
+    /// Leases a pending event, and returns its started attempts and its failures.
+    pub(crate) fn lease(self, place: &IVec, token: Uuid, until: i64) -> Done<Option<(u32, u32)>> {
+        let row = self.row(place, Status::Pending)?;
+        if row.status != Status::Pending {
+            return Ok(None);
+        }
+        let counts = (row.attempts.saturating_add(1), row.failures);
+        self.set_status(place, row, Status::Leased { token, until })?;
+        Ok(Some(counts))
+    }
+
+    /// Makes a lease that is held end at this time. It returns whether it is held.
+    pub(crate) fn renew(self, lease: &Lease, until: i64, now: i64) -> Done<bool> {
+        let Some((place, row)) = self.held(lease, now)? else { return Ok(false) };
+        self.set_status(&place, row, Status::Leased { token: lease.token(), until })?;
+        Ok(true)
+    }
+
+    /// Ends a lease that is held. It returns whether it was.
+    pub(crate) fn settle(self, settlement: &Settlement, now: i64) -> Done<bool> {
+        let Some((place, mut row)) = self.held(&settlement.lease, now)? else { return Ok(false) };
+        let status = match &settlement.outcome {
+            Outcome::Retry { after, error } => {
+                row.count_attempt(Some(error), now);
+                Status::Waiting(clock::later(now, *after))
+            }
+            Outcome::DeadLetter { error } => {
+                row.count_attempt(Some(error), now);
+                Status::Dead { at: now, reason: reason(error) }
+            }
+            Outcome::Released => Status::Pending,
+            _ => {
+                row.count_attempt(None, now);
+                Status::Delivered(now)
+            }
+        };
+        self.set_status(&place, row, status)?;
+        Ok(true)
+    }
+
+    fn held(self, lease: &Lease, now: i64) -> Done<Option<(IVec, Row)>> {
+        let found = self.find(lease.event())?;
+        Ok(found.filter(|(_, row)| {
+            matches!(row.status, Status::Leased { token, until } if token == lease.token() && until > now)
+        }))
+    }
+
+    /// Makes a pending event a dead one. The key is for a row that cannot be read; it must not stay in the index.
+    pub(crate) fn set_aside(self, place: &IVec, key: Option<&str>, why: &str, now: i64) -> Done<()> {
+        if self.pending.get(place)?.is_some() {
+            let mut row = self.row(place, Status::Pending)?;
+            row.key = row.key.or_else(|| key.map(str::to_owned));
+            return self.set_status(place, row, Status::Dead { at: now, reason: reason(why) });
+        }
+        self.remove_claimable(key, place)
     }
 
     /// Removes a delivered event for good, if it is still there.
     pub(crate) fn purge(self, delivered: &IVec) -> Done<bool> {
-        let there = self.delivered.remove(delivered)?.is_some();
+        let there = self.delivered.get(delivered)?.is_some();
         if there {
-            let place = place_of(delivered);
-            self.remove(&place, &self.row(&place)?)?;
+            let place = place_in(delivered);
+            self.remove(&place, &self.row(&place, Status::Delivered(millis_of(delivered)))?)?;
         }
         Ok(there)
     }
@@ -109,7 +225,8 @@ impl<'a> View<'a> {
     pub(crate) fn requeue(self, place: &IVec, now: i64) -> Done<bool> {
         let there = self.dead.get(place)?.is_some();
         if there {
-            let row = self.row(place)?;
+            let mut row = self.row(place, DEAD)?;
+            row.forget_attempts();
             let status = row.open_status(now);
             self.set_status(place, row, status)?;
         }
@@ -120,7 +237,7 @@ impl<'a> View<'a> {
     pub(crate) fn discard(self, place: &IVec) -> Done<bool> {
         let there = self.dead.get(place)?.is_some();
         if there {
-            self.remove(place, &self.row(place)?)?;
+            self.remove(place, &self.row(place, DEAD)?)?;
         }
         Ok(there)
     }
@@ -131,16 +248,21 @@ impl<'a> View<'a> {
 
     fn find(self, id: EventId) -> Done<Option<(IVec, Row)>> {
         let Some(place) = self.place(id)? else { return Ok(None) };
-        let row = self.row(&place)?;
+        let row = self.row(&place, Status::Pending)?;
         Ok(Some((place, row)))
     }
 
-    fn row(self, place: &IVec) -> Done<Row> {
-        Ok(Row::decode(&self.rows.get(place)?.unwrap_or_default()))
+    /// A row; one that cannot be read is of the status of the index in which it was found.
+    fn row(self, place: &IVec, status: Status) -> Done<Row> {
+        match Row::decode(&self.rows.get(place)?.unwrap_or_default()) {
+            Some(row) => Ok(row),
+            None => Ok(Row::rebuild(&self.events.get(place)?.unwrap_or_default(), status)),
+        }
     }
 
     fn remove(self, place: &IVec, row: &Row) -> Done<()> {
-        self.unindex(place, &row.status)?;
+        self.unindex(place, row.key.as_deref(), &row.status)?;
+        self.tally(place, Some(&row.status), None)?;
         self.events.remove(place)?;
         self.rows.remove(place)?;
         self.ids.remove(&id_key(row.id))?;
@@ -151,31 +273,80 @@ impl<'a> View<'a> {
     }
 
     fn set_status(self, place: &IVec, row: Row, status: Status) -> Done<()> {
-        self.unindex(place, &row.status)?;
-        self.index(place, &status)?;
+        self.unindex(place, row.key.as_deref(), &row.status)?;
+        self.index(place, row.key.as_deref(), &status)?;
+        self.tally(place, Some(&row.status), Some(&status))?;
         self.rows.insert(place, Row { status, ..row }.encode()?)?;
         Ok(())
     }
 
-    fn index(self, place: &IVec, status: &Status) -> Done<()> {
+    fn index(self, place: &IVec, key: Option<&str>, status: &Status) -> Done<()> {
         match status {
-            Status::Pending => self.pending.insert(place, NOTHING)?,
-            Status::Scheduled(due) => self.scheduled.insert(timed(*due, place), NOTHING)?,
-            Status::Delivered(at) => self.delivered.insert(timed(*at, place), NOTHING)?,
-            Status::Dead { .. } => self.dead.insert(place, NOTHING)?,
-        };
+            Status::Pending => {
+                self.pending.insert(place, NOTHING)?;
+                self.add_claimable(key, place)?;
+            }
+            Status::Scheduled(due) => _ = self.scheduled.insert(timed(*due, place), NOTHING)?,
+            Status::Leased { until, .. } => {
+                self.leased.insert(timed(*until, place), NOTHING)?;
+                self.block(key)?;
+            }
+            Status::Waiting(due) => {
+                self.waiting.insert(timed(*due, place), NOTHING)?;
+                self.block(key)?;
+            }
+            Status::Delivered(at) => _ = self.delivered.insert(timed(*at, place), NOTHING)?,
+            Status::Dead { .. } => _ = self.dead.insert(place, NOTHING)?,
+        }
         Ok(())
     }
 
-    fn unindex(self, place: &IVec, status: &Status) -> Done<()> {
+    fn unindex(self, place: &IVec, key: Option<&str>, status: &Status) -> Done<()> {
         match status {
-            Status::Pending => self.pending.remove(place)?,
-            Status::Scheduled(due) => self.scheduled.remove(timed(*due, place))?,
-            Status::Delivered(at) => self.delivered.remove(timed(*at, place))?,
-            Status::Dead { .. } => self.dead.remove(place)?,
-        };
+            Status::Pending => {
+                self.pending.remove(place)?;
+                self.remove_claimable(key, place)?;
+            }
+            Status::Scheduled(due) => _ = self.scheduled.remove(timed(*due, place))?,
+            Status::Leased { until, .. } => {
+                if self.leased.remove(timed(*until, place))?.is_some() {
+                    self.unblock(key)?;
+                }
+            }
+            Status::Waiting(due) => {
+                if self.waiting.remove(timed(*due, place))?.is_some() {
+                    self.unblock(key)?;
+                }
+            }
+            Status::Delivered(at) => _ = self.delivered.remove(timed(*at, place))?,
+            Status::Dead { .. } => _ = self.dead.remove(place)?,
+        }
         Ok(())
     }
+
+    /// Keeps the counts, and the index of all that is to be delivered.
+    fn tally(self, place: &IVec, before: Option<&Status>, after: Option<&Status>) -> Done<()> {
+        match (before.is_some_and(is_open), after.is_some_and(is_open)) {
+            (false, true) => _ = self.open.insert(place, NOTHING)?,
+            (true, false) => _ = self.open.remove(place)?,
+            _ => {}
+        }
+        let mut counts = self.meta.get(COUNTS)?.map(|bytes| Counts::decode(&bytes)).unwrap_or_default();
+        let known = counts;
+        counts.change(before, after);
+        if counts != known {
+            self.meta.insert(COUNTS, counts.encode())?;
+        }
+        Ok(())
+    }
+}
+
+/// What a dead row that cannot be read is taken for.
+const DEAD: Status = Status::Dead { at: 0, reason: String::new() };
+
+/// Whether it is yet to be delivered.
+fn is_open(status: &Status) -> bool {
+    !matches!(status, Status::Delivered(_) | Status::Dead { .. })
 }
 
 pub(crate) fn id_key(id: EventId) -> [u8; 16] {
@@ -191,8 +362,14 @@ fn timed(millis: i64, place: &[u8]) -> IVec {
     [time_key(millis).as_slice(), place].concat().into()
 }
 
-fn place_of(timed: &IVec) -> IVec {
-    timed.subslice(8, timed.len() - 8)
+/// The place in an entry of an index, which may begin with something else.
+pub(crate) fn place_in(entry: &IVec) -> IVec {
+    let start = entry.len().saturating_sub(8);
+    entry.subslice(start, entry.len() - start)
+}
+
+fn millis_of(timed: &[u8]) -> i64 {
+    timed.first_chunk().map_or(0, |time| i64::from_be_bytes(*time) ^ i64::MIN)
 }
 
 /// The end of all places of this time.
@@ -222,6 +399,7 @@ mod tests {
             until(i64::MAX),
         ];
         assert!(keys.is_sorted_by(|one, next| one < next), "{keys:?}");
-        assert_eq!(seq_of(&place_of(&keys[4])), 256);
+        assert_eq!(seq_of(&place_in(&keys[4])), 256);
+        assert_eq!(millis_of(&keys[1]), -1);
     }
 }

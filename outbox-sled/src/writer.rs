@@ -3,7 +3,7 @@
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::mpsc,
+    sync::{Mutex, MutexGuard, PoisonError, mpsc},
     thread,
 };
 
@@ -16,6 +16,15 @@ type Flushed = Result<(), sled::Error>;
 /// Makes a change, and returns what tells the caller once it is flushed.
 type Job = Box<dyn FnOnce() -> Option<Answer> + Send>;
 type Answer = Box<dyn FnOnce(&Flushed) + Send>;
+
+/// Held for each change, so that it may look before it writes: sled's transactions cannot scan. Of several outboxes
+/// over the same trees, too, one changes at a time. Sled's own lock is of the whole process anyhow.
+static CHANGING: Mutex<()> = Mutex::new(());
+
+/// Waits until no writer makes a change.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    CHANGING.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// So that the first of a long queue does not wait for all of it.
 const MAX_GROUP: usize = 256;
@@ -85,8 +94,11 @@ fn work(queue: &mpsc::Receiver<Job>, flush: impl Fn() -> Flushed) {
     while let Ok(first) = queue.recv() {
         let group = std::iter::once(first).chain(queue.try_iter()).take(MAX_GROUP);
         // A panic of sled's in one change must not end the changes of all others.
-        let answers: Vec<Answer> =
-            group.filter_map(|job| catch_unwind(AssertUnwindSafe(job)).ok().flatten()).collect();
+        let make = |job: Job| {
+            let _alone = alone();
+            catch_unwind(AssertUnwindSafe(job)).ok().flatten()
+        };
+        let answers: Vec<Answer> = group.filter_map(make).collect();
         if answers.is_empty() {
             continue;
         }

@@ -13,7 +13,10 @@ use outbox_sled::{
     SledOutbox,
     sled::{self, Config, Db, Tree, transaction::ConflictableTransactionError::Abort},
 };
-use outbox_traits::{DeadLetterFilter, DeadLetterStore, Error, ErrorKind, Event, OutboxStore, Saved};
+use outbox_traits::{
+    Claim, ClaimStore, DeadLetterFilter, DeadLetterStore, Error, ErrorKind, Event, OutboxStore, Saved,
+    StatsStore,
+};
 use serde_json::json;
 
 fn open() -> (Db, SledOutbox, Tree) {
@@ -172,7 +175,7 @@ async fn outboxes_of_different_names_are_apart_and_a_newer_format_is_refused() {
     assert_eq!(second.save(&one).await.unwrap(), Saved::Stored);
     outbox.acknowledge(one.id()).await.unwrap();
     assert_eq!(names(&second).await, ["one"]);
-    db.open_tree("second.meta").unwrap().insert("format", "2").unwrap();
+    db.open_tree("second.meta").unwrap().insert("format", "3").unwrap();
     assert_eq!(SledOutbox::open_named(&db, "second").unwrap_err().kind(), ErrorKind::Schema);
 }
 
@@ -239,6 +242,9 @@ async fn nothing_blocks_the_runtime() {
     call!(|outbox| outbox.purge(Duration::ZERO).await.unwrap());
     call!(|outbox| outbox.dead_letters(&DeadLetterFilter::new()).await.unwrap());
     call!(|outbox| outbox.requeue(first).await.unwrap());
+    call!(|outbox| outbox.claim(&Claim::new("a worker")).await.unwrap());
+    call!(|outbox| outbox.settle(&[]).await.unwrap());
+    call!(|outbox| outbox.stats().await.unwrap());
     call!(|outbox| outbox.begin().get(&tree, "k").await.unwrap());
     call!(|outbox| {
         let mut session = outbox.begin();
@@ -252,7 +258,7 @@ async fn nothing_blocks_the_runtime() {
     assert_eq!(ended.load(SeqCst), 0, "they all wait for the lock");
     release.send(()).ok();
     calls.join_all().await;
-    assert_eq!(ended.load(SeqCst), 8);
+    assert_eq!(ended.load(SeqCst), 11);
     holder.join().unwrap();
 }
 

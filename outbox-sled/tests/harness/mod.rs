@@ -20,30 +20,24 @@ pub(crate) struct Sled {
 }
 
 impl Sled {
+    fn new(path: String, directory: Option<TempDir>) -> Self {
+        Self { path, opened: OnceLock::new(), _directory: directory }
+    }
+
     fn opened(&self) -> &(Db, SledOutbox) {
         self.opened.get_or_init(|| {
-            let db = open(&self.path);
+            // Sled's threads, and a child process just started beside it, may hold the lock of a closed one for a
+            // moment.
+            let open = |_| sled::open(&self.path).map_err(|_| sleep(Duration::from_millis(10))).ok();
+            let db = (0..200).find_map(open).expect("nobody has it open");
             let outbox = SledOutbox::open(&db).unwrap();
             (db, outbox)
         })
     }
 
-    pub(crate) fn tree(&self, name: &str) -> Tree {
+    fn tree(&self, name: &str) -> Tree {
         self.opened().0.open_tree(name).unwrap()
     }
-}
-
-/// Sled's threads, and a child process just started beside it, may hold the lock of a closed one for a moment.
-fn open(path: &str) -> Db {
-    let mut opened = sled::open(path);
-    for _ in 0..200 {
-        if opened.is_ok() {
-            break;
-        }
-        sleep(Duration::from_millis(10));
-        opened = sled::open(path);
-    }
-    opened.unwrap()
 }
 
 #[async_trait]
@@ -53,8 +47,7 @@ impl Harness for Sled {
 
     async fn open() -> Result<Self, Skip> {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().to_str().unwrap().to_owned();
-        Ok(Self { path, opened: OnceLock::new(), _directory: Some(directory) })
+        Ok(Self::new(directory.path().to_str().unwrap().to_owned(), Some(directory)))
     }
 
     fn store(&self) -> &SledOutbox {
@@ -108,6 +101,6 @@ impl DurableHarness for Sled {
     }
 
     async fn reopen(location: &str) -> Self {
-        Self { path: location.to_owned(), opened: OnceLock::new(), _directory: None }
+        Self::new(location.to_owned(), None)
     }
 }
