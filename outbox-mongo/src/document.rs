@@ -1,7 +1,8 @@
 //! How an event becomes a document and a document an event.
 
 use bson::{
-    Binary, Bson, DateTime, Document, RawDocument, RawDocumentBuf, Timestamp, doc, spec::BinarySubtype,
+    Binary, Bson, DateTime, Document, RawBsonRef, RawDocument, RawDocumentBuf, Timestamp, doc,
+    spec::BinarySubtype,
 };
 use chrono::Utc;
 use outbox_traits::{DeadLetter, EncodedEvent, Error, ErrorKind, Event, EventId, Result};
@@ -14,6 +15,8 @@ pub(crate) const PENDING: &str = "pending";
 pub(crate) const SCHEDULED: &str = "scheduled";
 pub(crate) const DELIVERED: &str = "delivered";
 pub(crate) const DEAD_LETTER: &str = "dead_letter";
+/// Pending, but out of the order of all and in that of its key: others are handed out before it, or it waits.
+pub(crate) const PARKED: &str = "parked";
 
 /// Lanes divide the partition keys, for workers that share the outbox.
 const LANES: u8 = 64;
@@ -97,15 +100,46 @@ fn tail(document: &mut Document, event: &Event) {
     if let Some(key) = &event.meta().idempotency_key {
         document.insert("idempotencyKey", key);
     }
-    // The prefixes keep keys and ids apart.
-    let digest = match event.partition_key() {
-        Some(key) => Sha256::new_with_prefix("key:").chain_update(key),
-        None => Sha256::new_with_prefix("id:").chain_update(event.id().as_uuid().as_bytes()),
-    }
-    .finalize();
-    let hash = Binary { subtype: BinarySubtype::Generic, bytes: digest[..16].to_vec() };
-    document.insert("partitionHash", hash);
-    document.insert("lane", i32::from(digest[0] % LANES));
+    let key = match event.partition_key() {
+        Some(key) => hash("key:", key.as_bytes()),
+        None => hash("id:", event.id().as_uuid().as_bytes()),
+    };
+    document.insert("lane", i32::from(key[0] % LANES));
+    document.insert("partitionHash", key_value(&key));
+}
+
+/// What stands for a partition key or, where there is none, for the event alone.
+pub(crate) type Key = Vec<u8>;
+
+/// The prefixes keep keys and ids apart.
+fn hash(prefix: &str, of: &[u8]) -> Key {
+    Sha256::new_with_prefix(prefix).chain_update(of).finalize()[..16].to_vec()
+}
+
+pub(crate) fn key_value(key: &Key) -> Binary {
+    Binary { subtype: BinarySubtype::Generic, bytes: key.clone() }
+}
+
+/// The key of a document; one that was written elsewhere has none, and stands alone.
+pub(crate) fn key(raw: &RawDocument) -> Key {
+    stored_key(raw).unwrap_or_else(|| match raw.get_str("eventId").ok().and_then(|id| id.parse().ok()) {
+        Some(id) => hash("id:", EventId::as_uuid(&id).as_bytes()),
+        None => hash("document:", raw_id(raw).as_bytes()),
+    })
+}
+
+pub(crate) fn stored_key(raw: &RawDocument) -> Option<Key> {
+    raw.get_binary("partitionHash").ok().map(|binary| binary.bytes.to_vec())
+}
+
+/// A count that only some documents have.
+pub(crate) fn count(raw: &RawDocument, name: &str) -> u32 {
+    let count = match raw.get(name) {
+        Ok(Some(RawBsonRef::Int32(count))) => i64::from(count),
+        Ok(Some(RawBsonRef::Int64(count))) => count,
+        _ => 0,
+    };
+    u32::try_from(count).unwrap_or(0)
 }
 
 /// The event in a document, or why it cannot be read.
@@ -167,14 +201,17 @@ pub(crate) fn set_aside(raw: &RawDocument, reason: &str) -> Document {
         // Pages of dead letters go by it.
         now.insert("seq", doc! { "$type": "timestamp" });
     }
-    doc! { "$set": set, "$currentDate": now }
+    doc! { "$set": set, "$currentDate": now, "$unset": { "retryAt": "" } }
 }
 
 /// An id for a document that has none.
 fn stand_in(raw: &RawDocument) -> EventId {
-    let id = raw.get("_id").ok().flatten().map_or_else(String::new, |id| format!("{id:?}"));
-    let digest = Sha256::digest(id);
+    let digest = Sha256::digest(raw_id(raw));
     uuid::Builder::from_custom_bytes(std::array::from_fn(|index| digest[index])).into_uuid().into()
+}
+
+fn raw_id(raw: &RawDocument) -> String {
+    raw.get("_id").ok().flatten().map_or_else(String::new, |id| format!("{id:?}"))
 }
 
 /// A place in the outbox as one number.
@@ -196,11 +233,6 @@ pub(crate) fn dead_letter(raw: &RawDocument) -> DeadLetter {
         let time = document.get_datetime(name).ok()?;
         chrono::DateTime::from_timestamp_millis(time.timestamp_millis())
     };
-    let count = |name: &str| match document.get(name) {
-        Some(Bson::Int32(count)) => u32::try_from(*count).unwrap_or(0),
-        Some(Bson::Int64(count)) => u32::try_from(*count).unwrap_or(0),
-        _ => 0,
-    };
     let id = event_id(&document)
         .or_else(|| document.get_str("standInId").ok()?.parse().ok())
         .unwrap_or_else(|| stand_in(raw));
@@ -211,8 +243,8 @@ pub(crate) fn dead_letter(raw: &RawDocument) -> DeadLetter {
     });
     let dead_at = time("deadAt").unwrap_or(chrono::DateTime::UNIX_EPOCH);
     let mut letter = DeadLetter::new(id, text("type"), content, text("lastError"), dead_at);
-    letter.attempts = count("attempts");
-    letter.failures = count("failures");
+    letter.attempts = count(raw, "attempts");
+    letter.failures = count(raw, "failures");
     letter.first_failed_at = time("firstFailedAt");
     letter.last_failed_at = time("lastFailedAt");
     letter

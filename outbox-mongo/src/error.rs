@@ -109,7 +109,7 @@ fn code(error: &DriverError) -> Option<i32> {
     code.or_else(|| error.source()?.downcast_ref::<DriverError>().and_then(self::code))
 }
 
-fn kind(error: &DriverError) -> ErrorKind {
+pub(crate) fn kind(error: &DriverError) -> ErrorKind {
     match &*error.kind {
         DriverErrorKind::Io(_)
         | DriverErrorKind::ServerSelection { .. }

@@ -8,13 +8,17 @@ use mongodb::{
     options::{Hint, IndexOptions},
 };
 
-use crate::document::{DELIVERED, SCHEDULED};
+use crate::document::{DELIVERED, PARKED, SCHEDULED};
 
 pub(crate) const ID_KEYS: &str = "eventId";
 const KEY_KEYS: &str = "idempotencyKey";
 pub(crate) const FIFO_KEYS: &str = "status,seq";
 pub(crate) const SCHEDULED_KEYS: &str = "status,notBefore";
 pub(crate) const DELIVERED_KEYS: &str = "status,deliveredAt";
+pub(crate) const PARKED_KEYS: &str = "partitionHash,seq";
+pub(crate) const RETRY_KEYS: &str = "partitionHash,retryAt";
+/// Of the keys, beside the events.
+pub(crate) const READY_KEYS: &str = "readyAt";
 pub(crate) const TIME_TO_LIVE_KEYS: &str = "deliveredAt";
 
 /// The keys of an index, ascending. They, and not a name, tell the indexes: one that is there already under another
@@ -91,6 +95,8 @@ pub(crate) fn indexes() -> Vec<Index> {
         Index::of(FIFO_KEYS),
         Index::of(SCHEDULED_KEYS).only(doc! { "status": SCHEDULED }),
         Index::of(DELIVERED_KEYS).only(doc! { "status": DELIVERED }),
+        Index::of(PARKED_KEYS).only(doc! { "status": PARKED }),
+        Index::of(RETRY_KEYS).only(doc! { "status": PARKED, "retryAt": { "$exists": true } }),
     ]
 }
 

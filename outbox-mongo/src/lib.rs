@@ -43,19 +43,33 @@
 //! |---|---|
 //! | `eventId`, `type` | texts |
 //! | `payload`, `meta` | the values themselves, as sub-documents; `meta.timestamp` is a text as in JSON, and a date is read as well |
-//! | `status` | `pending`, `delivered`, `dead_letter`, or `scheduled`: hidden until `notBefore` has come, and then pending |
+//! | `status` | `pending`, `delivered`, `dead_letter`, or `scheduled`: hidden until `notBefore` has come, and then pending; or `parked`: pending, and out of the order of all, because its key is busy or it waits for a retry |
 //! | `createdAt` | by the application's clock, for people only: an insert knows no other |
 //! | `deliveredAt`, `deadAt` | by the server's clock |
 //! | `seq` | the order of the outbox: the server's own, ever-growing timestamp of the insert |
 //! | `notBefore`, `idempotencyKey` | where the event has them |
 //! | `payloadJson`, `metaJson` | the value as text, and then it counts: only where BSON cannot hold it exactly |
+//! | `retryAt` | of what is parked: no earlier than this, if it failed |
 //! | `partitionHash`, `lane` | of the partition key or, where there is none, of the id, for workers that share the outbox |
-//! | `attempts`, `failures`, `firstFailedAt`, `lastFailedAt`, `lastError` | of deliveries that failed |
+//! | `attempts`, `failures`, `firstFailedAt`, `lastFailedAt`, `lastError` | of deliveries that were started, and that failed |
 //! | `standInId` | an id for a dead document that has none of its own |
 //!
 //! BSON cannot hold whole numbers beyond 64 signed bits, a NUL in a name, and documents beyond 16 MiB, which JSON of
 //! half the size can become. Beside the text the value is then the nearest that BSON has or, if it is too large,
 //! `null`.
+//!
+//! # Claims
+//! Beside the collection, here called `outbox`, are two more. `outbox.leases` has a document for each claim whose
+//! leases are held, with its events in a list, so that a claim writes one document and not one for each event; and
+//! the one document that all claims, renewals and settlements write first. They are transactions, of which one at a
+//! time goes on; writers of events never wait for them. One whose process dies in the middle of it holds up the others
+//! until the server gives it up, by default after a minute. `outbox.keys` has a document for each key of parked events,
+//! which says when they are ready.
+//!
+//! A leased event is `pending` or `parked` in its own document. So a reader of the TypeScript shape must not deliver
+//! from a collection from which others claim, and neither should [`get_pending`](outbox_traits::OutboxStore::get_pending)
+//! be delivered from beside them. An event without a `partitionHash`, which was written elsewhere, is claimed as one
+//! without a key.
 //!
 //! # The driver
 //! Its types are part of this API, so its version is too: it is re-exported as [`mongodb`], and its `bson` is the
@@ -63,13 +77,16 @@
 //! DNS; a dependency `mongodb = { version = "3.9", features = ["dns-resolver"] }` beside this one adds addresses that
 //! begin with `mongodb+srv`, and its other features as well.
 
+mod claims;
 mod dead_letter;
 mod document;
 mod error;
 mod indexes;
 mod json;
+mod pending;
 mod schema;
 mod session;
+mod stats;
 mod store;
 
 pub use mongodb;

@@ -8,7 +8,7 @@ use outbox_traits::{Error, ErrorKind, Result, SchemaReport, SchemaStore, async_t
 
 use crate::{
     MongoOutbox,
-    indexes::{self, Index, TIME_TO_LIVE_KEYS, indexes, seconds},
+    indexes::{self, Index, READY_KEYS, TIME_TO_LIVE_KEYS, indexes, seconds},
 };
 
 pub(crate) const MIGRATE: &str = "migrate";
@@ -63,7 +63,11 @@ impl MongoOutbox {
 
     /// All indexes: a collection has 64 at most, which one answer holds.
     async fn found_indexes(&self) -> Result<Vec<Document>, DriverError> {
-        let list = doc! { "listIndexes": self.events.name() };
+        self.indexes_of(self.events.name()).await
+    }
+
+    async fn indexes_of(&self, collection: &str) -> Result<Vec<Document>, DriverError> {
+        let list = doc! { "listIndexes": collection };
         Ok(first_batch(&self.database.run_command(list).await?))
     }
 
@@ -82,6 +86,21 @@ impl MongoOutbox {
             self.namespace()
         );
         Err(Error::new(ErrorKind::Schema, message))
+    }
+
+    /// The collections of leases and keys: where they are missing, a transaction would make them, and two at once
+    /// would meet.
+    async fn create_beside(&self) -> Result<(), DriverError> {
+        const NAMESPACE_EXISTS: i32 = 48;
+        let found = self.database.list_collection_names().await?;
+        for name in [self.leases.name(), self.keys.name()] {
+            if !found.iter().any(|found| found == name) {
+                let created = self.database.create_collection(name).await;
+                or_done_by_another(created, NAMESPACE_EXISTS)?;
+            }
+        }
+        self.keys.create_index(Index::of(READY_KEYS).model()).await?;
+        Ok(())
     }
 
     async fn create_indexes(&self) -> Result<(), DriverError> {
@@ -128,6 +147,23 @@ impl MongoOutbox {
             ));
             return Ok(problems);
         }
+        let names = self.database.list_collection_names().await?;
+        for name in [self.leases.name(), self.keys.name()] {
+            if !names.iter().any(|found| found == name) {
+                problems.push(format!(
+                    "the collection `{}.{name}` is missing: run `migrate`",
+                    self.database.name()
+                ));
+            } else if name == self.keys.name()
+                && !self.indexes_of(name).await?.iter().any(|found| Index::of(READY_KEYS).is_of(found))
+            {
+                problems.push(format!(
+                    "the collection `{}.{name}` has no index `{}` as it is to be: run `migrate`",
+                    self.database.name(),
+                    Index::of(READY_KEYS).name()
+                ));
+            }
+        }
         let found = self.found_indexes().await?;
         for index in indexes() {
             if !found.iter().any(|found| index.is_of(found)) {
@@ -162,6 +198,8 @@ impl SchemaStore for MongoOutbox {
             return Err(Error::new(ErrorKind::Schema, message));
         }
         self.create_collection().await?;
+        // Before the indexes, by which others see that all is there.
+        self.create_beside().await.map_err(self.error(MIGRATE))?;
         self.create_indexes().await.map_err(self.error(MIGRATE))
     }
 

@@ -6,18 +6,19 @@ use std::{
     time::Duration,
 };
 
-use bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
+use bson::{Document, RawDocumentBuf, doc};
 use mongodb::{
     ClientSession, Collection, Database,
     error::Error as DriverError,
     options::{CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern},
 };
 use outbox_traits::{Error, ErrorKind, Event, EventId, OutboxStore, Result, Saved, async_trait};
+use tokio::sync::Mutex;
 
 use crate::{
-    document::{self, DELIVERED, NewDocument, PENDING, SCHEDULED},
+    document::{DELIVERED, NewDocument, PARKED, PENDING, SCHEDULED},
     error,
-    indexes::{DELIVERED_KEYS, FIFO_KEYS, ID_KEYS, SCHEDULED_KEYS, keys},
+    indexes::{DELIVERED_KEYS, ID_KEYS, keys},
 };
 
 /// Documents that one command changes at most where the store looks for them first.
@@ -26,9 +27,10 @@ pub(crate) const BATCH: usize = 1000;
 const MAX_IDS: usize = 50_000;
 /// Such ages are older than any delivery, and as milliseconds within what the server can subtract.
 const OLDEST: Duration = Duration::from_hours(1000 * 365 * 24);
-/// How often one fetch sets undecodable documents aside and looks again.
-const MAX_LOOKS: usize = 1000;
 const DEFAULT_COLLECTION: &str = "outbox";
+/// What is beside the events, by the end of its name.
+const LEASES: &str = ".leases";
+const KEYS: &str = ".keys";
 
 /// An outbox in a collection of MongoDB.
 ///
@@ -44,6 +46,12 @@ const DEFAULT_COLLECTION: &str = "outbox";
 pub struct MongoOutbox {
     pub(crate) database: Database,
     pub(crate) events: Collection<RawDocumentBuf>,
+    /// One document for each claim whose leases are held, and the lock.
+    pub(crate) leases: Collection<Document>,
+    /// One document for each key with parked events.
+    pub(crate) keys: Collection<Document>,
+    /// Those of this process wait here, rather than to meet at the server.
+    pub(crate) turn: Arc<Mutex<()>>,
     pub(crate) time_to_live: Option<Duration>,
     /// Whether the collection and its indexes were seen to be there.
     pub(crate) is_ready: Arc<AtomicBool>,
@@ -55,7 +63,10 @@ impl MongoOutbox {
     pub fn new(database: &Database) -> Self {
         Self {
             database: database.clone(),
-            events: events(database, DEFAULT_COLLECTION),
+            events: collection(database, DEFAULT_COLLECTION),
+            leases: collection(database, &format!("{DEFAULT_COLLECTION}{LEASES}")),
+            keys: collection(database, &format!("{DEFAULT_COLLECTION}{KEYS}")),
+            turn: Arc::default(),
             time_to_live: None,
             is_ready: Arc::default(),
         }
@@ -65,10 +76,10 @@ impl MongoOutbox {
     ///
     /// # Errors
     /// [`Schema`](ErrorKind::Schema) if no collection can have that name: it is empty or too long, contains a NUL or
-    /// a `$`, begins with `system.` or a dot, or ends with a dot.
+    /// a `$`, begins with `system.` or a dot, or ends with a dot, `.leases` or `.keys`.
     pub fn with_collection(self, name: &str) -> Result<Self> {
-        // The server counts the name of the database and the dot between them, and index names beside.
-        let room = 255 - self.database.name().len() - 1;
+        // The server counts the name of the database and the dot between them; and there are those beside it.
+        let room = 255 - self.database.name().len() - 1 - LEASES.len();
         let problem = if name.is_empty() {
             "is empty".to_owned()
         } else if name.contains(['\0', '$']) {
@@ -77,11 +88,19 @@ impl MongoOutbox {
             "begins with `system.`, which is the server's own".to_owned()
         } else if name.starts_with('.') || name.ends_with('.') {
             "begins or ends with a dot".to_owned()
+        } else if name.ends_with(LEASES) || name.ends_with(KEYS) {
+            "ends like those beside an outbox".to_owned()
         } else if name.len() > room {
             format!("is longer than the {room} bytes that its database leaves it")
         } else {
-            let events = events(&self.database, name);
-            return Ok(Self { events, is_ready: Arc::default(), ..self });
+            return Ok(Self {
+                events: collection(&self.database, name),
+                leases: collection(&self.database, &format!("{name}{LEASES}")),
+                keys: collection(&self.database, &format!("{name}{KEYS}")),
+                turn: Arc::default(),
+                is_ready: Arc::default(),
+                ..self
+            });
         };
         let message = format!("the collection name {name:?} {problem}: choose another");
         Err(Error::new(ErrorKind::Schema, message))
@@ -115,73 +134,10 @@ impl MongoOutbox {
     pub(crate) fn error(&self, tried: &str) -> impl Fn(DriverError) -> Error {
         move |error| error::of(&self.namespace(), tried, error)
     }
-
-    /// The `_id`s of the first documents that match.
-    pub(crate) async fn find_ids(&self, filter: Document, index: &str) -> Result<Vec<Bson>, DriverError> {
-        let find = self.events.find(filter).hint(keys(index)).projection(doc! { "_id": 1 });
-        let mut cursor = find.limit(as_limit(BATCH)).batch_size(as_batch(BATCH)).await?;
-        let mut ids = Vec::new();
-        while cursor.advance().await? {
-            ids.extend(cursor.current().get("_id")?.map(Bson::try_from).transpose()?);
-        }
-        Ok(ids)
-    }
-
-    /// What has become due takes its place in the order, which it has kept from its save on.
-    async fn promote(&self) -> Result<(), DriverError> {
-        loop {
-            let due = doc! { "status": SCHEDULED, "$expr": { "$lte": ["$notBefore", "$$NOW"] } };
-            let ids = self.find_ids(due, SCHEDULED_KEYS).await?;
-            if !ids.is_empty() {
-                let filter = doc! { "_id": { "$in": &ids }, "status": SCHEDULED };
-                self.events.update_many(filter, doc! { "$set": { "status": PENDING } }).await?;
-            }
-            if ids.len() < BATCH {
-                return Ok(());
-            }
-        }
-    }
-
-    async fn fetch(&self, limit: usize) -> Result<Vec<Event>, DriverError> {
-        self.promote().await?;
-        let mut events = Vec::new();
-        let mut look = limit;
-        for _ in 0..MAX_LOOKS {
-            let find = self.events.find(doc! { "status": PENDING }).sort(doc! { "seq": 1 });
-            // In one answer, up to its 16 MiB.
-            let find = find.hint(keys(FIFO_KEYS)).limit(as_limit(look)).batch_size(as_batch(look));
-            let mut cursor = find.await?;
-            events = Vec::new();
-            let mut undecodable = Vec::new();
-            while cursor.advance().await? {
-                match document::event(cursor.current()) {
-                    Ok(event) => events.push(event),
-                    Err(reason) => undecodable.push((cursor.current().to_owned(), reason)),
-                }
-            }
-            if undecodable.is_empty() {
-                break;
-            }
-            for (raw, reason) in undecodable {
-                self.set_aside(&raw, &reason).await?;
-            }
-            // Where there is one there may be many: they must not cost a look each.
-            look = limit.max(BATCH);
-        }
-        events.truncate(limit);
-        Ok(events)
-    }
-
-    async fn set_aside(&self, raw: &RawDocument, reason: &str) -> Result<(), DriverError> {
-        let Some(id) = raw.get("_id")? else { return Ok(()) };
-        let filter = doc! { "_id": Bson::try_from(id)?, "status": PENDING };
-        self.events.update_one(filter, document::set_aside(raw, reason)).await?;
-        Ok(())
-    }
 }
 
 /// A collection that is read and written as the store promises.
-fn events(database: &Database, name: &str) -> Collection<RawDocumentBuf> {
+fn collection<T: Send + Sync>(database: &Database, name: &str) -> Collection<T> {
     let options = CollectionOptions::builder()
         .read_concern(ReadConcern::majority())
         .write_concern(WriteConcern::majority())
@@ -267,10 +223,18 @@ impl OutboxStore for MongoOutbox {
         self.ready(ACKNOWLEDGE).await?;
         for ids in ids.chunks(MAX_IDS) {
             let ids: Vec<String> = ids.iter().map(EventId::to_string).collect();
-            let filter = doc! { "eventId": { "$in": ids }, "status": { "$in": [PENDING, SCHEDULED] } };
-            let delivered = doc! { "$set": { "status": DELIVERED }, "$currentDate": { "deliveredAt": true } };
+            let open = [PENDING, SCHEDULED, PARKED].as_slice();
+            let filter = doc! { "eventId": { "$in": &ids }, "status": { "$in": open } };
+            let delivered = doc! {
+                "$set": { "status": DELIVERED }, "$currentDate": { "deliveredAt": true },
+                "$unset": { "retryAt": "" },
+            };
             let update = self.events.update_many(filter, delivered).hint(keys(ID_KEYS));
             update.await.map_err(self.error(ACKNOWLEDGE))?;
+            let beside = self.beside().await.map_err(self.error(ACKNOWLEDGE))?;
+            if beside.has_keys || !beside.leased.is_empty() {
+                self.forget(&ids).await.map_err(self.error(ACKNOWLEDGE))?;
+            }
         }
         Ok(())
     }

@@ -8,7 +8,9 @@ use harness::Mongo;
 use mongodb::bson::{Document, doc};
 use outbox_conformance::{Harness, require};
 use outbox_mongo::mongodb;
-use outbox_traits::{DeadLetterFilter, DeadLetterStore, Event, EventId, OutboxStore};
+use outbox_traits::{
+    Claim, ClaimStore, DeadLetterFilter, DeadLetterStore, Event, EventId, OutboxStore, Settlement, StatsStore,
+};
 use serde_json::json;
 
 fn events(count: usize) -> Vec<Event> {
@@ -77,6 +79,66 @@ async fn every_command_goes_by_its_index_and_sorts_nothing() {
             seen.iter().any(|(op, plan)| (op.as_str(), plan.as_str()) == wanted),
             "{wanted:?} in {seen:#?}"
         );
+    }
+    h.close().await;
+}
+
+/// Keys that wait and keys that are leased, each with events behind it, and parked ones.
+#[tokio::test]
+async fn claims_go_by_their_indexes() {
+    let Some(h) = require("plans::claims", Mongo::open().await) else { return };
+    let keyed = |count: usize, keys: usize| -> Vec<Event> {
+        let key = |(number, event): (usize, Event)| event.with_partition_key(format!("k{}", number % keys));
+        events(count).into_iter().enumerate().map(key).collect()
+    };
+    let claim = async |limit| h.store.claim(&Claim::new("w").with_limit(limit)).await.unwrap();
+    let hot = keyed(4000, 1);
+    h.store.save_all(&hot).await.unwrap();
+    let waiting = claim(2).await;
+    h.store.save_all(&keyed(600, 300)).await.unwrap();
+    // What is behind the hot key is parked here.
+    let leased = claim(50).await;
+    assert_eq!(leased.len(), 50);
+    h.store.settle(&[Settlement::retry(waiting[0].lease, Duration::ZERO, "failed")]).await.unwrap();
+
+    h.database().run_command(doc! { "profile": 2 }).await.unwrap();
+    assert_eq!(claim(20).await.len(), 20);
+    h.store.settle(&[Settlement::retry(waiting[1].lease, Duration::from_hours(1), "failed")]).await.unwrap();
+    h.store.acknowledge(waiting[1].event.id()).await.unwrap();
+    let again = claim(30).await;
+    assert_eq!(again[0].event.id(), waiting[0].event.id());
+    let settlements: Vec<_> = again.iter().map(|one| Settlement::delivered(one.lease)).collect();
+    assert!(h.store.settle(&settlements).await.unwrap().iter().all(Result::is_ok));
+    assert_eq!(h.store.get_pending(10).await.unwrap().len(), 10);
+    let stats = h.store.stats().await.unwrap();
+    assert_eq!((stats.pending, stats.leased, stats.delivered), (4500 - 1, 70, 31));
+    h.database().run_command(doc! { "profile": 0 }).await.unwrap();
+
+    let mut profile = h.database().collection::<Document>("system.profile").find(doc! {}).await.unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    while profile.advance().await.unwrap() {
+        let entry: Document = profile.deserialize_current().unwrap();
+        let Ok(plan) = entry.get_str("planSummary") else { continue };
+        let is_stats = entry.get_document("command").is_ok_and(|command| command.contains_key("count"));
+        // All leases are read in the order in which they come, and one key, whichever, for whether there is one.
+        let is_events = entry.get_str("ns").unwrap().ends_with(".outbox");
+        assert!(!is_events || !plan.contains("COLLSCAN"), "{plan}: {entry}");
+        assert!(!entry.contains_key("hasSortStage"), "{plan}: {entry}");
+        let examined = |name: &str| entry.get_i32(name).unwrap_or(0);
+        assert!(examined("docsExamined") <= if is_events { 1300 } else { 101 }, "{plan}: {entry}");
+        assert!(is_stats || examined("keysExamined") <= 1500, "{plan}: {entry}");
+        // A scan of several ranges names its index once for each.
+        seen.insert(plan.split_inclusive(" }").next().unwrap().to_owned());
+    }
+    for wanted in [
+        "IXSCAN { partitionHash: 1, seq: 1 }",
+        "IXSCAN { partitionHash: 1, retryAt: 1 }",
+        "IXSCAN { status: 1, seq: 1 }",
+        "COUNT_SCAN { status: 1, seq: 1 }",
+        "IXSCAN { readyAt: 1 }",
+        "IXSCAN { eventId: 1 }",
+    ] {
+        assert!(seen.contains(wanted), "{wanted:?} in {seen:#?}");
     }
     h.close().await;
 }

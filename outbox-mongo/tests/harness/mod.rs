@@ -91,10 +91,22 @@ impl Harness for Mongo {
 
     async fn advance(&self, by: Duration) {
         let by = i64::try_from(by.as_millis()).unwrap();
-        for time in ["notBefore", "createdAt", "deliveredAt", "deadAt", "firstFailedAt", "lastFailedAt"] {
+        for time in
+            ["notBefore", "createdAt", "deliveredAt", "deadAt", "firstFailedAt", "lastFailedAt", "retryAt"]
+        {
             let earlier = doc! { "$set": { time: { "$subtract": [format!("${time}"), by] } } };
             self.outbox().update_many(doc! { time: { "$type": "date" } }, vec![earlier]).await.unwrap();
         }
+        for (collection, time) in [("outbox.leases", "until"), ("outbox.keys", "readyAt")] {
+            let earlier = doc! { "$set": { time: { "$subtract": [format!("${time}"), by] } } };
+            let collection = self.database().collection::<Document>(collection);
+            collection.update_many(doc! { time: { "$type": "date" } }, vec![earlier]).await.unwrap();
+        }
+        // No operator makes a timestamp.
+        let body = "function(seq, by) { return Timestamp(seq.getTime() - by, seq.getInc()); }";
+        let earlier = doc! { "$function": { "body": body, "args": ["$seq", by / 1000], "lang": "js" } };
+        let open = doc! { "status": { "$ne": "delivered" }, "seq": { "$type": "timestamp" } };
+        self.outbox().update_many(open, vec![doc! { "$set": { "seq": earlier } }]).await.unwrap();
     }
 
     async fn close(&self) {

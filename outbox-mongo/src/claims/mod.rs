@@ -1,0 +1,219 @@
+//! Claims: leases in lists, and busy keys parked.
+//!
+//! A claim writes one document, whatever it leases: its token and the list of its events and their keys. It reads
+//! that of others first, walks the pending events in order and steps over those whose keys are busy. Where it steps
+//! over many they are parked: taken out of the order, so that no claim meets them again, and found by their key,
+//! of which a document says when to look at it. What waits for a retry is parked likewise.
+//!
+//! Claims, renewals and settlements are transactions that write one document first, the lock: of two at once one is
+//! refused, and is tried again. So all is decided here, on what no other changes meanwhile.
+//!
+//! What keeps the order of a key: a claim merges its parked events with the pending ones that the walk has met, and
+//! takes only what is older than all that it has not looked at.
+
+mod choose;
+mod look;
+mod settle;
+mod state;
+
+use std::time::{Duration, Instant};
+
+use bson::{DateTime, doc};
+use mongodb::{
+    ClientSession,
+    error::{Error as DriverError, UNKNOWN_TRANSACTION_COMMIT_RESULT},
+    options::{ReadConcern, ReturnDocument, WriteConcern},
+};
+use outbox_traits::{Claim, ClaimStore, ErrorKind, Lease, Leased, Result, Settlement, async_trait};
+use tokio::sync::MutexGuard;
+use uuid::Uuid;
+
+use crate::{MongoOutbox, error};
+
+const CLAIM: &str = "claim events from";
+const RENEW: &str = "renew leases in";
+const SETTLE: &str = "settle leases in";
+
+/// The document that every transaction of claims writes first.
+const LOCK: &str = "lock";
+/// For how long a transaction that meets others is tried again.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How many transactions one claim may take to get past events of busy keys, each of which parks some.
+const MAX_STEPS: usize = 10_000;
+/// No lease and no wait is longer: a date can hold it.
+const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
+/// How often a commit whose fate is unknown is asked for again.
+const MAX_COMMITS: usize = 3;
+
+/// A time so long after another, rounded up.
+fn later(time: DateTime, by: Duration) -> DateTime {
+    let millis = i64::try_from(by.min(LONGEST).as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
+    DateTime::from_millis(time.timestamp_millis().saturating_add(millis))
+}
+
+/// The end of a lease of this length.
+fn end(now: DateTime, length: Duration) -> DateTime {
+    later(now, length.max(Duration::from_millis(1)))
+}
+
+/// The lock, in an open transaction.
+struct Held<'a> {
+    session: ClientSession,
+    /// The server's time.
+    now: DateTime,
+    _turn: MutexGuard<'a, ()>,
+}
+
+impl Held<'_> {
+    /// Commits what was done, or undoes what was not.
+    async fn end<T>(mut self, done: Result<T, DriverError>) -> Result<T, DriverError> {
+        if done.is_err() {
+            // At once: others wait for the lock.
+            self.session.abort_transaction().await.ok();
+            return done;
+        }
+        let mut commits = 1;
+        while let Err(error) = self.session.commit_transaction().await {
+            if commits == MAX_COMMITS || !error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) {
+                return Err(error);
+            }
+            commits += 1;
+        }
+        done
+    }
+}
+
+impl MongoOutbox {
+    async fn hold(&self) -> Result<Held<'_>, DriverError> {
+        let turn = self.turn.lock().await;
+        let mut session = self.database.client().start_session().await?;
+        session
+            .start_transaction()
+            .read_concern(ReadConcern::snapshot())
+            .write_concern(WriteConcern::majority())
+            .await?;
+        let version = doc! { "$add": [{ "$ifNull": ["$version", 0_i64] }, 1_i64] };
+        let lock = vec![doc! { "$set": { "version": version, "now": "$$NOW" } }];
+        let locked = self
+            .leases
+            .find_one_and_update(doc! { "_id": LOCK }, lock)
+            .upsert(true)
+            .return_document(ReturnDocument::After)
+            .session(&mut session)
+            .await;
+        let now = locked.and_then(|lock| Ok(lock.unwrap_or_default().get_datetime("now").copied()?));
+        match now {
+            Ok(now) => Ok(Held { session, now, _turn: turn }),
+            Err(error) => {
+                session.abort_transaction().await.ok();
+                Err(error)
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl ClaimStore for MongoOutbox {
+    async fn claim(&self, claim: &Claim) -> Result<Vec<Leased>> {
+        if claim.limit == 0 {
+            return Ok(Vec::new());
+        }
+        self.ready(CLAIM).await?;
+        self.promote().await.map_err(self.error(CLAIM))?;
+        let mut conflicts = Conflicts::new();
+        for _ in 0..MAX_STEPS {
+            let step = async {
+                let mut held = self.hold().await?;
+                let step = self.claim_once(&mut held, claim).await;
+                held.end(step).await
+            };
+            match step.await {
+                Ok(Some(leased)) => return Ok(leased),
+                Ok(None) => {}
+                Err(error) => conflicts.wait(error).await.map_err(self.error(CLAIM))?,
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    async fn renew(&self, leases: &[Lease], length: Duration) -> Result<Vec<Result<()>>> {
+        if leases.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.ready(RENEW).await?;
+        let mut conflicts = Conflicts::new();
+        loop {
+            let renewed = async {
+                let mut held = self.hold().await?;
+                let renewed = self.renew_once(&mut held, leases, length).await;
+                held.end(renewed).await
+            };
+            match renewed.await {
+                Ok(answers) => return Ok(answers),
+                Err(error) => conflicts.wait(error).await.map_err(self.error(RENEW))?,
+            }
+        }
+    }
+
+    async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Result<()>>> {
+        if settlements.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.ready(SETTLE).await?;
+        let mut conflicts = Conflicts::new();
+        loop {
+            let settled = async {
+                let mut held = self.hold().await?;
+                let settled = self.settle_once(&mut held, settlements).await;
+                held.end(settled).await
+            };
+            match settled.await {
+                Ok(answers) => return Ok(answers),
+                Err(error) => conflicts.wait(error).await.map_err(self.error(SETTLE))?,
+            }
+        }
+    }
+}
+
+impl MongoOutbox {
+    /// After an acknowledgement: what was leased is so no more, and no key waits for it.
+    pub(crate) async fn forget(&self, ids: &[String]) -> Result<(), DriverError> {
+        let mut conflicts = Conflicts::new();
+        loop {
+            let forgotten = async {
+                let mut held = self.hold().await?;
+                let forgotten = self.forget_once(&mut held, ids).await;
+                held.end(forgotten).await
+            };
+            match forgotten.await {
+                Ok(()) => return Ok(()),
+                Err(error) => conflicts.wait(error).await?,
+            }
+        }
+    }
+}
+
+/// Conflicts of one call with other transactions, which the call may just try again.
+struct Conflicts {
+    first: Option<Instant>,
+    tries: u32,
+}
+
+impl Conflicts {
+    fn new() -> Self {
+        Self { first: None, tries: 0 }
+    }
+
+    /// Waits a little after a conflict; any other error is returned, and so is the one that exhausts the patience.
+    async fn wait(&mut self, error: DriverError) -> Result<(), DriverError> {
+        let first = *self.first.get_or_insert_with(Instant::now);
+        if error::kind(&error) != ErrorKind::Conflict || first.elapsed() > PATIENCE {
+            return Err(error);
+        }
+        self.tries += 1;
+        // So that those that met do not meet again.
+        let jitter = u64::from(Uuid::new_v4().as_bytes()[0]) % (1 << self.tries.min(6));
+        tokio::time::sleep(Duration::from_millis(1 + jitter)).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,242 @@
+//! Renewals, settlements, and what an acknowledgement ends.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use bson::{Bson, DateTime, Document, doc};
+use mongodb::error::Error as DriverError;
+use outbox_traits::{Lease, Outcome, Result, Settlement};
+
+use super::{
+    Held, end, later,
+    state::{Entry, Leases, values},
+};
+use crate::{
+    MongoOutbox,
+    document::{self, DEAD_LETTER, DELIVERED, Key, PARKED, PENDING, key_value},
+    indexes::{ID_KEYS, RETRY_KEYS, keys},
+    store::as_batch,
+};
+
+/// How deliveries ended: what is the same of many is written by one command.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum End<'a> {
+    Delivered,
+    /// With the hash, where the document has none: what waits is found by it.
+    Waiting(DateTime, &'a str, Option<Key>),
+    Dead(&'a str),
+}
+
+impl End<'_> {
+    fn update(&self, now: DateTime) -> Document {
+        let mut count = doc! { "attempts": 1 };
+        let mut set = doc! {};
+        let mut update = doc! {};
+        match self {
+            Self::Delivered => {
+                set.extend(doc! { "status": DELIVERED, "deliveredAt": now });
+                update.insert("$unset", doc! { "retryAt": "" });
+            }
+            Self::Waiting(retry_at, _, hash) => {
+                set.extend(doc! { "status": PARKED, "retryAt": *retry_at });
+                if let Some(key) = hash {
+                    set.insert("partitionHash", key_value(key));
+                }
+            }
+            Self::Dead(_) => {
+                set.extend(doc! { "status": DEAD_LETTER, "deadAt": now });
+                update.insert("$unset", doc! { "retryAt": "" });
+            }
+        }
+        if let Self::Waiting(_, error, _) | Self::Dead(error) = self {
+            count.insert("failures", 1);
+            set.extend(doc! { "lastFailedAt": now, "lastError": *error });
+            // Where there is none, it is set.
+            update.insert("$min", doc! { "firstFailedAt": now });
+        }
+        update.insert("$inc", count);
+        update.insert("$set", set);
+        update
+    }
+}
+
+/// Of an event that is still to be delivered.
+struct Open {
+    key: Key,
+    has_hash: bool,
+}
+
+impl MongoOutbox {
+    /// The leases with these tokens that did not run out.
+    async fn held_leases(
+        &self,
+        held: &mut Held<'_>,
+        of: impl Iterator<Item = Lease>,
+    ) -> Result<Vec<Leases>, DriverError> {
+        let tokens: HashSet<String> = of.map(|lease| lease.token().to_string()).collect();
+        let filter = doc! {
+            "token": { "$in": tokens.into_iter().collect::<Vec<_>>() }, "until": { "$gt": held.now },
+        };
+        self.leases(held, filter).await
+    }
+
+    pub(super) async fn renew_once(
+        &self,
+        held: &mut Held<'_>,
+        leases: &[Lease],
+        length: Duration,
+    ) -> Result<Vec<Result<()>>, DriverError> {
+        let until = end(held.now, length);
+        let wanted: HashSet<(String, String)> = leases.iter().map(name).collect();
+        let mut renewed = HashSet::new();
+        for mut old in self.held_leases(held, leases.iter().copied()).await? {
+            let (again, rest): (Vec<Entry>, Vec<Entry>) = std::mem::take(&mut old.entries)
+                .into_iter()
+                .partition(|entry| wanted.contains(&(old.token.clone(), entry.event.clone())));
+            renewed.extend(again.iter().map(|entry| (old.token.clone(), entry.event.clone())));
+            if rest.is_empty() {
+                self.keep_leases(held, &Leases { until, entries: again, ..old }).await?;
+            } else if !again.is_empty() {
+                let new = Leases { until, entries: again, ..old.clone() };
+                self.add_leases(held, &new).await?;
+                self.keep_leases(held, &Leases { entries: rest, ..old }).await?;
+            }
+        }
+        let answer = |lease: &Lease| if renewed.contains(&name(lease)) { Ok(()) } else { Err(lease.lost()) };
+        Ok(leases.iter().map(answer).collect())
+    }
+
+    pub(super) async fn settle_once(
+        &self,
+        held: &mut Held<'_>,
+        settlements: &[Settlement],
+    ) -> Result<Vec<Result<()>>, DriverError> {
+        let leases = self.held_leases(held, settlements.iter().map(|settlement| settlement.lease)).await?;
+        let mut names: HashSet<(String, String)> = leases
+            .iter()
+            .flat_map(|leases| leases.entries.iter().map(|entry| (leases.token.clone(), entry.event.clone())))
+            .collect();
+        // Each takes its lease away, so that a second one of the same finds nothing.
+        let valid: Vec<bool> =
+            settlements.iter().map(|settlement| names.remove(&name(&settlement.lease))).collect();
+        let valid = || settlements.iter().zip(&valid);
+        let ids = valid().filter(|(_, is_valid)| **is_valid).map(|(one, _)| one.lease.event().to_string());
+        let open = self.open(held, ids.collect()).await?;
+
+        let (mut ends, mut waiting): (HashMap<End<'_>, Vec<String>>, HashMap<Key, DateTime>) =
+            (HashMap::new(), HashMap::new());
+        let mut answers = Vec::with_capacity(settlements.len());
+        for (Settlement { lease, outcome }, is_valid) in valid() {
+            let id = lease.event().to_string();
+            let Some(event) = open.get(&id).filter(|_| *is_valid) else {
+                answers.push(Err(lease.lost()));
+                continue;
+            };
+            answers.push(Ok(()));
+            let end = match outcome {
+                Outcome::Delivered => End::Delivered,
+                Outcome::DeadLetter { error } => End::Dead(error),
+                Outcome::Retry { after, error } => {
+                    let retry_at = later(held.now, *after);
+                    let last = waiting.entry(event.key.clone()).or_insert(retry_at);
+                    *last = retry_at.max(*last);
+                    End::Waiting(retry_at, error, (!event.has_hash).then(|| event.key.clone()))
+                }
+                // An outcome of a later version of the contract is none that this one could write.
+                _ => continue,
+            };
+            ends.entry(end).or_default().push(id);
+        }
+        for (end, ids) in ends {
+            let these = doc! { "eventId": { "$in": ids }, "status": { "$in": [PENDING, PARKED] } };
+            let update = self.events.update_many(these, end.update(held.now)).hint(keys(ID_KEYS));
+            update.session(&mut held.session).await?;
+        }
+        for mut leases in leases {
+            let count = leases.entries.len();
+            let token = leases.token.clone();
+            leases.entries.retain(|entry| names.contains(&(token.clone(), entry.event.clone())));
+            if leases.entries.len() < count {
+                self.keep_leases(held, &leases).await?;
+            }
+        }
+        if !waiting.is_empty() {
+            self.add_keys(held, waiting).await?;
+        }
+        Ok(answers)
+    }
+
+    /// Those of the events that are still to be delivered.
+    async fn open(
+        &self,
+        held: &mut Held<'_>,
+        ids: Vec<String>,
+    ) -> Result<HashMap<String, Open>, DriverError> {
+        let batch = as_batch(ids.len());
+        let these = doc! { "eventId": { "$in": ids }, "status": { "$in": [PENDING, PARKED] } };
+        let find = self.events.find(these).hint(keys(ID_KEYS)).batch_size(batch);
+        let find = find.projection(doc! { "eventId": 1, "partitionHash": 1 });
+        let mut cursor = find.session(&mut held.session).await?;
+        let mut open = HashMap::new();
+        while cursor.advance(&mut held.session).await? {
+            let raw = cursor.current();
+            let has_hash = document::stored_key(raw).is_some();
+            open.insert(raw.get_str("eventId")?.to_owned(), Open { key: document::key(raw), has_hash });
+        }
+        Ok(open)
+    }
+
+    pub(super) async fn forget_once(&self, held: &mut Held<'_>, ids: &[String]) -> Result<(), DriverError> {
+        let gone: HashSet<&str> = ids.iter().map(String::as_str).collect();
+        for mut leases in self.leases(held, Document::new()).await? {
+            let count = leases.entries.len();
+            leases.entries.retain(|entry| !gone.contains(entry.event.as_str()));
+            if leases.entries.len() < count {
+                self.keep_leases(held, &leases).await?;
+            }
+        }
+        let these = doc! { "eventId": { "$in": ids.iter().map(Bson::from).collect::<Vec<_>>() } };
+        let find = self.events.find(these).hint(keys(ID_KEYS)).batch_size(as_batch(ids.len()));
+        let find = find.projection(doc! { "eventId": 1, "partitionHash": 1 });
+        let mut cursor = find.session(&mut held.session).await?;
+        let mut changed = HashSet::new();
+        while cursor.advance(&mut held.session).await? {
+            changed.insert(document::key(cursor.current()));
+        }
+        self.replace_keys(held, &changed).await
+    }
+
+    /// Of keys that are not ready yet, when they are, after something of them has ceased to wait.
+    async fn replace_keys(&self, held: &mut Held<'_>, changed: &HashSet<Key>) -> Result<(), DriverError> {
+        let mut ready: HashMap<Key, DateTime> = self.keyed(held, changed).await?;
+        ready.retain(|_, time| *time > held.now);
+        if ready.is_empty() {
+            return Ok(());
+        }
+        for time in ready.values_mut() {
+            *time = held.now;
+        }
+        let waiting = doc! {
+            "status": PARKED, "partitionHash": { "$in": values(ready.keys()) },
+            "retryAt": { "$gt": held.now },
+        };
+        let find = self.events.find(waiting).hint(keys(RETRY_KEYS));
+        let find = find.projection(doc! { "partitionHash": 1, "retryAt": 1 });
+        let mut cursor = find.session(&mut held.session).await?;
+        while cursor.advance(&mut held.session).await? {
+            let raw = cursor.current();
+            let retry_at = raw.get_datetime("retryAt")?;
+            if let Some(time) = ready.get_mut(&document::key(raw)) {
+                *time = retry_at.max(*time);
+            }
+        }
+        self.place_keys(held, ready).await
+    }
+}
+
+/// A lease as the documents name it.
+fn name(lease: &Lease) -> (String, String) {
+    (lease.token().to_string(), lease.event().to_string())
+}

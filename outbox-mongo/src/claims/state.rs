@@ -1,0 +1,180 @@
+//! Leases and keys as they are stored.
+
+use std::collections::{HashMap, HashSet};
+
+use bson::{Bson, DateTime, Document, doc};
+use mongodb::error::Error as DriverError;
+use uuid::Uuid;
+
+use super::{Held, LOCK};
+use crate::{
+    MongoOutbox,
+    document::{Key, key_value},
+};
+
+/// Leases of one claim that end together.
+#[derive(Clone, Debug)]
+pub(super) struct Leases {
+    pub(super) id: Bson,
+    pub(super) token: String,
+    pub(super) worker: String,
+    pub(super) until: DateTime,
+    pub(super) entries: Vec<Entry>,
+}
+
+/// A leased event.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) event: String,
+    pub(super) key: Key,
+}
+
+/// What is beside the events, for those that have no lock.
+#[derive(Debug, Default)]
+pub(crate) struct Beside {
+    /// The ids of leased events.
+    pub(crate) leased: Vec<String>,
+    /// Whether there are, perhaps, parked events.
+    pub(crate) has_keys: bool,
+}
+
+impl Leases {
+    /// Of a new claim.
+    pub(super) fn new(worker: &str, until: DateTime, entries: Vec<Entry>) -> Self {
+        let token = Uuid::new_v4().to_string();
+        Self { id: Bson::Null, token, worker: worker.to_owned(), until, entries }
+    }
+
+    pub(super) fn token(&self) -> Uuid {
+        self.token.parse().unwrap_or_default()
+    }
+
+    fn of(document: &Document) -> Result<Self, DriverError> {
+        let entries = document.get_array("entries")?.iter().filter_map(Bson::as_document);
+        let entry = |entry: &Document| {
+            let key = entry.get_binary_generic("key")?.clone();
+            Ok(Entry { event: entry.get_str("event")?.to_owned(), key })
+        };
+        Ok(Self {
+            id: document.get("_id").cloned().unwrap_or(Bson::Null),
+            token: document.get_str("token")?.to_owned(),
+            worker: document.get_str("worker")?.to_owned(),
+            until: *document.get_datetime("until")?,
+            entries: entries.map(entry).collect::<Result<_, DriverError>>()?,
+        })
+    }
+
+    fn list(&self) -> Vec<Document> {
+        let entry = |entry: &Entry| doc! { "event": &entry.event, "key": key_value(&entry.key) };
+        self.entries.iter().map(entry).collect()
+    }
+}
+
+pub(super) fn values<'a>(keys: impl IntoIterator<Item = &'a Key>) -> Vec<Bson> {
+    keys.into_iter().map(|key| Bson::Binary(key_value(key))).collect()
+}
+
+impl MongoOutbox {
+    /// What is leased, and whether something is parked, in one question.
+    pub(crate) async fn beside(&self) -> Result<Beside, DriverError> {
+        let question = [
+            doc! { "$match": { "$expr": { "$gt": ["$until", "$$NOW"] } } },
+            doc! { "$project": { "events": "$entries.event" } },
+            doc! { "$unionWith": { "coll": self.keys.name(), "pipeline": [{ "$limit": 1 }] } },
+        ];
+        let mut cursor = self.leases.aggregate(question).await?;
+        let mut beside = Beside::default();
+        while cursor.advance().await? {
+            match cursor.deserialize_current()?.get_array("events") {
+                Ok(events) => {
+                    beside.leased.extend(events.iter().filter_map(Bson::as_str).map(str::to_owned));
+                }
+                Err(_) => beside.has_keys = true,
+            }
+        }
+        Ok(beside)
+    }
+
+    /// The leases that match, those that ran out included.
+    pub(super) async fn leases(
+        &self,
+        held: &mut Held<'_>,
+        mut filter: Document,
+    ) -> Result<Vec<Leases>, DriverError> {
+        filter.insert("_id", doc! { "$ne": LOCK });
+        let mut cursor = self.leases.find(filter).session(&mut held.session).await?;
+        let mut leases = Vec::new();
+        while cursor.advance(&mut held.session).await? {
+            leases.push(Leases::of(&cursor.deserialize_current()?)?);
+        }
+        Ok(leases)
+    }
+
+    pub(super) async fn add_leases(&self, held: &mut Held<'_>, leases: &Leases) -> Result<(), DriverError> {
+        let document = doc! {
+            "token": &leases.token, "worker": &leases.worker, "until": leases.until, "claimedAt": held.now,
+            "entries": leases.list(),
+        };
+        self.leases.insert_one(document).session(&mut held.session).await?;
+        Ok(())
+    }
+
+    /// Writes what is left of them; nothing of them is nothing.
+    pub(super) async fn keep_leases(&self, held: &mut Held<'_>, leases: &Leases) -> Result<(), DriverError> {
+        let this = doc! { "_id": &leases.id };
+        if leases.entries.is_empty() {
+            self.leases.delete_one(this).session(&mut held.session).await?;
+        } else {
+            let left = doc! { "$set": { "until": leases.until, "entries": leases.list() } };
+            self.leases.update_one(this, left).session(&mut held.session).await?;
+        }
+        Ok(())
+    }
+
+    /// Which of these keys have a document, and when they are ready.
+    pub(super) async fn keyed(
+        &self,
+        held: &mut Held<'_>,
+        keys: &HashSet<Key>,
+    ) -> Result<HashMap<Key, DateTime>, DriverError> {
+        let mut found = HashMap::new();
+        if keys.is_empty() {
+            return Ok(found);
+        }
+        let these = doc! { "_id": { "$in": values(keys) } };
+        let mut cursor = self.keys.find(these).session(&mut held.session).await?;
+        while cursor.advance(&mut held.session).await? {
+            let document = cursor.deserialize_current()?;
+            found.insert(document.get_binary_generic("_id")?.clone(), *document.get_datetime("readyAt")?);
+        }
+        Ok(found)
+    }
+
+    /// Gives keys documents, or moves theirs to a later time, never to an earlier one.
+    pub(super) async fn add_keys(
+        &self,
+        held: &mut Held<'_>,
+        mut ready: HashMap<Key, DateTime>,
+    ) -> Result<(), DriverError> {
+        let old = self.keyed(held, &ready.keys().cloned().collect()).await?;
+        ready.retain(|key, time| old.get(key).is_none_or(|old| old < time));
+        self.place_keys(held, ready).await
+    }
+
+    /// Says of keys when they are ready.
+    pub(super) async fn place_keys(
+        &self,
+        held: &mut Held<'_>,
+        ready: HashMap<Key, DateTime>,
+    ) -> Result<(), DriverError> {
+        if ready.is_empty() {
+            return Ok(());
+        }
+        // Two commands, however many they are.
+        let these = doc! { "_id": { "$in": values(ready.keys()) } };
+        self.keys.delete_many(these).session(&mut held.session).await?;
+        let new = ready.iter().map(|(key, time)| doc! { "_id": key_value(key), "readyAt": *time });
+        self.keys.insert_many(new.collect::<Vec<_>>()).session(&mut held.session).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,93 @@
+//! The events that are pending, in their order.
+
+use bson::{Bson, Document, RawDocument, doc};
+use mongodb::error::Error as DriverError;
+use outbox_traits::Event;
+
+use crate::{
+    MongoOutbox,
+    document::{self, PARKED, PENDING, SCHEDULED},
+    indexes::{FIFO_KEYS, SCHEDULED_KEYS, keys},
+    store::{BATCH, as_batch, as_limit},
+};
+
+/// How often one fetch sets undecodable documents aside and looks again.
+const MAX_LOOKS: usize = 1000;
+
+impl MongoOutbox {
+    /// The `_id`s of the first documents that match.
+    pub(crate) async fn find_ids(&self, filter: Document, index: &str) -> Result<Vec<Bson>, DriverError> {
+        let find = self.events.find(filter).hint(keys(index)).projection(doc! { "_id": 1 });
+        let mut cursor = find.limit(as_limit(BATCH)).batch_size(as_batch(BATCH)).await?;
+        let mut ids = Vec::new();
+        while cursor.advance().await? {
+            ids.extend(cursor.current().get("_id")?.map(Bson::try_from).transpose()?);
+        }
+        Ok(ids)
+    }
+
+    /// What has become due takes its place in the order, which it has kept from its save on.
+    pub(crate) async fn promote(&self) -> Result<(), DriverError> {
+        loop {
+            let due = doc! { "status": SCHEDULED, "$expr": { "$lte": ["$notBefore", "$$NOW"] } };
+            let ids = self.find_ids(due, SCHEDULED_KEYS).await?;
+            if !ids.is_empty() {
+                let filter = doc! { "_id": { "$in": &ids }, "status": SCHEDULED };
+                self.events.update_many(filter, doc! { "$set": { "status": PENDING } }).await?;
+            }
+            if ids.len() < BATCH {
+                return Ok(());
+            }
+        }
+    }
+
+    pub(crate) async fn fetch(&self, limit: usize) -> Result<Vec<Event>, DriverError> {
+        self.promote().await?;
+        // Before the events: one that is settled in between was leased, and is not pending.
+        let beside = self.beside().await?;
+        let mut filter = doc! { "status": PENDING };
+        if beside.has_keys {
+            filter = doc! {
+                "status": { "$in": [PENDING, PARKED] },
+                // What has no such time is less than any.
+                "$expr": { "$lte": ["$retryAt", "$$NOW"] },
+            };
+        }
+        if !beside.leased.is_empty() {
+            filter.insert("eventId", doc! { "$nin": beside.leased });
+        }
+        let mut events = Vec::new();
+        let mut look = limit;
+        for _ in 0..MAX_LOOKS {
+            let find = self.events.find(filter.clone()).sort(doc! { "seq": 1 });
+            // In one answer, up to its 16 MiB.
+            let find = find.hint(keys(FIFO_KEYS)).limit(as_limit(look)).batch_size(as_batch(look));
+            let mut cursor = find.await?;
+            events = Vec::new();
+            let mut undecodable = Vec::new();
+            while cursor.advance().await? {
+                match document::event(cursor.current()) {
+                    Ok(event) => events.push(event),
+                    Err(reason) => undecodable.push((cursor.current().to_owned(), reason)),
+                }
+            }
+            if undecodable.is_empty() {
+                break;
+            }
+            for (raw, reason) in undecodable {
+                self.set_aside(&raw, &reason).await?;
+            }
+            // Where there is one there may be many: they must not cost a look each.
+            look = limit.max(BATCH);
+        }
+        events.truncate(limit);
+        Ok(events)
+    }
+
+    async fn set_aside(&self, raw: &RawDocument, reason: &str) -> Result<(), DriverError> {
+        let Some(id) = raw.get("_id")? else { return Ok(()) };
+        let filter = doc! { "_id": Bson::try_from(id)?, "status": { "$in": [PENDING, PARKED] } };
+        self.events.update_one(filter, document::set_aside(raw, reason)).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,77 @@
+//! Claims beside what else writes and reads the collection.
+
+mod harness;
+
+use std::{collections::HashSet, time::Duration};
+
+use harness::Mongo;
+use mongodb::bson::{DateTime, doc};
+use outbox_conformance::{Harness, SchemaHarness, require};
+use outbox_mongo::mongodb;
+use outbox_traits::{Claim, ClaimStore, Event, EventId, OutboxStore, Settlement};
+use serde_json::json;
+
+#[tokio::test]
+async fn what_a_typescript_writer_saved_is_claimed_retried_and_delivered() {
+    let Some(h) = require("claims::written_elsewhere", Mongo::open().await) else { return };
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let id = EventId::new();
+        let row = doc! {
+            "eventId": id.to_string(), "type": "order.placed", "payload": {},
+            "meta": { "id": id.to_string(), "timestamp": DateTime::now() },
+            "status": "pending", "createdAt": DateTime::now(),
+        };
+        h.outbox().insert_one(row).await.unwrap();
+        ids.push(id);
+    }
+    let claim = async |limit| h.store.claim(&Claim::new("w").with_limit(limit)).await.unwrap();
+    let first = claim(1).await;
+    let rest = claim(9).await;
+    assert_eq!((first.len(), rest.len()), (1, 2));
+    let retry = Settlement::retry(first[0].lease, Duration::from_secs(60), "failed");
+    assert!(h.store.settle(&[retry]).await.unwrap()[0].is_ok());
+    // A reader of the TypeScript shape goes by `pending`.
+    let pending = doc! { "status": "pending", "eventId": first[0].event.id().to_string() };
+    assert_eq!(h.outbox().count_documents(pending).await.unwrap(), 0);
+    let delivered: Vec<_> = rest.iter().map(|one| Settlement::delivered(one.lease)).collect();
+    assert!(h.store.settle(&delivered).await.unwrap().iter().all(Result::is_ok));
+    assert!(claim(9).await.is_empty());
+    h.advance(Duration::from_secs(61)).await;
+    let again = claim(9).await;
+    assert_eq!(again.len(), 1);
+    assert_eq!((again[0].event.id(), again[0].attempts, again[0].failures), (first[0].event.id(), 2, 1));
+    assert!(h.store.settle(&[Settlement::delivered(again[0].lease)]).await.unwrap()[0].is_ok());
+    assert_eq!(h.store.purge(Duration::ZERO).await.unwrap(), 3);
+    h.close().await;
+}
+
+/// Each store has a turn of its own, as in processes of their own: what keeps them apart is the lock on the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_of_many_processes_are_disjoint() {
+    let Some(h) = require("claims::processes", Mongo::open().await) else { return };
+    let event = |number: usize| {
+        Event::new("t", json!(number)).unwrap().with_partition_key(format!("k{}", number % 40))
+    };
+    let all: Vec<Event> = (0..600).map(event).collect();
+    h.store.save_all(&all).await.unwrap();
+    let mut workers = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let store = h.unmigrated("outbox");
+        workers.spawn(async move {
+            let (mut mine, mut misses) = (Vec::new(), 0);
+            while misses < 10 {
+                let leased = store.claim(&Claim::new("w").with_limit(13)).await.unwrap();
+                misses += usize::from(leased.is_empty());
+                let settlements: Vec<_> = leased.iter().map(|one| Settlement::delivered(one.lease)).collect();
+                assert!(store.settle(&settlements).await.unwrap().iter().all(Result::is_ok));
+                mine.extend(leased.iter().map(|one| one.event.id()));
+            }
+            mine
+        });
+    }
+    let claimed: Vec<EventId> = workers.join_all().await.into_iter().flatten().collect();
+    assert_eq!(claimed.len(), all.len());
+    assert_eq!(claimed.into_iter().collect::<HashSet<_>>(), all.iter().map(Event::id).collect());
+    h.close().await;
+}
