@@ -82,11 +82,17 @@ async fn main() {
 
 async fn run(arguments: Arguments) -> Result<()> {
     let started = Instant::now();
-    let db = match arguments.db {
-        Some(db) => db,
+    let in_orders = |error: std::io::Error| format!("{}: {error}", arguments.orders.display());
+    let orders: Box<dyn AsyncRead + Unpin> = if arguments.orders == Path::new("-") {
+        Box::new(tokio::io::stdin())
+    } else {
+        Box::new(File::open(&arguments.orders).await.map_err(in_orders)?)
+    };
+    let db = match &arguments.db {
+        Some(db) => db.clone(),
         None => tempfile::Builder::new().prefix("quickstart-").tempdir()?.keep().join("shop.db"),
     };
-    let publish = arguments.publish.unwrap_or_else(|| db.with_extension("events.jsonl"));
+    let publish = arguments.publish.clone().unwrap_or_else(|| db.with_extension("events.jsonl"));
     eprintln!("database {}, events to {}", db.display(), publish.display());
 
     let options = SqliteConnectOptions::new().filename(&db).create_if_missing(true);
@@ -98,6 +104,9 @@ async fn run(arguments: Arguments) -> Result<()> {
     let outbox = SqliteOutbox::new(pool.clone());
     outbox.migrate().await?;
 
+    if publish.canonicalize().is_ok_and(|publish| db.canonicalize().is_ok_and(|db| db == publish)) {
+        return Err(format!("{} is the database: publish to another file", publish.display()).into());
+    }
     let transport = if publish == Path::new("-") {
         JsonLines::new(tokio::io::stdout())
     } else {
@@ -111,28 +120,25 @@ async fn run(arguments: Arguments) -> Result<()> {
         Ok::<_, outbox::Error>((relay.run(stop).await?, relay.publish_pending().await?))
     });
 
-    let orders: Box<dyn AsyncRead + Unpin> = if arguments.orders == Path::new("-") {
-        Box::new(tokio::io::stdin())
-    } else {
-        let name = arguments.orders.display();
-        Box::new(File::open(&arguments.orders).await.map_err(|error| format!("{name}: {error}"))?)
-    };
     let mut lines = BufReader::new(orders).split(b'\n');
     let mut interrupted = pin!(tokio::signal::ctrl_c());
     let bar = ProgressBar::new_spinner();
     let (mut line_number, mut malformed, mut read) = (0, 0, 0);
     let (mut committed, mut rolled_back, mut made_before) = (0, 0, 0);
     while let Some(line) = tokio::select! {
-        line = lines.next_segment() => line?,
+        line = lines.next_segment() => line.map_err(in_orders)?,
         _ = &mut interrupted => None,
     } {
         line_number += 1;
+        // Some editors begin a file with a byte order mark.
+        let line = line.strip_prefix(b"\xEF\xBB\xBF").filter(|_| line_number == 1).unwrap_or(&line);
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let order: Order = match serde_json::from_slice(&line) {
+        let order: Order = match serde_json::from_slice(line) {
             Ok(order) => order,
             Err(error) => {
+                let error = error.to_string().replace(" at line 1 column", " at column");
                 bar.suspend(|| eprintln!("line {line_number} is no order and is skipped: {error}"));
                 malformed += 1;
                 continue;
@@ -157,9 +163,6 @@ async fn run(arguments: Arguments) -> Result<()> {
     if malformed + made_before > 0 {
         eprintln!("{malformed} lines were skipped, {made_before} orders had been decided before");
     }
-    if let Some(error) = at_the_end.last_error {
-        eprintln!("not everything could be published: {error}");
-    }
     let published = while_reading.published + at_the_end.published;
     let pending = outbox.get_pending(usize::MAX).await?.len();
     let seconds = started.elapsed().as_secs_f64();
@@ -167,7 +170,10 @@ async fn run(arguments: Arguments) -> Result<()> {
         "read {read}, committed {committed}, rolled back {rolled_back}, \
          published {published}, pending {pending}, seconds {seconds:.1}"
     );
-    Ok(())
+    match at_the_end.last_error {
+        Some(error) => Err(format!("not everything could be published: {error}").into()),
+        None => Ok(()),
+    }
 }
 
 /// The order, its event and the new stock: all of them, or none.
@@ -207,7 +213,7 @@ async fn decide(order: &Order, pool: &SqlitePool, outbox: &SqliteOutbox) -> Resu
     transaction.rollback().await?;
     // Remembered, so that a later run does not accept what this one refused. Killed before this line, the next
     // run meets the same order with the same stock, and refuses it again.
-    sqlx::query("INSERT INTO refused_orders (id, reason) VALUES (?, ?)")
+    sqlx::query("INSERT OR IGNORE INTO refused_orders (id, reason) VALUES (?, ?)")
         .bind(&order.id)
         .bind(reason)
         .execute(pool)

@@ -11,7 +11,7 @@
 //! use serde_json::json;
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let pool = sqlx::SqlitePool::connect("sqlite:shop.db").await?;
+//! let pool = sqlx::SqlitePool::connect("sqlite:shop.db?mode=rwc").await?;
 //! let outbox = SqliteOutbox::new(pool.clone());
 //! outbox.migrate().await?;
 //!

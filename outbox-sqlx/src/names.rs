@@ -146,6 +146,9 @@ impl Names {
     /// Its only quotation marks are those of identifiers, so that every second piece between them is one. All
     /// is replaced in one pass: a chosen name is not looked at again, whatever it contains.
     pub(crate) fn rewrite(&self, sql: &str) -> String {
+        // Without the comments: a name in one of them would stand outside of any quotes that count.
+        let sql: String =
+            sql.split_inclusive('\n').filter(|line| !line.trim_start().starts_with("--")).collect();
         let mut rewritten = String::with_capacity(sql.len());
         for (index, piece) in sql.split(self.rules.quote).enumerate() {
             if index % 2 == 0 {
@@ -205,10 +208,17 @@ mod tests {
 
     #[test]
     fn sql_is_rewritten_in_one_pass() {
-        let sql = r#"CREATE INDEX "outbox_fifo" ON "outbox" ("seq"); -- "outbox_version""#;
+        let sql = r#"CREATE INDEX "outbox_fifo" ON "outbox" ("seq"); SELECT "outbox_version""#;
         assert_eq!(
             Names::new(&RULES, None, r#"x"outbox"#).unwrap().rewrite(sql),
-            r#"CREATE INDEX "x""outbox_fifo" ON "x""outbox" ("seq"); -- "x""outbox_version""#
+            r#"CREATE INDEX "x""outbox_fifo" ON "x""outbox" ("seq"); SELECT "x""outbox_version""#
         );
+    }
+
+    #[test]
+    fn comments_are_left_out_so_that_no_name_can_end_one() {
+        let sql = "-- of \"outbox\"\n  -- and its \"outbox_key\"\nSELECT 1 FROM \"outbox\";\n";
+        let rewritten = Names::new(&RULES, None, "x\n; DROP TABLE y; --").unwrap().rewrite(sql);
+        assert_eq!(rewritten, "SELECT 1 FROM \"x\n; DROP TABLE y; --\";\n");
     }
 }

@@ -92,12 +92,24 @@ impl<DB: Dialect> SchemaStore for SqlxOutbox<DB> {
 
 /// Applies the versions that are missing; called under the lock.
 pub(crate) async fn apply_missing<DB: Dialect>(connection: &mut DB::Connection, names: &Names) -> Result<()> {
-    for migration in missing::<DB>(connection, names).await? {
+    let missing = missing::<DB>(connection, names).await?;
+    for migration in &missing {
         DB::execute(connection, names.rewrite(migration.sql))
             .await
             .map_err(|error| error::of::<DB>(names, MIGRATE, error))?;
     }
-    Ok(())
+    // A table of somebody else's that has one of the names was passed over by `IF NOT EXISTS`.
+    match problems::<DB>(connection, names).await?.first().filter(|_| !missing.is_empty()) {
+        Some(problem) => {
+            let message = format!(
+                "could not migrate table `{}`, because something else has the name of a part of it: {problem}; \
+                 or choose another name for the outbox with `with_table`",
+                names.display()
+            );
+            Err(Error::new(ErrorKind::Schema, message))
+        }
+        None => Ok(()),
+    }
 }
 
 fn newest<DB: Dialect>() -> i64 {
@@ -138,7 +150,7 @@ async fn applied<DB: Dialect>(connection: &mut DB::Connection, names: &Names) ->
     }
     // The table of versions comes first, and so it is what tells an outbox from anything else.
     let mut taken = None;
-    for table in [&names.versions, &names.table] {
+    for table in [&names.versions, &names.table, &names.leases, &names.keys, &names.parked] {
         if taken.is_none() && !DB::columns(connection, names, table).await.map_err(failed)?.is_empty() {
             taken = Some(table);
         }
@@ -197,7 +209,8 @@ async fn problems<DB: Dialect>(connection: &mut DB::Connection, names: &Names) -
         }
         let found = DB::indexes(connection, names, name).await.map_err(failed)?;
         for index in indexes.iter().map(|suffix| names.index(suffix)) {
-            if !found.contains(&index) {
+            // SQLite and MySQL do not tell upper from lower case here.
+            if !found.iter().any(|found| found.eq_ignore_ascii_case(&index)) {
                 problems.push(format!("the table `{name}` has no index `{index}`: {file}"));
             }
         }

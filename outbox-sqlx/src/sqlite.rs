@@ -27,7 +27,7 @@ use crate::{
 /// use outbox_traits::SchemaStore;
 ///
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// let pool = SqlitePool::connect("sqlite:shop.db").await?;
+/// let pool = SqlitePool::connect("sqlite:shop.db?mode=rwc").await?;
 /// let outbox = SqliteOutbox::new(pool).with_table("events")?;
 /// outbox.migrate().await?;
 /// # Ok(())
@@ -372,9 +372,9 @@ async fn insert_run(connection: &mut SqliteConnection, names: &Names, rows: &[Ne
 
 fn is_own_duplicate(error: &dyn DatabaseError, names: &Names) -> bool {
     // `UNIQUE constraint failed: outbox.id`
-    let message = error.message();
+    // In whatever case the table was created: SQLite does not tell upper from lower.
+    let message = error.message().to_ascii_lowercase();
+    let table = names.table.to_ascii_lowercase();
     error.is_unique_violation()
-        && ["id", "idempotency_hash"]
-            .iter()
-            .any(|column| message.ends_with(&format!("{}.{column}", names.table)))
+        && ["id", "idempotency_hash"].iter().any(|column| message.ends_with(&format!("{table}.{column}")))
 }

@@ -1,6 +1,6 @@
 //! Where events go.
 
-use std::{collections::HashSet, error::Error as StdError, fmt};
+use std::{collections::HashSet, error::Error as StdError, fmt, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -56,6 +56,24 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
         published
     }
 }
+
+macro_rules! forward {
+    ($pointer:ident) => {
+        #[async_trait]
+        impl<T: Transport + ?Sized> Transport for $pointer<T> {
+            async fn publish(&self, event: &Event) -> Result<(), PublishError> {
+                (**self).publish(event).await
+            }
+
+            async fn publish_all(&self, events: &[Event]) -> Vec<Published> {
+                (**self).publish_all(events).await
+            }
+        }
+    };
+}
+
+forward!(Arc);
+forward!(Box);
 
 /// What became of one event of a batch.
 #[derive(Debug)]

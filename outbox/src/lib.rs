@@ -23,9 +23,11 @@
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let pool = sqlx::SqlitePool::connect("sqlite:shop.db").await?;
+//! let pool = sqlx::SqlitePool::connect("sqlite:shop.db?mode=rwc").await?;
 //! let outbox = SqliteOutbox::new(pool.clone());
 //! outbox.migrate().await?;
+//!
+//! sqlx::query("CREATE TABLE IF NOT EXISTS orders (id TEXT, total INTEGER)").execute(&pool).await?;
 //!
 //! // Everything that was committed is appended to a file, and so is what will be.
 //! let shutdown = CancellationToken::new();

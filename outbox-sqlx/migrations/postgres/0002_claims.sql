@@ -1,6 +1,6 @@
 -- The outbox on PostgreSQL, version 2: claims. It may be applied again and again.
 -- Two more states of an event: `waiting` (it failed, and waits for its retry) and `parked` (pending, and set aside
--- because a claim met it behind a busy key). Either has a row in "outbox_parked", and its key one in "outbox_key".
+-- because a claim met it behind a busy key). Either has a row in outbox_parked, and its key one in outbox_key.
 -- A row for each claim that is not settled; after a partial renewal one for each end of its leases.
 CREATE TABLE IF NOT EXISTS "outbox_lease" (
     "token" uuid NOT NULL,
