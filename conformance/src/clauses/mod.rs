@@ -55,7 +55,7 @@ macro_rules! claim_model {
     };
 }
 
-/// The clauses of the groups as a `Vec` of [`Clause`]s, to run them by a program.
+/// The clauses of the groups as a `Vec` of `Clause`s, to run them by a program.
 ///
 /// `clauses!(Harness; store, dead_letter)`. The group `durable` starts tests as processes and is not among them.
 #[macro_export]
