@@ -5,7 +5,6 @@ use std::{
     future::Future,
     io::{self, Write},
     panic::AssertUnwindSafe,
-    pin::Pin,
     sync::Arc,
 };
 
@@ -72,7 +71,7 @@ pub fn require<T>(test: &str, opened: Result<T, Skip>) -> Option<T> {
 }
 
 #[doc(hidden)]
-pub fn run<H, F>(name: &str, clause: fn(Arc<H>) -> F)
+pub fn run<H, F>(name: &str, clause: impl FnOnce(Arc<H>) -> F)
 where
     H: Harness,
     F: Future<Output = ()> + Send + 'static,
@@ -100,15 +99,7 @@ where
     }
     // The test runner names a test by its path without the crate.
     let test = test.split_once("::").map_or(test, |(_, path)| path).to_owned();
-    runtime().block_on(async {
-        let Some(harness) = require(name, H::open().await) else { return };
-        let harness = Arc::new(harness);
-        let clause: Pin<Box<F>> = Box::pin(clause(Arc::clone(&harness), test));
-        if let Err(error) = tokio::spawn(clause).await {
-            std::panic::resume_unwind(error.into_panic());
-        }
-        harness.close().await;
-    });
+    run(name, |harness| clause(harness, test));
 }
 
 pub(crate) fn runtime() -> Runtime {

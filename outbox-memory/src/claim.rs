@@ -3,12 +3,12 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
 use outbox_traits::{Claim, ClaimStore, Event, Lease, Leased, Outcome, Result, Settlement};
 use uuid::Uuid;
 
 use crate::{
     MemoryOutbox,
+    clock::later,
     state::{Content, State, Status},
 };
 
@@ -113,11 +113,4 @@ impl Choice {
             following.extend(key.and_then(|key| state.claimable.first_of(key)));
         }
     }
-}
-
-fn later(time: DateTime<Utc>, by: Duration) -> DateTime<Utc> {
-    TimeDelta::from_std(by)
-        .ok()
-        .and_then(|by| time.checked_add_signed(by))
-        .unwrap_or(DateTime::<Utc>::MAX_UTC)
 }

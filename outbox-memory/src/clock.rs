@@ -74,7 +74,8 @@ fn now() -> DateTime<Utc> {
     DateTime::from_timestamp_millis(now.timestamp_millis()).unwrap_or(now)
 }
 
-fn later(time: DateTime<Utc>, by: Duration) -> DateTime<Utc> {
+/// So much later, or the end of time.
+pub(crate) fn later(time: DateTime<Utc>, by: Duration) -> DateTime<Utc> {
     TimeDelta::from_std(by)
         .ok()
         .and_then(|by| time.checked_add_signed(by))
