@@ -31,7 +31,7 @@ pub(crate) struct Round {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Pair {
     /// The outbox of this workspace.
-    pub(crate) library: Times,
+    pub(crate) outbox: Times,
     /// What a team writes for itself.
     pub(crate) hand_written: Times,
 }
@@ -67,15 +67,15 @@ async fn measure<DB: HandWritten>(pools: &[Pool<DB>], rounds: u32, delivered: u3
         let mut times = Round::default();
         // Whoever goes first in one round goes last in the next.
         if round % 2 == 0 {
-            times.empty.library = library_empty.round(&mut number).await?;
+            times.empty.outbox = library_empty.round(&mut number).await?;
             times.empty.hand_written = hand_empty.round(&mut number).await?;
-            times.behind.library = library_behind.round(&mut number).await?;
+            times.behind.outbox = library_behind.round(&mut number).await?;
             times.behind.hand_written = hand_behind.round(&mut number).await?;
         } else {
             times.behind.hand_written = hand_behind.round(&mut number).await?;
-            times.behind.library = library_behind.round(&mut number).await?;
+            times.behind.outbox = library_behind.round(&mut number).await?;
             times.empty.hand_written = hand_empty.round(&mut number).await?;
-            times.empty.library = library_empty.round(&mut number).await?;
+            times.empty.outbox = library_empty.round(&mut number).await?;
         }
         if round > 0 {
             measured.push(times);

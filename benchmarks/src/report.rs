@@ -27,7 +27,7 @@ pub(crate) fn of(comparisons: &[Comparison], delivered: u32) -> String {
             let pairs = comparison.rounds.iter().map(|round| (round.empty, round.behind));
             let (empty, full): (Vec<_>, Vec<_>) = pairs.unzip();
             for (table, pairs) in [("empty", empty), (&*behind, full)] {
-                let sides = pairs.iter().map(|pair| (pair.library[index], pair.hand_written[index]));
+                let sides = pairs.iter().map(|pair| (pair.outbox[index], pair.hand_written[index]));
                 let (library, by_hand): (Vec<_>, Vec<_>) = sides.unzip();
                 let cells = cells(job, &library, &by_hand, job.aim());
                 let _ = writeln!(text, "| {} | {} | {table} | {cells}", comparison.engine, job.title());
@@ -41,7 +41,7 @@ pub(crate) fn of(comparisons: &[Comparison], delivered: u32) -> String {
     );
     for comparison in comparisons {
         for (index, job) in Job::ALL.into_iter().enumerate() {
-            let times = |round: &Round| (round.behind.library[index], round.empty.library[index]);
+            let times = |round: &Round| (round.behind.outbox[index], round.empty.outbox[index]);
             let (behind, empty): (Vec<_>, Vec<_>) = comparison.rounds.iter().map(times).unzip();
             let cells = cells(job, &behind, &empty, AIM_BEHIND);
             let _ = writeln!(text, "| {} | {} | {cells}", comparison.engine, job.title());
