@@ -5,8 +5,9 @@
 //!
 //! - [`DomainEvent`] is a fact of your domain, [`Event`] the envelope in which a store keeps it;
 //! - [`OutboxStore`] is the contract of a store. [`OutboxStoreExt::enqueue`] is what applications call;
-//! - [`SchemaStore`], [`ClaimStore`] and [`DeadLetterStore`] are capabilities of their own, so that a store which lacks
-//!   one does not compile where it is needed;
+//! - [`SchemaStore`], [`ClaimStore`], [`DeadLetterStore`], [`StatsStore`] and [`WakeStore`] are capabilities of their
+//!   own, so that a store which lacks one does not compile where it is needed;
+//! - [`InboxStore`] is the other end: what a consumer has processed already;
 //! - [`Transport`] is where a relay publishes events;
 //! - [`resource`] turns the creates, updates and deletes of a repository into events.
 //!
@@ -34,13 +35,16 @@ mod encoded;
 mod error;
 mod event;
 mod event_id;
+mod inbox;
 mod meta;
 pub mod resource;
+mod retention;
 mod schema;
 mod stats;
 mod store;
 mod store_ext;
 mod transport;
+mod wake;
 
 pub use async_trait::async_trait;
 #[cfg(feature = "derive")]
@@ -54,10 +58,13 @@ pub use crate::{
     error::{Error, ErrorKind, Result},
     event::{Event, MAX_NESTING, MAX_TYPE_CHARS},
     event_id::EventId,
+    inbox::{InboxStore, MAX_CONSUMER_CHARS, Receipt, check_consumer},
     meta::Meta,
+    retention::Retention,
     schema::{SchemaReport, SchemaStore},
     stats::{Stats, StatsStore},
     store::{OutboxStore, Saved},
     store_ext::OutboxStoreExt,
     transport::{PublishError, PublishErrorKind, Published, Transport},
+    wake::{WakeStore, Wakeups},
 };

@@ -1,16 +1,16 @@
 //! Creating and checking what a store needs in its engine.
 
-use std::fmt;
+use std::fmt::{self, Debug};
 
 use async_trait::async_trait;
 
-use crate::{OutboxStore, Result};
+use crate::Result;
 
-/// A store with tables, collections or indexes of its own.
+/// An outbox or an inbox with tables, collections or indexes of its own.
 #[async_trait]
-pub trait SchemaStore: OutboxStore {
+pub trait SchemaStore: Debug + Send + Sync + 'static {
     /// Creates or upgrades the schema. Many processes may call it at once, and again and again; it never loses
-    /// an event.
+    /// an event or a mark.
     ///
     /// # Errors
     /// [`Schema`](crate::ErrorKind::Schema) if something else has the name already, or if the schema is of a

@@ -92,8 +92,8 @@ pub trait OutboxStore: Debug + Send + Sync + 'static {
     /// answers the same.
     async fn get_pending(&self, limit: usize) -> Result<Vec<Event>>;
 
-    /// Marks one event as delivered. Again, it changes nothing, the time of delivery included; an unknown id is
-    /// no error; a dead event is left alone.
+    /// Marks one event as delivered, or deletes it, as the [retention](crate::Retention) of the store says. Again,
+    /// it changes nothing, the time of delivery included; an unknown id is no error; a dead event is left alone.
     async fn acknowledge(&self, id: EventId) -> Result<()>;
 
     /// Marks events as delivered, in one round trip where the engine allows it.
