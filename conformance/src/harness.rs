@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use chrono::{DateTime, Utc};
-use outbox_traits::{EventId, OutboxStore, async_trait};
+use outbox_traits::{EventId, InboxStore, OutboxStore, Retention, async_trait};
 
 /// The session of a harness's store.
 pub type SessionOf<H> = <<H as Harness>::Store as OutboxStore>::Session;
@@ -41,6 +41,12 @@ pub trait Harness: Sized + Send + Sync + 'static {
 
     /// The store.
     fn store(&self) -> &Self::Store;
+
+    /// What the store does with delivered events. A store that can do both has a harness for each, or one that is
+    /// generic.
+    fn retention(&self) -> Retention {
+        Retention::UntilPurged
+    }
 
     /// Opens a transaction that is about to write.
     async fn begin(&self) -> Self::Transaction;
@@ -94,4 +100,25 @@ pub trait SchemaHarness: Harness {
     /// A store of the same database, of another name, which was never migrated. Each call takes another name
     /// if `name` differs.
     fn unmigrated(&self, name: &str) -> Self::Store;
+}
+
+/// A harness whose store wakes those who listen.
+#[async_trait]
+pub trait WakeHarness: Harness {
+    /// Another handle on the same outbox, as another process would open it, where the engine lets several in.
+    async fn peer(&self) -> Self::Store;
+
+    /// Cuts the connections over which somebody listens, as a network or a server would. An embedded engine has
+    /// none.
+    async fn cut_connections(&self);
+}
+
+/// A harness with an inbox beside the outbox.
+#[async_trait]
+pub trait InboxHarness: Harness {
+    /// The inbox under test. Its clock is that of the store, so that [`advance`](Harness::advance) moves it too.
+    type Inbox: InboxStore<Session = SessionOf<Self>>;
+
+    /// The inbox, which is empty at first.
+    fn inbox(&self) -> &Self::Inbox;
 }

@@ -62,9 +62,16 @@
 //! | `dead_letter` | a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what is set aside, requeue, discard |
 //! | `claim` | a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | leases, fences, retries, the order of each key |
 //! | `stats` | a [`StatsStore`](outbox_traits::StatsStore) with claims | counts by state, and the age of the oldest |
+//! | `wake` | a [`WakeStore`](outbox_traits::WakeStore), [`WakeHarness`] | wake-ups after a commit |
+//! | `inbox` | [`InboxHarness`] | what a consumer has processed, once |
 //! | `resource` | [`Harness`] | resource events |
 //!
 //! A group whose capability the store lacks does not compile.
+//!
+//! # Both retentions
+//!
+//! A store that can delete on delivery is run a second time, with a harness whose
+//! [`retention`](Harness::retention) says so; the clauses then expect what that promises.
 //!
 //! # When a server is missing
 //!
@@ -78,7 +85,7 @@ mod run;
 mod support;
 
 pub use crate::{
-    harness::{DurableHarness, Harness, SchemaHarness, SessionOf, Skip},
+    harness::{DurableHarness, Harness, InboxHarness, SchemaHarness, SessionOf, Skip, WakeHarness},
     run::{Clause, require},
 };
 

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, future::Future, sync::Arc};
 
-use outbox_traits::{Event, EventId, OutboxStore, Result, Saved};
+use outbox_traits::{Event, EventId, OutboxStore, Result, Retention, Saved};
 use serde_json::json;
 
 use crate::Harness;
@@ -50,6 +50,22 @@ pub(crate) async fn acknowledge_all<H: Harness>(h: &Arc<H>, ids: &[EventId]) {
 
 pub(crate) async fn rows<H: Harness>(h: &Arc<H>) -> HashSet<String> {
     h.rows().await.into_iter().collect()
+}
+
+/// What a purge finds of so many delivered events.
+pub(crate) fn kept<H: Harness>(h: &Arc<H>, delivered: u64) -> u64 {
+    match h.retention() {
+        Retention::UntilPurged => delivered,
+        Retention::DeleteOnDelivery => 0,
+    }
+}
+
+/// What saving an event again says once the first one is delivered.
+pub(crate) fn saved_after_delivery<H: Harness>(h: &Arc<H>) -> Saved {
+    match h.retention() {
+        Retention::UntilPurged => Saved::Duplicate,
+        Retention::DeleteOnDelivery => Saved::Stored,
+    }
 }
 
 /// Fetches and acknowledges, batch by batch, until nothing is pending and `is_last` said before the fetch that

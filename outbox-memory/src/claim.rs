@@ -65,11 +65,11 @@ impl ClaimStore for MemoryOutbox {
             let seq = state.held(&settlement.lease, now).ok_or_else(|| settlement.lease.lost())?;
             match &settlement.outcome {
                 Outcome::Retry { after, error } => {
-                    state.end_lease(seq, Status::Waiting(later(now, *after)), Some(error), now);
+                    state.end_failed(seq, Status::Waiting(later(now, *after)), error, now);
                 }
-                Outcome::DeadLetter { error } => state.end_lease(seq, Status::Dead(now), Some(error), now),
+                Outcome::DeadLetter { error } => state.end_failed(seq, Status::Dead(now), error, now),
                 Outcome::Released => state.release_lease(seq),
-                _ => state.end_lease(seq, Status::Delivered(now), None, now),
+                _ => state.end_delivered(seq, now, self.retention),
             }
             Ok(())
         };

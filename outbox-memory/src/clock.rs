@@ -81,3 +81,8 @@ pub(crate) fn later(time: DateTime<Utc>, by: Duration) -> DateTime<Utc> {
         .and_then(|by| time.checked_add_signed(by))
         .unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
+
+/// So much earlier; `None` is before all time.
+pub(crate) fn earlier(time: DateTime<Utc>, by: Duration) -> Option<DateTime<Utc>> {
+    TimeDelta::from_std(by).ok().and_then(|by| time.checked_sub_signed(by))
+}

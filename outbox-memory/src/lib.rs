@@ -24,10 +24,12 @@
 mod claim;
 mod clock;
 mod dead_letter;
+mod inbox;
 mod keys;
 mod session;
 mod state;
 mod stats;
 mod store;
+mod wake;
 
-pub use crate::{clock::ManualClock, session::MemorySession, store::MemoryOutbox};
+pub use crate::{clock::ManualClock, inbox::MemoryInbox, session::MemorySession, store::MemoryOutbox};

@@ -5,9 +5,10 @@ use std::{
     sync::{Arc, MutexGuard},
 };
 
-use outbox_traits::{Error, ErrorKind, Event, Result, Saved};
+use outbox_traits::{Error, ErrorKind, Event, Receipt, Result, Saved};
 
 use crate::{
+    inbox::Mark,
     state::{Content, SessionId, State},
     store::Shared,
 };
@@ -111,13 +112,14 @@ pub struct MemorySession {
     shared: Arc<Shared>,
     id: SessionId,
     events: Vec<Event>,
+    marks: Vec<Mark>,
     on_commit: Vec<OnCommit>,
 }
 
 impl MemorySession {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let id = shared.lock().open_session();
-        Self { shared, id, events: Vec::new(), on_commit: Vec::new() }
+        Self { shared, id, events: Vec::new(), marks: Vec::new(), on_commit: Vec::new() }
     }
 
     /// Runs a function when the session commits, at the moment in which its events become visible, and never
@@ -131,12 +133,20 @@ impl MemorySession {
         let shared = Arc::clone(&self.shared);
         let now = shared.clock.now();
         let mut state = shared.lock();
+        let has_events = !self.events.is_empty();
         // The sequence numbers are taken here, under the one lock: commits are in the order of the numbers.
         for event in self.events.drain(..) {
             state.insert(Content::Event(Box::new(event)), now);
         }
         for change in self.on_commit.drain(..) {
             change();
+        }
+        for mark in self.marks.drain(..) {
+            state.marks.commit(mark, now);
+        }
+        drop(state);
+        if has_events {
+            shared.commits.send_replace(());
         }
     }
 
@@ -145,13 +155,27 @@ impl MemorySession {
         drop(self);
     }
 
+    fn check_store(&self, shared: &Arc<Shared>) -> Result<()> {
+        if Arc::ptr_eq(&self.shared, shared) {
+            return Ok(());
+        }
+        let message = "the session belongs to another store: begin it with `MemoryOutbox::begin` of this one";
+        Err(Error::new(ErrorKind::Backend, message))
+    }
+
+    /// Marks an event as processed by a consumer.
+    pub(crate) fn mark(&mut self, shared: &Arc<Shared>, mark: Mark) -> Result<Receipt> {
+        self.check_store(shared)?;
+        let receipt = shared.lock().marks.reserve(&mark, self.id)?;
+        if receipt.is_new() {
+            self.marks.push(mark);
+        }
+        Ok(receipt)
+    }
+
     /// Adds events to the session, all or none.
     pub(crate) fn save_all(&mut self, shared: &Arc<Shared>, events: &[Event]) -> Result<Vec<Saved>> {
-        if !Arc::ptr_eq(&self.shared, shared) {
-            let message =
-                "the session belongs to another store: begin it with `MemoryOutbox::begin` of this one";
-            return Err(Error::new(ErrorKind::Backend, message));
-        }
+        self.check_store(shared)?;
         events.iter().try_for_each(Event::validate)?;
         let mut state = shared.lock();
         let before = self.events.len();
@@ -182,8 +206,12 @@ fn release(state: &mut MutexGuard<'_, State>, events: impl Iterator<Item = Event
 
 impl Drop for MemorySession {
     fn drop(&mut self) {
-        if !self.events.is_empty() {
-            release(&mut self.shared.lock(), self.events.drain(..));
+        if !self.events.is_empty() || !self.marks.is_empty() {
+            let mut state = self.shared.lock();
+            release(&mut state, self.events.drain(..));
+            for mark in self.marks.drain(..) {
+                state.marks.release(&mark);
+            }
         }
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
-use outbox_traits::{DeadLetter, Error, ErrorKind, Event, EventId, Lease, Result, Saved, Stats};
+use outbox_traits::{DeadLetter, Error, ErrorKind, Event, EventId, Lease, Result, Retention, Saved, Stats};
 use uuid::Uuid;
 
-use crate::keys::Keys;
+use crate::{inbox::Marks, keys::Keys};
 
 /// Names one open session among all.
 pub(crate) type SessionId = u64;
@@ -120,6 +120,8 @@ pub(crate) struct State {
     waiting: BTreeSet<(DateTime<Utc>, u64)>,
     delivered: BTreeSet<(DateTime<Utc>, u64)>,
     dead: BTreeSet<u64>,
+    /// What consumers have processed.
+    pub(crate) marks: Marks,
 }
 
 impl State {
@@ -229,16 +231,14 @@ impl State {
         }
     }
 
-    /// Ends a lease; an attempt counts, and a failure with its error.
-    pub(crate) fn end_lease(&mut self, seq: u64, status: Status, error: Option<&str>, now: DateTime<Utc>) {
+    /// An attempt that failed ends its lease.
+    pub(crate) fn end_failed(&mut self, seq: u64, status: Status, error: &str, now: DateTime<Utc>) {
         if let Some(row) = self.rows.get_mut(&seq) {
             row.attempts += 1;
-            if let Some(error) = error {
-                row.failures += 1;
-                row.first_failed_at.get_or_insert(now);
-                row.last_failed_at = Some(now);
-                row.last_error = Some(error.to_owned());
-            }
+            row.failures += 1;
+            row.first_failed_at.get_or_insert(now);
+            row.last_failed_at = Some(now);
+            row.last_error = Some(error.to_owned());
         }
         self.set_status(seq, status);
     }
@@ -264,11 +264,26 @@ impl State {
         self.set_status(seq, Status::Pending);
     }
 
-    pub(crate) fn acknowledge(&mut self, id: EventId, now: DateTime<Utc>) {
+    pub(crate) fn acknowledge(&mut self, id: EventId, now: DateTime<Utc>, retention: Retention) {
         let Some(&seq) = self.seq_of.get(&id) else { return };
         let status = self.rows.get(&seq).map(|row| row.status);
         if !matches!(status, None | Some(Status::Delivered(_) | Status::Dead(_))) {
-            self.set_status(seq, Status::Delivered(now));
+            self.deliver(seq, now, retention);
+        }
+    }
+
+    /// An attempt that was delivered ends its lease.
+    pub(crate) fn end_delivered(&mut self, seq: u64, now: DateTime<Utc>, retention: Retention) {
+        if let Some(row) = self.rows.get_mut(&seq) {
+            row.attempts += 1;
+        }
+        self.deliver(seq, now, retention);
+    }
+
+    fn deliver(&mut self, seq: u64, now: DateTime<Utc>, retention: Retention) {
+        match retention {
+            Retention::UntilPurged => self.set_status(seq, Status::Delivered(now)),
+            Retention::DeleteOnDelivery => self.remove(seq),
         }
     }
 

@@ -7,27 +7,30 @@ use std::{
 };
 
 use async_trait::async_trait;
-use chrono::TimeDelta;
-use outbox_traits::{Event, EventId, OutboxStore, Result, Saved};
+use outbox_traits::{Event, EventId, OutboxStore, Result, Retention, Saved};
+use tokio::sync::watch;
 
 use crate::{
     ManualClock, MemorySession,
-    clock::Clock,
+    clock::{Clock, earlier},
     state::{Content, State},
 };
 
 /// The outbox in memory. Clones share it.
 ///
-/// By default its clock is that of the system.
+/// By default its clock is that of the system, and delivered events stay until they are purged.
 #[derive(Clone, Debug)]
 pub struct MemoryOutbox {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) retention: Retention,
 }
 
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) clock: Clock,
     state: Mutex<State>,
+    /// Whoever listens is told of each commit.
+    pub(crate) commits: watch::Sender<()>,
 }
 
 impl Shared {
@@ -51,7 +54,20 @@ impl MemoryOutbox {
     }
 
     fn build(clock: Clock) -> Self {
-        Self { shared: Arc::new(Shared { clock, state: Mutex::default() }) }
+        let shared = Shared { clock, state: Mutex::default(), commits: watch::Sender::new(()) };
+        Self { shared: Arc::new(shared), retention: Retention::default() }
+    }
+
+    /// What this handle does with events that it delivers. By default they stay until they are purged.
+    #[must_use]
+    pub fn with_retention(self, retention: Retention) -> Self {
+        Self { retention, ..self }
+    }
+
+    /// What this handle does with events that it delivers.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        self.retention
     }
 
     /// Opens a unit of work.
@@ -110,15 +126,13 @@ impl OutboxStore for MemoryOutbox {
         let now = self.shared.clock.now();
         let mut state = self.shared.lock();
         for id in ids {
-            state.acknowledge(*id, now);
+            state.acknowledge(*id, now, self.retention);
         }
         Ok(())
     }
 
     async fn purge(&self, older_than: Duration) -> Result<u64> {
-        let until = TimeDelta::from_std(older_than)
-            .ok()
-            .and_then(|older_than| self.shared.clock.now().checked_sub_signed(older_than));
+        let until = earlier(self.shared.clock.now(), older_than);
         // Older than time itself: there is none.
         Ok(until.map_or(0, |until| self.shared.lock().purge(until)))
     }

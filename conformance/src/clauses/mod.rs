@@ -7,10 +7,12 @@ pub mod claim;
 pub mod concurrent;
 pub mod dead_letter;
 pub mod durable;
+pub mod inbox;
 pub mod resource;
 pub mod schema;
 pub mod stats;
 pub mod store;
+pub mod wake;
 
 /// One named test for each clause of the groups, in a module for each group.
 ///
@@ -166,6 +168,7 @@ macro_rules! __group {
             a_purge_of_many_takes_them_all
             a_purge_beside_saves_and_deliveries_loses_nothing
             purge_does_not_look_at_the_event_s_own_time
+            the_retention_says_what_stays_of_a_delivered_event
         }
     };
     (concurrent $mode:tt) => {
@@ -242,6 +245,33 @@ macro_rules! __group {
             it_says_how_long_the_oldest_waits
         }
     };
+    (wake $mode:tt) => {
+        $crate::__emit! { $mode wake:
+            a_save_wakes_a_listener
+            a_session_wakes_when_it_commits
+            a_commit_through_another_handle_wakes
+            every_listener_is_woken
+            a_commit_before_the_wait_is_not_missed
+            a_wait_that_is_dropped_loses_nothing
+            each_of_many_commits_is_noticed
+            nobody_is_woken_for_nothing
+            a_listener_survives_its_connection
+        }
+    };
+    (inbox $mode:tt) => {
+        $crate::__emit! { $mode inbox:
+            an_event_is_new_once_to_a_consumer
+            a_mark_shares_the_fate_of_its_session
+            a_mark_and_a_saved_event_share_their_fate
+            a_repeated_delivery_leaves_the_session_usable
+            consumers_are_apart_and_compared_exactly
+            a_consumer_without_a_proper_name_is_refused
+            of_many_at_once_one_is_told_that_it_is_new
+            a_mark_that_is_rolled_back_is_free_for_the_next
+            marks_are_purged_by_their_age
+            a_purge_of_many_marks_takes_them_all
+        }
+    };
     (resource $mode:tt) => {
         $crate::__emit! { $mode resource:
             writes_of_a_repository_are_recorded
@@ -284,7 +314,7 @@ mod tests {
     fn no_clause_goes_unlisted() {
         every_clause_is_listed! {
             store: "store/events.rs", "store/save.rs", "store/order.rs", "store/pending.rs",
-                "store/acknowledge.rs", "store/purge.rs";
+                "store/acknowledge.rs", "store/purge.rs", "store/retention.rs";
             claim: "claim/lease.rs", "claim/keys.rs", "claim/settle.rs", "claim/history.rs";
             concurrent: "concurrent.rs";
             durable: "durable.rs";
@@ -292,6 +322,8 @@ mod tests {
             dead_letter: "dead_letter.rs";
             resource: "resource.rs";
             stats: "stats.rs";
+            wake: "wake.rs";
+            inbox: "inbox.rs";
         }
     }
 

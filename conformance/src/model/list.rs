@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
-use outbox_traits::{Event, EventId, OutboxStore, Saved};
+use outbox_traits::{Event, EventId, OutboxStore, Retention, Saved};
 use proptest::{
     collection::vec,
     option,
@@ -98,12 +98,15 @@ impl List {
         self.rows.iter().filter(is_due).map(|row| row.event)
     }
 
-    fn acknowledge(&mut self, event: usize) {
+    fn acknowledge(&mut self, event: usize, retention: Retention) {
         let now = self.now;
         for row in self.rows.iter_mut().filter(|row| row.event == event) {
             if matches!(row.status, Status::Pending { .. }) {
                 row.status = Status::Delivered { at: now };
             }
+        }
+        if retention == Retention::DeleteOnDelivery {
+            self.rows.retain(|row| !matches!(row.status, Status::Delivered { .. }));
         }
     }
 
@@ -210,7 +213,7 @@ async fn take<H: Harness>(
                 ids => h.store().acknowledge_all(ids).await.map_err(fail)?,
             }
             for event in events {
-                list.acknowledge(event);
+                list.acknowledge(event, h.retention());
             }
         }
         Step::Purge(steps) => {

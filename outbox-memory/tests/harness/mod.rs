@@ -6,28 +6,36 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use outbox_conformance::{Harness, Skip};
-use outbox_memory::{ManualClock, MemoryOutbox, MemorySession};
-use outbox_traits::{EventId, async_trait};
+use outbox_conformance::{Harness, InboxHarness, Skip, WakeHarness};
+use outbox_memory::{ManualClock, MemoryInbox, MemoryOutbox, MemorySession};
+use outbox_traits::{EventId, Retention, async_trait};
 
-pub(crate) struct Memory {
+/// Either retention.
+pub(crate) struct Memory<const DELETES: bool> {
     store: MemoryOutbox,
+    inbox: MemoryInbox,
     clock: ManualClock,
     rows: Arc<Mutex<Vec<String>>>,
 }
 
 #[async_trait]
-impl Harness for Memory {
+impl<const DELETES: bool> Harness for Memory<DELETES> {
     type Store = MemoryOutbox;
     type Transaction = MemorySession;
 
     async fn open() -> Result<Self, Skip> {
         let clock = ManualClock::new();
-        Ok(Self { store: MemoryOutbox::with_clock(&clock), clock, rows: Arc::default() })
+        let retention = if DELETES { Retention::DeleteOnDelivery } else { Retention::UntilPurged };
+        let store = MemoryOutbox::with_clock(&clock).with_retention(retention);
+        Ok(Self { inbox: MemoryInbox::new(&store), store, clock, rows: Arc::default() })
     }
 
     fn store(&self) -> &MemoryOutbox {
         &self.store
+    }
+
+    fn retention(&self) -> Retention {
+        self.store.retention()
     }
 
     async fn begin(&self) -> MemorySession {
@@ -65,5 +73,23 @@ impl Harness for Memory {
 
     async fn advance(&self, by: Duration) {
         self.clock.advance(by);
+    }
+}
+
+#[async_trait]
+impl<const DELETES: bool> WakeHarness for Memory<DELETES> {
+    async fn peer(&self) -> MemoryOutbox {
+        self.store.clone()
+    }
+
+    async fn cut_connections(&self) {}
+}
+
+#[async_trait]
+impl<const DELETES: bool> InboxHarness for Memory<DELETES> {
+    type Inbox = MemoryInbox;
+
+    fn inbox(&self) -> &MemoryInbox {
+        &self.inbox
     }
 }

@@ -5,6 +5,7 @@ mod events;
 mod order;
 mod pending;
 mod purge;
+mod retention;
 mod save;
 
-pub use self::{acknowledge::*, events::*, order::*, pending::*, purge::*, save::*};
+pub use self::{acknowledge::*, events::*, order::*, pending::*, purge::*, retention::*, save::*};

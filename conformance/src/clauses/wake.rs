@@ -1,0 +1,214 @@
+//! Section 9.2: wake-ups.
+
+use std::{sync::Arc, time::Duration};
+
+use outbox_traits::{Event, OutboxStore, WakeStore, Wakeups};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::{
+    Harness, WakeHarness,
+    support::{acknowledge, event, pending_ids, save},
+};
+
+/// Who is not woken by then never will be. It is not a measure of speed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn listen<H: Harness>(h: &Arc<H>) -> Box<dyn Wakeups>
+where
+    H::Store: WakeStore,
+{
+    h.store().wakeups().await.expect("wakeups")
+}
+
+async fn woken(listener: &mut Box<dyn Wakeups>) {
+    timeout(PATIENCE, listener.wait()).await.expect("nobody was woken by a commit");
+}
+
+/// Waits until nothing of the commits before is left to be told.
+async fn calm(listener: &mut Box<dyn Wakeups>) {
+    sleep(Duration::from_millis(200)).await;
+    for _ in 0..10 {
+        if timeout(Duration::from_millis(30), listener.wait()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Waits as a relay does: until it was woken and finds the event; and delivers it. It may be woken for nothing first.
+async fn woken_by<H: Harness>(h: &Arc<H>, listener: &mut Box<dyn Wakeups>, event: &Event) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        timeout_at(end, listener.wait())
+            .await
+            .expect("a commit wakes no one, or only before it is to be seen");
+        if pending_ids(h).await.contains(&event.id()) {
+            acknowledge(h, event.id()).await;
+            return;
+        }
+    }
+}
+
+/// 9.2: a save in a transaction of its own wakes.
+pub async fn a_save_wakes_a_listener<H: Harness>(h: Arc<H>)
+where
+    H::Store: WakeStore,
+{
+    let mut listener = listen(&h).await;
+    let one = event("one");
+    save(&h, &one).await;
+    woken_by(&h, &mut listener, &one).await;
+    let batch = [event("two"), event("three")];
+    h.store().save_all(&batch).await.expect("save_all");
+    woken_by(&h, &mut listener, &batch[1]).await;
+}
+
+/// 9.2: a commit of the caller's session wakes, however long after the save it comes.
+pub async fn a_session_wakes_when_it_commits<H: Harness>(h: Arc<H>)
+where
+    H::Store: WakeStore,
+{
+    let mut listener = listen(&h).await;
+    for pause in [0, 5, 400] {
+        let one = event("one");
+        let mut transaction = h.begin().await;
+        h.store().save_in_session(&one, h.session(&mut transaction)).await.expect("save_in_session");
+        sleep(Duration::from_millis(pause)).await;
+        h.commit(transaction).await;
+        woken_by(&h, &mut listener, &one).await;
+    }
+}
+
+/// 9.2: so does a commit of another process, where the engine lets several in.
+pub async fn a_commit_through_another_handle_wakes<H: WakeHarness>(h: Arc<H>)
+where
+    H::Store: WakeStore,
+{
+    let mut listener = listen(&h).await;
+    let peer = h.peer().await;
+    let one = event("one");
+    peer.save(&one).await.expect("save");
+    woken_by(&h, &mut listener, &one).await;
+    let two = event("two");
+    let mut transaction = h.begin().await;
+    peer.save_in_session(&two, h.session(&mut transaction)).await.expect("save_in_session");
+    h.commit(transaction).await;
+    woken_by(&h, &mut listener, &two).await;
+}
+
+/// 9.2: every one who listens is woken, and one who has gone is in nobody's way.
+pub async fn every_listener_is_woken<H: WakeHarness>(h: Arc<H>)
+where
+    H::Store: WakeStore,
+{
+    let peer = h.peer().await;
+    let (mut one, mut two, gone) = (listen(&h).await, listen(&h).await, listen(&h).await);
+    let mut three = peer.wakeups().await.expect("wakeups");
+    drop(gone);
+    for _ in 0..3 {
+        save(&h, &event("for all")).await;
+        for listener in [&mut one, &mut two, &mut three] {
+            woken(listener).await;
+        }
+        // Nothing of one save is left for the next.
+        for listener in [&mut one, &mut two, &mut three] {
+            calm(listener).await;
+        }
+    }
+}
+
+/// 9.2: what is committed after one began to listen wakes, also if one only waits later.
+pub async fn a_commit_before_the_wait_is_not_missed<H: Harness>(h: Arc<H>)
+where
+    H::Store: WakeStore,
+{
+    let mut listener = listen(&h).await;
+    for _ in 0..2 {
+        let one = event("one");
+        save(&h, &one).await;
+        sleep(Duration::from_millis(200)).await;
+        woken_by(&h, &mut listener, &one).await;
+    }
+}
+
+/// 9.2: a wait that is dropped, because something else came first, loses no wake-up.
+pub async fn a_wait_that_is_dropped_loses_nothing<H: Harness>(h: Arc<H>)
+where
+    H::Store: WakeStore,
+{
+    let mut listener = listen(&h).await;
+    for round in 0..3 {
+        let writer = tokio::spawn({
+            let h = Arc::clone(&h);
+            async move {
+                sleep(Duration::from_millis(20 + 7 * round)).await;
+                save(&h, &event("one")).await;
+            }
+        });
+        let end = Instant::now() + PATIENCE;
+        let mut is_woken = false;
+        while !is_woken || !writer.is_finished() {
+            assert!(Instant::now() < end, "a wait that was dropped has lost the wake-up");
+            is_woken |= timeout(Duration::from_millis(1), listener.wait()).await.is_ok();
+        }
+        writer.await.expect("the writer");
+        calm(&mut listener).await;
+    }
+}
+
+/// 9.2: one who waits and looks, again and again, finds each commit by wake-ups alone.
+pub async fn each_of_many_commits_is_noticed<H: Harness>(h: Arc<H>)
+where
+    H::Store: WakeStore,
+{
+    const EVENTS: usize = 60;
+    let mut listener = listen(&h).await;
+    let writer = tokio::spawn({
+        let h = Arc::clone(&h);
+        async move {
+            for index in 0..EVENTS {
+                save(&h, &event("one of many")).await;
+                sleep(Duration::from_millis((index % 7) as u64)).await;
+            }
+        }
+    });
+    let end = Instant::now() + PATIENCE;
+    let mut seen = 0;
+    while seen < EVENTS {
+        timeout_at(end, listener.wait()).await.unwrap_or_else(|_| panic!("{seen} of {EVENTS} were noticed"));
+        let pending = pending_ids(&h).await;
+        seen += pending.len();
+        h.store().acknowledge_all(&pending).await.expect("acknowledge_all");
+    }
+    writer.await.expect("the writer");
+}
+
+/// 9.2: where nothing is committed nobody is woken all the time; now and then is no harm.
+pub async fn nobody_is_woken_for_nothing<H: Harness>(h: Arc<H>)
+where
+    H::Store: WakeStore,
+{
+    save(&h, &event("before")).await;
+    let mut listener = listen(&h).await;
+    let end = Instant::now() + Duration::from_millis(600);
+    let mut wakeups = 0;
+    while timeout_at(end, listener.wait()).await.is_ok() {
+        wakeups += 1;
+        assert!(wakeups <= 5, "woken again and again, and nothing was committed");
+    }
+}
+
+/// 9.2: a listener whose connection dies notices, and listens again.
+pub async fn a_listener_survives_its_connection<H: WakeHarness>(h: Arc<H>)
+where
+    H::Store: WakeStore,
+{
+    let mut listener = listen(&h).await;
+    for _ in 0..2 {
+        h.cut_connections().await;
+        for _ in 0..3 {
+            let one = event("one");
+            save(&h, &one).await;
+            woken_by(&h, &mut listener, &one).await;
+        }
+    }
+}
