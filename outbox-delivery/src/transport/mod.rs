@@ -6,6 +6,8 @@ mod in_process;
 mod json_lines;
 #[cfg(feature = "json-lines")]
 mod line_file;
+#[cfg(feature = "message")]
+pub mod message;
 #[cfg(feature = "in-process")]
 mod pattern;
 

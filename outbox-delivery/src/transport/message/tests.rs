@@ -1,0 +1,176 @@
+use std::collections::HashMap;
+
+use chrono::DateTime;
+use cloudevents::{AttributesReader, Data};
+use outbox_traits::PublishErrorKind;
+use serde_json::{Value, json};
+
+use super::*;
+
+const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+fn event() -> Event {
+    let mut event = Event::new("order.placed", json!({ "total": 4200, "note": "ünï" }))
+        .unwrap()
+        .with_timestamp(DateTime::parse_from_rfc3339("2026-01-02T03:04:05.6789Z").unwrap().to_utc())
+        .with_resource("order", "o-17")
+        .with_user_id("u-1")
+        .with_organization_id("acme")
+        .with_correlation_id("c-1")
+        .with_causation_id("c-0")
+        .with_partition_key("customer-9")
+        .with_schema_version(3)
+        .with_source("shop")
+        .with_idempotency_key("once")
+        .with_header("traceparent", TRACE)
+        .with_header("tracestate", "vendor=1")
+        .with_header("X-Region", "eu west");
+    event.meta_mut().extra.insert("tenantTier".into(), json!("gold"));
+    event.meta_mut().extra.insert("is_test".into(), json!(true));
+    event.meta_mut().extra.insert("big".into(), json!(5_000_000_000_u64));
+    event.meta_mut().extra.insert("tags".into(), json!(["a", 1]));
+    event
+}
+
+fn of(event: &Event, encoding: Encoding) -> Message {
+    Message::of(event, encoding, "outbox").unwrap()
+}
+
+fn expected_attributes(event: &Event) -> HashMap<String, String> {
+    let id = event.id().to_string();
+    [
+        ("specversion", "1.0"),
+        ("id", &id),
+        ("source", "shop"),
+        ("type", "order.placed"),
+        ("time", "2026-01-02T03:04:05.678Z"),
+        ("subject", "order/o-17"),
+        ("partitionkey", "customer-9"),
+        ("correlationid", "c-1"),
+        ("causationid", "c-0"),
+        ("userid", "u-1"),
+        ("organizationid", "acme"),
+        ("idempotencykey", "once"),
+        ("schemaversion", "3"),
+        ("traceparent", TRACE),
+        ("tracestate", "vendor=1"),
+        ("tenanttier", "gold"),
+        ("istest", "true"),
+        ("big", "5000000000"),
+        ("tags", r#"["a",1]"#),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}
+
+#[test]
+fn in_binary_mode_the_attributes_are_apart_and_the_body_is_the_payload() {
+    let event = event();
+    let message = of(&event, Encoding::Binary);
+    assert_eq!(message.attributes.into_iter().collect::<HashMap<_, _>>(), expected_attributes(&event));
+    assert_eq!(message.content_type, "application/json");
+    assert_eq!(serde_json::from_slice::<Value>(&message.body).unwrap(), *event.payload());
+}
+
+#[test]
+fn the_official_reader_of_cloud_events_reads_structured_mode() {
+    let event = event();
+    let message = of(&event, Encoding::Structured);
+    assert_eq!(message.content_type, "application/cloudevents+json");
+    assert_eq!(message.attributes, []);
+    let read: cloudevents::Event = serde_json::from_slice(&message.body).unwrap();
+    let mut attributes: HashMap<_, _> =
+        read.iter().map(|(name, value)| (name.to_owned(), value.to_string())).collect();
+    assert_eq!(attributes.remove("datacontenttype").unwrap(), "application/json");
+    // The reader parses the time and writes it in a form of its own.
+    assert_eq!(read.time().unwrap(), &event.meta().timestamp());
+    let mut expected = expected_attributes(&event);
+    attributes.remove("time");
+    expected.remove("time");
+    assert_eq!(attributes, expected);
+    assert!(matches!(read.data(), Some(Data::Json(data)) if data == event.payload()));
+}
+
+#[test]
+fn in_structured_mode_attributes_keep_their_types() {
+    let body: Value = serde_json::from_slice(&of(&event(), Encoding::Structured).body).unwrap();
+    assert_eq!(body["time"], "2026-01-02T03:04:05.678Z");
+    assert_eq!((&body["schemaversion"], &body["istest"]), (&json!(3), &json!(true)));
+    // More than the 32 bits of a CloudEvent's integer.
+    assert_eq!(body["big"], "5000000000");
+}
+
+#[test]
+fn the_plain_encoding_is_the_event_itself() {
+    let event = event();
+    let message = of(&event, Encoding::Plain);
+    assert_eq!(serde_json::from_slice::<Event>(&message.body).unwrap(), event);
+    assert_eq!((message.content_type, message.attributes), ("application/json", vec![]));
+}
+
+#[test]
+fn headers_come_as_they_are_in_every_encoding() {
+    for encoding in [Encoding::Binary, Encoding::Structured, Encoding::Plain] {
+        let headers: Vec<_> = of(&event(), encoding).headers;
+        let expected = [("X-Region", "eu west"), ("traceparent", TRACE), ("tracestate", "vendor=1")];
+        assert_eq!(
+            headers,
+            expected.map(|(name, value)| (name.to_owned(), value.to_owned())),
+            "{encoding:?}"
+        );
+    }
+}
+
+#[test]
+fn an_event_with_nothing_set_has_the_required_attributes_alone() {
+    let event = Event::new("a", json!(null)).unwrap();
+    let message = of(&event, Encoding::Binary);
+    let names: Vec<_> = message.attributes.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["id", "source", "specversion", "time", "type"]);
+    assert!(message.attributes.contains(&("source".into(), "outbox".into())));
+    let body: Value = serde_json::from_slice(&of(&event, Encoding::Structured).body).unwrap();
+    assert_eq!(body["data"], json!(null));
+}
+
+#[test]
+fn the_resource_id_is_the_partition_key_where_there_is_none() {
+    let event = Event::new("a", json!({})).unwrap().with_resource("order", "o-17");
+    assert!(of(&event, Encoding::Binary).attributes.contains(&("partitionkey".into(), "o-17".into())));
+}
+
+#[test]
+fn a_source_becomes_a_reference_to_a_uri() {
+    let event = Event::new("a", json!({})).unwrap().with_source("https://shop.example/a b/é?x=%20");
+    let attributes = of(&event, Encoding::Binary).attributes;
+    assert!(attributes.contains(&("source".into(), "https://shop.example/a%20b/%C3%A9?x=%20".into())));
+}
+
+#[test]
+fn an_extra_field_never_takes_the_place_of_an_attribute() {
+    for name in ["Type", "data_base64", "partition-key", "subject", "user_ID", "é", "source_"] {
+        let mut event = Event::new("a", json!({})).unwrap();
+        event.meta_mut().extra.insert(name.into(), json!("x"));
+        for encoding in [Encoding::Binary, Encoding::Structured] {
+            let error = Message::of(&event, encoding, "outbox").unwrap_err();
+            assert_eq!(error.kind(), PublishErrorKind::Rejected, "{name}");
+            assert!(error.to_string().contains(name), "{error}");
+        }
+        assert!(Message::of(&event, Encoding::Plain, "outbox").is_ok());
+    }
+}
+
+#[test]
+fn what_is_too_large_is_refused_for_good() {
+    let message = of(&event(), Encoding::Binary);
+    assert!(message.check_size(message.size()).is_ok());
+    let error = message.check_size(message.size() - 1).unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Rejected);
+    assert!(error.to_string().contains(&format!("at most {} are taken", message.size() - 1)), "{error}");
+}
+
+#[test]
+fn values_for_headers_are_encoded_as_the_http_binding_says() {
+    assert_eq!(percent_encoded("order/o-17"), "order/o-17");
+    assert_eq!(percent_encoded("Euro € 😀"), "Euro%20%E2%82%AC%20%F0%9F%98%80");
+    assert_eq!(percent_encoded("100% \"x\"\r\n"), "100%25%20%22x%22%0D%0A");
+}
