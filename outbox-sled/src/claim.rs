@@ -47,10 +47,10 @@ impl ClaimStore for SledOutbox {
     }
 
     async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Result<()>>> {
-        let settlements = settlements.to_vec();
+        let (settlements, retention) = (settlements.to_vec(), self.retention);
         self.write(move |trees, now| {
-            let settled: Vec<bool> =
-                trees.change(|view| settlements.iter().map(|one| view.settle(one, now)).collect())?;
+            let settled: Vec<bool> = trees
+                .change(|view| settlements.iter().map(|one| view.settle(one, now, retention)).collect())?;
             Ok(answers(settlements.iter().map(|one| &one.lease), settled))
         })
         .await

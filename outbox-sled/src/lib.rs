@@ -33,6 +33,9 @@
 //! number of sessions may be open at once. The number of an event is taken inside the one transaction that writes it,
 //! so that events are in the order of their commits.
 //!
+//! A consumer in the same process asks [`SledInbox`], in its own session, whether an event is new to it. Who listens for
+//! [wake-ups](outbox_traits::WakeStore) hears of every commit of the process.
+//!
 //! Workers of that process deliver at once by [claims](outbox_traits::ClaimStore). A lease outlives the process that
 //! held it, and runs out when its time has come, as a started attempt.
 //!
@@ -59,7 +62,9 @@ mod claim;
 mod clock;
 mod dead_letter;
 mod error;
+mod inbox;
 mod keys;
+mod peers;
 mod reservations;
 mod row;
 mod session;
@@ -68,8 +73,14 @@ mod store;
 mod transaction;
 mod trees;
 mod view;
+mod wake;
 mod writer;
 
 pub use sled;
 
-pub use crate::{session::SledSession, store::SledOutbox, transaction::SledTransaction};
+pub use crate::{
+    inbox::{SledInbox, SledInboxTransaction},
+    session::SledSession,
+    store::SledOutbox,
+    transaction::SledTransaction,
+};

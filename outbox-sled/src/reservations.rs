@@ -1,39 +1,55 @@
-//! The ids and keys that open sessions have saved.
+//! The ids, keys and marks of an inbox that open sessions have saved.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use outbox_traits::{Error, ErrorKind, EventId, Result, Saved};
+use sled::IVec;
 
 use crate::{row::Row, trees::Trees};
 
-/// Names one open session among all.
-pub(crate) type SessionId = u64;
+/// Names one open session among all of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SessionId(u64);
 
-/// Which session holds an id or key, so that two cannot both be told that they stored it.
-#[derive(Debug, Default)]
-pub(crate) struct Reservations(Mutex<Holders>);
-
-#[derive(Debug, Default)]
-struct Holders {
-    ids: HashMap<EventId, SessionId>,
-    keys: HashMap<String, SessionId>,
+impl SessionId {
+    pub(crate) fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Relaxed))
+    }
 }
+
+/// What only one session at a time may save.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Held {
+    Id(EventId),
+    /// An idempotency key.
+    Key(String),
+    /// What a consumer has processed.
+    Mark(IVec),
+}
+
+/// Which session holds what, so that two cannot both be told that they stored it.
+#[derive(Debug, Default)]
+pub(crate) struct Reservations(Mutex<HashMap<Held, SessionId>>);
 
 /// What one session holds; dropped, it is free again.
 #[derive(Debug)]
 pub(crate) struct Reserved {
     table: Arc<Reservations>,
-    taken: Vec<(EventId, Option<String>)>,
+    taken: Vec<Held>,
     /// The highest place among the committed events of which the session met a duplicate.
     pub(crate) met: u64,
 }
 
 impl Reservations {
     /// Held for moments only, and never beside sled's lock: sessions are dropped on threads of the async runtime.
-    fn lock(&self) -> MutexGuard<'_, Holders> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Held, SessionId>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -45,14 +61,23 @@ impl Reserved {
 
     /// Takes the row's id and key, unless they are taken.
     pub(crate) fn take(&mut self, row: &Row, session: SessionId, trees: &Trees) -> Result<Saved> {
-        if self.meets(row, trees)? || self.hold(row, session)? == Saved::Duplicate {
+        if self.meets(row, trees)? {
             return Ok(Saved::Duplicate);
+        }
+        let (id, key) = (Held::Id(row.id), row.idempotency_key.clone().map(Held::Key));
+        match self.hold([id].into_iter().chain(key), session) {
+            Ok(()) => {}
+            Err(holder) if holder == session => return Ok(Saved::Duplicate),
+            Err(_) => {
+                // To wait for the other session would be a deadlock where that one waits for this one.
+                let message =
+                    "another open session has saved this id or idempotency key: try again when it ended";
+                return Err(Error::new(ErrorKind::Conflict, message).with_event(row.id));
+            }
         }
         // Again, now that no other session can take it: one may have committed it in between.
         if self.meets(row, trees)? {
-            if let Some(taken) = self.taken.pop() {
-                self.table.lock().free(&taken);
-            }
+            self.free(1 + usize::from(row.idempotency_key.is_some()));
             return Ok(Saved::Duplicate);
         }
         Ok(Saved::Stored)
@@ -65,38 +90,33 @@ impl Reserved {
         Ok(taken.is_some())
     }
 
-    fn hold(&mut self, row: &Row, session: SessionId) -> Result<Saved> {
-        let key = row.idempotency_key.as_ref();
+    /// Holds all of it, or none and says who holds one: this session itself, or else another.
+    pub(crate) fn hold(
+        &mut self,
+        all: impl IntoIterator<Item = Held>,
+        session: SessionId,
+    ) -> Result<(), SessionId> {
+        let all: Vec<Held> = all.into_iter().collect();
         let mut table = self.table.lock();
-        let holders = [table.ids.get(&row.id), key.and_then(|key| table.keys.get(key))];
-        if holders.contains(&Some(&session)) {
-            return Ok(Saved::Duplicate);
+        let holders: Vec<SessionId> = all.iter().filter_map(|one| table.get(one).copied()).collect();
+        if let Some(first) = holders.first() {
+            return Err(if holders.contains(&session) { session } else { *first });
         }
-        if holders.iter().any(Option::is_some) {
-            // To wait for the other session would be a deadlock where that one waits for this one.
-            let message =
-                "another open session has saved this id or idempotency key: try again when it ended";
-            return Err(Error::new(ErrorKind::Conflict, message).with_event(row.id));
-        }
-        table.ids.insert(row.id, session);
-        if let Some(key) = key {
-            table.keys.insert(key.clone(), session);
-        }
-        self.taken.push((row.id, key.cloned()));
-        Ok(Saved::Stored)
+        table.extend(all.iter().cloned().map(|one| (one, session)));
+        self.taken.extend(all);
+        Ok(())
     }
 
     /// Takes over what another holds.
     pub(crate) fn absorb(&mut self, mut other: Self) {
         self.taken.append(&mut other.taken);
     }
-}
 
-impl Holders {
-    fn free(&mut self, (id, key): &(EventId, Option<String>)) {
-        self.ids.remove(id);
-        if let Some(key) = key {
-            self.keys.remove(key);
+    /// Frees the last so many that were taken.
+    fn free(&mut self, count: usize) {
+        let mut table = self.table.lock();
+        for held in self.taken.drain(self.taken.len().saturating_sub(count)..) {
+            table.remove(&held);
         }
     }
 }
@@ -104,8 +124,7 @@ impl Holders {
 impl Drop for Reserved {
     fn drop(&mut self) {
         if !self.taken.is_empty() {
-            let mut table = self.table.lock();
-            self.taken.iter().for_each(|taken| table.free(taken));
+            self.free(self.taken.len());
         }
     }
 }

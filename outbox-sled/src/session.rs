@@ -10,7 +10,7 @@ use sled::{
 
 use crate::{
     error,
-    reservations::{Reserved, SessionId},
+    reservations::{Held, Reservations, Reserved, SessionId},
     row::NewRow,
     store::{Shared, blocking},
     trees::{Done, Trees},
@@ -52,6 +52,8 @@ pub struct SledSession {
     id: SessionId,
     events: Vec<NewRow>,
     reserved: Reserved,
+    /// By each inbox that was asked.
+    marks: Vec<Reserved>,
     touched: Vec<Touched>,
 }
 
@@ -64,9 +66,16 @@ struct Touched {
 }
 
 impl SledSession {
-    pub(crate) fn new(shared: Arc<Shared>, id: SessionId) -> Self {
-        let reserved = Reserved::none(&shared.reservations);
-        Self { shared, id, events: Vec::new(), reserved, touched: Vec::new() }
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let reserved = Reserved::none(&shared.trees.peers.reservations);
+        Self {
+            shared,
+            id: SessionId::next(),
+            events: Vec::new(),
+            reserved,
+            marks: Vec::new(),
+            touched: Vec::new(),
+        }
     }
 
     /// The value of a key, as this session sees it: asked twice, it answers the same.
@@ -115,15 +124,15 @@ impl SledSession {
     /// was taken, by somebody else: nothing is written. [`Unavailable`](ErrorKind::Unavailable) if the disk failed:
     /// the writes may or may not outlive the process.
     pub async fn commit(self) -> Result<()> {
-        let Self { shared, events, reserved, touched, .. } = self;
+        let Self { shared, events, reserved, marks, touched, .. } = self;
         if events.is_empty() && touched.is_empty() {
             return Ok(());
         }
-        let (trees, clock) = (Arc::clone(&shared.trees), Arc::clone(&shared.clock));
+        let trees = Arc::clone(&shared.trees);
         let committed = shared.writer.run(move || {
-            apply(&trees, clock.now(), &events, &touched)?;
-            // Reserved until the events are there, so that no other session finds an id free in between.
-            Ok(reserved)
+            apply(&trees, trees.peers.clock.now(), &events, &touched)?;
+            // Reserved until the events are flushed, so that no other session finds an id free in between.
+            Ok((reserved, marks))
         });
         committed.await.map(drop)
     }
@@ -142,7 +151,7 @@ impl SledSession {
         }
         let rows = events.iter().map(NewRow::of).collect::<Result<Vec<_>>>()?;
         let (trees, id) = (Arc::clone(&shared.trees), self.id);
-        let mut reserved = Reserved::none(&shared.reservations);
+        let mut reserved = Reserved::none(&shared.trees.peers.reservations);
         let (rows, saved, reserved) = blocking(move || {
             let outcomes = rows.iter().map(|new| reserved.take(&new.row, id, &trees));
             let saved = outcomes.collect::<Result<Vec<_>>>()?;
@@ -155,6 +164,44 @@ impl SledSession {
         let stored = rows.into_iter().zip(&saved).filter(|(_, saved)| **saved == Saved::Stored);
         self.events.extend(stored.map(|(row, _)| row));
         Ok(saved)
+    }
+
+    /// Puts a key into a tree if it is not there, and a second key into another. It returns whether it did; then the
+    /// first one is not there at the commit either, or that is a conflict.
+    ///
+    /// # Errors
+    /// [`Conflict`](ErrorKind::Conflict) if another open session has done so.
+    pub(crate) async fn mark(
+        &mut self,
+        table: &Arc<Reservations>,
+        (marks, key): (&Tree, IVec),
+        (times, time): (&Tree, IVec),
+        conflict: impl FnOnce() -> Error,
+    ) -> Result<bool> {
+        let touched = self.touch(marks)?;
+        if touched.written.contains_key(&key) {
+            return Ok(false);
+        }
+        let mut reserved = Reserved::none(table);
+        if reserved.hold([Held::Mark(key.clone())], self.id).is_err() {
+            return Err(conflict());
+        }
+        let found = {
+            let (marks, key) = (marks.clone(), key.clone());
+            blocking(move || marks.contains_key(key).map_err(|error| error::of("read the inbox", error)))
+                .await?
+        };
+        if found {
+            // A transaction of the application's own is seen before it is flushed, and could be taken back by a crash.
+            self.shared.writer.run(|| Ok(())).await?;
+            return Ok(false);
+        }
+        let touched = self.touch(marks)?;
+        touched.read.insert(key.clone(), None);
+        touched.written.insert(key, Some(time.subslice(0, 8)));
+        self.touch(times)?.written.insert(time, Some(IVec::default()));
+        self.marks.push(reserved);
+        Ok(true)
     }
 
     fn touch(&mut self, tree: &Tree) -> Result<&mut Touched> {

@@ -15,11 +15,11 @@ use crate::{
 #[async_trait]
 impl StatsStore for SledOutbox {
     async fn stats(&self) -> Result<Stats> {
-        let now = self.shared.clock.now();
+        let now = self.shared.now();
         if self.read(move |trees| trees.read(|| trees.is_behind(now))).await? {
             self.write(Trees::catch_up).await?;
         }
-        let now = self.shared.clock.now();
+        let now = self.shared.now();
         self.read(move |trees| trees.read(|| stats(trees, now))).await
     }
 }

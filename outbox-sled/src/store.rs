@@ -11,13 +11,11 @@ use std::{
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use outbox_traits::{Error, ErrorKind, Event, EventId, OutboxStore, Result, Saved};
+use outbox_traits::{Error, ErrorKind, Event, EventId, OutboxStore, Result, Retention, Saved};
 use sled::Db;
 
 use crate::{
-    SledSession,
-    clock::{self, Clock},
-    reservations::Reservations,
+    SledSession, clock,
     trees::{Fetched, Trees, count},
     writer::Writer,
 };
@@ -28,27 +26,30 @@ pub(crate) const BATCH: usize = 250;
 /// The outbox in a data base of sled. Clones share it.
 ///
 /// By default its trees are named `outbox.events` and so on. Open it once and clone it: a second one over the same
-/// trees is safe, but does not know of the first one's open sessions, so that an id which both save is a
-/// [`Conflict`](ErrorKind::Conflict) only at the commit.
+/// trees is safe and hears of the first one's commits, but a session of one cannot be used with the other, and each
+/// has a thread and flushes of its own.
 ///
 /// It needs a runtime of tokio, on whose blocking threads it reads, and has one thread of its own, which writes.
 /// Dropping the last clone waits for that thread to end.
 #[derive(Clone)]
 pub struct SledOutbox {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) retention: Retention,
 }
 
 pub(crate) struct Shared {
     pub(crate) trees: Arc<Trees>,
-    pub(crate) clock: Arc<Clock>,
-    pub(crate) reservations: Arc<Reservations>,
     pub(crate) writer: Writer,
     /// The last sequence number that a crash cannot take back.
     durable: Arc<AtomicU64>,
-    sessions: AtomicU64,
 }
 
 impl Shared {
+    /// By the store's clock.
+    pub(crate) fn now(&self) -> i64 {
+        self.trees.peers.clock.now()
+    }
+
     /// Flushes, unless the event of this place is flushed already.
     pub(crate) async fn wait_until_durable(&self, seq: u64) -> Result<()> {
         if seq > self.durable.load(SeqCst) {
@@ -83,35 +84,50 @@ impl SledOutbox {
                 Ok(())
             }
         })?;
-        let shared = Shared {
-            trees,
-            clock: Arc::default(),
-            reservations: Arc::default(),
-            writer,
-            durable,
-            sessions: AtomicU64::new(0),
-        };
-        Ok(Self { shared: Arc::new(shared) })
+        let shared = Arc::new(Shared { trees, writer, durable });
+        Ok(Self { shared, retention: Retention::default() })
+    }
+
+    /// What becomes of delivered events; by default they stay until they are purged. It is this handle's, and that of
+    /// the clones made of it.
+    ///
+    /// ```
+    /// use outbox_sled::SledOutbox;
+    /// use outbox_traits::{Event, OutboxStore, Retention, Saved};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// # let db = sled::Config::new().temporary(true).open()?;
+    /// let outbox = SledOutbox::open(&db)?.with_retention(Retention::DeleteOnDelivery);
+    /// let event = Event::new("order.placed", ())?;
+    /// outbox.save(&event).await?;
+    /// outbox.acknowledge(event.id()).await?;
+    /// assert_eq!(outbox.save(&event).await?, Saved::Stored, "its id is free");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn with_retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
+        self
     }
 
     /// Opens a unit of work.
     #[must_use]
     pub fn begin(&self) -> SledSession {
-        let id = self.shared.sessions.fetch_add(1, SeqCst);
-        SledSession::new(Arc::clone(&self.shared), id)
+        SledSession::new(Arc::clone(&self.shared))
     }
 
     /// The store's clock, for tests.
     #[doc(hidden)]
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
-        clock::time(self.shared.clock.now())
+        clock::time(self.shared.now())
     }
 
     /// Moves the store's clock forward, for tests.
     #[doc(hidden)]
     pub fn advance_clock(&self, by: Duration) {
-        self.shared.clock.advance(by);
+        self.shared.trees.peers.clock.advance(by);
     }
 
     pub(crate) async fn read<T: Send + 'static>(
@@ -128,8 +144,8 @@ impl SledOutbox {
         T: Send + 'static,
         C: FnOnce(&Trees, i64) -> Result<T> + Send + 'static,
     {
-        let (trees, clock) = (Arc::clone(&self.shared.trees), Arc::clone(&self.shared.clock));
-        self.shared.writer.run(move || change(&trees, clock.now()))
+        let trees = Arc::clone(&self.shared.trees);
+        self.shared.writer.run(move || change(&trees, trees.peers.clock.now()))
     }
 }
 
@@ -173,7 +189,7 @@ impl OutboxStore for SledOutbox {
 
     async fn get_pending(&self, limit: usize) -> Result<Vec<Event>> {
         loop {
-            let now = self.shared.clock.now();
+            let now = self.shared.now();
             match self.read(move |trees| trees.fetch(limit, now, BATCH)).await? {
                 Fetched::Behind => self.write(Trees::catch_up).await?,
                 Fetched::Undecodable(rows) => {
@@ -199,12 +215,13 @@ impl OutboxStore for SledOutbox {
 
     async fn acknowledge_all(&self, ids: &[EventId]) -> Result<()> {
         // All are queued before the first is waited for, so that they share a flush.
+        let retention = self.retention;
         let batches: Vec<_> = ids
             .chunks(BATCH)
             .map(|ids| {
                 let ids = ids.to_vec();
                 self.write(move |trees, now| {
-                    trees.change(|view| ids.iter().try_for_each(|id| view.acknowledge(*id, now)))
+                    trees.change(|view| ids.iter().try_for_each(|id| view.acknowledge(*id, now, retention)))
                 })
             })
             .collect();
@@ -215,10 +232,7 @@ impl OutboxStore for SledOutbox {
     }
 
     async fn purge(&self, older_than: Duration) -> Result<u64> {
-        // Older than time itself: there is none.
-        let age = i64::try_from(older_than.as_millis()).unwrap_or(i64::MAX);
-        // All delivered ones: also those from before the system's clock was set back.
-        let until = if older_than.is_zero() { i64::MAX } else { self.shared.clock.now().saturating_sub(age) };
+        let until = clock::before(self.shared.now(), older_than);
         let mut purged = 0;
         loop {
             let (found, gone) = self

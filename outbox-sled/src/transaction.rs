@@ -53,7 +53,7 @@ impl SledOutbox {
         trees: &[&Tree],
         run: impl Fn(&SledTransaction<'_>) -> Result<T, ConflictableTransactionError<outbox_traits::Error>>,
     ) -> Result<T> {
-        let now = self.shared.clock.now();
+        let now = self.shared.now();
         self.shared.trees.change_with(trees, |outbox, trees| {
             outbox.flush();
             run(&SledTransaction { outbox: *outbox, trees, now })

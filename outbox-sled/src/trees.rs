@@ -1,5 +1,7 @@
 //! The trees, and how they are read.
 
+use std::{cell::Cell, sync::Arc};
+
 use outbox_traits::{Error, ErrorKind, Event, EventId, Result};
 use sled::{
     Db, IVec, Tree,
@@ -10,6 +12,7 @@ use crate::{
     clock::Clock,
     error,
     keys::Counts,
+    peers::Peers,
     row::{self, Status},
     store::BATCH,
     view::{self, View},
@@ -19,6 +22,7 @@ use crate::{
 /// One tree for each question that is asked, so that none is answered by a scan.
 pub(crate) struct Trees {
     pub(crate) name: String,
+    pub(crate) peers: Arc<Peers>,
     /// Place to record. Places are sequence numbers.
     pub(crate) events: Tree,
     /// Place to row.
@@ -85,6 +89,7 @@ impl Trees {
             |tree: &str| db.open_tree(format!("{name}.{tree}")).map_err(|error| error::of(&tried, error));
         let trees = Self {
             name: name.to_owned(),
+            peers: Peers::of(db, name),
             events: open("events")?,
             rows: open("rows")?,
             ids: open("ids")?,
@@ -198,13 +203,18 @@ impl Trees {
         change: impl Fn(&View<'_>, &[TransactionalTree]) -> Done<T>,
     ) -> Result<T> {
         let trees: Vec<&Tree> = self.all().into_iter().chain(others.iter().copied()).collect();
-        trees
+        let wakes = Cell::new(false);
+        let changed = trees
             .as_slice()
             .transaction(|views| {
                 let (own, others) = views.split_first_chunk().expect("a view of each tree");
-                change(&View::of(own), others)
+                change(&View::of(own, &wakes), others)
             })
-            .map_err(|error| error::of_transaction(&format!("change the outbox `{}`", self.name), error))
+            .map_err(|error| error::of_transaction(&format!("change the outbox `{}`", self.name), error))?;
+        if wakes.get() {
+            self.peers.wake();
+        }
+        Ok(changed)
     }
 
     /// The place of a committed event of this id or key.

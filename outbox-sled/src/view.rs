@@ -1,8 +1,8 @@
 //! The outbox inside a transaction: each change of a row, with its indexes.
 
-use std::mem::discriminant;
+use std::{cell::Cell, mem::discriminant};
 
-use outbox_traits::{EventId, Lease, Outcome, Settlement};
+use outbox_traits::{EventId, Lease, Outcome, Retention, Settlement};
 use sled::{IVec, transaction::TransactionalTree};
 use uuid::Uuid;
 
@@ -31,6 +31,8 @@ pub(crate) struct View<'a> {
     pub(crate) key_states: &'a TransactionalTree,
     pub(crate) heads: &'a TransactionalTree,
     meta: &'a TransactionalTree,
+    /// Set by what others may want to hear of when the transaction is committed.
+    wakes: &'a Cell<bool>,
 }
 
 /// An index has no values.
@@ -38,7 +40,7 @@ pub(crate) const NOTHING: &[u8] = &[];
 
 impl<'a> View<'a> {
     /// In the order of `Trees::all`.
-    pub(crate) fn of(trees: &'a [TransactionalTree; COUNT]) -> Self {
+    pub(crate) fn of(trees: &'a [TransactionalTree; COUNT], wakes: &'a Cell<bool>) -> Self {
         let [
             events,
             rows,
@@ -72,6 +74,7 @@ impl<'a> View<'a> {
             key_states,
             heads,
             meta,
+            wakes,
         }
     }
 
@@ -95,6 +98,7 @@ impl<'a> View<'a> {
     /// The number is taken here, under sled's one lock: transactions are in the order of their numbers. It is kept
     /// in a place of its own, so that it never comes again when the newest row goes.
     pub(crate) fn insert(self, new: &NewRow, now: i64) -> Done<()> {
+        self.wakes.set(true);
         let seq = self.meta.get(LAST_SEQ)?.map_or(0, |seq| seq_of(&seq)) + 1;
         let place = IVec::from(&seq.to_be_bytes());
         self.meta.insert(LAST_SEQ, &place)?;
@@ -123,13 +127,20 @@ impl<'a> View<'a> {
     }
 
     /// Makes an event that is to be delivered a delivered one; leaves any other. A lease on it ends.
-    pub(crate) fn acknowledge(self, id: EventId, now: i64) -> Done<()> {
+    pub(crate) fn acknowledge(self, id: EventId, now: i64, retention: Retention) -> Done<()> {
         if let Some((place, row)) = self.find(id)?
             && is_open(&row.status)
         {
-            self.set_status(&place, row, Status::Delivered(now))?;
+            self.deliver(&place, row, now, retention)?;
         }
         Ok(())
+    }
+
+    fn deliver(self, place: &IVec, row: Row, now: i64, retention: Retention) -> Done<()> {
+        match retention {
+            Retention::UntilPurged => self.set_status(place, row, Status::Delivered(now)),
+            Retention::DeleteOnDelivery => self.remove(place, &row),
+        }
     }
 
     /// Puts an event that is due among the pending ones; says of what index it is.
@@ -173,7 +184,7 @@ impl<'a> View<'a> {
     }
 
     /// Ends a lease that is held. It returns whether it was.
-    pub(crate) fn settle(self, settlement: &Settlement, now: i64) -> Done<bool> {
+    pub(crate) fn settle(self, settlement: &Settlement, now: i64, retention: Retention) -> Done<bool> {
         let Some((place, mut row)) = self.held(&settlement.lease, now)? else { return Ok(false) };
         let status = match &settlement.outcome {
             Outcome::Retry { after, error } => {
@@ -187,7 +198,8 @@ impl<'a> View<'a> {
             Outcome::Released => Status::Pending,
             _ => {
                 row.count_attempt(None, now);
-                Status::Delivered(now)
+                self.deliver(&place, row, now, retention)?;
+                return Ok(true);
             }
         };
         self.set_status(&place, row, status)?;
@@ -227,6 +239,7 @@ impl<'a> View<'a> {
         if there {
             let mut row = self.row(place, DEAD)?;
             row.forget_attempts();
+            self.wakes.set(true);
             let status = row.open_status(now);
             self.set_status(place, row, status)?;
         }
@@ -358,7 +371,7 @@ pub(crate) fn seq_of(place: &[u8]) -> u64 {
     place.try_into().map_or(0, u64::from_be_bytes)
 }
 
-fn timed(millis: i64, place: &[u8]) -> IVec {
+pub(crate) fn timed(millis: i64, place: &[u8]) -> IVec {
     [time_key(millis).as_slice(), place].concat().into()
 }
 
@@ -378,7 +391,7 @@ pub(crate) fn until(millis: i64) -> IVec {
 }
 
 /// Times before 1970 come before those after.
-fn time_key(millis: i64) -> [u8; 8] {
+pub(crate) fn time_key(millis: i64) -> [u8; 8] {
     (millis ^ i64::MIN).to_be_bytes()
 }
 
