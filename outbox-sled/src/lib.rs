@@ -56,7 +56,7 @@
 //! # Nothing waits on the runtime's threads
 //!
 //! A transaction of sled holds a lock of the whole process, and a flush waits for the disk. Changes are made by a
-//! thread of the outbox's own, and reads by the blocking threads of tokio.
+//! thread of the outbox's own, and reads, and the purge of an inbox, by the blocking threads of tokio.
 
 mod claim;
 mod clock;

@@ -20,7 +20,9 @@ pub(crate) struct Peers {
 }
 
 /// By the path of the data base, which can be open only once, and the name.
-static ALL: Mutex<Option<HashMap<(PathBuf, String), Weak<Peers>>>> = Mutex::new(None);
+type ByName = HashMap<(PathBuf, String), Weak<Peers>>;
+
+static ALL: Mutex<Option<ByName>> = Mutex::new(None);
 
 impl Peers {
     pub(crate) fn of(db: &Db, name: &str) -> Arc<Self> {

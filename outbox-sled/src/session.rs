@@ -144,9 +144,9 @@ impl SledSession {
 
     /// Adds events to the session, all or none.
     pub(crate) async fn save_all(&mut self, shared: &Arc<Shared>, events: &[Event]) -> Result<Vec<Saved>> {
-        if !Arc::ptr_eq(&self.shared, shared) {
+        if !Arc::ptr_eq(&self.shared.trees.peers, &shared.trees.peers) {
             let message =
-                "the session belongs to another store: begin it with `SledOutbox::begin` of this one";
+                "the session belongs to another outbox: begin it with `SledOutbox::begin` of this one";
             return Err(Error::new(ErrorKind::Backend, message));
         }
         let rows = events.iter().map(NewRow::of).collect::<Result<Vec<_>>>()?;

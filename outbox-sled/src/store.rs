@@ -26,8 +26,7 @@ pub(crate) const BATCH: usize = 250;
 /// The outbox in a data base of sled. Clones share it.
 ///
 /// By default its trees are named `outbox.events` and so on. Open it once and clone it: a second one over the same
-/// trees is safe and hears of the first one's commits, but a session of one cannot be used with the other, and each
-/// has a thread and flushes of its own.
+/// trees is safe and hears of the first one's commits, but has a thread and flushes of its own.
 ///
 /// It needs a runtime of tokio, on whose blocking threads it reads, and has one thread of its own, which writes.
 /// Dropping the last clone waits for that thread to end.

@@ -67,7 +67,7 @@
 //! | `postgres` | `PgOutbox` |
 //! | `mysql` | `MySqlOutbox`, for MySQL and MariaDB |
 //! | `mongodb` | `MongoOutbox`, with the official driver |
-//! | `sled` | `SledOutbox`, embedded |
+//! | `sled` | `SledOutbox` and `SledInbox`, embedded |
 //! | `relay` | `relay::Relay` |
 //! | `in-process` | `relay`, and `transport::InProcess`: functions of the same program |
 //! | `json-lines` | `relay`, and `transport::JsonLines`: lines of JSON, to a file or any writer |
@@ -91,7 +91,7 @@ pub use outbox_mongo::{MongoOutbox, driver_error, mongodb};
 
 #[cfg(feature = "sled")]
 #[doc(inline)]
-pub use outbox_sled::{SledOutbox, SledSession, sled};
+pub use outbox_sled::{SledInbox, SledOutbox, SledSession, sled};
 
 #[cfg(feature = "mysql")]
 pub use outbox_sqlx::MySqlOutbox;

@@ -3,45 +3,57 @@
 use std::{sync::OnceLock, thread::sleep, time::Duration};
 
 use chrono::{DateTime, Utc};
-use outbox_conformance::{DurableHarness, Harness, Skip};
+use outbox_conformance::{DurableHarness, Harness, InboxHarness, Skip, WakeHarness};
 use outbox_sled::{
-    SledOutbox, SledSession,
+    SledInbox, SledOutbox, SledSession,
     sled::{self, Db, Tree},
 };
-use outbox_traits::{Event, EventId, OutboxStore, async_trait};
+use outbox_traits::{Event, EventId, OutboxStore, Retention, async_trait};
 use tempfile::TempDir;
 
-/// A data base in a directory of its own. It is opened when it is first used: sled lets one in at a time.
-pub(crate) struct Sled {
+/// A data base in a directory of its own, with either retention. It is opened when it is first used: sled lets one in
+/// at a time.
+pub(crate) struct Sled<const DELETES: bool> {
     path: String,
-    opened: OnceLock<(Db, SledOutbox)>,
+    opened: OnceLock<Opened>,
     /// Removed in the end.
     _directory: Option<TempDir>,
 }
 
-impl Sled {
+struct Opened {
+    db: Db,
+    outbox: SledOutbox,
+    inbox: SledInbox,
+}
+
+impl<const DELETES: bool> Sled<DELETES> {
+    const RETENTION: Retention = if DELETES { Retention::DeleteOnDelivery } else { Retention::UntilPurged };
+
     fn new(path: String, directory: Option<TempDir>) -> Self {
         Self { path, opened: OnceLock::new(), _directory: directory }
     }
 
-    fn opened(&self) -> &(Db, SledOutbox) {
+    fn opened(&self) -> &Opened {
         self.opened.get_or_init(|| {
             // Sled's threads, and a child process just started beside it, may hold the lock of a closed one for a
             // moment.
             let open = |_| sled::open(&self.path).map_err(|_| sleep(Duration::from_millis(10))).ok();
             let db = (0..200).find_map(open).expect("nobody has it open");
-            let outbox = SledOutbox::open(&db).unwrap();
-            (db, outbox)
+            Opened { outbox: Self::outbox(&db), inbox: SledInbox::open(&db).unwrap(), db }
         })
     }
 
+    fn outbox(db: &Db) -> SledOutbox {
+        SledOutbox::open(db).unwrap().with_retention(Self::RETENTION)
+    }
+
     fn tree(&self, name: &str) -> Tree {
-        self.opened().0.open_tree(name).unwrap()
+        self.opened().db.open_tree(name).unwrap()
     }
 }
 
 #[async_trait]
-impl Harness for Sled {
+impl<const DELETES: bool> Harness for Sled<DELETES> {
     type Store = SledOutbox;
     type Transaction = SledSession;
 
@@ -51,7 +63,11 @@ impl Harness for Sled {
     }
 
     fn store(&self) -> &SledOutbox {
-        &self.opened().1
+        &self.opened().outbox
+    }
+
+    fn retention(&self) -> Retention {
+        Self::RETENTION
     }
 
     async fn begin(&self) -> SledSession {
@@ -91,16 +107,35 @@ impl Harness for Sled {
 
     async fn advance(&self, by: Duration) {
         self.store().advance_clock(by);
+        self.inbox().advance_clock(by);
     }
 }
 
 #[async_trait]
-impl DurableHarness for Sled {
+impl<const DELETES: bool> DurableHarness for Sled<DELETES> {
     fn location(&self) -> String {
         self.path.clone()
     }
 
     async fn reopen(location: &str) -> Self {
         Self::new(location.to_owned(), None)
+    }
+}
+
+#[async_trait]
+impl<const DELETES: bool> WakeHarness for Sled<DELETES> {
+    async fn peer(&self) -> SledOutbox {
+        Self::outbox(&self.opened().db)
+    }
+
+    async fn cut_connections(&self) {}
+}
+
+#[async_trait]
+impl<const DELETES: bool> InboxHarness for Sled<DELETES> {
+    type Inbox = SledInbox;
+
+    fn inbox(&self) -> &SledInbox {
+        &self.opened().inbox
     }
 }
