@@ -103,4 +103,41 @@ faults! {
     ADeadLetterBlocksItsKey,
     TheErrorGetsLost,
     UndecodableRowsAreLeased,
+
+    // Retention.
+    DeliveredEventsAreNotKept,
+    DeliveredEventsAreNotDeleted,
+
+    // Stats.
+    LeasedEventsAreCountedAsPending,
+    HiddenEventsAreNotCounted,
+    TheOldestIsThatOfTheEventsOwnTime,
+    TheOldestMayBeDelivered,
+
+    // Wake-ups.
+    WakeupsNeverCome,
+    /// With the save, and never again.
+    WakeupsComeBeforeTheCommit,
+    CommitsOfOthersAreNotHeard,
+    OneListenerIsWoken,
+    CommitsBeforeTheWaitAreMissed,
+    ADroppedWaitLosesTheWakeup,
+    OnlyTheFirstCommitWakes,
+    WakeupsComeAllTheTime,
+    AListenerDiesWithItsConnection,
+
+    // The inbox.
+    EveryDeliveryIsNew,
+    MarksIgnoreTheirSession,
+    ARepeatedDeliveryPoisonsTheSession,
+    ConsumersShareTheirMarks,
+    ConsumersFoldCase,
+    ConsumersAreTrimmed,
+    ConsumersAreCutOff,
+    AnyConsumerIsTaken,
+    TwoAreToldThatItIsNew,
+    AnOpenSessionCountsAsProcessed,
+    TheInboxPurgesAll,
+    TheInboxNeverPurges,
+    TheInboxMiscounts,
 }

@@ -7,11 +7,11 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use outbox_conformance::{Harness, Skip};
+use outbox_conformance::{Harness, InboxHarness, Skip, WakeHarness};
 use outbox_memory::ManualClock;
-use outbox_traits::{EventId, async_trait};
+use outbox_traits::{EventId, Retention, async_trait};
 
-use crate::{fault::Fault, session::BrokenSession, store::Broken};
+use crate::{fault::Fault, inbox::BrokenInbox, session::BrokenSession, store::Broken};
 
 thread_local! {
     /// The fault of the stores that are opened on this thread, which is where a clause opens its store. A type
@@ -19,9 +19,10 @@ thread_local! {
     static FAULT: Cell<Fault> = const { Cell::new(Fault::None) };
 }
 
-/// The memory store with a fault.
-pub(crate) struct Faulty {
+/// The memory store with a fault, of either retention.
+pub(crate) struct Faulty<const DELETES: bool = false> {
     store: Arc<Broken>,
+    inbox: BrokenInbox,
     clock: ManualClock,
     rows: Arc<Mutex<Vec<String>>>,
 }
@@ -34,18 +35,23 @@ impl Faulty {
 }
 
 #[async_trait]
-impl Harness for Faulty {
+impl<const DELETES: bool> Harness for Faulty<DELETES> {
     type Store = Broken;
     type Transaction = BrokenSession;
 
     async fn open() -> Result<Self, Skip> {
         let clock = ManualClock::new();
-        let store = Arc::new(Broken::new(FAULT.get(), &clock));
-        Ok(Self { store, clock, rows: Arc::default() })
+        let store = Arc::new(Broken::new(FAULT.get(), retention(DELETES), &clock));
+        let inbox = BrokenInbox::new(FAULT.get(), &store.inner);
+        Ok(Self { store, inbox, clock, rows: Arc::default() })
     }
 
     fn store(&self) -> &Broken {
         &self.store
+    }
+
+    fn retention(&self) -> Retention {
+        retention(DELETES)
     }
 
     async fn begin(&self) -> BrokenSession {
@@ -84,4 +90,28 @@ impl Harness for Faulty {
     async fn advance(&self, by: Duration) {
         self.clock.advance(by);
     }
+}
+
+#[async_trait]
+impl WakeHarness for Faulty {
+    async fn peer(&self) -> Broken {
+        self.store.peer()
+    }
+
+    async fn cut_connections(&self) {
+        self.store.is_cut.send_replace(true);
+    }
+}
+
+#[async_trait]
+impl InboxHarness for Faulty {
+    type Inbox = BrokenInbox;
+
+    fn inbox(&self) -> &BrokenInbox {
+        &self.inbox
+    }
+}
+
+fn retention(deletes: bool) -> Retention {
+    if deletes { Retention::DeleteOnDelivery } else { Retention::UntilPurged }
 }

@@ -10,10 +10,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use outbox_memory::{ManualClock, MemoryOutbox, MemorySession};
 use outbox_traits::{
     DeadLetterFilter, DeadLetterPage, DeadLetterStore, Error, ErrorKind, Event, EventId, Lease, Leased, Meta,
-    OutboxStore, Result, Saved, async_trait,
+    OutboxStore, Result, Retention, Saved, async_trait,
 };
 
-use crate::{alter, fault::Fault, session::BrokenSession};
+use tokio::sync::watch;
+
+use crate::{alter, fault::Fault, session::BrokenSession, wake::Bell};
 
 /// What a fault needs to remember.
 #[derive(Debug, Default)]
@@ -38,13 +40,29 @@ pub(crate) struct Broken {
     pub(crate) fault: Fault,
     pub(crate) inner: MemoryOutbox,
     pub(crate) clock: ManualClock,
+    pub(crate) bell: Bell,
+    pub(crate) is_cut: watch::Sender<bool>,
     memory: Mutex<Memory>,
 }
 
 impl Broken {
-    pub(crate) fn new(fault: Fault, clock: &ManualClock) -> Self {
-        let inner = MemoryOutbox::with_clock(clock);
-        Self { fault, inner, clock: clock.clone(), memory: Mutex::default() }
+    pub(crate) fn new(fault: Fault, retention: Retention, clock: &ManualClock) -> Self {
+        let done = match fault {
+            Fault::DeliveredEventsAreNotKept => Retention::DeleteOnDelivery,
+            Fault::DeliveredEventsAreNotDeleted => Retention::UntilPurged,
+            _ => retention,
+        };
+        Self::over(MemoryOutbox::with_clock(clock).with_retention(done), fault, clock)
+    }
+
+    /// Another handle on the same events.
+    pub(crate) fn peer(&self) -> Self {
+        Self::over(self.inner.clone(), self.fault, &self.clock)
+    }
+
+    fn over(inner: MemoryOutbox, fault: Fault, clock: &ManualClock) -> Self {
+        let (bell, is_cut) = (Bell::default(), watch::Sender::new(false));
+        Self { fault, inner, clock: clock.clone(), bell, is_cut, memory: Mutex::default() }
     }
 
     pub(crate) fn begin(self: &Arc<Self>) -> BrokenSession {
@@ -130,6 +148,7 @@ impl Broken {
                 Ok(Saved::Duplicate)
             }
             (Ok(Saved::Stored), _) => {
+                self.bell.ring();
                 let mut memory = self.memory();
                 let place = memory.saved.len();
                 memory.places.insert(event.id(), place);

@@ -1,0 +1,74 @@
+//! The inbox beside a broken store.
+
+use std::time::Duration;
+
+use outbox_memory::{MemoryInbox, MemoryOutbox};
+use outbox_traits::{ErrorKind, EventId, InboxStore, Receipt, Result, async_trait};
+
+use crate::{fault::Fault, session::BrokenSession};
+
+#[derive(Debug)]
+pub(crate) struct BrokenInbox {
+    fault: Fault,
+    inner: MemoryInbox,
+    outbox: MemoryOutbox,
+}
+
+impl BrokenInbox {
+    pub(crate) fn new(fault: Fault, outbox: &MemoryOutbox) -> Self {
+        Self { fault, inner: MemoryInbox::new(outbox), outbox: outbox.clone() }
+    }
+}
+
+#[async_trait]
+impl InboxStore for BrokenInbox {
+    type Session = BrokenSession;
+
+    async fn process_once(
+        &self,
+        session: &mut BrokenSession,
+        consumer: &str,
+        event: EventId,
+    ) -> Result<Receipt> {
+        let folded = consumer.to_lowercase();
+        let cut: String = consumer.chars().take(20).collect();
+        let consumer = match self.fault {
+            Fault::ConsumersShareTheirMarks => "all",
+            Fault::ConsumersFoldCase => &folded,
+            Fault::ConsumersAreTrimmed => consumer.trim_end(),
+            Fault::ConsumersAreCutOff => &cut,
+            Fault::AnyConsumerIsTaken if consumer.trim().is_empty() => "nobody",
+            _ => consumer,
+        };
+        if self.fault == Fault::MarksIgnoreTheirSession {
+            let mut own = self.outbox.begin();
+            let receipt = self.inner.process_once(&mut own, consumer, event).await;
+            own.commit();
+            return receipt;
+        }
+        let receipt = self.inner.process_once(session.inner(), consumer, event).await;
+        match (&receipt, self.fault) {
+            (Ok(Receipt::Duplicate), Fault::EveryDeliveryIsNew) => Ok(Receipt::New),
+            (Ok(Receipt::Duplicate), Fault::ARepeatedDeliveryPoisonsTheSession) => {
+                session.is_poisoned = true;
+                receipt
+            }
+            (Err(error), Fault::TwoAreToldThatItIsNew) if error.kind() == ErrorKind::Conflict => {
+                Ok(Receipt::New)
+            }
+            (Err(error), Fault::AnOpenSessionCountsAsProcessed) if error.kind() == ErrorKind::Conflict => {
+                Ok(Receipt::Duplicate)
+            }
+            _ => receipt,
+        }
+    }
+
+    async fn purge(&self, older_than: Duration) -> Result<u64> {
+        match self.fault {
+            Fault::TheInboxPurgesAll => self.inner.purge(Duration::ZERO).await,
+            Fault::TheInboxNeverPurges if older_than < Duration::MAX => Ok(0),
+            Fault::TheInboxMiscounts => Ok(self.inner.purge(older_than).await?.min(1000)),
+            _ => self.inner.purge(older_than).await,
+        }
+    }
+}
