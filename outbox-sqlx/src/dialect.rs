@@ -54,6 +54,8 @@ mod sealed {
         const LOSABLE: &'static str;
         /// Begins a transaction in which each statement sees what was committed before it.
         const BEGIN_CLAIM: &'static str;
+        /// Begins a transaction in which all statements see one moment, and that writes nothing.
+        const BEGIN_LOOK: &'static str;
         /// Ends a reading that locks its rows.
         const FOR_UPDATE: &'static str;
         /// The same, but passes over rows that another has locked.
@@ -64,6 +66,8 @@ mod sealed {
         const LATERAL: bool;
         /// Whether nulls of an index count as in order only where one orders by its column.
         const SORTS_NULLS: bool;
+        /// Whether the index `fifo` has the events of every status, and not only the pending ones.
+        const FIFO_OF_ALL: bool;
         /// The time now.
         const CLOCK: &'static str;
         /// The columns of an event, as [`ReadRow::stored`] takes them.

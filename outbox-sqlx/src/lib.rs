@@ -64,6 +64,7 @@ mod row;
 mod schema;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod stats;
 mod store;
 
 pub use sqlx;

@@ -76,11 +76,14 @@ impl Engine for MySql {
     const BY_INDEX: &'static str = "";
     const LOSABLE: &'static str = "";
     const BEGIN_CLAIM: &'static str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION";
+    const BEGIN_LOOK: &'static str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; \
+                                      START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
     const FOR_UPDATE: &'static str = "FOR UPDATE";
     const FOR_UPDATE_IF_FREE: &'static str = "FOR UPDATE SKIP LOCKED";
     const RETURNING: bool = false;
     const LATERAL: bool = false;
     const SORTS_NULLS: bool = false;
+    const FIFO_OF_ALL: bool = true;
     const CLOCK: &'static str = "UTC_TIMESTAMP(6)";
     const EVENT: &'static str = EVENT;
     const STATUS: &'static str = "status";

@@ -43,6 +43,7 @@ where
     for (statement, index) in statements::<DB>(&store.names, &ids) {
         check_plan(&plan(pool.clone(), statement).await, &store.names.index(index), "while empty");
     }
+    check_counts(&pool, &store.names, plan, "while empty").await;
     let event = |number| Event::new("t", json!(number)).unwrap();
     store.save_all(&(0..10_000).map(event).collect::<Vec<_>>()).await.unwrap();
     ids = store.get_pending(9000).await.unwrap().iter().map(Event::id).collect();
@@ -51,6 +52,7 @@ where
         for (statement, index) in statements::<DB>(&store.names, &ids[..1000]) {
             check_plan(&plan(pool.clone(), statement).await, &store.names.index(index), when);
         }
+        check_counts(&pool, &store.names, plan, when).await;
         let mut connection = pool.acquire().await.unwrap();
         DB::rows(&mut connection, format!("{analyze} {}", store.names.quoted_table())).await.unwrap();
     }
@@ -62,6 +64,31 @@ where
     }
 }
 
+/// What counts reads an index and, but for what is scheduled or parked, nothing else.
+async fn check_counts<DB: Dialect, F>(
+    pool: &Pool<DB>,
+    names: &Names,
+    plan: fn(Pool<DB>, String) -> F,
+    when: &str,
+) where
+    F: Future<Output = String>,
+{
+    for (statement, index) in sql::counts::<DB>(names) {
+        let plan = plan(pool.clone(), format!("{}{statement}", DB::BY_INDEX)).await;
+        assert!(plan.contains(&names.index(index)), "{when}, no {index} in {plan}");
+        // All of what is parked is read, so that in its own table there is nothing to search for.
+        let searched = plan.replace(&format!("Seq Scan on {}", names.parked), "");
+        for bad in BAD {
+            assert!(!searched.contains(bad), "{when}, {bad} in {plan}");
+        }
+        let is_covered =
+            ["Index Only Scan", "COVERING INDEX", "Using index"].iter().any(|word| plan.contains(word));
+        assert!(is_covered || !statement.contains("COUNT(*)"), "{when}, rows are read in {plan}");
+    }
+}
+
+const BAD: [&str; 6] = ["Seq Scan", "Sort", "Bitmap", "filesort", "temporary", "TEMP B-TREE"];
+
 #[track_caller]
 fn check_plan(plan: &str, index: &str, when: &str) {
     // MySQL has looked into the index of ids before it makes a plan.
@@ -69,7 +96,7 @@ fn check_plan(plan: &str, index: &str, when: &str) {
         return;
     }
     assert!(plan.contains(index), "{when}, no {index} in {plan}");
-    for bad in ["Seq Scan", "Sort", "Bitmap", "filesort", "temporary", "TEMP B-TREE"] {
+    for bad in BAD {
         assert!(!plan.contains(bad), "{when}, {bad} in {plan}");
     }
     // What is due or old enough is searched for, and not filtered out: as PostgreSQL, MySQL and SQLite say it.

@@ -80,11 +80,13 @@ impl Engine for Postgres {
     // What a lost claim costs is a redelivery.
     const LOSABLE: &'static str = "SET LOCAL synchronous_commit = off; ";
     const BEGIN_CLAIM: &'static str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+    const BEGIN_LOOK: &'static str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
     const FOR_UPDATE: &'static str = "FOR UPDATE";
     const FOR_UPDATE_IF_FREE: &'static str = "FOR UPDATE SKIP LOCKED";
     const RETURNING: bool = true;
     const LATERAL: bool = true;
     const SORTS_NULLS: bool = true;
+    const FIFO_OF_ALL: bool = false;
     const CLOCK: &'static str = "clock_timestamp()";
     const EVENT: &'static str = EVENT;
     const STATUS: &'static str = "status || ''";

@@ -73,11 +73,13 @@ impl Engine for Sqlite {
     const BY_INDEX: &'static str = "";
     const LOSABLE: &'static str = "";
     const BEGIN_CLAIM: &'static str = "BEGIN IMMEDIATE";
+    const BEGIN_LOOK: &'static str = "BEGIN";
     const FOR_UPDATE: &'static str = "";
     const FOR_UPDATE_IF_FREE: &'static str = "";
     const RETURNING: bool = true;
     const LATERAL: bool = false;
     const SORTS_NULLS: bool = false;
+    const FIFO_OF_ALL: bool = false;
     const CLOCK: &'static str = CLOCK;
     const EVENT: &'static str = EVENT;
     const STATUS: &'static str = "status";

@@ -73,6 +73,14 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         }
     }
 
+    /// The time, and how many events are leased that nobody has acknowledged since.
+    pub(crate) async fn leased(&self, connection: &mut DB::Connection) -> sqlx::Result<(i64, u64)> {
+        let state = State::glimpse::<DB>(connection, &self.names).await?;
+        let ids: Vec<EventId> = state.leased().into_iter().collect();
+        let open = self.open(connection, &ids, false).await?;
+        Ok((state.now, open.len() as u64))
+    }
+
     /// Retries that are due take their place in the order.
     async fn retry_due(&self, connection: &mut DB::Connection) -> sqlx::Result<()> {
         let names = &self.names;

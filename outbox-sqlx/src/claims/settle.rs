@@ -90,7 +90,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         rows.last().map_or(Ok(false), |row| Ok(!row.is_null(0)?))
     }
 
-    async fn open(
+    pub(super) async fn open(
         &self,
         connection: &mut DB::Connection,
         ids: &[EventId],

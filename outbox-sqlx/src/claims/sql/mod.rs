@@ -5,12 +5,13 @@
 //! [`Engine`]: crate::dialect::Engine
 
 mod parked;
+mod stats;
 
 use outbox_traits::EventId;
 use uuid::Uuid;
 
-pub(crate) use self::parked::has_parked;
 pub(in crate::claims) use self::parked::*;
+pub(crate) use self::{parked::has_parked, stats::counts};
 use super::state::LeaseRow;
 use crate::{dialect::Dialect, names::Names, row};
 

@@ -1,0 +1,71 @@
+//! The statements that count.
+
+use crate::{dialect::Dialect, names::Names};
+
+/// How many events are pending, scheduled, parked or waiting, delivered, and dead, each a row of one column; then
+/// rows with when the oldest of the first three were saved, where there are any. Each with the index that it is to
+/// use.
+pub(crate) fn counts<DB: Dialect>(names: &Names) -> Vec<(String, &'static str)> {
+    if DB::FIFO_OF_ALL {
+        let (pending, scheduled, parked) = ("= 'pending'", "= 'scheduled'", "IN ('parked', 'waiting')");
+        let counts = [pending, scheduled, parked, "= 'delivered'", "= 'dead_letter'"];
+        let oldest = ["= 'pending'", "= 'scheduled'", "= 'parked'", "= 'waiting'"];
+        let counts = counts.map(|status| (count::<DB>(names, status, "fifo"), "fifo"));
+        return counts.into_iter().chain(oldest.map(|status| (first::<DB>(names, status), "fifo"))).collect();
+    }
+    vec![
+        (count::<DB>(names, "= 'pending'", "fifo"), "fifo"),
+        (count::<DB>(names, "= 'scheduled'", "scheduled"), "scheduled"),
+        (count_parked::<DB>(names), "id"),
+        (count::<DB>(names, "= 'delivered'", "delivered"), "delivered"),
+        (count::<DB>(names, "= 'dead_letter'", "dead_letter"), "dead_letter"),
+        (first::<DB>(names, "= 'pending'"), "fifo"),
+        (first_scheduled::<DB>(names), "scheduled"),
+        (first_parked::<DB>(names), "id"),
+    ]
+}
+
+fn count<DB: Dialect>(names: &Names, status: &str, index: &str) -> String {
+    let (table, index) = (names.quoted_table(), DB::hint(names, index));
+    format!("SELECT COUNT(*) FROM {table} {index} WHERE status {status}")
+}
+
+fn first<DB: Dialect>(names: &Names, status: &str) -> String {
+    let (table, fifo) = (names.quoted_table(), DB::hint(names, "fifo"));
+    let saved = DB::micros("created_at");
+    format!("SELECT {saved} FROM {table} {fifo} WHERE status {status} ORDER BY seq LIMIT 1")
+}
+
+/// Their index has another order: all are looked at.
+fn first_scheduled<DB: Dialect>(names: &Names) -> String {
+    let (table, index) = (names.quoted_table(), DB::hint(names, "scheduled"));
+    format!("SELECT {} FROM {table} {index} WHERE status = 'scheduled'", DB::micros("MIN(created_at)"))
+}
+
+/// The place of what is parked in a row, null if it was acknowledged since. In the select list or compared, it is a
+/// search for each row, and no join that might read the whole outbox.
+fn live<DB: Dialect>(names: &Names) -> String {
+    format!(
+        "(SELECT e.seq FROM {} AS e {} WHERE e.id = p.id AND e.seq = p.seq AND e.{} IN ('parked', 'waiting'))",
+        names.quoted_table(),
+        DB::hint(names, "id"),
+        DB::STATUS
+    )
+}
+
+fn count_parked<DB: Dialect>(names: &Names) -> String {
+    let (parked, by_id) = (names.quoted(&names.parked), DB::hint(names, "parked_id"));
+    format!("SELECT COUNT({}) FROM {parked} AS p {by_id}", live::<DB>(names))
+}
+
+fn first_parked<DB: Dialect>(names: &Names) -> String {
+    format!(
+        "SELECT (SELECT {} FROM {} AS e {} WHERE e.id = p.id) FROM {} AS p WHERE {} = p.seq
+        ORDER BY p.seq LIMIT 1",
+        DB::micros("e.created_at"),
+        names.quoted_table(),
+        DB::hint(names, "id"),
+        names.quoted(&names.parked),
+        live::<DB>(names)
+    )
+}

@@ -1,0 +1,52 @@
+//! How much there is.
+
+use std::time::Duration;
+
+use outbox_traits::{Result, Stats, StatsStore, async_trait};
+
+use crate::{SqlxOutbox, claims::sql, dialect::Dialect, row::ReadRow};
+
+const STATS: &str = "count events in";
+
+/// In one read transaction, which sees one moment and waits for nobody.
+///
+/// Every event is counted, so that the cost grows with how many there are: an entry of an index for each that is
+/// pending, delivered or dead; and on PostgreSQL and SQLite also its row for each that is hidden until a time or
+/// waits behind a busy key. A million delivered events take the order of a tenth of a second, a purge or
+/// [`DeleteOnDelivery`](outbox_traits::Retention::DeleteOnDelivery) spares it, and on PostgreSQL it takes a vacuum
+/// now and then for the index alone to be enough.
+#[async_trait]
+impl<DB: Dialect> StatsStore for SqlxOutbox<DB> {
+    async fn stats(&self) -> Result<Stats> {
+        self.counted().await.map_err(self.error(STATS))
+    }
+}
+
+impl<DB: Dialect> SqlxOutbox<DB> {
+    async fn counted(&self) -> sqlx::Result<Stats> {
+        let mut transaction = self.pool.begin_with(DB::BEGIN_LOOK).await?;
+        let statements: Vec<String> =
+            sql::counts::<DB>(&self.names).into_iter().map(|(statement, _)| statement).collect();
+        let rows = DB::rows(&mut transaction, format!("{}{}", DB::BY_INDEX, statements.join("; "))).await?;
+        let (now, leased) = self.leased(&mut transaction).await?;
+        transaction.commit().await?;
+
+        let numbers = rows.iter().map(|row| row.optional(0)).collect::<sqlx::Result<Vec<_>>>()?;
+        let [pending, scheduled, parked, delivered, dead] =
+            std::array::from_fn(|index| number(numbers.get(index).copied().flatten()));
+        let saved = numbers.iter().skip(5).flatten().min();
+        let mut stats = Stats::default();
+        stats.pending = (pending + scheduled + parked).saturating_sub(leased);
+        stats.leased = leased;
+        stats.delivered = delivered;
+        stats.dead = dead;
+        // A clock that was set back makes no age below zero.
+        stats.oldest_pending =
+            saved.map(|saved| Duration::from_micros(number(Some(now.saturating_sub(*saved)))));
+        Ok(stats)
+    }
+}
+
+fn number(number: Option<i64>) -> u64 {
+    number.and_then(|number| u64::try_from(number).ok()).unwrap_or(0)
+}
