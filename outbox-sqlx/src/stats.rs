@@ -12,9 +12,8 @@ const STATS: &str = "count events in";
 ///
 /// Every event is counted, so that the cost grows with how many there are: an entry of an index for each that is
 /// pending, delivered or dead; and on PostgreSQL and SQLite also its row for each that is hidden until a time or
-/// waits behind a busy key. A million delivered events take the order of a tenth of a second, a purge or
-/// [`DeleteOnDelivery`](outbox_traits::Retention::DeleteOnDelivery) spares it, and on PostgreSQL it takes a vacuum
-/// now and then for the index alone to be enough.
+/// waits behind a busy key. A million delivered events take a few tenths of a second, and on PostgreSQL up to a second
+/// where they were not vacuumed; a purge or [`DeleteOnDelivery`](outbox_traits::Retention::DeleteOnDelivery) spares it.
 #[async_trait]
 impl<DB: Dialect> StatsStore for SqlxOutbox<DB> {
     async fn stats(&self) -> Result<Stats> {
