@@ -41,9 +41,16 @@ pub(crate) fn install(kinds: &[Kind]) -> Result<()> {
 /// What a person can do about a server that cannot be installed.
 fn ways_out(kinds: &[Kind]) -> String {
     let variables: Vec<_> = kinds.iter().map(|kind| kind.variable()).collect();
-    format!(
+    let programs: Vec<_> = kinds.iter().filter_map(|kind| kind.program_variable()).collect();
+    let mut text = format!(
         "or set {} to a server that runs elsewhere, for example one of `docker compose up` with the \
          compose.yaml of this repository",
         variables.join(" and "),
-    )
+    );
+    if !programs.is_empty() {
+        text.push_str("; and ");
+        text.push_str(&programs.join(" and "));
+        text.push_str(" to its program, which tests restart");
+    }
+    text
 }

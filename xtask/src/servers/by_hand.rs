@@ -109,7 +109,11 @@ pub(crate) fn env() -> Result<()> {
         bail!("no server is up: start them with `cargo xtask servers up`");
     }
     for instance in instances {
-        println!("export {}='{}'", instance.kind.variable(), instance.url);
+        let Instance { kind, url, .. } = instance;
+        println!("export {}='{url}'", kind.variable());
+        if let (Some(variable), Some(program)) = (kind.program_variable(), kind.program()) {
+            println!("export {variable}='{}'", program.display());
+        }
     }
     Ok(())
 }

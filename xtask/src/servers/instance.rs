@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::Kind;
 use crate::{interrupt, process};
 
-/// How long a server may take to start.
-const START: Duration = Duration::from_mins(1);
+/// How long a server may take to start. RabbitMQ takes many seconds even on a machine with nothing else to
+/// do.
+const START: Duration = Duration::from_mins(2);
 /// How long a server may take to stop before it is killed.
 const STOP: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
@@ -116,6 +117,9 @@ impl Instance {
             Kind::Postgres => super::postgres::answers,
             Kind::Mysql => super::mysql::answers,
             Kind::Mongodb => super::mongo::answers,
+            Kind::Nats => super::nats::answers,
+            Kind::Rabbitmq => super::rabbitmq::answers,
+            Kind::Redis => super::redis::answers,
         };
         self.is_alive() && answers(self.port)
     }
@@ -161,7 +165,7 @@ impl Instance {
         match self.kind {
             // By SIGTERM it would wait until its last client has gone.
             Kind::Postgres => Signal::INT,
-            Kind::Mysql | Kind::Mongodb => Signal::TERM,
+            Kind::Mysql | Kind::Mongodb | Kind::Nats | Kind::Rabbitmq | Kind::Redis => Signal::TERM,
         }
     }
 

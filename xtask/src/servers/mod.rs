@@ -1,16 +1,22 @@
 //! Real servers for the tests: private instances on free ports, each with a data directory of its own.
 //!
-//! The modules [`postgres`], [`mysql`] and [`mongo`] are alike: `missing` says what is to be installed,
-//! `start` makes a fresh instance, and `answers` tells whether one is ready for work.
+//! The modules [`postgres`], [`mysql`], [`mongo`], [`nats`], [`rabbitmq`] and [`redis`] are alike: `missing`
+//! says what is to be installed, `start` makes a fresh instance, and `answers` tells whether one is ready
+//! for work. Those of the brokers also have `program`: tests start, kill and restart brokers of their own.
 
+mod ask;
 pub(crate) mod by_hand;
 mod home;
 mod instance;
 pub(crate) mod mongo;
 mod mysql;
+mod nats;
 mod postgres;
+mod rabbitmq;
+mod redis;
 mod site;
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -28,10 +34,14 @@ pub(crate) enum Kind {
     Postgres,
     Mysql,
     Mongodb,
+    Nats,
+    Rabbitmq,
+    Redis,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 3] = [Self::Postgres, Self::Mysql, Self::Mongodb];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Postgres, Self::Mysql, Self::Mongodb, Self::Nats, Self::Rabbitmq, Self::Redis];
 
     /// The name for people.
     pub(crate) fn name(self) -> &'static str {
@@ -39,6 +49,9 @@ impl Kind {
             Self::Postgres => "PostgreSQL",
             Self::Mysql => "MariaDB",
             Self::Mongodb => "MongoDB",
+            Self::Nats => "NATS",
+            Self::Rabbitmq => "RabbitMQ",
+            Self::Redis => "Redis",
         }
     }
 
@@ -48,6 +61,9 @@ impl Kind {
             Self::Postgres => "postgres",
             Self::Mysql => "mysql",
             Self::Mongodb => "mongodb",
+            Self::Nats => "nats",
+            Self::Rabbitmq => "rabbitmq",
+            Self::Redis => "redis",
         }
     }
 
@@ -57,6 +73,9 @@ impl Kind {
             Self::Postgres => "OUTBOX_TEST_POSTGRES_URL",
             Self::Mysql => "OUTBOX_TEST_MYSQL_URL",
             Self::Mongodb => "OUTBOX_TEST_MONGODB_URL",
+            Self::Nats => "OUTBOX_TEST_NATS_URL",
+            Self::Rabbitmq => "OUTBOX_TEST_RABBITMQ_URL",
+            Self::Redis => "OUTBOX_TEST_REDIS_URL",
         }
     }
 
@@ -65,12 +84,37 @@ impl Kind {
         std::env::var(self.variable()).ok().filter(|url| !url.is_empty())
     }
 
+    /// The variable that gives the program of a broker to the tests, which start, kill and restart brokers
+    /// of their own. None for a database: its tests make do with one that runs.
+    pub(crate) fn program_variable(self) -> Option<&'static str> {
+        match self {
+            Self::Postgres | Self::Mysql | Self::Mongodb => None,
+            Self::Nats => Some("OUTBOX_TEST_NATS_SERVER"),
+            Self::Rabbitmq => Some("OUTBOX_TEST_RABBITMQ_SERVER"),
+            Self::Redis => Some("OUTBOX_TEST_REDIS_SERVER"),
+        }
+    }
+
+    /// The program of a broker: the one that the environment gives, else the one that is installed.
+    pub(crate) fn program(self) -> Option<PathBuf> {
+        let given = std::env::var_os(self.program_variable()?).filter(|program| !program.is_empty());
+        given.map(PathBuf::from).or_else(|| match self {
+            Self::Postgres | Self::Mysql | Self::Mongodb => None,
+            Self::Nats => nats::program(),
+            Self::Rabbitmq => rabbitmq::program(),
+            Self::Redis => redis::program(),
+        })
+    }
+
     /// What has to be installed before `start` can work.
     pub(crate) fn missing(self) -> install::Missing {
         match self {
             Self::Postgres => postgres::missing(),
             Self::Mysql => mysql::missing(),
             Self::Mongodb => mongo::missing(),
+            Self::Nats => nats::missing(),
+            Self::Rabbitmq => rabbitmq::missing(),
+            Self::Redis => redis::missing(),
         }
     }
 
@@ -80,6 +124,9 @@ impl Kind {
             Self::Postgres => postgres::start(home),
             Self::Mysql => mysql::start(home),
             Self::Mongodb => mongo::start(home),
+            Self::Nats => nats::start(home),
+            Self::Rabbitmq => rabbitmq::start(home),
+            Self::Redis => redis::start(home),
         };
         running.with_context(|| {
             format!("cannot start {}; {} can name a server that runs elsewhere", self.name(), self.variable())
@@ -114,10 +161,12 @@ impl Servers {
                 wanted.push(kind);
             }
         }
+        // Tests restart brokers of their own also where one that runs is given.
+        let installed = |kind: &&Kind| wanted.contains(kind) || kind.program_variable().is_some();
+        install::install(&kinds.iter().filter(installed).copied().collect::<Vec<_>>())?;
         if wanted.is_empty() {
             return Ok(Self { urls, _running: Vec::new(), _home: None });
         }
-        install::install(&wanted)?;
         home::remove_abandoned();
         let home = Home::new(Lifetime::Run)?;
         let running = start_all(&wanted, &home)?;
@@ -130,6 +179,9 @@ impl Servers {
         command.env("OUTBOX_TEST_REQUIRE", "1");
         for (kind, url) in &self.urls {
             command.env(kind.variable(), url);
+            if let (Some(variable), Some(program)) = (kind.program_variable(), kind.program()) {
+                command.env(variable, program);
+            }
         }
     }
 }

@@ -1,14 +1,11 @@
 //! A private MariaDB, or MySQL where that is what is installed.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::site::{Site, free_port};
+use super::ask::ask;
+use super::site::{Site, free_port, password};
 use super::{Home, Kind, Running};
 use crate::install::Missing;
 use crate::process;
@@ -90,27 +87,6 @@ pub(crate) fn start(home: &Home) -> Result<Running> {
 /// Whether the server on this port greets who connects. It listens only once it has run the first
 /// statements.
 pub(crate) fn answers(port: u16) -> bool {
-    let greeting = || -> std::io::Result<u8> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let patience = Duration::from_secs(1);
-        let mut stream = TcpStream::connect_timeout(&address, patience)?;
-        stream.set_read_timeout(Some(patience))?;
-        // Three bytes of length, one of sequence, then the version of the protocol, or 255 for an error.
-        let mut start = [0; 5];
-        stream.read_exact(&mut start)?;
-        Ok(start[4])
-    };
-    greeting().is_ok_and(|version| version == 10)
-}
-
-/// A password that nobody can guess: the port is open to all users of the machine.
-fn password() -> Result<String> {
-    use std::fmt::Write as _;
-
-    let mut bytes = [0; 16];
-    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).context("no random bytes")?;
-    Ok(bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    }))
+    // Three bytes of length, one of sequence, then the version of the protocol, or 255 for an error.
+    ask::<5>(port, b"").is_ok_and(|start| start[4] == 10)
 }

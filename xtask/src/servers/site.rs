@@ -1,6 +1,7 @@
 //! Where one instance lives, and as whom.
 
 use std::fs::{DirBuilder, File};
+use std::io::Read as _;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt as _, chown};
 use std::os::unix::process::CommandExt as _;
@@ -122,4 +123,16 @@ impl Account {
 pub(crate) fn free_port() -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot find a free port")?;
     Ok(listener.local_addr()?.port())
+}
+
+/// A password that nobody can guess: the port is open to all users of the machine.
+pub(crate) fn password() -> Result<String> {
+    use std::fmt::Write as _;
+
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).context("no random bytes")?;
+    Ok(bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    }))
 }
