@@ -1,4 +1,4 @@
-//! The contract of the transactional outbox as a test suite for any store.
+//! The contract of the transactional outbox as a test suite for any store, and for any [transport].
 //!
 //! Write a [`Harness`] of some forty lines for your store and name it in a test file:
 //!
@@ -83,6 +83,7 @@ mod harness;
 mod model;
 mod run;
 mod support;
+pub mod transport;
 
 pub use crate::{
     harness::{DurableHarness, Harness, InboxHarness, SchemaHarness, SessionOf, Skip, WakeHarness},
@@ -93,6 +94,6 @@ pub use crate::{
 pub mod __private {
     pub use crate::{
         model::{check_claim_model, check_model},
-        run::{clause, run, run_durable},
+        run::{clause, run, run_durable, run_transport, transport_clause},
     };
 }

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{DurableHarness, Harness, Skip, clauses::durable};
+use crate::{DurableHarness, Harness, Skip, clauses::durable, transport::TransportHarness};
 
 /// A clause as a value, for those who run the suite by a program; see [`clauses!`](crate::clauses!).
 pub struct Clause {
@@ -41,9 +41,21 @@ where
     H: Harness,
     F: Future<Output = ()> + Send + 'static,
 {
+    caught(name, move || run::<H, F>(name, clause))
+}
+
+#[doc(hidden)]
+pub fn transport_clause<H, F>(name: &'static str, clause: fn(Arc<H>) -> F) -> Clause
+where
+    H: TransportHarness,
+    F: Future<Output = ()> + Send + 'static,
+{
+    caught(name, move || run_transport::<H, F>(name, clause))
+}
+
+fn caught(name: &'static str, run: impl Fn() + Send + Sync + 'static) -> Clause {
     let run = move || {
-        let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| run::<H, F>(name, clause)));
-        outcome.map_err(|panic| {
+        std::panic::catch_unwind(AssertUnwindSafe(&run)).map_err(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked").to_owned()
         })
@@ -79,12 +91,30 @@ where
     runtime().block_on(async {
         let Some(harness) = require(name, H::open().await) else { return };
         let harness = Arc::new(harness);
-        // In a task of its own, so that what is spawned beside it runs in parallel.
-        if let Err(error) = tokio::spawn(clause(Arc::clone(&harness))).await {
-            std::panic::resume_unwind(error.into_panic());
-        }
+        in_a_task(clause(Arc::clone(&harness))).await;
         harness.close().await;
     });
+}
+
+#[doc(hidden)]
+pub fn run_transport<H, F>(name: &str, clause: impl FnOnce(Arc<H>) -> F)
+where
+    H: TransportHarness,
+    F: Future<Output = ()> + Send + 'static,
+{
+    runtime().block_on(async {
+        let Some(harness) = require(name, H::open().await) else { return };
+        let harness = Arc::new(harness);
+        in_a_task(clause(Arc::clone(&harness))).await;
+        harness.close().await;
+    });
+}
+
+/// In a task of its own, so that what is spawned beside it runs in parallel.
+async fn in_a_task(clause: impl Future<Output = ()> + Send + 'static) {
+    if let Err(error) = tokio::spawn(clause).await {
+        std::panic::resume_unwind(error.into_panic());
+    }
 }
 
 /// Like [`run`], but a child process that the clause has started from this same test plays the child's part.

@@ -1,0 +1,70 @@
+//! What can be wrong with a transport.
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $fault:ident,)+) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Fault { $($(#[$doc])* $fault,)+ }
+
+        impl Fault {
+            pub(crate) const ALL: &[Self] = &[$(Self::$fault,)+];
+        }
+    };
+}
+
+faults! {
+    /// The transport as it should be: it shows that the rest of it is not to blame.
+    None,
+
+    // What arrives.
+    AnEventIsAcceptedAndLost,
+    AnEventArrivesTwice,
+    /// It is handed to a buffer, which the next call empties.
+    AcceptedBeforeTheBrokerHasIt,
+    TheTypeIsInLowerCase,
+    UnusualTypesFailForEver,
+    UnusualTypesAreAcceptedAndLost,
+    LargeIntegersBecomeFloats,
+    NulCharactersAreDropped,
+    ThePartitionKeyIsDropped,
+    TheResourceIdIsNoKey,
+    HeadersAreDropped,
+    TheTraceIsDropped,
+    HeadersStayForTheNextEvent,
+    /// A line break within a value begins another header.
+    HeadersAreInjected,
+    HeadersThatTheProtocolHasNoFormForFailForEver,
+    AnEventPublishedAgainIsAnError,
+
+    // The report.
+    AnIdIsForgotten,
+    AnIdIsReportedTwice,
+    AnEmptyBatchIsReportedOn,
+    /// One report is shared by all calls.
+    ReportsOfConcurrentBatchesAreMixed,
+    /// Its answers are taken for those of the next call.
+    ACallThatIsGivenUpSpoilsTheNext,
+
+    // Order.
+    ABatchIsReversed,
+    /// All at once, the larger ones later.
+    ABatchOvertakesItself,
+    WhatFollowsAFailedEventIsPublished,
+    AfterAnOutageAnEventIsOvertaken,
+
+    // What is refused.
+    TooLargeIsFailed,
+    TooLargeIsUnavailable,
+    TooLargeIsAcceptedAndLost,
+    ARefusedEventStopsTheBatch,
+    ARefusedEventStopsTheTransport,
+    TheWrongEventIsBlamed,
+
+    // Outages.
+    ADownBrokerIsAFailedEvent,
+    ADownBrokerIsARejectedEvent,
+    ADownBrokerHangs,
+    ABrokerThatIsBackIsNotUsed,
+    TheBrokerForgets,
+    /// The last event is accepted, and was with the operating system.
+    TheBrokerForgetsTheLast,
+}
