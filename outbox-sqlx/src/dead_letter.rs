@@ -5,6 +5,7 @@ use outbox_traits::{DeadLetterFilter, DeadLetterPage, DeadLetterStore, EventId, 
 
 use crate::{
     SqlxOutbox,
+    claims::sql,
     dialect::Dialect,
     names::Names,
     row::ReadRow,
@@ -83,13 +84,13 @@ impl<DB: Dialect> DeadLetterStore for SqlxOutbox<DB> {
 
     async fn discard(&self, id: EventId) -> Result<bool> {
         let mut connection = self.acquire(DISCARD).await?;
-        let changed = self.change(&mut connection, &[id], DB::discard).await;
+        let changed = self.change(&mut connection, &[id], sql::discard::<DB>).await;
         Ok(changed.map_err(self.error(DISCARD))? > 0)
     }
 
     async fn discard_all(&self, filter: &DeadLetterFilter) -> Result<u64> {
         let mut connection = self.acquire(DISCARD).await?;
-        self.change_dead(&mut connection, filter, DB::discard).await.map_err(self.error(DISCARD))
+        self.change_dead(&mut connection, filter, sql::discard::<DB>).await.map_err(self.error(DISCARD))
     }
 }
 

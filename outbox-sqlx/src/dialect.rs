@@ -62,6 +62,8 @@ mod sealed {
         const FOR_UPDATE_IF_FREE: &'static str;
         /// Whether an update can return rows.
         const RETURNING: bool;
+        /// What stands between `DELETE` and `FROM`, where the rows are those of a table called `gone`.
+        const DELETE_TARGET: &'static str;
         /// Whether a subquery can refer to a table beside it.
         const LATERAL: bool;
         /// Whether nulls of an index count as in order only where one orders by its column.
@@ -102,12 +104,8 @@ mod sealed {
         fn acknowledge(names: &Names, ids: &[EventId]) -> String;
         /// Events that were delivered at least so many microseconds ago; all delivered ones if it is 0.
         fn expired(names: &Names, age_micros: i64, limit: i64) -> String;
-        /// Deletes such events.
-        fn purge(names: &Names, ids: &[EventId]) -> String;
         /// Makes dead events pending again, with fresh attempts.
         fn requeue(names: &Names, ids: &[EventId]) -> String;
-        /// Deletes dead events.
-        fn discard(names: &Names, ids: &[EventId]) -> String;
 
         /// Runs a statement without parameters and says how many rows it changed.
         fn execute(

@@ -81,6 +81,8 @@ impl Engine for MySql {
     const FOR_UPDATE: &'static str = "FOR UPDATE";
     const FOR_UPDATE_IF_FREE: &'static str = "FOR UPDATE SKIP LOCKED";
     const RETURNING: bool = false;
+    // Only the form for many tables takes the name of an index.
+    const DELETE_TARGET: &'static str = "gone";
     const LATERAL: bool = false;
     const SORTS_NULLS: bool = false;
     const FIFO_OF_ALL: bool = true;
@@ -161,15 +163,6 @@ impl Engine for MySql {
         )
     }
 
-    fn purge(names: &Names, ids: &[EventId]) -> String {
-        let (table, index, ids) = (names.quoted_table(), names.quoted_index("id"), literals(ids));
-        // Only the form for many tables takes the name of an index.
-        format!(
-            "DELETE `dead` FROM {table} AS `dead` FORCE INDEX ({index})
-            WHERE `id` IN ({ids}) AND `status` = 'delivered'"
-        )
-    }
-
     fn requeue(names: &Names, ids: &[EventId]) -> String {
         let (table, index, ids) = (names.quoted_table(), names.quoted_index("id"), literals(ids));
         format!(
@@ -177,14 +170,6 @@ impl Engine for MySql {
                 `status` = CASE WHEN `not_before` > UTC_TIMESTAMP(6) THEN 'scheduled' ELSE 'pending' END,
                 `attempts` = 0, `failures` = 0, `first_failed_at` = NULL, `last_failed_at` = NULL,
                 `last_error` = NULL, `dead_at` = NULL
-            WHERE `id` IN ({ids}) AND `status` = 'dead_letter'"
-        )
-    }
-
-    fn discard(names: &Names, ids: &[EventId]) -> String {
-        let (table, index, ids) = (names.quoted_table(), names.quoted_index("id"), literals(ids));
-        format!(
-            "DELETE `dead` FROM {table} AS `dead` FORCE INDEX ({index})
             WHERE `id` IN ({ids}) AND `status` = 'dead_letter'"
         )
     }

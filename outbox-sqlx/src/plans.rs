@@ -25,9 +25,10 @@ fn statements<DB: Dialect>(names: &Names, ids: &[EventId]) -> Vec<(String, &'sta
         (DB::expired(names, 1_000_000, 1000), "delivered"),
         (DB::promote(names, ids), "id"),
         (DB::acknowledge(names, ids), "id"),
-        (DB::purge(names, ids), "id"),
+        (sql::acknowledge_and_delete::<DB>(names, ids), "id"),
+        (sql::purge::<DB>(names, ids), "id"),
         (DB::requeue(names, ids), "id"),
-        (DB::discard(names, ids), "id"),
+        (sql::discard::<DB>(names, ids), "id"),
     ]);
     statements
 }

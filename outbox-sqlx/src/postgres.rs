@@ -84,6 +84,7 @@ impl Engine for Postgres {
     const FOR_UPDATE: &'static str = "FOR UPDATE";
     const FOR_UPDATE_IF_FREE: &'static str = "FOR UPDATE SKIP LOCKED";
     const RETURNING: bool = true;
+    const DELETE_TARGET: &'static str = "";
     const LATERAL: bool = true;
     const SORTS_NULLS: bool = true;
     const FIFO_OF_ALL: bool = false;
@@ -165,11 +166,6 @@ impl Engine for Postgres {
         )
     }
 
-    fn purge(names: &Names, ids: &[EventId]) -> String {
-        let (table, ids) = (names.quoted_table(), literals(ids));
-        format!(r#"{BY_INDEX} DELETE FROM {table} WHERE "id" IN ({ids}) AND "status" || '' = 'delivered'"#)
-    }
-
     fn requeue(names: &Names, ids: &[EventId]) -> String {
         let (table, ids) = (names.quoted_table(), literals(ids));
         format!(
@@ -179,11 +175,6 @@ impl Engine for Postgres {
                 "last_error" = NULL, "dead_at" = NULL
             WHERE "id" IN ({ids}) AND "status" || '' = 'dead_letter'"#
         )
-    }
-
-    fn discard(names: &Names, ids: &[EventId]) -> String {
-        let (table, ids) = (names.quoted_table(), literals(ids));
-        format!(r#"{BY_INDEX} DELETE FROM {table} WHERE "id" IN ({ids}) AND "status" || '' = 'dead_letter'"#)
     }
 
     // Everywhere below, what stands in the SQL beside literal text is quoted names, numbers and UUIDs.

@@ -77,6 +77,7 @@ impl Engine for Sqlite {
     const FOR_UPDATE: &'static str = "";
     const FOR_UPDATE_IF_FREE: &'static str = "";
     const RETURNING: bool = true;
+    const DELETE_TARGET: &'static str = "";
     const LATERAL: bool = false;
     const SORTS_NULLS: bool = false;
     const FIFO_OF_ALL: bool = false;
@@ -155,11 +156,6 @@ impl Engine for Sqlite {
         )
     }
 
-    fn purge(names: &Names, ids: &[EventId]) -> String {
-        let (table, index, ids) = (names.quoted_table(), names.quoted_index("id"), literals(ids));
-        format!(r#"DELETE FROM {table} INDEXED BY {index} WHERE "id" IN ({ids}) AND "status" = 'delivered'"#)
-    }
-
     fn requeue(names: &Names, ids: &[EventId]) -> String {
         let (table, index, ids) = (names.quoted_table(), names.quoted_index("id"), literals(ids));
         format!(
@@ -168,13 +164,6 @@ impl Engine for Sqlite {
                 "attempts" = 0, "failures" = 0, "first_failed_at" = NULL, "last_failed_at" = NULL,
                 "last_error" = NULL, "dead_at" = NULL
             WHERE "id" IN ({ids}) AND "status" = 'dead_letter'"#
-        )
-    }
-
-    fn discard(names: &Names, ids: &[EventId]) -> String {
-        let (table, index, ids) = (names.quoted_table(), names.quoted_index("id"), literals(ids));
-        format!(
-            r#"DELETE FROM {table} INDEXED BY {index} WHERE "id" IN ({ids}) AND "status" = 'dead_letter'"#
         )
     }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use outbox_traits::{Event, EventId, OutboxStore, Result, Saved, async_trait};
+use outbox_traits::{Event, EventId, OutboxStore, Result, Retention, Saved, async_trait};
 use sqlx::{Pool, Row, pool::PoolConnection};
 
 use crate::{
@@ -27,6 +27,7 @@ const MAX_LOOKS: usize = 1000;
 pub struct SqlxOutbox<DB: Dialect> {
     pub(crate) pool: Pool<DB>,
     pub(crate) names: Arc<Names>,
+    pub(crate) retention: Retention,
 }
 
 impl<DB: Dialect> SqlxOutbox<DB> {
@@ -37,7 +38,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     #[must_use]
     pub fn new(pool: Pool<DB>) -> Self {
         let names = Names::new(&DB::RULES, None, DEFAULT_TABLE).expect("the default name is good");
-        Self { pool, names: Arc::new(names) }
+        Self { pool, names: Arc::new(names), retention: Retention::default() }
     }
 
     /// In another table. Any name that the engine takes as a quoted identifier will do; the other tables and the
@@ -51,9 +52,22 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         Ok(Self { names: Arc::new(names), ..self })
     }
 
+    /// What becomes of delivered events, through this handle and its clones: by default they are kept until they
+    /// are purged.
+    #[must_use]
+    pub fn with_retention(self, retention: Retention) -> Self {
+        Self { retention, ..self }
+    }
+
     pub(crate) fn in_schema(self, name: &str) -> Result<Self> {
         let names = Names::new(&DB::RULES, Some(name), &self.names.table)?;
         Ok(Self { names: Arc::new(names), ..self })
+    }
+
+    /// What becomes of delivered events.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        self.retention
     }
 
     /// The pool.
@@ -236,9 +250,13 @@ impl<DB: Dialect> OutboxStore for SqlxOutbox<DB> {
         }
         let mut connection = self.acquire(ACKNOWLEDGE).await?;
         let (leases, parked) = (sql::has_leases::<DB>(&self.names), sql::has_parked::<DB>(&self.names));
+        let acknowledge = match self.retention {
+            Retention::UntilPurged => DB::acknowledge,
+            Retention::DeleteOnDelivery => sql::acknowledge_and_delete::<DB>,
+        };
         let mut claimed = Vec::new();
         for ids in ids.chunks(BATCH) {
-            let sql = format!("{}; {leases}; {parked}", DB::acknowledge(&self.names, ids));
+            let sql = format!("{}; {leases}; {parked}", acknowledge(&self.names, ids));
             if !DB::rows(&mut connection, sql).await.map_err(self.error(ACKNOWLEDGE))?.is_empty() {
                 claimed.extend_from_slice(ids);
             }
@@ -261,7 +279,7 @@ impl<DB: Dialect> OutboxStore for SqlxOutbox<DB> {
         let micros = i64::try_from(older_than.as_nanos().div_ceil(1000)).unwrap_or(i64::MAX);
         let expired = DB::expired(&self.names, micros, as_limit(BATCH));
         let mut connection = self.acquire(PURGE).await?;
-        self.change_all(&mut connection, expired, DB::purge).await.map_err(self.error(PURGE))
+        self.change_all(&mut connection, expired, sql::purge::<DB>).await.map_err(self.error(PURGE))
     }
 }
 
@@ -284,7 +302,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
 
 impl<DB: Dialect> Clone for SqlxOutbox<DB> {
     fn clone(&self) -> Self {
-        Self { pool: self.pool.clone(), names: Arc::clone(&self.names) }
+        Self { pool: self.pool.clone(), names: Arc::clone(&self.names), retention: self.retention }
     }
 }
 
@@ -294,6 +312,7 @@ impl<DB: Dialect> fmt::Debug for SqlxOutbox<DB> {
         f.debug_struct("SqlxOutbox")
             .field("engine", &DB::NAME)
             .field("table", &self.names.display())
+            .field("retention", &self.retention)
             .finish_non_exhaustive()
     }
 }

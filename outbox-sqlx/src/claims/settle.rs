@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use outbox_traits::{EventId, Lease, Outcome, Result, Settlement};
+use outbox_traits::{EventId, Lease, Outcome, Result, Retention, Settlement};
 use uuid::Uuid;
 
 use super::{
@@ -214,6 +214,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         let (mut ends, mut released): (HashMap<End<'a>, Vec<EventId>>, _) = (HashMap::new(), Vec::new());
         for Settlement { lease, outcome } in settlements {
             let end = match outcome {
+                Outcome::Delivered if self.retention == Retention::DeleteOnDelivery => End::Deleted,
                 Outcome::Delivered => End::Delivered,
                 Outcome::Retry { error, .. } => End::Waiting(error),
                 Outcome::DeadLetter { error } => End::Dead(error),

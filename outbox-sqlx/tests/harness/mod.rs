@@ -10,11 +10,11 @@ use std::{env, time::Duration};
 
 use outbox_conformance::{DurableHarness, Harness, SchemaHarness, SessionOf, Skip};
 use outbox_sqlx::{Dialect, SqlxOutbox, sqlx};
-use outbox_traits::{EventId, OutboxStore, SchemaStore, async_trait};
+use outbox_traits::{EventId, OutboxStore, Retention, SchemaStore, async_trait};
 use sqlx::{Database, Pool, Transaction};
 
-/// An outbox on an engine, and where it is: a schema, database or file of its own.
-pub(crate) struct Sql<E: Engine> {
+/// An outbox on an engine, with either retention, and where it is: a schema, database or file of its own.
+pub(crate) struct Sql<E: Engine, const DELETES: bool> {
     pub(crate) store: SqlxOutbox<E>,
     pub(crate) place: String,
     /// Whatever is to be removed in the end.
@@ -41,9 +41,14 @@ pub(crate) trait Engine: Dialect {
     fn earlier(column: &str, by: Duration) -> String;
 }
 
-impl<E: Engine> Sql<E> {
+impl<E: Engine, const DELETES: bool> Sql<E, DELETES> {
     pub(crate) fn pool(&self) -> &Pool<E> {
         self.store.pool()
+    }
+
+    async fn connect(place: &str) -> Result<SqlxOutbox<E>, Skip> {
+        let retention = if DELETES { Retention::DeleteOnDelivery } else { Retention::UntilPurged };
+        Ok(E::connect(place).await?.with_retention(retention))
     }
 
     pub(crate) async fn run(&self, sql: &str) -> u64 {
@@ -52,7 +57,7 @@ impl<E: Engine> Sql<E> {
 }
 
 #[async_trait]
-impl<E> Harness for Sql<E>
+impl<E, const DELETES: bool> Harness for Sql<E, DELETES>
 where
     E: Engine,
     SqlxOutbox<E>: OutboxStore<Session = <E as Database>::Connection>,
@@ -62,7 +67,7 @@ where
 
     async fn open() -> Result<Self, Skip> {
         let (place, kept) = E::place();
-        let harness = Self { store: E::connect(&place).await?, place, kept };
+        let harness = Self { store: Self::connect(&place).await?, place, kept };
         harness.run(E::CREATE).await;
         harness.store.migrate().await.unwrap();
         Ok(harness)
@@ -70,6 +75,10 @@ where
 
     fn store(&self) -> &SqlxOutbox<E> {
         &self.store
+    }
+
+    fn retention(&self) -> Retention {
+        self.store.retention()
     }
 
     async fn begin(&self) -> Self::Transaction {
@@ -122,7 +131,7 @@ where
 }
 
 #[async_trait]
-impl<E> DurableHarness for Sql<E>
+impl<E, const DELETES: bool> DurableHarness for Sql<E, DELETES>
 where
     E: Engine,
     SqlxOutbox<E>: OutboxStore<Session = <E as Database>::Connection>,
@@ -132,11 +141,11 @@ where
     }
 
     async fn reopen(location: &str) -> Self {
-        Self { store: E::connect(location).await.unwrap(), place: location.to_owned(), kept: None }
+        Self { store: Self::connect(location).await.unwrap(), place: location.to_owned(), kept: None }
     }
 }
 
-impl<E> SchemaHarness for Sql<E>
+impl<E, const DELETES: bool> SchemaHarness for Sql<E, DELETES>
 where
     E: Engine,
     SqlxOutbox<E>: OutboxStore<Session = <E as Database>::Connection>,

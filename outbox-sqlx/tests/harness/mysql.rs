@@ -9,7 +9,8 @@ use sqlx::{AssertSqlSafe, MySql, MySqlConnection, mysql::MySqlPoolOptions};
 
 use super::{Engine, Sql};
 
-pub(crate) type My = Sql<MySql>;
+pub(crate) type My = Sql<MySql, false>;
+pub(crate) type MyDeletes = Sql<MySql, true>;
 
 #[async_trait]
 impl Engine for MySql {

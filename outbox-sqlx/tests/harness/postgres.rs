@@ -9,7 +9,8 @@ use sqlx::{AssertSqlSafe, PgConnection, Postgres, postgres::PgPoolOptions};
 
 use super::{Engine, Sql};
 
-pub(crate) type Pg = Sql<Postgres>;
+pub(crate) type Pg = Sql<Postgres, false>;
+pub(crate) type PgDeletes = Sql<Postgres, true>;
 
 #[async_trait]
 impl Engine for Postgres {

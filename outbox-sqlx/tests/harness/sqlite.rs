@@ -13,7 +13,8 @@ use tempfile::TempDir;
 
 use super::{Engine, Sql};
 
-pub(crate) type Lite = Sql<Sqlite>;
+pub(crate) type Lite = Sql<Sqlite, false>;
+pub(crate) type LiteDeletes = Sql<Sqlite, true>;
 
 #[async_trait]
 impl Engine for Sqlite {

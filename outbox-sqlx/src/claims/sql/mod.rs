@@ -17,6 +17,8 @@ use crate::{dialect::Dialect, names::Names, row};
 
 /// Events that somebody may still deliver, and that a lease may be on.
 const OPEN: &str = "('pending', 'parked', 'waiting')";
+/// All events that somebody may still deliver.
+const UNDELIVERED: &str = "('pending', 'scheduled', 'parked', 'waiting')";
 
 fn list<T>(items: &[T], literal: impl Fn(&T) -> String) -> String {
     items.iter().map(literal).collect::<Vec<_>>().join(", ")
@@ -205,10 +207,38 @@ fn failed<DB: Dialect>(error: &str, clock: &str) -> String {
     )
 }
 
+fn delete<DB: Dialect>(names: &Names, events: &[EventId], status: &str) -> String {
+    format!(
+        "DELETE {} FROM {} AS gone {} WHERE id IN ({}) AND {} {status}",
+        DB::DELETE_TARGET,
+        names.quoted_table(),
+        DB::hint(names, "id"),
+        ids::<DB>(events),
+        DB::STATUS
+    )
+}
+
+/// Deletes delivered events.
+pub(crate) fn purge<DB: Dialect>(names: &Names, events: &[EventId]) -> String {
+    DB::BY_INDEX.to_owned() + &delete::<DB>(names, events, "= 'delivered'")
+}
+
+/// Deletes dead events.
+pub(crate) fn discard<DB: Dialect>(names: &Names, events: &[EventId]) -> String {
+    DB::BY_INDEX.to_owned() + &delete::<DB>(names, events, "= 'dead_letter'")
+}
+
+/// Deletes events as they are delivered.
+pub(crate) fn acknowledge_and_delete<DB: Dialect>(names: &Names, events: &[EventId]) -> String {
+    DB::BY_INDEX.to_owned() + &delete::<DB>(names, events, &format!("IN {UNDELIVERED}"))
+}
+
 /// How a delivery ended, of events to which the same happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::claims) enum End<'a> {
     Delivered,
+    /// Delivered, and not to be kept.
+    Deleted,
     Waiting(&'a str),
     Dead(&'a str),
 }
@@ -221,17 +251,18 @@ pub(in crate::claims) fn end<DB: Dialect>(
     now: i64,
 ) -> String {
     let clock = DB::time(now);
-    let set = match end {
+    let set = |set: String| update::<DB>(names, &set, events);
+    let sql = match end {
         End::Delivered => {
-            format!("status = 'delivered', delivered_at = {clock}, attempts = attempts + 1")
+            set(format!("status = 'delivered', delivered_at = {clock}, attempts = attempts + 1"))
         }
-        End::Waiting(error) => format!("status = 'waiting', {}", failed::<DB>(error, &clock)),
+        End::Deleted => delete::<DB>(names, events, &format!("IN {OPEN}")),
+        End::Waiting(error) => set(format!("status = 'waiting', {}", failed::<DB>(error, &clock))),
         End::Dead(error) => {
-            format!("status = 'dead_letter', dead_at = {clock}, {}", failed::<DB>(error, &clock))
+            set(format!("status = 'dead_letter', dead_at = {clock}, {}", failed::<DB>(error, &clock)))
         }
     };
-    let returning = if DB::RETURNING { " RETURNING id" } else { "" };
-    update::<DB>(names, &set, events) + returning
+    sql + if DB::RETURNING { " RETURNING id" } else { "" }
 }
 
 /// Sets an event aside that cannot be read, without an attempt.
@@ -257,6 +288,7 @@ pub(crate) fn statements<DB: Dialect>(names: &Names, events: &[EventId]) -> Vec<
         (self::events::<DB>(names, events), "id"),
         (open::<DB>(names, events, true), "id"),
         (end::<DB>(names, End::Dead("why"), events, 0), "id"),
+        (end::<DB>(names, End::Deleted, events, 0), "id"),
         (ready::<DB>(names, 0, None, 500), "key_ready"),
         (ready::<DB>(names, 0, Some((0, keys[0])), 500), "key_ready"),
         (heads::<DB>(names, &[], &keys, 0, 10), "parked_key"),
