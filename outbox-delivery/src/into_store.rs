@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use outbox_traits::OutboxStore;
+use outbox_traits::{ClaimStore, OutboxStore, WakeStore};
 
 /// A store, or an `Arc` of one: what [`Relay`](crate::Relay) takes. Never implemented by hand.
 ///
-/// `Form` says which of the two it is, and is always inferred.
-pub trait IntoStore<Form> {
+/// `Form` says which of the two it is, and is always inferred. `Dyn` is the capability that is asked for.
+pub trait IntoStore<Form, Dyn: ?Sized = dyn OutboxStore> {
     /// The store as the relay keeps it.
-    fn into_store(self) -> Arc<dyn OutboxStore>;
+    fn into_store(self) -> Arc<Dyn>;
 }
 
 /// The forms, which tell the implementations apart.
@@ -22,20 +22,26 @@ mod form {
     pub enum Dynamic {}
 }
 
-impl<S: OutboxStore> IntoStore<form::Store> for S {
-    fn into_store(self) -> Arc<dyn OutboxStore> {
-        Arc::new(self)
-    }
+macro_rules! into_store {
+    ($($capability:ident),*) => {$(
+        impl<S: $capability> IntoStore<form::Store, dyn $capability> for S {
+            fn into_store(self) -> Arc<dyn $capability> {
+                Arc::new(self)
+            }
+        }
+
+        impl<S: $capability> IntoStore<form::Shared, dyn $capability> for Arc<S> {
+            fn into_store(self) -> Arc<dyn $capability> {
+                self
+            }
+        }
+
+        impl IntoStore<form::Dynamic, dyn $capability> for Arc<dyn $capability> {
+            fn into_store(self) -> Arc<dyn $capability> {
+                self
+            }
+        }
+    )*};
 }
 
-impl<S: OutboxStore> IntoStore<form::Shared> for Arc<S> {
-    fn into_store(self) -> Arc<dyn OutboxStore> {
-        self
-    }
-}
-
-impl IntoStore<form::Dynamic> for Arc<dyn OutboxStore> {
-    fn into_store(self) -> Arc<dyn OutboxStore> {
-        self
-    }
-}
+into_store!(OutboxStore, ClaimStore, WakeStore);

@@ -18,7 +18,7 @@
 //!     println!("{}: {}", event.event_type(), event.payload());
 //!     Ok::<_, PublishError>(())
 //! });
-//! let report = Relay::single_worker(outbox, transport).publish_pending().await?;
+//! let report = Relay::new(outbox, transport).publish_pending().await?;
 //! assert_eq!(report.published, 1);
 //! # Ok::<(), outbox_traits::Error>(())
 //! # }).unwrap();
@@ -33,15 +33,24 @@
 //! - `message`: `transport::message`, events as CloudEvents, for a transport of one's own; every transport to a
 //!   broker brings it.
 
+mod claims;
+mod housekeeping;
 mod into_store;
 mod lanes;
+mod policy;
 mod publish;
 mod relay;
 mod report;
 mod retry;
+mod single_worker;
 pub mod transport;
-mod worker;
+mod wake;
 
 pub use tokio_util::sync::CancellationToken;
 
-pub use crate::{into_store::IntoStore, relay::Relay, report::Report};
+pub use crate::{
+    into_store::IntoStore,
+    policy::{Decision, ExponentialRetry, Failed, RetryPolicy},
+    relay::{Claims, Relay, SingleWorker},
+    report::Report,
+};

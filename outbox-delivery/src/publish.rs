@@ -1,25 +1,57 @@
 //! One call of the transport, and what can be believed of its answer.
 
-use std::{any::Any, collections::HashMap, panic::AssertUnwindSafe};
+use std::{any::Any, collections::HashMap, panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt;
 use outbox_traits::{Event, EventId, PublishError, Published, Transport};
+use tokio_util::sync::CancellationToken;
 
 /// The answer for each event of a batch, in its order.
 pub(crate) struct Answers {
     pub(crate) results: Vec<Result<(), PublishError>>,
-    pub(crate) has_panicked: bool,
+    pub(crate) ending: Ending,
 }
 
-pub(crate) async fn publish(transport: &dyn Transport, events: &[Event]) -> Answers {
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// With a report.
+    Reported,
+    /// Without one: it panicked, or ran out of time. Nobody knows which of its events is to blame.
+    Broken,
+    /// The relay itself ended it. No event is to blame.
+    Cut,
+}
+
+/// Publishes events, for so long at most, and until it is cut off.
+pub(crate) async fn publish(
+    transport: &dyn Transport,
+    events: &[Event],
+    timeout: Duration,
+    cut: &CancellationToken,
+) -> Answers {
     // The transport is used again after a panic, as it would be in another task.
-    let call = AssertUnwindSafe(async { transport.publish_all(events).await });
-    match call.catch_unwind().await {
-        Ok(published) => Answers { results: read(events, published), has_panicked: false },
-        Err(panic) => {
-            let message = format!("the transport panicked: {}", text_of(&*panic));
-            let results = events.iter().map(|_| Err(PublishError::failed(message.clone()))).collect();
-            Answers { results, has_panicked: true }
+    let call = AssertUnwindSafe(async { transport.publish_all(events).await }).catch_unwind();
+    let all_failed = |message: String, ending| {
+        let results = events.iter().map(|_| Err(PublishError::failed(message.clone()))).collect();
+        Answers { results, ending }
+    };
+    tokio::select! {
+        biased;
+        // First, because not one more publish is to begin.
+        () = cut.cancelled() => {
+            let results = events.iter().map(|_| Err(PublishError::not_attempted())).collect();
+            Answers { results, ending: Ending::Cut }
+        }
+        published = call => match published {
+            Ok(published) => Answers { results: read(events, published), ending: Ending::Reported },
+            Err(panic) => {
+                all_failed(format!("the transport panicked: {}", text_of(&*panic)), Ending::Broken)
+            }
+        },
+        () = tokio::time::sleep(timeout) => {
+            let message = format!("the transport did not answer within {timeout:?}");
+            all_failed(message, Ending::Broken)
         }
     }
 }

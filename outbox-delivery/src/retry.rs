@@ -22,13 +22,28 @@ impl Retry {
     }
 
     pub(crate) fn start(self) -> Backoff {
-        let ceilings = ExponentialBuilder::new()
+        Backoff { retry: self, ceilings: self.ceilings() }
+    }
+
+    /// A delay after so many failures, the first of which is number one.
+    pub(crate) fn delay_after(self, failures: u32) -> Duration {
+        // After 128 doublings of a millisecond any duration is at its end.
+        let doublings = failures.saturating_sub(1).min(128) as usize;
+        shorten(self.ceilings().nth(doublings).unwrap_or(self.longest))
+    }
+
+    fn ceilings(self) -> ExponentialBackoff {
+        ExponentialBuilder::new()
             .with_min_delay(self.first)
             .with_max_delay(self.longest)
             .without_max_times()
-            .build();
-        Backoff { retry: self, ceilings }
+            .build()
     }
+}
+
+/// backon's own jitter only lengthens a delay; full jitter takes anything up to it.
+fn shorten(ceiling: Duration) -> Duration {
+    ceiling.mul_f64(fastrand::f64()).max(SHORTEST)
 }
 
 impl Default for Retry {
@@ -41,14 +56,13 @@ impl Default for Retry {
 #[derive(Debug)]
 pub(crate) struct Backoff {
     retry: Retry,
-    /// backon's own jitter only lengthens a delay; full jitter takes anything up to it.
     ceilings: ExponentialBackoff,
 }
 
 impl Backoff {
     pub(crate) fn next(&mut self) -> Duration {
         let ceiling = self.ceilings.next().unwrap_or(self.retry.longest);
-        ceiling.mul_f64(fastrand::f64()).max(SHORTEST)
+        shorten(ceiling)
     }
 
     /// Something succeeded: the next failure begins a series of its own.
@@ -79,6 +93,19 @@ mod tests {
             let longest = longest_of_many(nth);
             assert!(longest <= Duration::from_millis(ceiling), "{longest:?} after {nth} failures");
             assert!(longest > Duration::from_millis(ceiling * 9 / 10), "{longest:?} after {nth} failures");
+        }
+    }
+
+    #[test]
+    fn the_delay_after_a_number_of_failures_is_that_of_the_series() {
+        let retry = Retry::new(Duration::from_millis(100), Duration::from_secs(1));
+        for (failures, ceiling) in [(0, 100), (1, 100), (2, 200), (5, 1000), (u32::MAX, 1000)] {
+            let longest = (0..500).map(|_| retry.delay_after(failures)).max().unwrap();
+            assert!(longest <= Duration::from_millis(ceiling), "{longest:?} after {failures} failures");
+            assert!(
+                longest > Duration::from_millis(ceiling * 9 / 10),
+                "{longest:?} after {failures} failures"
+            );
         }
     }
 

@@ -31,7 +31,7 @@
 //!
 //! // Everything that was committed is appended to a file, and so is what will be.
 //! let shutdown = CancellationToken::new();
-//! let relay = Relay::single_worker(outbox.clone(), JsonLines::append("events.jsonl").await?);
+//! let relay = Relay::new(outbox.clone(), JsonLines::append("events.jsonl").await?);
 //! let stop = shutdown.clone();
 //! let publishing = tokio::spawn(async move { relay.run(stop).await });
 //!
@@ -105,7 +105,10 @@ pub use outbox_sqlx::{SqlxOutbox, sqlx};
 /// The relay, which moves pending events to a transport.
 #[cfg(feature = "relay")]
 pub mod relay {
-    pub use outbox_delivery::{CancellationToken, IntoStore, Relay, Report};
+    pub use outbox_delivery::{
+        CancellationToken, Claims, Decision, ExponentialRetry, Failed, IntoStore, Relay, Report, RetryPolicy,
+        SingleWorker,
+    };
 }
 
 #[cfg(feature = "relay")]

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "not every test needs all of it")]
 
+pub(crate) mod consumer;
+pub(crate) mod remote;
+
 use std::{
     collections::VecDeque,
     fmt,
@@ -9,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use outbox_delivery::{Relay, Report};
+use outbox_delivery::{Relay, Report, SingleWorker};
 use outbox_memory::{MemoryOutbox, MemorySession};
 use outbox_traits::{
     Error, ErrorKind, Event, EventId, OutboxStore, PublishError, Published, Result, Saved, Transport,
@@ -176,7 +179,13 @@ pub(crate) struct Running {
     task: JoinHandle<Result<Report>>,
 }
 
-pub(crate) fn start(relay: Relay) -> Running {
+pub(crate) fn start(relay: Relay<SingleWorker>) -> Running {
+    let shutdown = CancellationToken::new();
+    let stop = shutdown.clone();
+    Running { task: tokio::spawn(async move { relay.run(stop).await }), shutdown }
+}
+
+pub(crate) fn start_on_claims(relay: Relay) -> Running {
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();
     Running { task: tokio::spawn(async move { relay.run(stop).await }), shutdown }
@@ -186,6 +195,12 @@ impl Running {
     pub(crate) async fn stop(self) -> Report {
         self.shutdown.cancel();
         self.task.await.unwrap().unwrap()
+    }
+
+    /// As a crash would.
+    pub(crate) async fn kill(self) {
+        self.task.abort();
+        assert!(self.task.await.unwrap_err().is_cancelled());
     }
 
     pub(crate) async fn end(self) -> Result<Report> {

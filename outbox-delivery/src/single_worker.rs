@@ -1,15 +1,19 @@
-//! The loop of a relay.
+//! The loop of a relay that is the only one on its store.
 
 use std::{collections::HashSet, mem};
 
 use outbox_traits::{Event, EventId, PublishErrorKind, Result};
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Relay, Report,
+    Relay, SingleWorker,
     lanes::{Lane, Lanes},
-    publish::{Answers, publish},
+    publish::{Answers, Ending, publish},
+    report::Record,
     retry::Backoff,
 };
 
@@ -17,8 +21,8 @@ use crate::{
 const MAX_FETCHED_BATCHES: usize = 10;
 
 pub(crate) struct Worker<'a> {
-    relay: &'a Relay,
-    pub(crate) report: Report,
+    relay: &'a Relay<SingleWorker>,
+    record: &'a Record,
     lanes: Lanes,
     transport_backoff: Backoff,
     store_backoff: Backoff,
@@ -36,39 +40,45 @@ enum Pass {
     Idle,
     /// The transport is down.
     Unavailable,
+    /// Something failed that is not to fail.
+    Stopped,
 }
 
 impl<'a> Worker<'a> {
     /// A worker that tries again what failed.
-    pub(crate) fn new(relay: &'a Relay) -> Self {
+    pub(crate) fn new(relay: &'a Relay<SingleWorker>, record: &'a Record) -> Self {
+        let retry = relay.way.retry;
         Self {
             relay,
-            report: Report::default(),
-            lanes: Lanes::new(Some(relay.retry)),
-            transport_backoff: relay.retry.start(),
-            store_backoff: relay.retry.start(),
+            record,
+            lanes: Lanes::new(Some(retry)),
+            transport_backoff: retry.start(),
+            store_backoff: retry.start(),
             unacknowledged: Vec::new(),
             waiting: 0,
         }
     }
 
     /// A worker that tries everything once.
-    pub(crate) fn once(relay: &'a Relay) -> Self {
-        Self { lanes: Lanes::new(None), ..Self::new(relay) }
+    pub(crate) fn once(relay: &'a Relay<SingleWorker>, record: &'a Record) -> Self {
+        Self { lanes: Lanes::new(None), ..Self::new(relay, record) }
     }
 
-    pub(crate) async fn run(&mut self, shutdown: &CancellationToken) -> Result<()> {
+    pub(crate) async fn run(&mut self, shutdown: &CancellationToken, woken: &Notify) -> Result<()> {
         while !(shutdown.is_cancelled() && self.unacknowledged.is_empty()) {
+            let mut can_be_woken = false;
             let until = match self.pass(shutdown).await {
                 Ok(Pass::Worked) => None,
+                Ok(Pass::Stopped) => return Ok(()),
                 Ok(Pass::Idle) => {
+                    can_be_woken = true;
                     let now = Instant::now();
-                    let next_poll = now + self.relay.poll_interval;
+                    let next_poll = now + self.relay.way.poll_interval;
                     Some(self.lanes.next_retry(now).map_or(next_poll, |retry| retry.min(next_poll)))
                 }
                 Ok(Pass::Unavailable) => Some(Instant::now() + self.transport_backoff.next()),
                 Err(error) if error.is_retryable() => {
-                    self.report.store_failed(&error);
+                    self.record.store_failed(&error);
                     Some(Instant::now() + self.store_backoff.next())
                 }
                 Err(error) => return Err(error),
@@ -81,6 +91,7 @@ impl<'a> Worker<'a> {
                 Some(until) => {
                     tokio::select! {
                         () = sleep_until(until) => {}
+                        () = woken.notified(), if can_be_woken => {}
                         () = shutdown.cancelled() => {}
                     }
                 }
@@ -111,9 +122,17 @@ impl<'a> Worker<'a> {
             if shutdown.is_cancelled() {
                 break;
             }
-            let answers = publish(&*self.relay.transport, &batch).await;
+            let common = &self.relay.common;
+            // Nobody cuts it off: there is no lease that ends, and the end of the grace period drops the whole loop.
+            let never = CancellationToken::new();
+            let answers = publish(&*common.transport, &batch, common.publish_timeout, &never).await;
+            let has_failed = answers.results.iter().any(Result::is_err);
             let is_unavailable = self.settle(&batch, answers);
             self.acknowledge().await?;
+            if has_failed && common.is_strict {
+                self.record.stopped_at(batch[0].id());
+                return Ok(Pass::Stopped);
+            }
             if is_unavailable {
                 return Ok(Pass::Unavailable);
             }
@@ -123,11 +142,11 @@ impl<'a> Worker<'a> {
 
     /// At most one batch of events that do not wait.
     async fn fetch(&mut self) -> Result<Vec<Event>> {
-        let batch_size = self.relay.batch_size;
+        let batch_size = self.relay.common.batch_size;
         let most = batch_size.saturating_mul(MAX_FETCHED_BATCHES);
         loop {
             let limit = batch_size.saturating_add(self.waiting).min(most);
-            let mut events = self.relay.store.get_pending(limit).await?;
+            let mut events = self.relay.way.store.get_pending(limit).await?;
             self.store_backoff.reset();
             let fetched = events.len();
             if fetched < limit {
@@ -145,6 +164,9 @@ impl<'a> Worker<'a> {
 
     /// One batch, and the first event of each suspect lane by itself.
     fn split(&self, events: Vec<Event>) -> Vec<Vec<Event>> {
+        if self.relay.common.is_strict {
+            return events.into_iter().map(|event| vec![event]).collect();
+        }
         let mut together = Vec::new();
         let mut alone = Vec::new();
         let mut suspects = HashSet::new();
@@ -165,11 +187,11 @@ impl<'a> Worker<'a> {
     /// Takes note of the answers; true if the transport as a whole is down.
     fn settle(&mut self, events: &[Event], answers: Answers) -> bool {
         let now = Instant::now();
+        let is_broken = answers.ending == Ending::Broken;
         let mut failures = Vec::new();
         for (event, result) in events.iter().zip(answers.results) {
             match result {
                 Ok(()) => {
-                    self.report.published += 1;
                     self.unacknowledged.push(event.id());
                     self.lanes.accepted(&Lane::of(event));
                 }
@@ -179,14 +201,7 @@ impl<'a> Worker<'a> {
         if !self.unacknowledged.is_empty() {
             self.transport_backoff.reset();
         }
-        let attempted =
-            || failures.iter().filter(|(_, error)| error.kind() != PublishErrorKind::NotAttempted);
-        self.report.failed += attempted().count() as u64;
-        if let Some((event, error)) = attempted().next().or(failures.first()) {
-            let (id, failed, all) = (event.id(), failures.len(), events.len());
-            tracing::warn!(%error, event = %id, "{failed} of {all} events were not accepted");
-            self.report.last_error = Some(format!("{error} (event {id})"));
-        }
+        self.record.answered(events.len(), &failures);
         let is_unavailable = failures.iter().any(|(_, error)| error.kind() == PublishErrorKind::Unavailable);
         let mut lanes = HashSet::new();
         for (event, error) in &failures {
@@ -198,8 +213,8 @@ impl<'a> Worker<'a> {
             };
             let lane = Lane::of(event);
             // One failure a batch: what came behind it in its lane is no second one.
-            if (is_to_blame || answers.has_panicked) && lanes.insert(lane.clone()) {
-                self.lanes.failed(lane, now, answers.has_panicked);
+            if (is_to_blame || is_broken) && lanes.insert(lane.clone()) {
+                self.lanes.failed(lane, now, is_broken);
             }
         }
         is_unavailable
@@ -207,7 +222,7 @@ impl<'a> Worker<'a> {
 
     async fn acknowledge(&mut self) -> Result<()> {
         if !self.unacknowledged.is_empty() {
-            self.relay.store.acknowledge_all(&self.unacknowledged).await?;
+            self.relay.way.store.acknowledge_all(&self.unacknowledged).await?;
             self.store_backoff.reset();
             mem::take(&mut self.unacknowledged);
         }

@@ -1,0 +1,201 @@
+//! Claims and renewals: what is held, and what is given back at once.
+
+use std::{cmp::Reverse, collections::HashSet};
+
+use futures_util::FutureExt;
+use outbox_traits::{Claim, ErrorKind, EventId, Lease, Leased, Result, Settlement};
+use tokio::time::Instant;
+
+use super::{Done, Worker, within};
+use crate::lanes::Lane;
+
+/// An event whose worker died so often with it is published while nothing else is held.
+const SUSPICIOUS_CRASHES: u32 = 3;
+
+impl Worker<'_> {
+    pub(super) fn start_claiming(&mut self, now: Instant) {
+        while self.due.peek().is_some_and(|Reverse(due)| *due <= now) {
+            self.due.pop();
+            self.claim_at = Some(now);
+        }
+        let batch_size = self.relay.common.batch_size;
+        let was_empty_handed = self.is_empty_handed();
+        let has_room = if self.transport.is_in_doubt() {
+            // One batch is enough to see whether it is back.
+            was_empty_handed
+        } else {
+            self.queue.len() < batch_size && self.suspect.is_none() && self.suspect_flight.is_none()
+        };
+        let is_time = self.claim_at.map_or(was_empty_handed, |at| at <= now);
+        let is_paused = self.store.is_on(now) || self.transport.is_on(now);
+        if self.calling.claim || self.stop.is_some() || is_paused || !has_room || !is_time {
+            return;
+        }
+        self.calling.claim = true;
+        let way = &self.relay.way;
+        let claim =
+            Claim::new(way.worker.clone()).with_limit(batch_size.min(Claim::MAX_LIMIT)).with_lease(way.lease);
+        let call = async move {
+            let result = within(way.lease, way.store.claim(&claim)).await;
+            Done::Claimed { sent_at: now, was_empty_handed, result }
+        };
+        self.calls.push(call.boxed());
+    }
+
+    pub(super) fn claimed(
+        &mut self,
+        now: Instant,
+        sent_at: Instant,
+        was_empty_handed: bool,
+        result: Result<Vec<Leased>>,
+    ) {
+        let claimed = match result {
+            Ok(claimed) => claimed,
+            Err(error) => return self.store_failed(now, error),
+        };
+        self.store.reset(now);
+        let mut passed_over = HashSet::new();
+        let mut has_work = false;
+        for leased in claimed {
+            self.leases.hold(leased.lease, sent_at);
+            let lane = Lane::of(&leased.event);
+            let is_of_no_use = self.stop.is_some() || self.transport.is_on(now);
+            if is_of_no_use || passed_over.contains(&lane) || self.was_tried(leased.event.id()) {
+                passed_over.insert(lane);
+                self.give_back([leased]);
+                continue;
+            }
+            has_work = true;
+            let crashes = crashes(&leased);
+            if crashes >= self.relay.way.max_crashes {
+                passed_over.insert(lane);
+                self.set_aside(&leased, crashes);
+            } else if crashes < SUSPICIOUS_CRASHES {
+                self.queue.push(leased);
+            } else {
+                passed_over.insert(lane);
+                if self.suspect.is_none() {
+                    self.suspect = Some(leased);
+                } else {
+                    self.give_back([leased]);
+                }
+            }
+        }
+        if has_work {
+            self.idle.reset();
+            self.claim_at = Some(now);
+        } else if self.once.is_none() {
+            self.claim_at = Some(now + self.idle.next());
+        } else if was_empty_handed {
+            self.begin_stop(now);
+        } else {
+            // What is held may have kept the rest of its keys back.
+            self.claim_at = None;
+        }
+    }
+
+    fn was_tried(&self, id: EventId) -> bool {
+        self.once.as_ref().is_some_and(|tried| tried.contains(&id))
+    }
+
+    fn set_aside(&mut self, leased: &Leased, crashes: u32) {
+        if let Some(lease) = self.leases.take(leased.event.id()) {
+            let error = format!(
+                "{crashes} deliveries were started and never ended: the event may kill the worker that publishes it"
+            );
+            self.unsettled.push(Settlement::dead_letter(lease, error));
+        }
+    }
+
+    /// Gives up leases of events that were not tried.
+    pub(super) fn give_back(&mut self, events: impl IntoIterator<Item = Leased>) {
+        for leased in events {
+            if let Some(lease) = self.leases.take(leased.event.id()) {
+                self.unsettled.push(Settlement::released(lease));
+            }
+        }
+    }
+
+    /// Gives up everything that is not being published.
+    pub(super) fn give_back_all(&mut self) {
+        let waiting = self.queue.take_all();
+        self.give_back(waiting);
+        let suspect = self.suspect.take();
+        self.give_back(suspect);
+    }
+
+    pub(super) fn start_renewing(&mut self, now: Instant) {
+        if self.calling.renew || self.store.is_on(now) {
+            return;
+        }
+        let leases = self.leases.to_renew(now);
+        if leases.is_empty() {
+            return;
+        }
+        self.calling.renew = true;
+        let way = &self.relay.way;
+        let call = async move {
+            let result = within(way.lease, way.store.renew(&leases, way.lease)).await;
+            Done::Renewed { sent_at: now, leases, result }
+        };
+        self.calls.push(call.boxed());
+    }
+
+    pub(super) fn renewed(
+        &mut self,
+        now: Instant,
+        sent_at: Instant,
+        leases: &[Lease],
+        result: Result<Vec<Result<()>>>,
+    ) {
+        let results = match result {
+            Ok(results) => results,
+            Err(error) => return self.store_failed(now, error),
+        };
+        self.store.reset(now);
+        let mut lost = HashSet::new();
+        for (lease, result) in leases.iter().zip(results) {
+            match result {
+                Ok(()) => self.leases.renewed(lease, sent_at),
+                // One that was settled meanwhile is none any more, and not lost.
+                Err(error) if error.kind() == ErrorKind::LeaseLost && self.leases.has(lease) => {
+                    self.record.lease_lost(lease.event());
+                    self.leases.take(lease.event());
+                    lost.insert(lease.event());
+                }
+                Err(error) if error.kind() == ErrorKind::LeaseLost => {}
+                Err(error) => self.record.store_failed(&error),
+            }
+        }
+        self.end(&lost);
+    }
+
+    /// Publishing ends before the lease does.
+    pub(super) fn give_back_what_expires(&mut self, now: Instant) {
+        if self.leases.expire_at().is_some_and(|at| at <= now) {
+            let expired = self.leases.expired(now).into_iter().collect();
+            self.end(&expired);
+        }
+        if self.stop.as_ref().is_some_and(|stop| stop.cut_at <= now) {
+            self.flights.cut_all();
+        }
+    }
+
+    /// No publish of these begins any more, nor of what is behind them in their lanes.
+    fn end(&mut self, ids: &HashSet<EventId>) {
+        let lanes = self.queue.lanes_of(ids);
+        let waiting = self.queue.take_lanes(&lanes);
+        self.give_back(waiting);
+        if let Some(suspect) = self.suspect.take_if(|suspect| ids.contains(&suspect.event.id())) {
+            self.give_back([suspect]);
+        }
+        for id in ids {
+            self.flights.cut(*id);
+        }
+    }
+}
+
+/// How many deliveries were started before this one and never ended.
+fn crashes(leased: &Leased) -> u32 {
+    leased.attempts.saturating_sub(1).saturating_sub(leased.failures)
+}

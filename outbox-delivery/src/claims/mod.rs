@@ -1,0 +1,202 @@
+//! The loop of a relay on claims.
+//!
+//! One task owns all that there is to know: what is leased, what is being published and what is to be settled. Calls
+//! of the store and the transport are futures beside it, which it polls itself, so that to drop the loop is to drop
+//! everything at once.
+
+mod claim;
+mod flight;
+mod leases;
+mod pause;
+mod publish;
+mod queue;
+mod settle;
+mod stop;
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashSet},
+    time::Duration,
+};
+
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use outbox_traits::{Error, ErrorKind, EventId, Lease, Leased, Result, Settlement};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    flight::{Flights, Landed},
+    leases::Leases,
+    pause::Pause,
+    queue::Queue,
+    stop::Stop,
+};
+use crate::{Claims, Relay, relay::MAX_INTERVAL, report::Record, retry::Retry, wake::Idle};
+
+/// A store that fails is asked again soon: leases do not wait for long.
+const STORE_RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+pub(crate) struct Worker<'a> {
+    relay: &'a Relay<Claims>,
+    record: &'a Record,
+    calls: FuturesUnordered<BoxFuture<'a, Done>>,
+    /// Claimed, and not being published yet.
+    queue: Queue,
+    /// Claimed, and to be published when nothing else is held, because it may kill its worker.
+    suspect: Option<Leased>,
+    /// The publish of such a one.
+    suspect_flight: Option<u64>,
+    flights: Flights,
+    leases: Leases,
+    unsettled: Vec<Settlement>,
+    calling: Calling,
+    /// When to claim next; `None`: when nothing is held any more.
+    claim_at: Option<Instant>,
+    idle: Idle,
+    /// When what failed here becomes due.
+    due: BinaryHeap<Reverse<Instant>>,
+    store: Pause,
+    transport: Pause,
+    stop: Option<Stop>,
+    /// What has been tried, where everything is tried once.
+    once: Option<HashSet<EventId>>,
+}
+
+/// Which calls of the store go on.
+#[derive(Debug, Default)]
+struct Calling {
+    claim: bool,
+    settle: bool,
+    renew: bool,
+}
+
+/// A call that has ended.
+enum Done {
+    Claimed { sent_at: Instant, was_empty_handed: bool, result: Result<Vec<Leased>> },
+    Published(Landed),
+    Settled { settlements: Vec<Settlement>, result: Result<Vec<Result<()>>> },
+    Renewed { sent_at: Instant, leases: Vec<Lease>, result: Result<Vec<Result<()>>> },
+}
+
+impl<'a> Worker<'a> {
+    /// A worker that goes on until it is stopped.
+    pub(crate) fn new(relay: &'a Relay<Claims>, record: &'a Record) -> Self {
+        let has_wakeups = relay.common.wakeups.is_some();
+        let longest_poll = Duration::from_secs(if has_wakeups { 5 } else { 1 });
+        let (first, longest) = STORE_RETRY;
+        Self {
+            relay,
+            record,
+            calls: FuturesUnordered::new(),
+            queue: Queue::default(),
+            suspect: None,
+            suspect_flight: None,
+            flights: Flights::default(),
+            leases: Leases::new(relay.way.lease),
+            unsettled: Vec::new(),
+            calling: Calling::default(),
+            claim_at: Some(Instant::now()),
+            idle: Idle::new(relay.way.longest_poll.unwrap_or(longest_poll)),
+            due: BinaryHeap::new(),
+            store: Pause::new(Retry::new(first, longest)),
+            transport: Pause::new(Retry::default()),
+            stop: None,
+            once: None,
+        }
+    }
+
+    /// A worker that tries everything once, and ends when nothing is left to try.
+    pub(crate) fn once(relay: &'a Relay<Claims>, record: &'a Record) -> Self {
+        Self { once: Some(HashSet::new()), ..Self::new(relay, record) }
+    }
+
+    pub(crate) async fn run(&mut self, shutdown: &CancellationToken, woken: &Notify) -> Result<()> {
+        loop {
+            let now = Instant::now();
+            self.give_back_what_expires(now);
+            self.start_settling(now);
+            self.start_renewing(now);
+            self.start_publishing(now);
+            self.start_claiming(now);
+            if self.has_stopped() {
+                return self.stop.take().and_then(|stop| stop.error).map_or(Ok(()), Err);
+            }
+            let next = self.next_moment(now);
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled(), if self.stop.is_none() => self.begin_stop(Instant::now()),
+                // Before the calls, so that no publish goes on when its lease has ended meanwhile.
+                () = sleep_until(next) => {}
+                () = woken.notified(), if self.stop.is_none() => {
+                    self.claim_at = Some(Instant::now());
+                }
+                Some(done) = self.calls.next(), if !self.calls.is_empty() => self.finish(done),
+            }
+            // With a store and a transport that never wait, others would never have a turn.
+            tokio::task::consume_budget().await;
+        }
+    }
+
+    fn finish(&mut self, done: Done) {
+        let now = Instant::now();
+        match done {
+            Done::Claimed { sent_at, was_empty_handed, result } => {
+                self.calling.claim = false;
+                self.claimed(now, sent_at, was_empty_handed, result);
+            }
+            Done::Published(landed) => self.published(now, landed),
+            Done::Settled { settlements, result } => {
+                self.calling.settle = false;
+                self.settled(now, settlements, result);
+            }
+            Done::Renewed { sent_at, leases, result } => {
+                self.calling.renew = false;
+                self.renewed(now, sent_at, &leases, result);
+            }
+        }
+    }
+
+    /// When something is to be done that no call brings about.
+    fn next_moment(&self, now: Instant) -> Instant {
+        let moments = [
+            self.claim_at,
+            self.due.peek().map(|Reverse(due)| *due),
+            self.store.until(),
+            self.transport.until(),
+            self.leases.renew_at(),
+            self.leases.expire_at(),
+            self.stop.as_ref().map(|stop| stop.cut_at),
+        ];
+        // What is past was done just now, or waits for a call.
+        moments.into_iter().flatten().filter(|at| *at > now).min().unwrap_or(now + MAX_INTERVAL)
+    }
+
+    /// Whether nothing is held, on the way, or to be written down.
+    fn is_empty_handed(&self) -> bool {
+        self.queue.is_empty()
+            && self.suspect.is_none()
+            && self.flights.is_empty()
+            && self.unsettled.is_empty()
+            && !self.calling.settle
+    }
+
+    fn store_failed(&mut self, now: Instant, error: Error) {
+        if error.is_retryable() && self.once.is_none() && !self.is_giving_up() {
+            self.record.store_failed(&error);
+            self.store.begin(now);
+        } else {
+            self.give_up(now, error);
+        }
+    }
+}
+
+/// A call of the store, which is not to go on for longer than a lease: what it answers then is of no use.
+async fn within<T>(lease: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
+    timeout(lease, call).await.unwrap_or_else(|_| {
+        let message = format!("the store did not answer within the {lease:?} of a lease");
+        Err(Error::new(ErrorKind::Unavailable, message))
+    })
+}

@@ -1,0 +1,155 @@
+//! Publishing, and what the answers mean.
+
+use std::{collections::HashSet, time::Duration};
+
+use futures_util::FutureExt;
+use outbox_traits::{Event, Leased, Outcome, PublishError, PublishErrorKind, Settlement};
+use tokio::time::Instant;
+
+use super::{
+    Done, Worker,
+    flight::{History, Landed},
+};
+use crate::{
+    Decision, Failed,
+    lanes::Lane,
+    publish::{Ending, publish},
+};
+
+/// Enough to see what went wrong, and no more: it is stored with the event.
+const MAX_ERROR_CHARS: usize = 2000;
+
+/// Where nobody knows which event of a batch was to blame, and the policy would have set this one aside.
+const RETRY_ALONE: Duration = Duration::from_millis(100);
+
+impl Worker<'_> {
+    pub(super) fn start_publishing(&mut self, now: Instant) {
+        if self.stop.is_some() || self.transport.is_on(now) {
+            return;
+        }
+        let common = &self.relay.common;
+        let limit = if common.is_strict { 1 } else { common.batch_size };
+        // After a failure of the transport one call is enough to see whether it is back.
+        let is_single = common.is_strict || self.transport.is_in_doubt();
+        let concurrency = if is_single { 1 } else { self.relay.way.concurrency };
+        while self.flights.len() < concurrency {
+            let batch = self.queue.take(limit, |lane| self.flights.is_busy(lane));
+            if batch.is_empty() {
+                break;
+            }
+            self.publish(batch);
+        }
+        let is_alone = self.queue.is_empty() && self.flights.is_empty() && self.unsettled.is_empty();
+        if is_alone
+            && !self.calling.settle
+            && !self.calling.claim
+            && let Some(suspect) = self.suspect.take()
+        {
+            self.suspect_flight = Some(self.publish(vec![suspect]));
+        }
+    }
+
+    /// Begins a publish, which gets a number.
+    fn publish(&mut self, batch: Vec<Leased>) -> u64 {
+        let (events, histories): (Vec<Event>, Vec<History>) = batch
+            .into_iter()
+            .map(|leased| {
+                let Leased { event, attempts, failures, .. } = leased;
+                (event, History { attempts, failures })
+            })
+            .unzip();
+        let (number, cut) = self.flights.start(&events);
+        let common = &self.relay.common;
+        let call = async move {
+            let answers = publish(&*common.transport, &events, common.publish_timeout, &cut).await;
+            Done::Published(Landed { number, events, histories, answers })
+        };
+        self.calls.push(call.boxed());
+        number
+    }
+
+    pub(super) fn published(&mut self, now: Instant, landed: Landed) {
+        let Landed { number, events, histories, answers } = landed;
+        self.flights.end(number);
+        self.suspect_flight.take_if(|flight| *flight == number);
+        let is_broken = answers.ending == Ending::Broken && events.len() > 1;
+        let mut failures = Vec::new();
+        let mut was_anything_tried = false;
+        let mut is_unavailable = false;
+        for ((event, history), result) in events.iter().zip(histories).zip(answers.results) {
+            let outcome = match &result {
+                Ok(()) => Outcome::Delivered,
+                Err(error) => match error.kind() {
+                    PublishErrorKind::NotAttempted => Outcome::Released,
+                    PublishErrorKind::Unavailable => {
+                        is_unavailable = true;
+                        Outcome::Released
+                    }
+                    _ => self.decide(event, error, history, is_broken),
+                },
+            };
+            if outcome != Outcome::Released {
+                was_anything_tried = true;
+                if let Some(tried) = &mut self.once {
+                    tried.insert(event.id());
+                }
+            }
+            // Without a lease it was lost on the way, which was said then.
+            if let Some(lease) = self.leases.take(event.id()) {
+                self.unsettled.push(Settlement { lease, outcome });
+            }
+            if let Err(error) = result {
+                failures.push((event, error));
+            }
+        }
+        if failures.len() < events.len() {
+            self.transport.reset(now);
+        }
+        if answers.ending == Ending::Cut {
+            tracing::warn!(
+                events = events.len(),
+                "a publish was cut off, at the end of its lease or of the relay"
+            );
+        } else {
+            self.record.answered(events.len(), &failures);
+            if self.relay.common.is_strict
+                && let Some((event, _)) = failures.first()
+            {
+                self.record.stopped_at(event.id());
+                self.begin_stop(now);
+            }
+            // One that never tries anything, and says no reason, is no better than one that is down.
+            if is_unavailable || !was_anything_tried {
+                self.transport_failed(now);
+            }
+        }
+        // What is behind a failed event may come only after it, and that may take long.
+        let lanes: HashSet<Lane> = failures.iter().map(|(event, _)| Lane::of(event)).collect();
+        let behind = self.queue.take_lanes(&lanes);
+        self.give_back(behind);
+    }
+
+    fn decide(&self, event: &Event, error: &PublishError, history: History, is_broken: bool) -> Outcome {
+        let text = || error.to_string().chars().take(MAX_ERROR_CHARS).collect();
+        if self.relay.common.is_strict {
+            // It is left pending, with the failure written down.
+            return Outcome::Retry { after: Duration::ZERO, error: text() };
+        }
+        let History { attempts, failures } = history;
+        let failed = Failed { event, error, attempts, failures: failures.saturating_add(1) };
+        match self.relay.way.policy.decide(&failed) {
+            Decision::Retry { after } => Outcome::Retry { after, error: text() },
+            Decision::DeadLetter if is_broken => Outcome::Retry { after: RETRY_ALONE, error: text() },
+            Decision::DeadLetter => Outcome::DeadLetter { error: text() },
+        }
+    }
+
+    fn transport_failed(&mut self, now: Instant) {
+        if self.once.is_some() {
+            self.begin_stop(now);
+        } else {
+            self.transport.begin(now);
+            self.give_back_all();
+        }
+    }
+}

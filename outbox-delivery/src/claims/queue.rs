@@ -1,0 +1,69 @@
+//! What was claimed and waits to be published.
+
+use std::collections::{HashSet, VecDeque};
+
+use outbox_traits::{EventId, Leased};
+
+use crate::lanes::Lane;
+
+/// In the order of the store.
+#[derive(Debug, Default)]
+pub(super) struct Queue(VecDeque<Leased>);
+
+impl Queue {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn push(&mut self, leased: Leased) {
+        self.0.push_back(leased);
+    }
+
+    /// The next events that can be published together, at most so many: none of a lane that is busy, and nothing
+    /// beside an event that failed before, which may be what makes a whole batch fail.
+    pub(super) fn take(&mut self, limit: usize, is_busy: impl Fn(&Lane) -> bool) -> Vec<Leased> {
+        let mut batch: Vec<Leased> = Vec::new();
+        let mut passed_over = HashSet::new();
+        let mut rest = VecDeque::with_capacity(self.0.len());
+        let mut is_full = false;
+        for leased in self.0.drain(..) {
+            let lane = Lane::of(&leased.event);
+            let is_alone = leased.failures > 0;
+            let can_join = !is_full && (!is_alone || batch.is_empty());
+            if can_join && !passed_over.contains(&lane) && !is_busy(&lane) {
+                batch.push(leased);
+                is_full = is_alone || batch.len() >= limit;
+            } else {
+                passed_over.insert(lane);
+                rest.push_back(leased);
+            }
+        }
+        self.0 = rest;
+        batch
+    }
+
+    /// Takes out all of these lanes.
+    pub(super) fn take_lanes(&mut self, lanes: &HashSet<Lane>) -> Vec<Leased> {
+        if lanes.is_empty() {
+            return Vec::new();
+        }
+        let (taken, rest) = self.0.drain(..).partition(|leased| lanes.contains(&Lane::of(&leased.event)));
+        self.0 = rest;
+        Vec::from(taken)
+    }
+
+    /// Takes out everything.
+    pub(super) fn take_all(&mut self) -> Vec<Leased> {
+        self.0.drain(..).collect()
+    }
+
+    /// The lanes of these events, as far as they are here.
+    pub(super) fn lanes_of(&self, ids: &HashSet<EventId>) -> HashSet<Lane> {
+        let events = self.0.iter().map(|leased| &leased.event);
+        events.filter(|event| ids.contains(&event.id())).map(Lane::of).collect()
+    }
+}

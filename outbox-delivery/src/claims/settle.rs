@@ -1,0 +1,75 @@
+//! Settlements, as many in a call as have come together.
+
+use std::cmp::Reverse;
+
+use futures_util::FutureExt;
+use outbox_traits::{Claim, ErrorKind, Outcome, Result, Settlement};
+use tokio::time::Instant;
+
+use super::{Done, Worker, within};
+
+/// So many moments are remembered at which something becomes due; the rest is found by looking now and then.
+const MAX_DUE: usize = 10_000;
+
+impl Worker<'_> {
+    pub(super) fn start_settling(&mut self, now: Instant) {
+        if self.calling.settle || self.store.is_on(now) || self.unsettled.is_empty() {
+            return;
+        }
+        self.calling.settle = true;
+        let count = self.unsettled.len().min(Claim::MAX_LIMIT);
+        let settlements: Vec<Settlement> = self.unsettled.drain(..count).collect();
+        let way = &self.relay.way;
+        let call = async move {
+            let result = within(way.lease, way.store.settle(&settlements)).await;
+            Done::Settled { settlements, result }
+        };
+        self.calls.push(call.boxed());
+    }
+
+    pub(super) fn settled(
+        &mut self,
+        now: Instant,
+        settlements: Vec<Settlement>,
+        result: Result<Vec<Result<()>>>,
+    ) {
+        let results = match result {
+            Ok(results) => results,
+            Err(error) => {
+                // Whether it took is not known: if it did, its leases are lost by the next time.
+                self.unsettled.splice(..0, settlements);
+                return self.store_failed(now, error);
+            }
+        };
+        self.store.reset(now);
+        for (settlement, result) in settlements.into_iter().zip(results) {
+            match result {
+                Ok(()) => self.took(now, &settlement),
+                Err(error) if error.kind() == ErrorKind::LeaseLost => {
+                    self.record.lease_lost(settlement.lease.event());
+                }
+                Err(error) => {
+                    if error.is_retryable() && !self.is_giving_up() {
+                        self.unsettled.push(settlement);
+                    }
+                    self.store_failed(now, error);
+                }
+            }
+        }
+        // What waited for these keys may be free.
+        self.claim_at = Some(now);
+    }
+
+    fn took(&mut self, now: Instant, settlement: &Settlement) {
+        match &settlement.outcome {
+            Outcome::Released => self.record.released(),
+            Outcome::DeadLetter { error } => self.record.dead_lettered(settlement.lease.event(), error),
+            Outcome::Retry { after, .. } => {
+                if let Some(due) = now.checked_add(*after).filter(|_| self.due.len() < MAX_DUE) {
+                    self.due.push(Reverse(due));
+                }
+            }
+            _ => {}
+        }
+    }
+}

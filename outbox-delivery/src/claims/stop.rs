@@ -1,0 +1,48 @@
+//! How the loop ends.
+
+use outbox_traits::Error;
+use tokio::time::Instant;
+
+use super::Worker;
+
+/// It was told to stop, or has to.
+pub(super) struct Stop {
+    /// When the publishes are cut off that still go on.
+    pub(super) cut_at: Instant,
+    /// The error that ended it.
+    pub(super) error: Option<Error>,
+    /// Nothing is waited for any more.
+    has_given_up: bool,
+}
+
+impl Worker<'_> {
+    /// Begins nothing more, and gives back what has not begun.
+    pub(super) fn begin_stop(&mut self, now: Instant) {
+        if self.stop.is_none() {
+            let grace_period = self.relay.common.grace_period;
+            // A tenth is left to write down what became of the publishes.
+            let cut_at = now + grace_period.mul_f64(0.9);
+            self.stop = Some(Stop { cut_at, error: None, has_given_up: false });
+        }
+        self.give_back_all();
+    }
+
+    /// The store has failed for good. What is held is settled if it can be, and not if it fails again.
+    pub(super) fn give_up(&mut self, now: Instant, error: Error) {
+        self.begin_stop(now);
+        if let Some(stop) = &mut self.stop {
+            stop.has_given_up = stop.error.is_some();
+            stop.error.get_or_insert(error);
+        }
+    }
+
+    pub(super) fn is_giving_up(&self) -> bool {
+        self.stop.as_ref().is_some_and(|stop| stop.error.is_some())
+    }
+
+    pub(super) fn has_stopped(&self) -> bool {
+        self.stop
+            .as_ref()
+            .is_some_and(|stop| stop.has_given_up || (self.is_empty_handed() && !self.calling.claim))
+    }
+}

@@ -1,0 +1,179 @@
+//! The relay: from the store to the transport.
+
+mod claims;
+mod single_worker;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use outbox_traits::{OutboxStore, Result, Transport, WakeStore};
+use tokio::sync::{Mutex, Notify};
+use tokio_util::sync::CancellationToken;
+
+pub use self::{claims::Claims, single_worker::SingleWorker};
+use crate::{IntoStore, Report, housekeeping, report::Record};
+
+/// Moves the pending events of a store to a transport.
+///
+/// There are two ways, which the type parameter tells apart:
+///
+/// - [`Relay::new`] takes a store with [claims](outbox_traits::ClaimStore) and is safe in any number of workers and
+///   processes. This is the one to take.
+/// - [`Relay::single_worker`] takes any store, and is to be the only one that works on it.
+///
+/// # What both promise
+///
+/// - **At least once.** An event is marked as delivered only after the transport accepted that very event; one that
+///   the transport's report forgot, or on which it gave two different answers, counts as failed. After a crash or
+///   an error between the two, the event is published again.
+/// - **In order.** The events of a [partition key](outbox_traits::Event::partition_key) are published in the
+///   order of the store. One that fails keeps the later ones of its key behind it, and no others.
+/// - **Failures are survived**, panics of the transport and calls that never end among them: what failed is tried
+///   again after a back-off and not before; a transport that is
+///   [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable) and a
+///   [retryable](outbox_traits::Error::is_retryable) error of the store make the whole relay wait. There is no
+///   busy loop.
+///
+/// # Defaults
+///
+/// | setting | default |
+/// |---|---|
+/// | [`with_batch_size`](Self::with_batch_size) | 100 events |
+/// | [`with_publish_timeout`](Self::with_publish_timeout) | 30 s for a call of the transport |
+/// | [`with_grace_period`](Self::with_grace_period) | 30 s |
+/// | [`with_strict`](Self::with_strict) | no |
+/// | [`with_wakeups`](Self::with_wakeups) | none: it polls |
+/// | [`with_purge`](Self::with_purge) | no |
+///
+/// More of them are there for either way alone. All times but those of leases are measured by the clock of the
+/// process.
+///
+/// ```
+/// use outbox_delivery::{CancellationToken, Relay};
+/// use outbox_traits::{ClaimStore, Result, Transport};
+///
+/// async fn serve(store: impl ClaimStore, transport: impl Transport) -> Result<()> {
+///     let shutdown = CancellationToken::new();
+///     let relay = Relay::new(store, transport);
+///     let stop = shutdown.clone();
+///     let publishing = tokio::spawn(async move { relay.run(stop).await });
+///     // … the rest of the program …
+///     shutdown.cancel();
+///     let report = publishing.await.expect("the relay does not panic")?;
+///     println!("{report}");
+///     Ok(())
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Relay<W = Claims> {
+    pub(crate) common: Common,
+    pub(crate) way: W,
+}
+
+/// What every relay has.
+#[derive(Debug)]
+pub(crate) struct Common {
+    pub(crate) transport: Box<dyn Transport>,
+    pub(crate) batch_size: usize,
+    pub(crate) publish_timeout: Duration,
+    pub(crate) grace_period: Duration,
+    pub(crate) is_strict: bool,
+    pub(crate) wakeups: Option<Arc<dyn WakeStore>>,
+    pub(crate) purge: Option<Duration>,
+    /// Held by the one that purges, of all that run this relay.
+    pub(crate) purging: Mutex<()>,
+}
+
+impl<W> Relay<W> {
+    fn build(transport: impl Transport, way: W) -> Self {
+        let common = Common {
+            transport: Box::new(transport),
+            batch_size: 100,
+            publish_timeout: Duration::from_secs(30),
+            grace_period: Duration::from_secs(30),
+            is_strict: false,
+            wakeups: None,
+            purge: None,
+            purging: Mutex::new(()),
+        };
+        Self { common, way }
+    }
+
+    /// How many events are fetched and published at a time, at least one. By default 100.
+    #[must_use]
+    pub fn with_batch_size(mut self, batch_size: usize) -> Self {
+        self.common.batch_size = batch_size.max(1);
+        self
+    }
+
+    /// How long one call of the transport may take, for a whole batch, at least 1 ms. By default 30 s.
+    ///
+    /// A call that takes longer is given up and its events count as failed, whatever became of them. Events that
+    /// failed before are published by themselves, so that a slow one ends up alone.
+    #[must_use]
+    pub fn with_publish_timeout(mut self, timeout: Duration) -> Self {
+        self.common.publish_timeout = timeout.clamp(Duration::from_millis(1), MAX_INTERVAL);
+        self
+    }
+
+    /// How long `run` may go on after its cancellation, to finish the publish in flight and to
+    /// write down what was accepted. By default 30 s.
+    #[must_use]
+    pub fn with_grace_period(mut self, period: Duration) -> Self {
+        self.common.grace_period = period.min(MAX_INTERVAL);
+        self
+    }
+
+    /// Stops at the first event that is not accepted, and leaves it and the rest pending.
+    ///
+    /// Events are then published one by one, each after the one before it was accepted. The report says where it
+    /// ended: [`Report::stopped_at`] and [`Report::last_error`].
+    #[must_use]
+    pub fn with_strict(mut self) -> Self {
+        self.common.is_strict = true;
+        self
+    }
+
+    /// Listens for the wake-ups of a store, which is the one that it works on, and so looks at once when something
+    /// was committed and seldom otherwise.
+    ///
+    /// A wake-up is a hint: lost ones and errors cost latency and nothing else.
+    #[must_use]
+    pub fn with_wakeups<Form>(mut self, store: impl IntoStore<Form, dyn WakeStore>) -> Self {
+        self.common.wakeups = Some(store.into_store());
+        self
+    }
+
+    /// Deletes delivered events, about once a minute while it runs, whose delivery is at least so long ago. By
+    /// default nothing is deleted.
+    #[must_use]
+    pub fn with_purge(mut self, older_than: Duration) -> Self {
+        self.common.purge = Some(older_than);
+        self
+    }
+
+    /// Runs a loop and what belongs beside it, until the loop ends or the grace period is over.
+    async fn run_loop(
+        &self,
+        store: &dyn OutboxStore,
+        work: impl Future<Output = Result<()>>,
+        (record, woken): (&Record, &Notify),
+        shutdown: &CancellationToken,
+    ) -> Result<Report> {
+        let grace_is_over = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(self.common.grace_period).await;
+        };
+        tokio::select! {
+            biased;
+            result = work => result?,
+            () = grace_is_over => {
+                tracing::warn!("the relay was stopped at the end of its grace period");
+            }
+            () = housekeeping::beside(&self.common, store, record, woken) => {}
+        }
+        Ok(record.report())
+    }
+}
+
+/// So far ahead that it does not matter, and not so far that a clock overflows.
+pub(crate) const MAX_INTERVAL: Duration = Duration::from_hours(365 * 24);

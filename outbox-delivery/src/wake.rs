@@ -1,0 +1,56 @@
+//! How long an idle relay waits before it looks again.
+
+use std::time::Duration;
+
+use outbox_traits::WakeStore;
+use tokio::{sync::Notify, time::sleep};
+
+use crate::retry::Retry;
+
+/// Wake-ups that come in a burst are one: as many looks would find no more.
+const BURST: Duration = Duration::from_millis(5);
+
+/// Tells the loop whenever something may have been committed. It never ends.
+pub(crate) async fn listen(store: &dyn WakeStore, woken: &Notify) {
+    let mut backoff = Retry::default().start();
+    loop {
+        match store.wakeups().await {
+            Ok(mut wakeups) => loop {
+                wakeups.wait().await;
+                woken.notify_one();
+                sleep(BURST).await;
+            },
+            Err(error) => {
+                tracing::warn!(%error, "the relay cannot listen for wake-ups, and looks by itself until it can");
+                sleep(backoff.next()).await;
+            }
+        }
+    }
+}
+
+/// Waits that double as long as nothing is found, so that an idle relay costs next to nothing.
+#[derive(Debug)]
+pub(crate) struct Idle {
+    next: Duration,
+    longest: Duration,
+}
+
+const FIRST: Duration = Duration::from_millis(50);
+
+impl Idle {
+    pub(crate) fn new(longest: Duration) -> Self {
+        Self { next: FIRST.min(longest), longest }
+    }
+
+    /// Shortened at random by up to a half, so that many relays do not ask at the same moment.
+    pub(crate) fn next(&mut self) -> Duration {
+        let wait = self.next;
+        self.next = wait.saturating_mul(2).min(self.longest);
+        wait.mul_f64(0.5 + fastrand::f64() / 2.0)
+    }
+
+    /// Something was found.
+    pub(crate) fn reset(&mut self) {
+        *self = Self::new(self.longest);
+    }
+}

@@ -1,0 +1,234 @@
+//! The store in memory as if it were far away: its time is tokio's, and its calls take turns and fail as they are
+//! told.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use outbox_memory::{ManualClock, MemoryOutbox, MemorySession};
+use outbox_traits::{
+    Claim, ClaimStore, DeadLetter, DeadLetterFilter, DeadLetterStore, Error, ErrorKind, Event, EventId,
+    Lease, Leased, OutboxStore, Outcome, Result, Saved, Settlement, Stats, StatsStore, async_trait,
+};
+use tokio::time::{Instant, sleep};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Call {
+    Claim,
+    Renew,
+    Settle,
+    Purge,
+}
+
+/// What happens to a call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fate {
+    Works,
+    /// It does not arrive.
+    Fails(ErrorKind),
+    /// It is done, and the answer is lost.
+    AnswerIsLost,
+    /// It is done so much later.
+    Takes(Duration),
+    Hangs,
+}
+
+type Fates = dyn FnMut(Call) -> Fate + Send;
+
+#[derive(Clone)]
+pub(crate) struct Remote {
+    pub(crate) inner: MemoryOutbox,
+    clock: ManualClock,
+    started: Instant,
+    elapsed: Arc<Mutex<Duration>>,
+    fates: Arc<Mutex<Box<Fates>>>,
+    /// Up to so many turns go to others before and after each call.
+    turns: usize,
+    calls: Arc<Mutex<Vec<(Call, Instant)>>>,
+    /// What was settled as delivered.
+    delivered: Arc<Mutex<HashSet<EventId>>>,
+    settlements: Arc<Mutex<Vec<Vec<Settlement>>>>,
+}
+
+impl Remote {
+    pub(crate) fn new() -> Self {
+        let clock = ManualClock::new();
+        Self {
+            inner: MemoryOutbox::with_clock(&clock),
+            clock,
+            started: Instant::now(),
+            elapsed: Arc::default(),
+            fates: Arc::new(Mutex::new(Box::new(|_| Fate::Works))),
+            turns: 0,
+            calls: Arc::default(),
+            delivered: Arc::default(),
+            settlements: Arc::default(),
+        }
+    }
+
+    pub(crate) async fn with(events: &[Event]) -> Self {
+        let store = Self::new();
+        store.save_all(events).await.unwrap();
+        store
+    }
+
+    pub(crate) fn with_turns(mut self, turns: usize) -> Self {
+        self.turns = turns;
+        self
+    }
+
+    /// What happens to each call from now on.
+    pub(crate) fn decide(&self, fates: impl FnMut(Call) -> Fate + Send + 'static) {
+        *self.fates.lock().unwrap() = Box::new(fates);
+    }
+
+    pub(crate) fn count(&self, call: Call) -> usize {
+        self.calls.lock().unwrap().iter().filter(|(made, _)| *made == call).count()
+    }
+
+    pub(crate) fn times(&self, call: Call) -> Vec<Instant> {
+        let calls = self.calls.lock().unwrap();
+        calls.iter().filter(|(made, _)| *made == call).map(|(_, at)| *at).collect()
+    }
+
+    pub(crate) fn delivered(&self) -> HashSet<EventId> {
+        self.delivered.lock().unwrap().clone()
+    }
+
+    /// What was settled, call by call.
+    pub(crate) fn settlements(&self) -> Vec<Vec<Settlement>> {
+        self.settlements.lock().unwrap().clone()
+    }
+
+    pub(crate) async fn counts(&self) -> Stats {
+        self.tell_the_time();
+        self.inner.stats().await.unwrap()
+    }
+
+    pub(crate) async fn dead(&self) -> Vec<DeadLetter> {
+        self.tell_the_time();
+        self.inner.dead_letters(&DeadLetterFilter::new()).await.unwrap().letters
+    }
+
+    /// The events that could be claimed now.
+    pub(crate) async fn pending(&self) -> Vec<String> {
+        let pending = self.get_pending(usize::MAX).await.unwrap();
+        pending.iter().map(|event| event.event_type().to_owned()).collect()
+    }
+
+    /// Attempts and failures of the first events that can be claimed, whose leases end at once.
+    pub(crate) async fn histories(&self) -> Vec<(String, u32, u32)> {
+        self.tell_the_time();
+        let claimed = self.inner.claim(&Claim::new("test")).await.unwrap();
+        let releases: Vec<_> = claimed.iter().map(|leased| Settlement::released(leased.lease)).collect();
+        self.inner.settle(&releases).await.unwrap();
+        let history =
+            |leased: &Leased| (leased.event.event_type().to_owned(), leased.attempts - 1, leased.failures);
+        claimed.iter().map(history).collect()
+    }
+
+    fn tell_the_time(&self) {
+        let mut told = self.elapsed.lock().unwrap();
+        let elapsed = self.started.elapsed();
+        self.clock.advance(elapsed.saturating_sub(*told));
+        *told = elapsed;
+    }
+
+    async fn take_turns(&self) {
+        for _ in 0..fastrand::usize(..=self.turns) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn call<T>(&self, call: Call, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.calls.lock().unwrap().push((call, Instant::now()));
+        let fate = self.fates.lock().unwrap()(call);
+        self.take_turns().await;
+        match fate {
+            Fate::Fails(kind) => return Err(Error::new(kind, "told to fail")),
+            Fate::Takes(time) => sleep(time).await,
+            Fate::Hangs => std::future::pending().await,
+            Fate::Works | Fate::AnswerIsLost => {}
+        }
+        self.tell_the_time();
+        let answer = work.await;
+        self.take_turns().await;
+        match fate {
+            Fate::AnswerIsLost => Err(Error::new(ErrorKind::Unavailable, "the answer is lost")),
+            _ => answer,
+        }
+    }
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Remote")
+    }
+}
+
+#[async_trait]
+impl OutboxStore for Remote {
+    type Session = MemorySession;
+
+    async fn save(&self, event: &Event) -> Result<Saved> {
+        self.tell_the_time();
+        self.inner.save(event).await
+    }
+
+    async fn save_all(&self, events: &[Event]) -> Result<Vec<Saved>> {
+        self.tell_the_time();
+        self.inner.save_all(events).await
+    }
+
+    async fn save_in_session(&self, event: &Event, session: &mut MemorySession) -> Result<Saved> {
+        self.tell_the_time();
+        self.inner.save_in_session(event, session).await
+    }
+
+    async fn get_pending(&self, limit: usize) -> Result<Vec<Event>> {
+        self.tell_the_time();
+        self.inner.get_pending(limit).await
+    }
+
+    async fn acknowledge(&self, id: EventId) -> Result<()> {
+        self.tell_the_time();
+        self.inner.acknowledge(id).await
+    }
+
+    async fn purge(&self, older_than: Duration) -> Result<u64> {
+        self.call(Call::Purge, self.inner.purge(older_than)).await
+    }
+}
+
+#[async_trait]
+impl ClaimStore for Remote {
+    async fn claim(&self, claim: &Claim) -> Result<Vec<Leased>> {
+        self.call(Call::Claim, self.inner.claim(claim)).await
+    }
+
+    async fn renew(&self, leases: &[Lease], length: Duration) -> Result<Vec<Result<()>>> {
+        self.call(Call::Renew, self.inner.renew(leases, length)).await
+    }
+
+    async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Result<()>>> {
+        let settle = async {
+            let results = self.inner.settle(settlements).await?;
+            self.settlements.lock().unwrap().push(settlements.to_vec());
+            let took = settlements.iter().zip(&results).filter(|(_, result)| result.is_ok());
+            let delivered = took.filter(|(settlement, _)| settlement.outcome == Outcome::Delivered);
+            self.delivered.lock().unwrap().extend(delivered.map(|(one, _)| one.lease.event()));
+            Ok(results)
+        };
+        self.call(Call::Settle, settle).await
+    }
+}
+
+#[async_trait]
+impl StatsStore for Remote {
+    async fn stats(&self) -> Result<Stats> {
+        Ok(self.counts().await)
+    }
+}
