@@ -61,7 +61,7 @@ pub(crate) fn of(namespace: &str, tried: &str, error: DriverError) -> Error {
             ": it has another index of those keys or that name, drop it"
         }
         ErrorKind::Schema if tried == MIGRATE => {
-            ", which holds something else: choose another name for the outbox with `with_collection`"
+            ", which holds something else: choose another name with `with_collection`"
         }
         ErrorKind::Schema => ", which is missing or out of date: run `migrate`",
         _ => "",

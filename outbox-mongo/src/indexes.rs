@@ -20,6 +20,8 @@ pub(crate) const RETRY_KEYS: &str = "partitionHash,retryAt";
 /// Of the keys, beside the events.
 pub(crate) const READY_KEYS: &str = "readyAt";
 pub(crate) const TIME_TO_LIVE_KEYS: &str = "deliveredAt";
+/// Of the marks of an inbox.
+pub(crate) const PROCESSED_KEYS: &str = "processedAt";
 
 /// The keys of an index, ascending. They, and not a name, tell the indexes: one that is there already under another
 /// name, made for the TypeScript shape, serves as well.
@@ -52,6 +54,13 @@ impl Index {
     /// Only of documents that match: the others do not pay for it, and a TTL index does not touch them.
     fn only(self, filter: Document) -> Self {
         Self { filter: Some(filter), ..self }
+    }
+
+    /// The server deletes by it, so long after the time in it.
+    pub(crate) fn with_seconds(self, after: Duration) -> Self {
+        let seconds = after.as_secs().saturating_add(u64::from(after.subsec_nanos() > 0));
+        // The server's longest is 68 years.
+        Self { seconds: Some(i64::from(i32::try_from(seconds).unwrap_or(i32::MAX))), ..self }
     }
 
     pub(crate) fn name(&self) -> String {
@@ -102,11 +111,7 @@ pub(crate) fn indexes() -> Vec<Index> {
 
 /// The index by which the server itself deletes delivered events so long after their delivery.
 pub(crate) fn time_to_live(after: Duration) -> Index {
-    let seconds = after.as_secs().saturating_add(u64::from(after.subsec_nanos() > 0));
-    // The server's longest is 68 years.
-    let seconds = i64::from(i32::try_from(seconds).unwrap_or(i32::MAX));
-    let index = Index::of(TIME_TO_LIVE_KEYS).only(doc! { "status": DELIVERED });
-    Index { seconds: Some(seconds), ..index }
+    Index::of(TIME_TO_LIVE_KEYS).only(doc! { "status": DELIVERED }).with_seconds(after)
 }
 
 /// After how many seconds an index deletes documents, if it does.

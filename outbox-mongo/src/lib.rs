@@ -71,6 +71,15 @@
 //! be delivered from beside them. An event without a `partitionHash`, which was written elsewhere, is claimed as one
 //! without a key.
 //!
+//! # Wake-ups
+//! [`wakeups`](outbox_traits::WakeStore::wakeups) opens a change stream on the collection, and so hears of every commit,
+//! in whatever process and whatever language, as soon as a majority has it. There is no other notice within a process,
+//! which would be no sooner.
+//!
+//! # The inbox
+//! A consumer that keeps its own data in MongoDB asks [`MongoInbox`], in the transaction of its work, whether an event is
+//! new to it.
+//!
 //! # The driver
 //! Its types are part of this API, so its version is too: it is re-exported as [`mongodb`], and its `bson` is the
 //! one of version 3, here and wherever else it is used in the same program. It is built with `rustls-tls` and without
@@ -78,17 +87,21 @@
 //! begin with `mongodb+srv`, and its other features as well.
 
 mod claims;
+mod collection;
 mod dead_letter;
 mod document;
 mod error;
+mod inbox;
 mod indexes;
 mod json;
 mod pending;
+mod purge;
 mod schema;
 mod session;
 mod stats;
 mod store;
+mod wake;
 
 pub use mongodb;
 
-pub use crate::{error::driver_error, store::MongoOutbox};
+pub use crate::{error::driver_error, inbox::MongoInbox, store::MongoOutbox};

@@ -1,6 +1,6 @@
 //! The events that are pending, in their order.
 
-use bson::{Bson, Document, RawDocument, doc};
+use bson::{Bson, RawDocument, doc};
 use mongodb::error::Error as DriverError;
 use outbox_traits::Event;
 
@@ -8,6 +8,7 @@ use crate::{
     MongoOutbox,
     document::{self, PARKED, PENDING, SCHEDULED},
     indexes::{FIFO_KEYS, SCHEDULED_KEYS, keys},
+    purge,
     store::{BATCH, as_batch, as_limit},
 };
 
@@ -15,22 +16,11 @@ use crate::{
 const MAX_LOOKS: usize = 1000;
 
 impl MongoOutbox {
-    /// The `_id`s of the first documents that match.
-    pub(crate) async fn find_ids(&self, filter: Document, index: &str) -> Result<Vec<Bson>, DriverError> {
-        let find = self.events.find(filter).hint(keys(index)).projection(doc! { "_id": 1 });
-        let mut cursor = find.limit(as_limit(BATCH)).batch_size(as_batch(BATCH)).await?;
-        let mut ids = Vec::new();
-        while cursor.advance().await? {
-            ids.extend(cursor.current().get("_id")?.map(Bson::try_from).transpose()?);
-        }
-        Ok(ids)
-    }
-
     /// What has become due takes its place in the order, which it has kept from its save on.
     pub(crate) async fn promote(&self) -> Result<(), DriverError> {
         loop {
             let due = doc! { "status": SCHEDULED, "$expr": { "$lte": ["$notBefore", "$$NOW"] } };
-            let ids = self.find_ids(due, SCHEDULED_KEYS).await?;
+            let ids = purge::find_ids(&self.events, due, SCHEDULED_KEYS).await?;
             if !ids.is_empty() {
                 let filter = doc! { "_id": { "$in": &ids }, "status": SCHEDULED };
                 self.events.update_many(filter, doc! { "$set": { "status": PENDING } }).await?;

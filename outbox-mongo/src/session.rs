@@ -163,7 +163,7 @@ fn chunks(documents: &[NewDocument], max_documents: usize, max_bytes: usize) -> 
 
 /// The driver does not say it, but refuses to begin a transaction where one is open; neither that nor giving up the
 /// one just begun, in which nothing was done, is a word to the server.
-async fn is_in_transaction(session: &mut ClientSession) -> bool {
+pub(crate) async fn is_in_transaction(session: &mut ClientSession) -> bool {
     if session.start_transaction().await.is_err() {
         return true;
     }

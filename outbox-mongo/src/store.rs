@@ -7,35 +7,28 @@ use std::{
 };
 
 use bson::{Document, RawDocumentBuf, doc};
-use mongodb::{
-    ClientSession, Collection, Database,
-    error::Error as DriverError,
-    options::{CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern},
-};
-use outbox_traits::{Error, ErrorKind, Event, EventId, OutboxStore, Result, Saved, async_trait};
+use mongodb::{ClientSession, Collection, Database, error::Error as DriverError};
+use outbox_traits::{Error, Event, EventId, OutboxStore, Result, Retention, Saved, async_trait};
 use tokio::sync::Mutex;
 
 use crate::{
+    collection::{self, KEYS, LEASES},
     document::{DELIVERED, NewDocument, PARKED, PENDING, SCHEDULED},
     error,
     indexes::{DELIVERED_KEYS, ID_KEYS, keys},
+    purge,
 };
 
 /// Documents that one command changes at most where the store looks for them first.
 pub(crate) const BATCH: usize = 1000;
 /// Ids in one command: far below what a command may be long.
 const MAX_IDS: usize = 50_000;
-/// Such ages are older than any delivery, and as milliseconds within what the server can subtract.
-const OLDEST: Duration = Duration::from_hours(1000 * 365 * 24);
 const DEFAULT_COLLECTION: &str = "outbox";
-/// What is beside the events, by the end of its name.
-const LEASES: &str = ".leases";
-const KEYS: &str = ".keys";
 
 /// An outbox in a collection of MongoDB.
 ///
-/// A clone is cheap and is the same outbox. By default its collection is `outbox`, and what was delivered stays until
-/// it is purged.
+/// A clone is cheap and is the same outbox. By default its collection is `outbox`, and what was delivered
+/// [stays until it is purged](Retention::UntilPurged).
 ///
 /// # What the server is asked for
 /// Whatever the client's or the database's own settings are, the store reads from the primary with read concern
@@ -52,6 +45,7 @@ pub struct MongoOutbox {
     pub(crate) keys: Collection<Document>,
     /// Those of this process wait here, rather than to meet at the server.
     pub(crate) turn: Arc<Mutex<()>>,
+    pub(crate) retention: Retention,
     pub(crate) time_to_live: Option<Duration>,
     /// Whether the collection and its indexes were seen to be there.
     pub(crate) is_ready: Arc<AtomicBool>,
@@ -63,10 +57,11 @@ impl MongoOutbox {
     pub fn new(database: &Database) -> Self {
         Self {
             database: database.clone(),
-            events: collection(database, DEFAULT_COLLECTION),
-            leases: collection(database, &format!("{DEFAULT_COLLECTION}{LEASES}")),
-            keys: collection(database, &format!("{DEFAULT_COLLECTION}{KEYS}")),
+            events: collection::open(database, DEFAULT_COLLECTION),
+            leases: collection::open(database, &format!("{DEFAULT_COLLECTION}{LEASES}")),
+            keys: collection::open(database, &format!("{DEFAULT_COLLECTION}{KEYS}")),
             turn: Arc::default(),
+            retention: Retention::default(),
             time_to_live: None,
             is_ready: Arc::default(),
         }
@@ -75,35 +70,24 @@ impl MongoOutbox {
     /// In another collection.
     ///
     /// # Errors
-    /// [`Schema`](ErrorKind::Schema) if no collection can have that name: it is empty or too long, contains a NUL or
+    /// [`Schema`](outbox_traits::ErrorKind::Schema) if no collection can have that name: it is empty or too long, contains a NUL or
     /// a `$`, begins with `system.` or a dot, or ends with a dot, `.leases` or `.keys`.
     pub fn with_collection(self, name: &str) -> Result<Self> {
-        // The server counts the name of the database and the dot between them; and there are those beside it.
-        let room = 255 - self.database.name().len() - 1 - LEASES.len();
-        let problem = if name.is_empty() {
-            "is empty".to_owned()
-        } else if name.contains(['\0', '$']) {
-            "contains a NUL or a `$`".to_owned()
-        } else if name.starts_with("system.") {
-            "begins with `system.`, which is the server's own".to_owned()
-        } else if name.starts_with('.') || name.ends_with('.') {
-            "begins or ends with a dot".to_owned()
-        } else if name.ends_with(LEASES) || name.ends_with(KEYS) {
-            "ends like those beside an outbox".to_owned()
-        } else if name.len() > room {
-            format!("is longer than the {room} bytes that its database leaves it")
-        } else {
-            return Ok(Self {
-                events: collection(&self.database, name),
-                leases: collection(&self.database, &format!("{name}{LEASES}")),
-                keys: collection(&self.database, &format!("{name}{KEYS}")),
-                turn: Arc::default(),
-                is_ready: Arc::default(),
-                ..self
-            });
-        };
-        let message = format!("the collection name {name:?} {problem}: choose another");
-        Err(Error::new(ErrorKind::Schema, message))
+        collection::check_name(&self.database, name)?;
+        Ok(Self {
+            events: collection::open(&self.database, name),
+            leases: collection::open(&self.database, &format!("{name}{LEASES}")),
+            keys: collection::open(&self.database, &format!("{name}{KEYS}")),
+            turn: Arc::default(),
+            is_ready: Arc::default(),
+            ..self
+        })
+    }
+
+    /// What becomes of delivered events. By default they stay until they are purged.
+    #[must_use]
+    pub fn with_retention(self, retention: Retention) -> Self {
+        Self { retention, ..self }
     }
 
     /// Delivered events are deleted by the server itself, so long after their delivery, with a TTL index that never
@@ -127,23 +111,39 @@ impl MongoOutbox {
         self.events.name()
     }
 
+    /// Makes delivered what is still to be delivered of these.
+    async fn deliver(&self, ids: &[String]) -> Result<(), DriverError> {
+        match self.retention {
+            Retention::UntilPurged => {
+                let open = [PENDING, SCHEDULED, PARKED].as_slice();
+                let these = doc! { "eventId": { "$in": ids }, "status": { "$in": open } };
+                let delivered = doc! {
+                    "$set": { "status": DELIVERED }, "$currentDate": { "deliveredAt": true },
+                    "$unset": { "retryAt": "" },
+                };
+                self.events.update_many(these, delivered).hint(keys(ID_KEYS)).await?;
+            }
+            Retention::DeleteOnDelivery => {
+                // Those that are parked wait for the lock: without them nothing would say what their key waited for.
+                let open = [PENDING, SCHEDULED].as_slice();
+                let these = doc! { "eventId": { "$in": ids }, "status": { "$in": open } };
+                self.events.delete_many(these).hint(keys(ID_KEYS)).await?;
+            }
+        }
+        let beside = self.beside().await?;
+        if beside.has_keys || !beside.leased.is_empty() {
+            self.forget(ids).await?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn namespace(&self) -> String {
-        format!("{}.{}", self.database.name(), self.events.name())
+        collection::namespace(&self.database, self.events.name())
     }
 
     pub(crate) fn error(&self, tried: &str) -> impl Fn(DriverError) -> Error {
         move |error| error::of(&self.namespace(), tried, error)
     }
-}
-
-/// A collection that is read and written as the store promises.
-fn collection<T: Send + Sync>(database: &Database, name: &str) -> Collection<T> {
-    let options = CollectionOptions::builder()
-        .read_concern(ReadConcern::majority())
-        .write_concern(WriteConcern::majority())
-        .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
-        .build();
-    database.collection_with_options(name, options)
 }
 
 pub(crate) fn as_limit(limit: usize) -> i64 {
@@ -223,45 +223,19 @@ impl OutboxStore for MongoOutbox {
         self.ready(ACKNOWLEDGE).await?;
         for ids in ids.chunks(MAX_IDS) {
             let ids: Vec<String> = ids.iter().map(EventId::to_string).collect();
-            let open = [PENDING, SCHEDULED, PARKED].as_slice();
-            let filter = doc! { "eventId": { "$in": &ids }, "status": { "$in": open } };
-            let delivered = doc! {
-                "$set": { "status": DELIVERED }, "$currentDate": { "deliveredAt": true },
-                "$unset": { "retryAt": "" },
-            };
-            let update = self.events.update_many(filter, delivered).hint(keys(ID_KEYS));
-            update.await.map_err(self.error(ACKNOWLEDGE))?;
-            let beside = self.beside().await.map_err(self.error(ACKNOWLEDGE))?;
-            if beside.has_keys || !beside.leased.is_empty() {
-                self.forget(&ids).await.map_err(self.error(ACKNOWLEDGE))?;
-            }
+            self.deliver(&ids).await.map_err(self.error(ACKNOWLEDGE))?;
         }
         Ok(())
     }
 
     async fn purge(&self, older_than: Duration) -> Result<u64> {
-        if older_than > OLDEST {
+        if purge::is_older_than_all(older_than) {
             return Ok(0);
         }
         self.ready(PURGE).await?;
-        let mut expired = doc! { "status": DELIVERED };
-        if !older_than.is_zero() {
-            // Rounded up: never early.
-            let millis = i64::try_from(older_than.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
-            expired.insert("deliveredAt", doc! { "$type": "date" });
-            expired.insert("$expr", doc! { "$lte": ["$deliveredAt", { "$subtract": ["$$NOW", millis] }] });
-        }
-        let mut purged = 0;
-        loop {
-            let ids = self.find_ids(expired.clone(), DELIVERED_KEYS).await.map_err(self.error(PURGE))?;
-            if !ids.is_empty() {
-                let filter = doc! { "_id": { "$in": &ids }, "status": DELIVERED };
-                purged += self.events.delete_many(filter).await.map_err(self.error(PURGE))?.deleted_count;
-            }
-            if ids.len() < BATCH {
-                return Ok(purged);
-            }
-        }
+        let delivered = doc! { "status": DELIVERED };
+        let purged = purge::purge(&self.events, delivered, "deliveredAt", DELIVERED_KEYS, older_than);
+        purged.await.map_err(self.error(PURGE))
     }
 }
 

@@ -66,7 +66,7 @@
 //! | `sqlite` | `SqliteOutbox`, with SQLite itself built in |
 //! | `postgres` | `PgOutbox` |
 //! | `mysql` | `MySqlOutbox`, for MySQL and MariaDB |
-//! | `mongodb` | `MongoOutbox`, with the official driver |
+//! | `mongodb` | `MongoOutbox` and `MongoInbox`, with the official driver |
 //! | `sled` | `SledOutbox` and `SledInbox`, embedded |
 //! | `relay` | `relay::Relay` |
 //! | `in-process` | `relay`, and `transport::InProcess`: functions of the same program |
@@ -87,7 +87,7 @@ pub use outbox_memory as memory;
 
 #[cfg(feature = "mongodb")]
 #[doc(inline)]
-pub use outbox_mongo::{MongoOutbox, driver_error, mongodb};
+pub use outbox_mongo::{MongoInbox, MongoOutbox, driver_error, mongodb};
 
 #[cfg(feature = "sled")]
 #[doc(inline)]

@@ -5,9 +5,9 @@ use std::{
     time::Duration,
 };
 
-use bson::{Bson, DateTime, Document, doc};
+use bson::{DateTime, Document, doc};
 use mongodb::error::Error as DriverError;
-use outbox_traits::{Lease, Outcome, Result, Settlement};
+use outbox_traits::{Lease, Outcome, Result, Retention, Settlement};
 
 use super::{
     Held, end, later,
@@ -151,6 +151,10 @@ impl MongoOutbox {
         }
         for (end, ids) in ends {
             let these = doc! { "eventId": { "$in": ids }, "status": { "$in": [PENDING, PARKED] } };
+            if matches!(end, End::Delivered) && self.retention == Retention::DeleteOnDelivery {
+                self.events.delete_many(these).hint(keys(ID_KEYS)).session(&mut held.session).await?;
+                continue;
+            }
             let update = self.events.update_many(these, end.update(held.now)).hint(keys(ID_KEYS));
             update.session(&mut held.session).await?;
         }
@@ -197,13 +201,17 @@ impl MongoOutbox {
                 self.keep_leases(held, &leases).await?;
             }
         }
-        let these = doc! { "eventId": { "$in": ids.iter().map(Bson::from).collect::<Vec<_>>() } };
-        let find = self.events.find(these).hint(keys(ID_KEYS)).batch_size(as_batch(ids.len()));
+        let mut these = doc! { "eventId": { "$in": ids } };
+        let find = self.events.find(these.clone()).hint(keys(ID_KEYS)).batch_size(as_batch(ids.len()));
         let find = find.projection(doc! { "eventId": 1, "partitionHash": 1 });
         let mut cursor = find.session(&mut held.session).await?;
         let mut changed = HashSet::new();
         while cursor.advance(&mut held.session).await? {
             changed.insert(document::key(cursor.current()));
+        }
+        if self.retention == Retention::DeleteOnDelivery {
+            these.insert("status", PARKED);
+            self.events.delete_many(these).hint(keys(ID_KEYS)).session(&mut held.session).await?;
         }
         self.replace_keys(held, &changed).await
     }

@@ -1,0 +1,221 @@
+//! A collection as the server has it: its name, what it is, its indexes.
+
+use bson::{Bson, Document, doc};
+use mongodb::{
+    Collection, Database,
+    error::{Error as DriverError, ErrorKind as DriverErrorKind},
+    options::{CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern},
+};
+use outbox_traits::{Error, ErrorKind, Result};
+
+use crate::{
+    indexes::{Index, seconds},
+    schema::MIGRATE,
+};
+
+/// What is beside the events of an outbox, by the end of its name.
+pub(crate) const LEASES: &str = ".leases";
+pub(crate) const KEYS: &str = ".keys";
+
+const NAMESPACE_EXISTS: i32 = 48;
+const INDEX_NOT_FOUND: i32 = 27;
+
+/// One that is read and written as the store promises.
+pub(crate) fn open<T: Send + Sync>(database: &Database, name: &str) -> Collection<T> {
+    let options = CollectionOptions::builder()
+        .read_concern(ReadConcern::majority())
+        .write_concern(WriteConcern::majority())
+        .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
+        .build();
+    database.collection_with_options(name, options)
+}
+
+/// The name as people know it.
+pub(crate) fn namespace(database: &Database, name: &str) -> String {
+    format!("{}.{name}", database.name())
+}
+
+/// Whether an outbox or an inbox can have that name.
+pub(crate) fn check_name(database: &Database, name: &str) -> Result<()> {
+    // The server counts the name of the database and the dot between them; and there are those beside it.
+    let room = 255 - database.name().len() - 1 - LEASES.len();
+    let problem = if name.is_empty() {
+        "is empty".to_owned()
+    } else if name.contains(['\0', '$']) {
+        "contains a NUL or a `$`".to_owned()
+    } else if name.starts_with("system.") {
+        "begins with `system.`, which is the server's own".to_owned()
+    } else if name.starts_with('.') || name.ends_with('.') {
+        "begins or ends with a dot".to_owned()
+    } else if name.ends_with(LEASES) || name.ends_with(KEYS) {
+        "ends like those beside an outbox".to_owned()
+    } else if name.len() > room {
+        format!("is longer than the {room} bytes that its database leaves it")
+    } else {
+        return Ok(());
+    };
+    let message = format!("the collection name {name:?} {problem}: choose another");
+    Err(Error::new(ErrorKind::Schema, message))
+}
+
+/// A server on its own has no transactions.
+pub(crate) async fn deployment_problem(database: &Database) -> Result<Option<String>, DriverError> {
+    let hello = database.run_command(doc! { "hello": 1 }).await?;
+    let has_transactions =
+        hello.contains_key("setName") || hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid");
+    Ok((!has_transactions).then(|| {
+        "the server is on its own and has no transactions: start it as a replica set, which may be of one member"
+            .to_owned()
+    }))
+}
+
+/// What the server says about a collection, if there is one.
+pub(crate) async fn found(database: &Database, name: &str) -> Result<Option<Document>, DriverError> {
+    let list = doc! { "listCollections": 1, "filter": { "name": name } };
+    let answer = database.run_command(list).await?;
+    Ok(first_batch(&answer).into_iter().next())
+}
+
+/// All indexes: a collection has 64 at most, which one answer holds.
+pub(crate) async fn indexes(database: &Database, name: &str) -> Result<Vec<Document>, DriverError> {
+    let list = doc! { "listIndexes": name };
+    Ok(first_batch(&database.run_command(list).await?))
+}
+
+/// That an index is missing or another.
+pub(crate) fn missing(database: &Database, name: &str, index: &Index) -> String {
+    format!(
+        "the collection `{}` has no index `{}` as it is to be: run `migrate`",
+        namespace(database, name),
+        index.name()
+    )
+}
+
+/// Makes what is not there yet.
+pub(crate) async fn create_missing(database: &Database, name: &str) -> Result<(), DriverError> {
+    match database.create_collection(name).await {
+        Err(error) if has_code(&error, NAMESPACE_EXISTS) => Ok(()),
+        done => done,
+    }
+}
+
+/// Makes one that is fit for an outbox or an inbox, or finds it.
+pub(crate) async fn create(
+    database: &Database,
+    name: &str,
+    failed: impl Fn(DriverError) -> Error,
+) -> Result<()> {
+    if let Some(problem) = deployment_problem(database).await.map_err(&failed)? {
+        let message = format!("could not {MIGRATE} collection `{}`: {problem}", namespace(database, name));
+        return Err(Error::new(ErrorKind::Schema, message));
+    }
+    if found(database, name).await.map_err(&failed)?.is_none() {
+        create_missing(database, name).await.map_err(&failed)?;
+    }
+    let found = found(database, name).await.map_err(&failed)?;
+    let Some(what) = found.as_ref().and_then(foreign) else { return Ok(()) };
+    let message = format!(
+        "there is a collection `{}` already which is {what}: choose another name with `with_collection`",
+        namespace(database, name)
+    );
+    Err(Error::new(ErrorKind::Schema, message))
+}
+
+/// Why a collection cannot serve at all, if so.
+pub(crate) async fn problem(database: &Database, name: &str) -> Result<Option<String>, DriverError> {
+    let namespace = namespace(database, name);
+    let Some(collection) = found(database, name).await? else {
+        return Ok(Some(format!("the collection `{namespace}` is missing: run `migrate`")));
+    };
+    Ok(foreign(&collection).map(|what| {
+        format!("the collection `{namespace}` is {what}: choose another name with `with_collection`")
+    }))
+}
+
+/// Makes the index by which the server deletes be as it is wanted, if at all, and says whether one is to be created.
+pub(crate) async fn follow_ttl(
+    database: &Database,
+    name: &str,
+    found: &[Document],
+    wanted: Option<Index>,
+    own: &Index,
+) -> Result<Option<Index>, DriverError> {
+    let old = found.iter().find(|found| seconds(found).is_some() && own.has_keys_of(found));
+    let Some(old) = old else { return Ok(wanted) };
+    let old_name = old.get_str("name")?;
+    if let Some(wanted) = wanted.as_ref().filter(|wanted| wanted.is_of(old)) {
+        if seconds(old) != wanted.seconds {
+            change_seconds(database, name, old_name, wanted).await?;
+        }
+        return Ok(None);
+    }
+    // One of another filter would delete by the wrong rule.
+    drop_index(database, name, old_name).await?;
+    Ok(wanted)
+}
+
+/// Changes after how long the server deletes by an index.
+pub(crate) async fn change_seconds(
+    database: &Database,
+    name: &str,
+    index: &str,
+    wanted: &Index,
+) -> Result<(), DriverError> {
+    let index = doc! { "name": index, "expireAfterSeconds": wanted.seconds };
+    database.run_command(doc! { "collMod": name, "index": index }).await?;
+    Ok(())
+}
+
+pub(crate) async fn drop_index(database: &Database, name: &str, index: &str) -> Result<(), DriverError> {
+    match database.collection::<Document>(name).drop_index(index).await {
+        Err(error) if has_code(&error, INDEX_NOT_FOUND) => Ok(()),
+        done => done,
+    }
+}
+
+/// What is wrong with the indexes by which the server deletes, one sentence each.
+pub(crate) fn ttl_problems(
+    namespace: &str,
+    found: &[Document],
+    wanted: Option<&Index>,
+    field: &str,
+) -> Vec<String> {
+    let mut problems = Vec::new();
+    let is_wanted =
+        |found: &Document| wanted.is_some_and(|index| index.is_of(found) && seconds(found) == index.seconds);
+    if wanted.is_some() && !found.iter().any(is_wanted) {
+        problems.push(format!("the collection `{namespace}` has no TTL index as it is to be: run `migrate`"));
+    }
+    for found in found.iter().filter(|found| seconds(found).is_some() && !is_wanted(found)) {
+        let name = found.get_str("name").unwrap_or_default();
+        // The one of a former `with_ttl`, or somebody's, which may delete what is not to go.
+        problems.push(format!(
+            "the collection `{namespace}` has a TTL index `{name}` that it is not to have: run `migrate` or, if \
+             it is not on `{field}` alone, drop it"
+        ));
+    }
+    problems
+}
+
+/// What many processes do at once is done by the quickest.
+fn has_code(error: &DriverError, code: i32) -> bool {
+    matches!(&*error.kind, DriverErrorKind::Command(error) if error.code == code)
+}
+
+/// What makes a collection unfit, if anything does.
+fn foreign(collection: &Document) -> Option<&'static str> {
+    let options = collection.get_document("options").ok();
+    match collection.get_str("type") {
+        Ok("view") => Some("a view"),
+        Ok("timeseries") => Some("a time series"),
+        _ if options.is_some_and(|options| options.get_bool("capped").unwrap_or(false)) => Some("capped"),
+        // Ids and keys are compared exactly.
+        _ if options.is_some_and(|options| options.contains_key("collation")) => Some("of a collation"),
+        _ => None,
+    }
+}
+
+fn first_batch(answer: &Document) -> Vec<Document> {
+    let batch = answer.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
+    batch.map_or_else(|_| Vec::new(), |batch| batch.iter().filter_map(Bson::as_document).cloned().collect())
+}

@@ -1,0 +1,65 @@
+//! Deleting what is old, in bounded batches.
+
+use std::time::Duration;
+
+use bson::{Bson, Document, RawDocumentBuf, doc};
+use mongodb::{Collection, error::Error as DriverError};
+
+use crate::{
+    indexes::keys,
+    store::{BATCH, as_batch, as_limit},
+};
+
+/// Such ages are older than all that is stored, and as milliseconds within what the server can subtract.
+const OLDEST: Duration = Duration::from_hours(1000 * 365 * 24);
+
+/// The `_id`s of the first documents that match.
+pub(crate) async fn find_ids(
+    of: &Collection<RawDocumentBuf>,
+    filter: Document,
+    index: &str,
+) -> Result<Vec<Bson>, DriverError> {
+    let find = of.find(filter).hint(keys(index)).projection(doc! { "_id": 1 });
+    let mut cursor = find.limit(as_limit(BATCH)).batch_size(as_batch(BATCH)).await?;
+    let mut ids = Vec::new();
+    while cursor.advance().await? {
+        ids.extend(cursor.current().get("_id")?.map(Bson::try_from).transpose()?);
+    }
+    Ok(ids)
+}
+
+/// Whether nothing can be as old as that.
+pub(crate) fn is_older_than_all(age: Duration) -> bool {
+    age > OLDEST
+}
+
+/// Deletes what matches and whose time is at least so long ago by the server's clock; zero means all that matches.
+pub(crate) async fn purge(
+    of: &Collection<RawDocumentBuf>,
+    mut expired: Document,
+    time: &str,
+    index: &str,
+    older_than: Duration,
+) -> Result<u64, DriverError> {
+    if !older_than.is_zero() {
+        // Rounded up: never early.
+        let millis = i64::try_from(older_than.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
+        expired.insert(time, doc! { "$type": "date" });
+        let before = doc! { "$subtract": ["$$NOW", millis] };
+        expired.insert("$expr", doc! { "$lte": [format!("${time}"), before] });
+    }
+    let mut purged = 0;
+    loop {
+        let ids = find_ids(of, expired.clone(), index).await?;
+        let count = ids.len();
+        if count > 0 {
+            // Still of that age: one may be gone, and be there anew.
+            let mut these = expired.clone();
+            these.insert("_id", doc! { "$in": ids });
+            purged += of.delete_many(these).hint(keys("_id")).await?.deleted_count;
+        }
+        if count < BATCH {
+            return Ok(purged);
+        }
+    }
+}
