@@ -4,6 +4,18 @@ mod harness;
 
 use harness::Mongo;
 
-outbox_conformance::suite!(Mongo; store, concurrent, durable, schema, dead_letter, claim, stats, resource);
+outbox_conformance::suite!(
+    Mongo; store, concurrent, durable, schema, dead_letter, claim, stats, wake, inbox, resource
+);
 outbox_conformance::model!(Mongo, 24);
 outbox_conformance::claim_model!(Mongo, 24);
+
+mod delete_on_delivery {
+    use super::harness::DeletingMongo;
+
+    outbox_conformance::suite!(
+        DeletingMongo; store, concurrent, durable, dead_letter, claim, stats
+    );
+    outbox_conformance::model!(DeletingMongo, 24);
+    outbox_conformance::claim_model!(DeletingMongo, 24);
+}

@@ -6,23 +6,33 @@ use std::{env, time::Duration};
 
 use mongodb::{
     Client, ClientSession, Collection, Database,
-    bson::{DateTime, Document, Timestamp, doc},
+    bson::{Bson, DateTime, Document, Timestamp, doc},
 };
-use outbox_conformance::{DurableHarness, Harness, SchemaHarness, Skip};
-use outbox_mongo::{MongoOutbox, mongodb};
-use outbox_traits::{EventId, SchemaStore, async_trait};
+use outbox_conformance::{DurableHarness, Harness, InboxHarness, SchemaHarness, Skip, WakeHarness};
+use outbox_mongo::{MongoInbox, MongoOutbox, mongodb};
+use outbox_traits::{EventId, Retention, SchemaStore, async_trait};
 
-pub(crate) struct Mongo {
+pub(crate) type Mongo = MongoOf<false>;
+pub(crate) type DeletingMongo = MongoOf<true>;
+
+/// Of either retention.
+pub(crate) struct MongoOf<const DELETES: bool> {
     pub(crate) store: MongoOutbox,
+    pub(crate) inbox: MongoInbox,
 }
 
-impl Mongo {
+impl<const DELETES: bool> MongoOf<DELETES> {
     pub(crate) fn database(&self) -> &Database {
         self.store.database()
     }
 
     pub(crate) fn outbox(&self) -> Collection<Document> {
         self.database().collection("outbox")
+    }
+
+    fn outbox_in(database: &Database) -> MongoOutbox {
+        let retention = if DELETES { Retention::DeleteOnDelivery } else { Retention::UntilPurged };
+        MongoOutbox::new(database).with_retention(retention)
     }
 
     fn business(&self) -> Collection<Document> {
@@ -38,7 +48,7 @@ pub(crate) fn server() -> Result<String, Skip> {
 }
 
 #[async_trait]
-impl Harness for Mongo {
+impl<const DELETES: bool> Harness for MongoOf<DELETES> {
     type Store = MongoOutbox;
     type Transaction = ClientSession;
 
@@ -46,12 +56,17 @@ impl Harness for Mongo {
         server()?;
         let harness = Self::reopen(&format!("outbox_{}", uuid::Uuid::now_v7().simple())).await;
         harness.store.migrate().await.unwrap();
+        harness.inbox.migrate().await.unwrap();
         harness.database().create_collection("business").await.unwrap();
         Ok(harness)
     }
 
     fn store(&self) -> &MongoOutbox {
         &self.store
+    }
+
+    fn retention(&self) -> Retention {
+        if DELETES { Retention::DeleteOnDelivery } else { Retention::UntilPurged }
     }
 
     async fn begin(&self) -> ClientSession {
@@ -97,7 +112,9 @@ impl Harness for Mongo {
             let earlier = doc! { "$set": { time: { "$subtract": [format!("${time}"), by] } } };
             self.outbox().update_many(doc! { time: { "$type": "date" } }, vec![earlier]).await.unwrap();
         }
-        for (collection, time) in [("outbox.leases", "until"), ("outbox.keys", "readyAt")] {
+        for (collection, time) in
+            [("outbox.leases", "until"), ("outbox.keys", "readyAt"), ("inbox", "processedAt")]
+        {
             let earlier = doc! { "$set": { time: { "$subtract": [format!("${time}"), by] } } };
             let collection = self.database().collection::<Document>(collection);
             collection.update_many(doc! { time: { "$type": "date" } }, vec![earlier]).await.unwrap();
@@ -115,19 +132,61 @@ impl Harness for Mongo {
 }
 
 #[async_trait]
-impl DurableHarness for Mongo {
+impl<const DELETES: bool> DurableHarness for MongoOf<DELETES> {
     fn location(&self) -> String {
         self.database().name().to_owned()
     }
 
     async fn reopen(location: &str) -> Self {
         let client = Client::with_uri_str(server().unwrap()).await.unwrap();
-        Self { store: MongoOutbox::new(&client.database(location)) }
+        let database = client.database(location);
+        Self { store: Self::outbox_in(&database), inbox: MongoInbox::new(&database) }
     }
 }
 
-impl SchemaHarness for Mongo {
+impl<const DELETES: bool> SchemaHarness for MongoOf<DELETES> {
     fn unmigrated(&self, name: &str) -> MongoOutbox {
         self.store.clone().with_collection(name).unwrap()
+    }
+}
+
+#[async_trait]
+impl<const DELETES: bool> WakeHarness for MongoOf<DELETES> {
+    /// Of the same client, whose sessions serve no other; handles have nothing else in common.
+    async fn peer(&self) -> MongoOutbox {
+        Self::outbox_in(self.database())
+    }
+
+    /// Ends what this database's change streams do at the server, and the cursors that are idle. Other tests have
+    /// databases of their own.
+    async fn cut_connections(&self) {
+        let namespace = format!("{}.outbox", self.database().name());
+        let admin = self.database().client().database("admin");
+        let ours = [
+            doc! { "$currentOp": { "idleCursors": true } },
+            doc! { "$match": { "ns": &namespace, "$or": [{ "type": "idleCursor" }, { "op": "getmore" }] } },
+        ];
+        let mut found = admin.aggregate(ours).await.unwrap();
+        let mut count = 0;
+        while found.advance().await.unwrap() {
+            count += 1;
+            let found = found.deserialize_current().unwrap();
+            let of_cursor = found.get_document("cursor").unwrap();
+            let cursors = vec![of_cursor.get("cursorId").unwrap().clone()];
+            // It may have ended by itself.
+            self.database().run_command(doc! { "killCursors": "outbox", "cursors": cursors }).await.ok();
+            if let Some(Bson::Int32(op)) = found.get("opid") {
+                admin.run_command(doc! { "killOp": 1, "op": op }).await.ok();
+            }
+        }
+        assert!(count > 0, "nobody listens");
+    }
+}
+
+impl<const DELETES: bool> InboxHarness for MongoOf<DELETES> {
+    type Inbox = MongoInbox;
+
+    fn inbox(&self) -> &MongoInbox {
+        &self.inbox
     }
 }
