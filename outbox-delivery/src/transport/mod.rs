@@ -1,5 +1,7 @@
 //! Where events go: one transport for each feature.
 
+#[cfg(feature = "nats")]
+mod by_key;
 #[cfg(feature = "in-process")]
 mod in_process;
 #[cfg(feature = "json-lines")]
@@ -8,6 +10,8 @@ mod json_lines;
 mod line_file;
 #[cfg(feature = "message")]
 pub mod message;
+#[cfg(feature = "nats")]
+mod nats;
 #[cfg(feature = "in-process")]
 mod pattern;
 
@@ -15,3 +19,7 @@ mod pattern;
 pub use self::in_process::InProcess;
 #[cfg(feature = "json-lines")]
 pub use self::json_lines::JsonLines;
+#[cfg(feature = "nats")]
+pub use self::nats::Nats;
+#[cfg(feature = "nats")]
+pub use async_nats;

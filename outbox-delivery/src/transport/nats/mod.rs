@@ -1,0 +1,252 @@
+//! NATS JetStream as a transport.
+
+mod connect;
+
+use std::{error::Error as StdError, fmt, str::FromStr, time::Duration};
+
+use async_nats::{
+    Client, ConnectError, HeaderMap, HeaderName, HeaderValue, Subject,
+    connection::State,
+    header::NATS_MESSAGE_ID,
+    jetstream::{
+        self, Context, ContextBuilder, ErrorCode, context::PublishErrorKind as NatsErrorKind,
+        message::PublishMessage,
+    },
+};
+use async_trait::async_trait;
+use outbox_traits::{Event, PublishError, Published, Transport};
+
+use crate::transport::{
+    by_key::publish_by_key,
+    message::{Encoding, Message, Route, percent_encoded},
+};
+
+/// Publishes events to streams of NATS JetStream.
+///
+/// An event is accepted when a stream acknowledged that it has stored it. Its id is the `Nats-Msg-Id`, so that the
+/// stream keeps one of what is published twice within its duplicate window, which is two minutes unless the stream
+/// says otherwise. The streams are yours: one of them must have the subject of every event.
+///
+/// In a batch the keys are published side by side, and an event once the one before it of its key was
+/// acknowledged: a key costs a round trip for each event, and a batch of many keys about as many as its longest
+/// key has events.
+///
+/// | default | |
+/// |---|---|
+/// | [route](Self::with_route) | the type of the event is the subject |
+/// | [encoding](Self::with_encoding) | [`Encoding::Binary`], with attributes as headers such as `ce-type` |
+/// | [source](Self::with_source) | `outbox`, where the event has none |
+/// | [timeout](Self::with_timeout) | 5 seconds |
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use outbox_delivery::transport::{Nats, message::Route};
+///
+/// let transport = Nats::connect("nats://localhost:4222").await?.with_route(Route::by_type_below("shop."));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Nats {
+    client: Client,
+    context: Context,
+    route: Route,
+    encoding: Encoding,
+    source: String,
+    timeout: Duration,
+}
+
+const KEYS_AT_ONCE: usize = 256;
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Nats {
+    /// Connects to a server, or to one of several of a cluster, with commas between them. A user and a password, or
+    /// a token, may stand in the URL: `nats://user:password@localhost:4222`.
+    ///
+    /// # Errors
+    /// If none can be reached. A client that waits for its server is made with
+    /// [`ConnectOptions::retry_on_initial_connect`](async_nats::ConnectOptions::retry_on_initial_connect), and given
+    /// to [`new`](Self::new).
+    pub async fn connect(url: &str) -> Result<Self, ConnectError> {
+        Ok(Self::new(connect::connect(url).await?))
+    }
+
+    /// With a client of one's own, for other options of the connection: credentials, certificates, names.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        Self {
+            context: context(&client, TIMEOUT),
+            client,
+            route: Route::by_type(),
+            encoding: Encoding::default(),
+            source: "outbox".to_owned(),
+            timeout: TIMEOUT,
+        }
+    }
+
+    /// With this subject for each event.
+    #[must_use]
+    pub fn with_route(mut self, route: Route) -> Self {
+        self.route = route;
+        self
+    }
+
+    /// With this form of the messages.
+    #[must_use]
+    pub fn with_encoding(mut self, encoding: Encoding) -> Self {
+        self.encoding = encoding;
+        self
+    }
+
+    /// With this `source` of a CloudEvent whose event has none.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<String>) -> Self {
+        self.source = source.into();
+        self
+    }
+
+    /// Waits so long for the acknowledgement of an event; then the server counts as unavailable.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.context = context(&self.client, timeout);
+        self.timeout = timeout;
+        self
+    }
+
+    fn message(&self, event: &Event) -> Result<(Subject, PublishMessage), PublishError> {
+        let message = Message::of(event, self.encoding, &self.source)?;
+        let subject = subject(&self.route.of(event))?;
+        let mut headers = HeaderMap::new();
+        for (name, value) in &message.headers {
+            let (name, value) = header(name, value)?;
+            headers.append(name, value);
+        }
+        for (name, value) in &message.attributes {
+            headers.insert(format!("ce-{name}"), &*percent_encoded(value));
+        }
+        headers.insert("Content-Type", message.content_type);
+        headers.insert(NATS_MESSAGE_ID, event.id().to_string());
+        Ok((subject, PublishMessage::build().headers(headers).payload(message.body.into())))
+    }
+
+    async fn send(&self, event: &Event) -> Result<(), PublishError> {
+        let (subject, message) = self.message(event)?;
+        // The client would keep it for when it is connected again, and nobody would wait for it any more.
+        if self.is_disconnected() {
+            return Err(PublishError::unavailable("there is no connection to NATS"));
+        }
+        let refused = |error| refused(error, &subject);
+        let acknowledged = async {
+            self.context.send_publish(subject.clone(), message).await.map_err(refused)?.await.map_err(refused)
+        };
+        tokio::select! {
+            acknowledged = acknowledged => acknowledged.map(drop),
+            () = self.disconnected() => {
+                // The acknowledgement was to come by the connection that is gone.
+                Err(PublishError::unavailable("the connection to NATS broke before the event was acknowledged"))
+            }
+        }
+    }
+
+    fn is_disconnected(&self) -> bool {
+        self.client.connection_state() != State::Connected
+    }
+
+    async fn disconnected(&self) {
+        while !self.is_disconnected() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+fn context(client: &Client, timeout: Duration) -> Context {
+    // Without back-pressure it fails events when there are many at once.
+    ContextBuilder::new().timeout(timeout).backpressure_on_inflight(true).build(client.clone())
+}
+
+/// A subject without wildcards, blanks and empty parts, which no stream could have.
+fn subject(text: &str) -> Result<Subject, PublishError> {
+    let is_literal = text.split('.').all(|part| part != "*" && part != ">");
+    let subject = Subject::validated(text).ok().filter(|_| is_literal);
+    subject.ok_or_else(|| {
+        PublishError::rejected(format!(
+            "{text:?} is no subject of NATS: have the route give one such as `order.placed`, without blanks, \
+             wildcards and empty parts"
+        ))
+    })
+}
+
+/// A header of the event as one of the message: exactly, or not at all.
+fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), PublishError> {
+    let lower = name.to_ascii_lowercase();
+    // Those that mean something to the server, or to a reader of CloudEvents.
+    let is_taken = lower == "content-type" || lower.starts_with("nats-") || lower.starts_with("ce-");
+    // A reader strips the blanks around a value.
+    let is_stripped = value.trim() != value;
+    let parsed = HeaderName::from_str(name).ok().zip(HeaderValue::from_str(value).ok());
+    parsed.filter(|_| !is_taken && !is_stripped).ok_or_else(|| {
+        PublishError::rejected(format!(
+            "NATS has no form for the event's header {name:?}: its name must be of printable ASCII and must not \
+             begin with `Nats-` or `ce-`, and its value must have no line breaks and no blanks around it"
+        ))
+    })
+}
+
+fn refused(error: jetstream::context::PublishError, subject: &Subject) -> PublishError {
+    let answer = error.source().and_then(|source| source.downcast_ref::<jetstream::Error>());
+    let refused = match (error.kind(), answer) {
+        (NatsErrorKind::MaxPayloadExceeded, _) => {
+            PublishError::rejected("the message is larger than the server takes (`max_payload`)")
+        }
+        (_, Some(answer)) if is_too_large(answer.error_code()) => {
+            PublishError::rejected(format!("the message is larger than the stream of `{subject}` takes"))
+        }
+        (NatsErrorKind::TimedOut, _) => {
+            PublishError::unavailable("NATS did not acknowledge the event in time")
+        }
+        (NatsErrorKind::BrokenPipe, _) => PublishError::unavailable("the connection to NATS broke"),
+        (_, Some(answer)) if is_down(answer.error_code()) => {
+            PublishError::unavailable("JetStream is not available")
+        }
+        (NatsErrorKind::StreamNotFound, _) => PublishError::failed(format!(
+            "no stream has the subject `{subject}`: create one, or add the subject to one"
+        )),
+        _ => PublishError::failed(format!("the stream of `{subject}` did not store the event")),
+    };
+    refused.with_source(error)
+}
+
+fn is_too_large(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM | ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM)
+}
+
+fn is_down(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::CLUSTER_NOT_AVAILABLE
+            | ErrorCode::JETSTREAM_NOT_ENABLED
+            | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT
+    )
+}
+
+#[async_trait]
+impl Transport for Nats {
+    async fn publish(&self, event: &Event) -> Result<(), PublishError> {
+        self.send(event).await
+    }
+
+    async fn publish_all(&self, events: &[Event]) -> Vec<Published> {
+        publish_by_key(events, KEYS_AT_ONCE, |event| self.send(event)).await
+    }
+}
+
+impl fmt::Debug for Nats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the client, which has the credentials.
+        f.debug_struct("Nats")
+            .field("encoding", &self.encoding)
+            .field("source", &self.source)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}

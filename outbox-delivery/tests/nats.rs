@@ -1,0 +1,267 @@
+//! NATS JetStream.
+#![cfg(feature = "nats")]
+
+mod broker;
+
+use std::time::Duration;
+
+use async_nats::jetstream::{self, consumer::pull, stream::Config};
+use futures_util::StreamExt;
+use outbox_conformance::{
+    Skip, require,
+    transport::{OutageHarness, Received, RefusingHarness, TransportHarness},
+};
+use outbox_delivery::transport::{
+    Nats, async_nats,
+    message::{Encoding, Route},
+};
+use outbox_traits::{Event, EventId, PublishErrorKind, Transport, async_trait};
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+use crate::broker::{Broker, PASSWORD};
+
+const HANG: Duration = Duration::from_secs(30);
+
+/// A stream of a test's own, and a transport to it.
+struct Stream {
+    name: String,
+    url: String,
+    transport: Nats,
+}
+
+impl Stream {
+    async fn at(url: &str, config: Config) -> Self {
+        let name = format!("outbox-{}", EventId::new());
+        let config = Config { name: name.clone(), subjects: vec![format!("{name}.>")], ..config };
+        jetstream::new(client(url).await).create_stream(config).await.expect("a stream");
+        let transport = Nats::connect(url).await.expect("the server of the test");
+        let transport = transport.with_route(Route::by_type_below(format!("{name}.")));
+        Self { name, url: url.to_owned(), transport }
+    }
+
+    /// All messages, as a consumer of its own gets them.
+    async fn messages(&self) -> Vec<jetstream::Message> {
+        let mut stream =
+            jetstream::new(client(&self.url).await).get_stream(&self.name).await.expect("the stream");
+        let count = stream.info().await.expect("its state").state.messages;
+        let consumer = stream.create_consumer(pull::OrderedConfig::default()).await.expect("a consumer");
+        let messages = consumer.messages().await.expect("the messages");
+        let count = usize::try_from(count).expect("a count");
+        let messages = messages.take(count).map(|message| message.expect("a message")).collect();
+        tokio::time::timeout(HANG, messages).await.expect("all messages")
+    }
+
+    async fn received(&self) -> Vec<Received> {
+        self.messages().await.iter().map(read).collect()
+    }
+
+    async fn delete(&self) {
+        jetstream::new(client(&self.url).await)
+            .delete_stream(&self.name)
+            .await
+            .expect("the stream is deleted");
+    }
+}
+
+/// A client that shares nothing with the transport.
+async fn client(url: &str) -> async_nats::Client {
+    let server: async_nats::ServerAddr = url.parse().expect("a URL");
+    let (user, password) = (server.username().unwrap_or_default(), server.password().unwrap_or_default());
+    let options = async_nats::ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned());
+    options.connect(server).await.expect("the server of the test")
+}
+
+/// A CloudEvent in binary mode, as the specification says.
+fn read(message: &jetstream::Message) -> Received {
+    let headers = message.headers.as_ref().expect("headers");
+    let header = |name: &str| headers.get(name).map(|value| decoded(value.as_str()));
+    let plain = headers.iter().map(|(name, values)| {
+        (AsRef::<str>::as_ref(name).to_ascii_lowercase(), values[0].as_str().to_owned())
+    });
+    Received {
+        id: header("ce-id").expect("an id").parse().expect("a UUID"),
+        event_type: header("ce-type").expect("a type"),
+        payload: serde_json::from_slice(&message.payload).expect("JSON"),
+        partition_key: header("ce-partitionkey"),
+        headers: plain.collect(),
+    }
+}
+
+fn decoded(value: &str) -> String {
+    let (mut bytes, mut rest) = (Vec::new(), value.as_bytes());
+    while let Some((&first, tail)) = rest.split_first() {
+        rest = tail;
+        if first == b'%' {
+            let (code, tail) = rest.split_at(2);
+            bytes.push(u8::from_str_radix(std::str::from_utf8(code).unwrap(), 16).unwrap());
+            rest = tail;
+        } else {
+            bytes.push(first);
+        }
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
+/// On the server that all tests share.
+struct Shared(Stream);
+
+#[async_trait]
+impl TransportHarness for Shared {
+    type Transport = Nats;
+
+    async fn open() -> Result<Self, Skip> {
+        let url = std::env::var("OUTBOX_TEST_NATS_URL").map_err(|_| {
+            Skip::new("set OUTBOX_TEST_NATS_URL to a NATS with JetStream, or run `cargo xtask test`")
+        })?;
+        Ok(Self(Stream::at(&url, Config::default()).await))
+    }
+
+    fn transport(&self) -> &Nats {
+        &self.0.transport
+    }
+
+    async fn received(&self) -> Vec<Received> {
+        self.0.received().await
+    }
+
+    async fn close(&self) {
+        self.0.delete().await;
+    }
+}
+
+#[async_trait]
+impl RefusingHarness for Shared {
+    fn too_large(&self) -> Event {
+        Event::new("suite.too_large", json!("x".repeat(9_000_000))).unwrap()
+    }
+}
+
+/// On a server of the test's own, which it kills.
+struct Own {
+    broker: Mutex<Broker>,
+    stream: Stream,
+}
+
+#[async_trait]
+impl TransportHarness for Own {
+    type Transport = Nats;
+
+    async fn open() -> Result<Self, Skip> {
+        let broker = Broker::nats().await?;
+        let stream = Stream::at(broker.url(), Config::default()).await;
+        Ok(Self { broker: Mutex::new(broker), stream })
+    }
+
+    fn transport(&self) -> &Nats {
+        &self.stream.transport
+    }
+
+    async fn received(&self) -> Vec<Received> {
+        self.stream.received().await
+    }
+}
+
+#[async_trait]
+impl OutageHarness for Own {
+    async fn stop(&self) {
+        self.broker.lock().await.kill().await;
+    }
+
+    async fn start(&self) {
+        self.broker.lock().await.start().await;
+    }
+}
+
+mod shared {
+    use super::*;
+    outbox_conformance::transport_suite!(Shared; publish, refuse);
+}
+
+mod own {
+    use super::*;
+    outbox_conformance::transport_suite!(Own; outage, durable);
+}
+
+async fn stream(test: &str, config: Config) -> Option<(Stream, Broker)> {
+    let broker = require(test, Broker::nats().await)?;
+    Some((Stream::at(broker.url(), config).await, broker))
+}
+
+fn header<'a>(message: &'a jetstream::Message, name: &str) -> &'a str {
+    message.headers.as_ref().and_then(|headers| headers.get(name)).expect("the header").as_str()
+}
+
+fn event(event_type: &str) -> Event {
+    Event::new(event_type, json!({ "total": 4200 })).unwrap().with_resource("order", "o-17")
+}
+
+#[tokio::test]
+async fn a_stream_keeps_one_of_what_is_published_twice() {
+    let Some((stream, _broker)) = stream("duplicates", Config::default()).await else { return };
+    let placed = event("order.placed");
+    for _ in 0..3 {
+        stream.transport.publish(&placed).await.unwrap();
+    }
+    let messages = stream.messages().await;
+    assert_eq!(messages.len(), 1);
+    assert_eq!(header(&messages[0], "Nats-Msg-Id"), placed.id().to_string());
+    assert_eq!(messages[0].subject.as_str(), format!("{}.order.placed", stream.name));
+}
+
+#[tokio::test]
+async fn the_body_is_what_the_encoding_says() {
+    let Some((stream, _broker)) = stream("encodings", Config::default()).await else { return };
+    let events = [event("a"), event("b"), event("c")];
+    for (event, encoding) in events.iter().zip([Encoding::Binary, Encoding::Structured, Encoding::Plain]) {
+        stream.transport.clone().with_encoding(encoding).publish(event).await.unwrap();
+    }
+    let messages = stream.messages().await;
+    let content_types: Vec<_> = messages.iter().map(|message| header(message, "Content-Type")).collect();
+    assert_eq!(content_types, ["application/json", "application/cloudevents+json", "application/json"]);
+    let body = |index: usize| serde_json::from_slice::<Value>(&messages[index].payload).unwrap();
+    assert_eq!(body(0), json!({ "total": 4200 }));
+    assert_eq!((&body(1)["subject"], &body(1)["data"]["total"]), (&json!("order/o-17"), &json!(4200)));
+    assert_eq!(serde_json::from_value::<Event>(body(2)).unwrap(), events[2]);
+}
+
+#[tokio::test]
+async fn what_is_larger_than_the_stream_takes_is_rejected() {
+    let config = Config { max_message_size: 1000, ..Config::default() };
+    let Some((stream, _broker)) = stream("max_message_size", config).await else { return };
+    let large = Event::new("order.placed", json!("x".repeat(1000))).unwrap();
+    let error = stream.transport.publish(&large).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Rejected, "{error}");
+    stream.transport.publish(&Event::new("order.placed", json!(1)).unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_stream_fails_the_event_for_now() {
+    let config =
+        Config { max_messages: 1, discard: jetstream::stream::DiscardPolicy::New, ..Config::default() };
+    let Some((stream, _broker)) = stream("full", config).await else { return };
+    stream.transport.publish(&event("a")).await.unwrap();
+    let error = stream.transport.publish(&event("b")).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Failed, "{error}");
+    assert!(error.to_string().contains("maximum messages exceeded"), "{error}");
+}
+
+#[tokio::test]
+async fn a_subject_without_a_stream_is_said_by_its_name() {
+    let Some((stream, _broker)) = stream("no stream", Config::default()).await else { return };
+    let elsewhere = stream.transport.clone().with_route(Route::to("nobody.listens"));
+    let error = elsewhere.publish(&event("a")).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Failed);
+    assert!(error.to_string().starts_with("no stream has the subject `nobody.listens`"), "{error}");
+}
+
+#[tokio::test]
+async fn the_password_is_in_no_error_and_in_no_debug_output() {
+    let Some(mut broker) = require("password", Broker::nats().await) else { return };
+    let transport = Nats::connect(broker.url()).await.unwrap();
+    broker.kill().await;
+    let refused = transport.publish(&event("a")).await.unwrap_err();
+    let unreachable = Nats::connect(broker.url()).await.unwrap_err();
+    let said = format!("{transport:?} {refused} {refused:?} {unreachable} {unreachable:?}");
+    assert!(!said.contains(PASSWORD), "{said}");
+}
