@@ -73,13 +73,19 @@ impl<DB: Dialect> DeadLetterStore for SqlxOutbox<DB> {
 
     async fn requeue(&self, id: EventId) -> Result<bool> {
         let mut connection = self.acquire(REQUEUE).await?;
-        let changed = self.change(&mut connection, &[id], DB::requeue).await;
-        Ok(changed.map_err(self.error(REQUEUE))? > 0)
+        let changed = self.change(&mut connection, &[id], DB::requeue).await.map_err(self.error(REQUEUE))?;
+        drop(connection);
+        self.requeued(changed);
+        Ok(changed > 0)
     }
 
     async fn requeue_all(&self, filter: &DeadLetterFilter) -> Result<u64> {
         let mut connection = self.acquire(REQUEUE).await?;
-        self.change_dead(&mut connection, filter, DB::requeue).await.map_err(self.error(REQUEUE))
+        let changed = self.change_dead(&mut connection, filter, DB::requeue).await;
+        drop(connection);
+        // Also what was done before an error.
+        self.requeued(*changed.as_ref().unwrap_or(&1));
+        changed.map_err(self.error(REQUEUE))
     }
 
     async fn discard(&self, id: EventId) -> Result<bool> {
@@ -95,6 +101,13 @@ impl<DB: Dialect> DeadLetterStore for SqlxOutbox<DB> {
 }
 
 impl<DB: Dialect> SqlxOutbox<DB> {
+    /// Wakes who listens, if anything became pending again.
+    fn requeued(&self, changed: u64) {
+        if changed > 0 {
+            self.wake.committed();
+        }
+    }
+
     /// Changes all dead letters that match, page by page and each once.
     async fn change_dead(
         &self,

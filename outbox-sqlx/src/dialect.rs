@@ -2,7 +2,7 @@
 
 /// An engine that [`SqlxOutbox`](crate::SqlxOutbox) runs on: [`sqlx::Postgres`], [`sqlx::MySql`] (also for
 /// MariaDB) or [`sqlx::Sqlite`], each with the feature of its name. Sealed.
-pub trait Dialect: Engine {}
+pub trait Dialect: WakeEngine {}
 
 #[cfg(feature = "postgres")]
 impl Dialect for sqlx::Postgres {}
@@ -12,6 +12,8 @@ impl Dialect for sqlx::MySql {}
 impl Dialect for sqlx::Sqlite {}
 
 pub(crate) use sealed::Engine;
+
+use crate::wake::WakeEngine;
 
 mod sealed {
     use std::future::Future;
@@ -96,6 +98,10 @@ mod sealed {
 
         /// The first pending events.
         fn pending(names: &Names, limit: i64) -> String;
+        /// The last pending events, the newest first.
+        fn newest(names: &Names, limit: i64) -> String;
+        /// Which of these events are there.
+        fn committed(names: &Names, ids: &[EventId]) -> String;
         /// Scheduled events whose time has come.
         fn due(names: &Names, limit: i64) -> String;
         /// Makes such events pending.

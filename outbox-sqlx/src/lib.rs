@@ -37,6 +37,12 @@
 //! `outbox_key` and `outbox_parked`, with rows for partition keys and events that wait. PostgreSQL 14,
 //! MySQL 8.0, MariaDB 10.6 and SQLite 3.35 are the oldest versions.
 //!
+//! # Wake-ups
+//! Who listens ([`WakeStore`](outbox_traits::WakeStore)) hears of commits of this process and of others, the
+//! caller's own transactions included: on PostgreSQL by `NOTIFY` after the commit, on MySQL, MariaDB and SQLite by
+//! looking, often after a save and seldom when nothing happens. The commit of a transaction is looked out for as
+//! long as the store is there: keep one and clone it, rather than make one for each transaction.
+//!
 //! # Features
 //! - `postgres`: [`sqlx::Postgres`].
 //! - `mysql`: [`sqlx::MySql`], for MySQL and MariaDB.
@@ -66,6 +72,7 @@ mod schema;
 mod sqlite;
 mod stats;
 mod store;
+mod wake;
 
 pub use sqlx;
 

@@ -124,6 +124,19 @@ impl Engine for MySql {
         )
     }
 
+    fn newest(names: &Names, limit: i64) -> String {
+        let (table, fifo) = (names.quoted_table(), names.quoted_index("fifo"));
+        format!(
+            "SELECT `seq`, `id` FROM {table} FORCE INDEX ({fifo})
+            WHERE `status` = 'pending' ORDER BY `seq` DESC LIMIT {limit}"
+        )
+    }
+
+    fn committed(names: &Names, ids: &[EventId]) -> String {
+        let (table, index, ids) = (names.quoted_table(), names.quoted_index("id"), literals(ids));
+        format!("SELECT `seq`, `id` FROM {table} FORCE INDEX ({index}) WHERE `id` IN ({ids})")
+    }
+
     fn due(names: &Names, limit: i64) -> String {
         let (table, scheduled) = (names.quoted_table(), names.quoted_index("scheduled"));
         format!(

@@ -126,6 +126,19 @@ impl Engine for Postgres {
         )
     }
 
+    fn newest(names: &Names, limit: i64) -> String {
+        let table = names.quoted_table();
+        format!(
+            r#"{BY_INDEX} SELECT "seq", "id" FROM {table}
+            WHERE "status" = 'pending' ORDER BY "seq" DESC LIMIT {limit}"#
+        )
+    }
+
+    fn committed(names: &Names, ids: &[EventId]) -> String {
+        let (table, ids) = (names.quoted_table(), literals(ids));
+        format!(r#"{BY_INDEX} SELECT "seq", "id" FROM {table} WHERE "id" IN ({ids})"#)
+    }
+
     // The clock stands in a subselect because it is volatile, and no index is searched by a volatile value.
     fn due(names: &Names, limit: i64) -> String {
         let table = names.quoted_table();

@@ -11,6 +11,7 @@ use crate::{
     error,
     names::{DEFAULT_TABLE, Names},
     row::{self, NewRow, ReadRow},
+    wake::Wake,
 };
 
 /// Rows that one statement changes at most: no transaction of the store's own is longer.
@@ -28,6 +29,7 @@ pub struct SqlxOutbox<DB: Dialect> {
     pub(crate) pool: Pool<DB>,
     pub(crate) names: Arc<Names>,
     pub(crate) retention: Retention,
+    pub(crate) wake: Arc<Wake<DB>>,
 }
 
 impl<DB: Dialect> SqlxOutbox<DB> {
@@ -38,7 +40,8 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     #[must_use]
     pub fn new(pool: Pool<DB>) -> Self {
         let names = Names::new(&DB::RULES, None, DEFAULT_TABLE).expect("the default name is good");
-        Self { pool, names: Arc::new(names), retention: Retention::default() }
+        let names = Arc::new(names);
+        Self { wake: Wake::new(&pool, &names), pool, names, retention: Retention::default() }
     }
 
     /// In another table. Any name that the engine takes as a quoted identifier will do; the other tables and the
@@ -49,7 +52,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     /// contains a NUL.
     pub fn with_table(self, name: &str) -> Result<Self> {
         let names = Names::new(&DB::RULES, self.names.schema.as_deref(), name)?;
-        Ok(Self { names: Arc::new(names), ..self })
+        Ok(self.named(names))
     }
 
     /// What becomes of delivered events, through this handle and its clones: by default they are kept until they
@@ -61,7 +64,13 @@ impl<DB: Dialect> SqlxOutbox<DB> {
 
     pub(crate) fn in_schema(self, name: &str) -> Result<Self> {
         let names = Names::new(&DB::RULES, Some(name), &self.names.table)?;
-        Ok(Self { names: Arc::new(names), ..self })
+        Ok(self.named(names))
+    }
+
+    fn named(self, names: Names) -> Self {
+        let names = Arc::new(names);
+        // Another table's commits are not this one's.
+        Self { wake: Wake::new(&self.pool, &names), names, ..self }
     }
 
     /// What becomes of delivered events.
@@ -201,7 +210,10 @@ impl<DB: Dialect> OutboxStore for SqlxOutbox<DB> {
     async fn save(&self, event: &Event) -> Result<Saved> {
         let row = NewRow::of(event, DB::FIRST_YEAR)?;
         let mut connection = self.acquire(SAVE).await.map_err(|error| error.with_event(event.id()))?;
-        self.insert_one(row, event.id(), &mut connection).await
+        let saved = self.insert_one(row, event.id(), &mut connection).await?;
+        drop(connection);
+        self.committed(&[saved]);
+        Ok(saved)
     }
 
     async fn save_all(&self, events: &[Event]) -> Result<Vec<Saved>> {
@@ -216,11 +228,15 @@ impl<DB: Dialect> OutboxStore for SqlxOutbox<DB> {
         } else {
             self.insert_in_transaction(&rows).await
         };
-        saved.map_err(self.error(SAVE_ALL))
+        let saved = saved.map_err(self.error(SAVE_ALL))?;
+        self.committed(&saved);
+        Ok(saved)
     }
 
     async fn save_in_session(&self, event: &Event, session: &mut DB::Connection) -> Result<Saved> {
-        self.insert_one(NewRow::of(event, DB::FIRST_YEAR)?, event.id(), session).await
+        let saved = self.insert_one(NewRow::of(event, DB::FIRST_YEAR)?, event.id(), session).await?;
+        self.expect(std::slice::from_ref(event), &[saved]);
+        Ok(saved)
     }
 
     async fn save_all_in_session(
@@ -229,7 +245,9 @@ impl<DB: Dialect> OutboxStore for SqlxOutbox<DB> {
         session: &mut DB::Connection,
     ) -> Result<Vec<Saved>> {
         let rows = rows::<DB>(events)?;
-        self.insert(&rows, session).await.map_err(self.error(SAVE_ALL))
+        let saved = self.insert(&rows, session).await.map_err(self.error(SAVE_ALL))?;
+        self.expect(events, &saved);
+        Ok(saved)
     }
 
     async fn get_pending(&self, limit: usize) -> Result<Vec<Event>> {
@@ -292,6 +310,20 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         Ok(saved[0])
     }
 
+    /// Wakes who listens, if anything was stored and committed.
+    fn committed(&self, saved: &[Saved]) {
+        if saved.contains(&Saved::Stored) {
+            self.wake.committed();
+        }
+    }
+
+    /// Looks out for the commit of what was stored; what was saved together is committed together.
+    fn expect(&self, events: &[Event], saved: &[Saved]) {
+        if let Some(last) = saved.iter().rposition(|saved| *saved == Saved::Stored) {
+            self.wake.expect(events[last].id());
+        }
+    }
+
     async fn insert_in_transaction(&self, rows: &[NewRow]) -> Result<Vec<Saved>, sqlx::Error> {
         let mut transaction = self.pool.begin().await?;
         let saved = self.insert(rows, &mut transaction).await?;
@@ -302,7 +334,8 @@ impl<DB: Dialect> SqlxOutbox<DB> {
 
 impl<DB: Dialect> Clone for SqlxOutbox<DB> {
     fn clone(&self) -> Self {
-        Self { pool: self.pool.clone(), names: Arc::clone(&self.names), retention: self.retention }
+        let (pool, names) = (self.pool.clone(), Arc::clone(&self.names));
+        Self { pool, names, retention: self.retention, wake: Arc::clone(&self.wake) }
     }
 }
 

@@ -8,7 +8,7 @@ pub(crate) mod sqlite;
 
 use std::{env, time::Duration};
 
-use outbox_conformance::{DurableHarness, Harness, SchemaHarness, SessionOf, Skip};
+use outbox_conformance::{DurableHarness, Harness, SchemaHarness, SessionOf, Skip, WakeHarness};
 use outbox_sqlx::{Dialect, SqlxOutbox, sqlx};
 use outbox_traits::{EventId, OutboxStore, Retention, SchemaStore, async_trait};
 use sqlx::{Database, Pool, Transaction};
@@ -35,6 +35,8 @@ pub(crate) trait Engine: Dialect {
     async fn connect(place: &str) -> Result<SqlxOutbox<Self>, Skip>;
     async fn run(session: &mut Self::Connection, sql: String) -> u64;
     async fn texts(session: &mut Self::Connection, sql: String) -> Vec<String>;
+    /// Cuts the connections of this place over which somebody listens.
+    async fn cut(pool: &Pool<Self>, place: &str);
     /// A row that cannot be decoded.
     fn undecodable(id: EventId) -> String;
     /// A column of time, so much earlier.
@@ -152,6 +154,21 @@ where
 {
     fn unmigrated(&self, name: &str) -> SqlxOutbox<E> {
         self.store.clone().with_table(name).unwrap()
+    }
+}
+
+#[async_trait]
+impl<E, const DELETES: bool> WakeHarness for Sql<E, DELETES>
+where
+    E: Engine,
+    SqlxOutbox<E>: OutboxStore<Session = <E as Database>::Connection>,
+{
+    async fn peer(&self) -> SqlxOutbox<E> {
+        Self::connect(&self.place).await.unwrap()
+    }
+
+    async fn cut_connections(&self) {
+        E::cut(self.pool(), &self.place).await;
     }
 }
 

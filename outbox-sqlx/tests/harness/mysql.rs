@@ -5,7 +5,10 @@ use std::time::Duration;
 use outbox_conformance::Skip;
 use outbox_sqlx::{MySqlOutbox, sqlx};
 use outbox_traits::{EventId, async_trait};
-use sqlx::{AssertSqlSafe, MySql, MySqlConnection, mysql::MySqlPoolOptions};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Connection, MySql, MySqlConnection, Pool,
+    mysql::{MySqlConnectOptions, MySqlPoolOptions},
+};
 
 use super::{Engine, Sql};
 
@@ -16,7 +19,7 @@ pub(crate) type MyDeletes = Sql<MySql, true>;
 impl Engine for MySql {
     type Kept = ();
     const BEGIN: &'static str = "BEGIN";
-    const CREATE: &'static str = "CREATE DATABASE {s}; CREATE TABLE {s}.business (name VARCHAR(200))";
+    const CREATE: &'static str = "CREATE TABLE {s}.business (name VARCHAR(200))";
     const DROP: &'static str = "DROP DATABASE {s}";
     const ROWS: &'static str = "{s}.business";
 
@@ -27,7 +30,13 @@ impl Engine for MySql {
     async fn connect(place: &str) -> Result<MySqlOutbox, Skip> {
         let url = super::server("OUTBOX_TEST_MYSQL_URL", "mysql://root@localhost/outbox_test")?;
         let options = MySqlPoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(10));
-        let pool = options.connect(&url).await.map_err(|error| Skip::new(error.to_string()))?;
+        let server: MySqlConnectOptions = url.parse().map_err(|error| Skip::new(format!("{error}")))?;
+        let mut first = server.connect().await.map_err(|error| Skip::new(error.to_string()))?;
+        Self::run(&mut first, format!("CREATE DATABASE IF NOT EXISTS {place}")).await;
+        first.close().await.unwrap();
+        // By their database the server tells the connections of one test from those of others.
+        let pool = options.connect_with(server.database(place)).await;
+        let pool = pool.map_err(|error| Skip::new(error.to_string()))?;
         Ok(MySqlOutbox::new(pool).with_schema(place).unwrap())
     }
 
@@ -37,6 +46,19 @@ impl Engine for MySql {
 
     async fn texts(session: &mut MySqlConnection, sql: String) -> Vec<String> {
         sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(session).await.unwrap()
+    }
+
+    async fn cut(pool: &Pool<Self>, place: &str) {
+        // Whoever listens is not to be told from who is idle in a pool, which bears it, too.
+        let sql = "SELECT CAST(id AS SIGNED) FROM information_schema.processlist
+            WHERE db = ? AND id <> connection_id()";
+        let mut connection = pool.acquire().await.unwrap();
+        let ids: Vec<i64> = sqlx::query_scalar(sql).bind(place).fetch_all(&mut *connection).await.unwrap();
+        assert!(!ids.is_empty(), "nobody listens");
+        for id in ids {
+            // It may have gone by itself.
+            let _ = sqlx::raw_sql(AssertSqlSafe(format!("KILL {id}"))).execute(&mut *connection).await;
+        }
     }
 
     fn undecodable(id: EventId) -> String {

@@ -5,7 +5,10 @@ use std::time::Duration;
 use outbox_conformance::Skip;
 use outbox_sqlx::{PgOutbox, sqlx};
 use outbox_traits::{EventId, async_trait};
-use sqlx::{AssertSqlSafe, PgConnection, Postgres, postgres::PgPoolOptions};
+use sqlx::{
+    AssertSqlSafe, PgConnection, Pool, Postgres,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 
 use super::{Engine, Sql};
 
@@ -27,7 +30,10 @@ impl Engine for Postgres {
     async fn connect(place: &str) -> Result<PgOutbox, Skip> {
         let url = super::server("OUTBOX_TEST_POSTGRES_URL", "postgres://postgres@localhost/outbox_test")?;
         let options = PgPoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(10));
-        let pool = options.connect(&url).await.map_err(|error| Skip::new(error.to_string()))?;
+        let server: PgConnectOptions = url.parse().map_err(|error| Skip::new(format!("{error}")))?;
+        // By this name the server tells the connections of one test from those of others.
+        let server = server.application_name(place);
+        let pool = options.connect_with(server).await.map_err(|error| Skip::new(error.to_string()))?;
         Ok(PgOutbox::new(pool).with_schema(place).unwrap())
     }
 
@@ -37,6 +43,13 @@ impl Engine for Postgres {
 
     async fn texts(session: &mut PgConnection, sql: String) -> Vec<String> {
         sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(session).await.unwrap()
+    }
+
+    async fn cut(pool: &Pool<Self>, place: &str) {
+        let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+            WHERE application_name = $1 AND query LIKE 'LISTEN %'";
+        let cut: i64 = sqlx::query_scalar(sql).bind(place).fetch_one(pool).await.unwrap();
+        assert!(cut > 0, "nobody listens");
     }
 
     fn undecodable(id: EventId) -> String {

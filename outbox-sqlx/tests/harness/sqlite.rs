@@ -6,7 +6,7 @@ use outbox_conformance::Skip;
 use outbox_sqlx::{SqliteOutbox, sqlx};
 use outbox_traits::{EventId, async_trait};
 use sqlx::{
-    AssertSqlSafe, Sqlite, SqliteConnection,
+    AssertSqlSafe, Pool, Sqlite, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions},
 };
 use tempfile::TempDir;
@@ -44,6 +44,9 @@ impl Engine for Sqlite {
     async fn texts(session: &mut SqliteConnection, sql: String) -> Vec<String> {
         sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(session).await.unwrap()
     }
+
+    // It has none that could be.
+    async fn cut(_pool: &Pool<Self>, _place: &str) {}
 
     fn undecodable(id: EventId) -> String {
         format!(

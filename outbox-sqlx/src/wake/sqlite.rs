@@ -1,0 +1,49 @@
+//! SQLite: the version of the file says whether anybody else has committed.
+
+use std::{sync::Arc, time::Duration};
+
+use sqlx::{ConnectOptions, Pool, Sqlite, SqliteConnection};
+
+use super::{
+    Task, Wake, WakeEngine,
+    poll::{self, Look},
+};
+
+impl WakeEngine for Sqlite {
+    const ANNOUNCES: bool = false;
+
+    async fn begin(wake: &Arc<Wake<Self>>, closing: Task) -> sqlx::Result<Option<Task>> {
+        // A database in memory has no file, is nobody else's, and a connection of one's own would be to another.
+        let mut connection = wake.pool.acquire().await?;
+        let file: Option<String> =
+            sqlx::query_scalar("SELECT file FROM pragma_database_list WHERE name = 'main'")
+                .persistent(false)
+                .fetch_one(&mut *connection)
+                .await?;
+        drop(connection);
+        if file.is_none_or(|file| file.is_empty()) {
+            return Ok(None);
+        }
+        poll::begin(wake, closing).await
+    }
+
+    async fn announce(_wake: &Wake<Self>, _connection: &mut SqliteConnection) -> sqlx::Result<()> {
+        Ok(())
+    }
+}
+
+impl Look for Sqlite {
+    const INTERVALS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(16));
+    const PERIOD: Duration = Duration::from_millis(5);
+
+    async fn connect(pool: &Pool<Self>) -> sqlx::Result<SqliteConnection> {
+        // A file that somebody deleted is not to come back.
+        (*pool.connect_options()).clone().create_if_missing(false).connect().await
+    }
+
+    // It changes with each commit of any other connection, of this process or another.
+    async fn has_changed(connection: &mut SqliteConnection, version: &mut i64) -> sqlx::Result<bool> {
+        let now = sqlx::query_scalar("PRAGMA data_version").fetch_one(connection).await?;
+        Ok(std::mem::replace(version, now) != now)
+    }
+}

@@ -1,0 +1,142 @@
+//! The watcher: looks, through the pool, whether what sessions saved is committed, and announces commits.
+//!
+//! It is there only while something is expected, and takes a connection only when one is idle, so that it is in
+//! nobody's way, also where the pool has but one.
+
+use std::{
+    sync::{Arc, MutexGuard, Weak},
+    time::Duration,
+};
+
+use outbox_traits::EventId;
+use sqlx::pool::PoolConnection;
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep_until, timeout},
+};
+
+use super::{STUCK, Wake, WakeEngine, expected::Due, expected::Expected};
+use crate::row::ReadRow;
+
+/// For so long one waits for a connection that nobody wants, before standing in line like everybody else.
+const MODEST: Duration = Duration::from_millis(250);
+
+impl<DB: WakeEngine> Wake<DB> {
+    /// Sees to it that something is done at a time.
+    pub(super) fn watch(self: &Arc<Self>, mut expected: MutexGuard<'_, Expected>, due: Instant) {
+        match expected.alarm {
+            Some(alarm) if alarm <= due => {}
+            Some(_) => self.stirred.notify_one(),
+            None => {
+                let Ok(runtime) = Handle::try_current() else { return };
+                expected.alarm = Some(due);
+                drop(expected);
+                let running = Running(Arc::downgrade(self));
+                runtime.spawn(run(running));
+            }
+        }
+    }
+
+    /// The same, for what was expected before.
+    pub(super) fn stir(self: &Arc<Self>) {
+        let expected = self.expected();
+        if self.is_watched()
+            && let Some(next) = expected.next()
+        {
+            self.watch(expected, next);
+        }
+    }
+
+    /// When to look next; none if there is nothing to look for, or nobody to look for it.
+    fn rest(&self) -> Option<Instant> {
+        let mut expected = self.expected();
+        if self.pool.is_closed() {
+            expected.clear();
+        }
+        expected.alarm = if self.is_watched() { expected.next() } else { None };
+        expected.alarm
+    }
+
+    async fn look(&self) {
+        let due = self.expected().due(Instant::now());
+        let announced = match self.connection(&due).await {
+            Some(mut connection) => {
+                let looked = timeout(STUCK, self.look_on(&mut connection, &due)).await;
+                if looked.is_err() {
+                    connection.close_on_drop();
+                }
+                matches!(looked, Ok(Ok(())))
+            }
+            None => false,
+        };
+        if let Some(since) = due.announcement.filter(|_| !announced) {
+            self.expected().announce_later(since, Instant::now());
+        }
+    }
+
+    /// What goes wrong is tried again at the next look: a wake-up is only a hint.
+    async fn look_on(&self, connection: &mut DB::Connection, due: &Due) -> sqlx::Result<()> {
+        let mut seen = Vec::new();
+        if !due.ids.is_empty() {
+            let rows = DB::rows(connection, DB::committed(&self.names, &due.ids)).await?;
+            seen = rows.iter().map(|row| Ok(row.position()?.1)).collect::<sqlx::Result<Vec<EventId>>>()?;
+        }
+        if !seen.is_empty() {
+            self.expected().seen(&seen);
+            self.notice.send_replace(());
+        }
+        if DB::ANNOUNCES && (due.announcement.is_some() || !seen.is_empty()) {
+            let announced = DB::announce(self, connection).await;
+            if announced.is_err() && due.announcement.is_none() {
+                let now = Instant::now();
+                self.expected().announce_later(now, now);
+            }
+            announced?;
+        }
+        Ok(())
+    }
+
+    /// An idle connection of the pool.
+    async fn connection(&self, due: &Due) -> Option<PoolConnection<DB>> {
+        let idle = self.pool.try_acquire();
+        if idle.is_some() {
+            return idle;
+        }
+        // In a pool whose connections are all wanted all the time none is ever idle. Where it has all that it may
+        // have, to stand in line does not make it grow.
+        let is_full = self.pool.size() >= self.pool.options().get_max_connections();
+        let is_late = due.since.is_some_and(|since| since.elapsed() > MODEST);
+        if DB::ANNOUNCES && is_full && is_late { self.pool.acquire().await.ok() } else { None }
+    }
+}
+
+/// A watcher that is at work: it must not seem so once its runtime is gone.
+struct Running<DB: WakeEngine>(Weak<Wake<DB>>);
+
+impl<DB: WakeEngine> Drop for Running<DB> {
+    fn drop(&mut self) {
+        if let Some(wake) = self.0.upgrade() {
+            wake.expected().alarm = None;
+        }
+    }
+}
+
+async fn run<DB: WakeEngine>(mut running: Running<DB>) {
+    loop {
+        // It keeps neither the store nor its pool while it rests.
+        let Some(wake) = running.0.upgrade() else { return };
+        let Some(next) = wake.rest() else {
+            // It has said so itself, and there may be another by now.
+            running.0 = Weak::new();
+            return;
+        };
+        let stirred = Arc::clone(&wake.stirred);
+        drop(wake);
+        tokio::select! {
+            () = sleep_until(next) => {}
+            () = stirred.notified() => continue,
+        }
+        let Some(wake) = running.0.upgrade() else { return };
+        wake.look().await;
+    }
+}
