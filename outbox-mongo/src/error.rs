@@ -119,10 +119,10 @@ pub(crate) fn kind(error: &DriverError) -> ErrorKind {
         _ => {}
     }
     match code(error) {
-        // Not the primary (any more), shutting down, unreachable, or too slow.
+        // Not the primary (any more), shutting down, unreachable, too slow, or without the cursor that it had.
         Some(
-            6 | 7 | 50 | 64 | 89 | 91 | 100 | 134 | 189 | 202 | 262 | 9001 | 10058 | 10107 | 11600 | 11602
-            | 13435 | 13436,
+            6 | 7 | 43 | 50 | 64 | 89 | 91 | 100 | 134 | 189 | 202 | 237 | 262 | 9001 | 10058 | 10107 | 11600
+            | 11602 | 13435 | 13436,
         ) => ErrorKind::Unavailable,
         // A lock that was not to be had, a write conflict, a snapshot that is gone, a transaction that is.
         Some(24 | 112 | 246 | 251) => ErrorKind::Conflict,

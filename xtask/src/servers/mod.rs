@@ -2,7 +2,7 @@
 //!
 //! The modules [`postgres`], [`mysql`], [`mongo`], [`nats`], [`rabbitmq`] and [`redis`] are alike: `missing`
 //! says what is to be installed, `start` makes a fresh instance, and `answers` tells whether one is ready
-//! for work. Those of the brokers also have `program`: tests start, kill and restart brokers of their own.
+//! for work. Most also have `program`: tests start, kill and restart servers of their own.
 
 mod ask;
 pub(crate) mod by_hand;
@@ -84,22 +84,24 @@ impl Kind {
         std::env::var(self.variable()).ok().filter(|url| !url.is_empty())
     }
 
-    /// The variable that gives the program of a broker to the tests, which start, kill and restart brokers
-    /// of their own. None for a database: its tests make do with one that runs.
+    /// The variable that gives the program to the tests, which start and kill servers of their own. None where
+    /// they make do with one that runs.
     pub(crate) fn program_variable(self) -> Option<&'static str> {
         match self {
-            Self::Postgres | Self::Mysql | Self::Mongodb => None,
+            Self::Postgres | Self::Mysql => None,
+            Self::Mongodb => Some("OUTBOX_TEST_MONGOD"),
             Self::Nats => Some("OUTBOX_TEST_NATS_SERVER"),
             Self::Rabbitmq => Some("OUTBOX_TEST_RABBITMQ_SERVER"),
             Self::Redis => Some("OUTBOX_TEST_REDIS_SERVER"),
         }
     }
 
-    /// The program of a broker: the one that the environment gives, else the one that is installed.
+    /// The program for the tests: the one that the environment gives, else the one that is installed.
     pub(crate) fn program(self) -> Option<PathBuf> {
         let given = std::env::var_os(self.program_variable()?).filter(|program| !program.is_empty());
         given.map(PathBuf::from).or_else(|| match self {
-            Self::Postgres | Self::Mysql | Self::Mongodb => None,
+            Self::Postgres | Self::Mysql => None,
+            Self::Mongodb => mongo::program(),
             Self::Nats => nats::program(),
             Self::Rabbitmq => rabbitmq::program(),
             Self::Redis => redis::program(),
@@ -161,7 +163,7 @@ impl Servers {
                 wanted.push(kind);
             }
         }
-        // Tests restart brokers of their own also where one that runs is given.
+        // Tests start servers of their own also where one that runs is given.
         let installed = |kind: &&Kind| wanted.contains(kind) || kind.program_variable().is_some();
         install::install(&kinds.iter().filter(installed).copied().collect::<Vec<_>>())?;
         if wanted.is_empty() {

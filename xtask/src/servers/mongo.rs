@@ -15,16 +15,17 @@ use crate::process;
 
 /// What has to be installed.
 pub(crate) fn missing() -> Missing {
-    if program().is_some() { Missing::Nothing } else { Missing::Mongod }
+    if Kind::Mongodb.program().is_some() { Missing::Nothing } else { Missing::Mongod }
 }
 
-fn program() -> Option<PathBuf> {
+/// The program that is installed.
+pub(crate) fn program() -> Option<PathBuf> {
     process::find_program("mongod").or_else(mongod::cached)
 }
 
 /// Makes and starts a fresh instance.
 pub(crate) fn start(home: &Home) -> Result<Running> {
-    let program = program().context("its program is not installed")?;
+    let program = Kind::Mongodb.program().context("its program is not installed")?;
     // It does not mind running as root, and root's cache, where it may lie, is closed to other users.
     let site = Site::new(home, Kind::Mongodb, None)?;
     let data = site.path("data");

@@ -1,0 +1,151 @@
+//! A replica set of three of a test's own, whose members it can kill.
+//!
+//! The program is the one that `OUTBOX_TEST_MONGOD` names, which `cargo xtask test` sets, else the one on the search
+//! path.
+
+use std::{
+    env,
+    fs::File,
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use mongodb::{
+    Client,
+    bson::{Document, doc},
+};
+use outbox_conformance::Skip;
+use outbox_mongo::mongodb;
+use tempfile::TempDir;
+
+const PROGRAM: &str = "OUTBOX_TEST_MONGOD";
+/// A guard against hanging, no promise.
+const START: Duration = Duration::from_mins(2);
+const POLL: Duration = Duration::from_millis(50);
+
+/// Three servers, killed and their data removed when this is dropped.
+pub(crate) struct ReplicaSet {
+    members: Vec<Member>,
+    client: Client,
+    _directory: TempDir,
+}
+
+struct Member {
+    address: String,
+    child: Child,
+}
+
+impl ReplicaSet {
+    /// Starts one, which has a primary when this returns.
+    pub(crate) async fn start() -> Result<Self, Skip> {
+        let program = program()?;
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        // All at once, so that they are different ones.
+        let listeners: Vec<_> =
+            (0..3).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port")).collect();
+        let ports: Vec<_> =
+            listeners.iter().map(|listener| listener.local_addr().expect("its address").port()).collect();
+        drop(listeners);
+        let start = |port: &u16| Member {
+            address: format!("127.0.0.1:{port}"),
+            child: spawn(&program, &directory.path().join(port.to_string()), *port),
+        };
+        let members: Vec<Member> = ports.iter().map(start).collect();
+
+        let first = format!("mongodb://{}/?directConnection=true", members[0].address);
+        let first = Client::with_uri_str(first).await.expect("a client").database("admin");
+        let configuration: Vec<Document> = (0_i32..)
+            .zip(&members)
+            .map(|(number, member)| doc! { "_id": number, "host": &member.address })
+            .collect();
+        let configuration = doc! {
+            // A dead primary is noticed sooner than in the ten seconds of the default.
+            "_id": "failover", "members": configuration, "settings": { "electionTimeoutMillis": 2000 },
+        };
+        // The others may still be starting.
+        let started = Instant::now();
+        while let Err(error) = first.run_command(doc! { "replSetInitiate": &configuration }).await {
+            assert!(started.elapsed() < START, "{error}");
+            tokio::time::sleep(POLL).await;
+        }
+        let addresses: Vec<&str> = members.iter().map(|member| member.address.as_str()).collect();
+        let client = format!("mongodb://{}/?replicaSet=failover", addresses.join(","));
+        let client = Client::with_uri_str(client).await.expect("a client");
+        let set = Self { members, client, _directory: directory };
+        set.primary_other_than("").await;
+        Ok(set)
+    }
+
+    /// A client of all members.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Waits until there is a primary which is not this one.
+    pub(crate) async fn primary_other_than(&self, old: &str) -> String {
+        let started = Instant::now();
+        loop {
+            let hello = self.client.database("admin").run_command(doc! { "hello": 1 }).await;
+            if let Some(primary) =
+                hello.ok().and_then(|hello| Some(hello.get_str("primary").ok()?.to_owned()))
+                && primary != old
+            {
+                return primary;
+            }
+            assert!(started.elapsed() < START, "there is no new primary");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Ends a member as a crash would, with SIGKILL.
+    pub(crate) fn kill(&mut self, address: &str) {
+        let member = self.members.iter_mut().find(|member| member.address == address).expect("a member");
+        member.child.kill().expect("to kill a member");
+        member.child.wait().expect("its end");
+    }
+}
+
+impl Drop for ReplicaSet {
+    fn drop(&mut self) {
+        for member in &mut self.members {
+            // It may have ended already.
+            let _ = member.child.kill();
+            let _ = member.child.wait();
+        }
+    }
+}
+
+fn program() -> Result<PathBuf, Skip> {
+    if let Some(given) = env::var_os(PROGRAM).filter(|given| !given.is_empty()) {
+        return Ok(given.into());
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).map(|place| place.join("mongod")).find(|place| place.is_file()).ok_or_else(|| {
+        Skip::new(format!(
+            "there is no mongod: install it, or set {PROGRAM} to it, or run `cargo xtask test`, which does both"
+        ))
+    })
+}
+
+fn spawn(program: &Path, directory: &Path, port: u16) -> Child {
+    let data = directory.join("data");
+    std::fs::create_dir_all(&data).expect("a directory for the data");
+    let log = File::create(directory.join("log")).expect("a log");
+    // So that it ends when the tests are killed, where the machine can do that.
+    let mut tied = Command::new("setpriv");
+    tied.args(["--pdeathsig", "KILL", "true"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut command = if tied.status().is_ok_and(|status| status.success()) {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]).arg(program);
+        command
+    } else {
+        Command::new(program)
+    };
+    command.arg("--dbpath").arg(data);
+    command.args(["--bind_ip", "127.0.0.1", "--port", &port.to_string(), "--replSet", "failover"]);
+    command.args(["--nounixsocket", "--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "64"]);
+    command.stdin(Stdio::null()).stdout(log.try_clone().expect("a log")).stderr(log);
+    command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()))
+}
