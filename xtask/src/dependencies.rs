@@ -10,7 +10,7 @@ use crate::process;
 /// What `outbox-traits` may depend on, and through them on what they bring.
 const TRAITS_MAY_USE: &[&str] = &["async-trait", "chrono", "serde", "serde_json", "uuid"];
 
-/// Each backend feature of the facade, and packages that nobody else may bring.
+/// Each feature of the facade that stands for a backend or a broker, and packages that nobody else may bring.
 const BACKENDS: &[(&str, &[&str])] = &[
     ("memory", &["outbox-memory"]),
     ("sqlite", &["sqlx-sqlite", "libsqlite3-sys", "rusqlite"]),
@@ -20,12 +20,13 @@ const BACKENDS: &[(&str, &[&str])] = &[
     ("sled", &["outbox-sled", "sled"]),
     ("nats", &["async-nats"]),
     ("http", &["hyper-rustls", "hyper-util", "standardwebhooks"]),
+    ("rabbitmq", &["lapin"]),
 ];
 
 /// What would make the traits as heavy as a backend.
 const HEAVY: &[&str] = &["sqlx", "sqlx-core", "tokio", "async-std", "smol"];
 
-/// Whether a feature of the facade stands for a backend.
+/// Whether a feature of the facade stands for a backend or a broker.
 pub(crate) fn is_backend(feature: &str) -> bool {
     BACKENDS.iter().any(|(backend, _)| *backend == feature)
 }

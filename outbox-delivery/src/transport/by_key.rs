@@ -64,3 +64,11 @@ fn chains(events: &[Event]) -> Vec<Vec<&Event>> {
     }
     chains
 }
+
+/// The report where there is no connection: nothing was tried.
+#[cfg(feature = "rabbitmq")]
+pub(crate) fn unavailable(events: &[Event], error: PublishError) -> Vec<Published> {
+    let mut error = Some(error);
+    let mut next = || error.take().unwrap_or_else(PublishError::not_attempted);
+    events.iter().map(|event| Published { id: event.id(), result: Err(next()) }).collect()
+}

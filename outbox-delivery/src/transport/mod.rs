@@ -1,6 +1,6 @@
 //! Where events go: one transport for each feature.
 
-#[cfg(feature = "nats")]
+#[cfg(any(feature = "nats", feature = "rabbitmq"))]
 mod by_key;
 #[cfg(feature = "in-process")]
 mod in_process;
@@ -14,6 +14,8 @@ pub mod message;
 mod nats;
 #[cfg(feature = "in-process")]
 mod pattern;
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq;
 
 #[cfg(feature = "in-process")]
 pub use self::in_process::InProcess;
@@ -21,5 +23,7 @@ pub use self::in_process::InProcess;
 pub use self::json_lines::JsonLines;
 #[cfg(feature = "nats")]
 pub use self::nats::Nats;
+#[cfg(feature = "rabbitmq")]
+pub use self::rabbitmq::RabbitMq;
 #[cfg(feature = "nats")]
 pub use async_nats;

@@ -1,0 +1,73 @@
+//! An event as a message of AMQP 0-9-1.
+
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, ShortString},
+};
+use outbox_traits::{Event, PublishError};
+
+use crate::transport::message::{Encoding, Message, Route};
+
+/// Headers stand in one frame, which has at most 128 KiB unless the broker is told otherwise. One that is larger
+/// ends the connection, and this is the room that they have beside the other properties and the lengths of each.
+const MAX_HEADER_BYTES: usize = 96 * 1024;
+/// What the protocol adds to each header: the length of the name, the type, the length of the value.
+const BYTES_BESIDE_HEADER: usize = 6;
+
+/// How messages are made of events.
+pub(super) struct Mapping {
+    pub(super) exchange: ShortString,
+    pub(super) route: Route,
+    pub(super) encoding: Encoding,
+    pub(super) source: String,
+    pub(super) max_bytes: usize,
+}
+
+/// A message, and where it goes.
+pub(super) struct Outgoing {
+    pub(super) routing_key: ShortString,
+    pub(super) properties: BasicProperties,
+    pub(super) body: Vec<u8>,
+}
+
+impl Mapping {
+    pub(super) fn outgoing(&self, event: &Event) -> Result<Outgoing, PublishError> {
+        /// Messages survive a restart of the broker.
+        const PERSISTENT: u8 = 2;
+
+        let message = Message::of(event, self.encoding, &self.source)?;
+        message.check_size(self.max_bytes)?;
+        let mut headers = FieldTable::default();
+        let mut header_bytes = 0;
+        for (name, value) in message.headers_with("cloudEvents:") {
+            header_bytes += name.len() + value.len() + BYTES_BESIDE_HEADER;
+            if headers.contains_key(name.as_str()) {
+                return Err(PublishError::rejected(format!(
+                    "the header `{name}` has the name of an attribute of a CloudEvent: give it another name"
+                )));
+            }
+            headers.insert(short("the name of a header", name)?, AMQPValue::LongString(value.into()));
+        }
+        if header_bytes > MAX_HEADER_BYTES {
+            return Err(PublishError::rejected(format!(
+                "the headers of the message have {header_bytes} bytes, and at most {MAX_HEADER_BYTES} are taken"
+            )));
+        }
+        let seconds = u64::try_from(event.meta().timestamp().timestamp()).unwrap_or_default();
+        let properties = BasicProperties::default()
+            .with_message_id(event.id().to_string().into())
+            .with_type(short("the type of the event", event.event_type().to_owned())?)
+            .with_content_type(message.content_type.into())
+            .with_timestamp(seconds)
+            .with_delivery_mode(PERSISTENT)
+            .with_headers(headers);
+        let routing_key = short("the routing key", self.route.of(event))?;
+        Ok(Outgoing { routing_key, properties, body: message.body })
+    }
+}
+
+fn short(what: &str, text: String) -> Result<ShortString, PublishError> {
+    ShortString::try_new(text).map_err(|error| {
+        PublishError::rejected(format!("{what} is too long for RabbitMQ")).with_source(error)
+    })
+}

@@ -1,0 +1,275 @@
+//! RabbitMQ as a transport.
+#![cfg(feature = "rabbitmq")]
+
+mod broker;
+
+use std::sync::{Arc, Mutex as BlockingMutex};
+
+use lapin::{
+    Channel, Connection, ConnectionProperties,
+    message::BasicGetMessage,
+    options::{
+        BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+    },
+    types::{AMQPValue, FieldTable},
+};
+use outbox_conformance::{
+    Skip, require,
+    transport::{OutageHarness, Received, RefusingHarness, TransportHarness},
+};
+use outbox_delivery::transport::{
+    RabbitMq,
+    message::{Encoding, Route},
+};
+use outbox_traits::{Event, EventId, PublishErrorKind, Transport, async_trait};
+use serde_json::json;
+use tokio::sync::Mutex;
+
+use crate::broker::{Broker, PASSWORD};
+
+const MAX_BYTES: usize = 500_000;
+
+fn given_url() -> Result<String, Skip> {
+    std::env::var("OUTBOX_TEST_RABBITMQ_URL").map_err(|_| {
+        Skip::new(
+            "OUTBOX_TEST_RABBITMQ_URL names no server: run `cargo xtask servers up`, or `cargo xtask test`",
+        )
+    })
+}
+
+async fn channel(url: &str) -> (Connection, Channel) {
+    let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    (connection, channel)
+}
+
+async fn declare(channel: &Channel, queue: &str, arguments: FieldTable) {
+    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(queue.into(), options, arguments).await.unwrap();
+}
+
+/// A name that no other test has.
+fn unique() -> String {
+    format!("outbox-test-{}", EventId::new())
+}
+
+/// A transport to a queue of its own.
+struct Queue {
+    url: String,
+    name: String,
+    transport: RabbitMq,
+    seen: BlockingMutex<Vec<Received>>,
+}
+
+impl Queue {
+    async fn new(url: &str) -> Self {
+        let name = unique();
+        let (_connection, channel) = channel(url).await;
+        declare(&channel, &name, FieldTable::default()).await;
+        let transport = RabbitMq::new(url).unwrap().with_max_bytes(MAX_BYTES).with_route(Route::to(&name));
+        Self { url: url.to_owned(), name, transport, seen: BlockingMutex::default() }
+    }
+
+    async fn received(&self) -> Vec<Received> {
+        let (_connection, channel) = channel(&self.url).await;
+        let get = || channel.basic_get(self.name.clone().into(), BasicGetOptions { no_ack: true });
+        while let Some(message) = get().await.unwrap() {
+            self.seen.lock().unwrap().push(read(&message));
+        }
+        self.seen.lock().unwrap().clone()
+    }
+
+    async fn close(&self) {
+        let (_connection, channel) = channel(&self.url).await;
+        channel.queue_delete(self.name.clone().into(), QueueDeleteOptions::default()).await.unwrap();
+    }
+}
+
+fn read(message: &BasicGetMessage) -> Received {
+    let headers = message.properties.headers().clone().unwrap_or_default();
+    let headers = headers.inner().iter().map(|(name, value)| {
+        let AMQPValue::LongString(value) = value else { panic!("a header that is no text: {value:?}") };
+        (name.as_str().to_lowercase(), value.to_string())
+    });
+    let headers: std::collections::BTreeMap<_, _> = headers.collect();
+    let text = |value: &Option<lapin::types::ShortString>| value.as_ref().unwrap().as_str().to_owned();
+    assert_eq!(*message.properties.delivery_mode(), Some(2));
+    Received {
+        id: text(message.properties.message_id()).parse().unwrap(),
+        event_type: text(message.properties.kind()),
+        payload: serde_json::from_slice(&message.data).unwrap(),
+        partition_key: headers.get("cloudevents:partitionkey").cloned(),
+        headers,
+    }
+}
+
+fn too_large() -> Event {
+    Event::new("suite.large", json!({ "text": "x".repeat(MAX_BYTES) })).unwrap()
+}
+
+#[async_trait]
+impl TransportHarness for Queue {
+    type Transport = RabbitMq;
+
+    async fn open() -> Result<Self, Skip> {
+        Ok(Self::new(&given_url()?).await)
+    }
+
+    fn transport(&self) -> &RabbitMq {
+        &self.transport
+    }
+
+    async fn received(&self) -> Vec<Received> {
+        self.received().await
+    }
+
+    async fn close(&self) {
+        self.close().await;
+    }
+}
+
+#[async_trait]
+impl RefusingHarness for Queue {
+    fn too_large(&self) -> Event {
+        too_large()
+    }
+}
+
+outbox_conformance::transport_suite!(Queue; publish, refuse);
+
+/// The same with a broker of its own.
+struct OwnBroker {
+    queue: Queue,
+    broker: Mutex<Broker>,
+}
+
+#[async_trait]
+impl TransportHarness for OwnBroker {
+    type Transport = RabbitMq;
+
+    async fn open() -> Result<Self, Skip> {
+        let broker = Broker::rabbitmq().await?;
+        Ok(Self { queue: Queue::new(broker.url()).await, broker: Mutex::new(broker) })
+    }
+
+    fn transport(&self) -> &RabbitMq {
+        &self.queue.transport
+    }
+
+    async fn received(&self) -> Vec<Received> {
+        self.queue.received().await
+    }
+}
+
+#[async_trait]
+impl OutageHarness for OwnBroker {
+    async fn stop(&self) {
+        self.broker.lock().await.kill().await;
+    }
+
+    async fn start(&self) {
+        self.broker.lock().await.start().await;
+    }
+}
+
+outbox_conformance::transport_suite!(OwnBroker; outage, durable);
+
+#[tokio::test]
+async fn a_message_without_a_queue_has_failed_until_there_is_one() {
+    let Some(url) = require("rabbitmq::without_queue", given_url()) else { return };
+    let (name, event) = (unique(), Event::new("order.placed", json!({})).unwrap());
+    let transport = RabbitMq::new(&url).unwrap().with_route(Route::to(&name));
+    let error = transport.publish(&event).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Failed, "{error}");
+    assert!(
+        error.to_string().starts_with(&format!("no queue is bound for the routing key `{name}`")),
+        "{error}"
+    );
+
+    let (_connection, channel) = channel(&url).await;
+    declare(&channel, &name, FieldTable::default()).await;
+    transport.publish(&event).await.unwrap();
+    channel.queue_delete(name.into(), QueueDeleteOptions::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_queue_that_is_full_fails_an_event_and_what_follows_it_waits() {
+    let Some(url) = require("rabbitmq::full", given_url()) else { return };
+    let (name, (_connection, channel)) = (unique(), channel(&url).await);
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongInt(1));
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+    declare(&channel, &name, arguments).await;
+    let transport = RabbitMq::new(&url).unwrap().with_route(Route::to(&name));
+    let event = || Event::new("order.placed", json!({})).unwrap().with_partition_key("one");
+    let published = transport.publish_all(&[event(), event(), event()]).await;
+    let kinds: Vec<_> = published.into_iter().map(|one| one.result.err().map(|error| error.kind())).collect();
+    assert_eq!(kinds, [None, Some(PublishErrorKind::Failed), Some(PublishErrorKind::NotAttempted)]);
+    channel.queue_delete(name.into(), QueueDeleteOptions::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_exchange_that_is_missing_is_no_event_s_fault() {
+    let Some(url) = require("rabbitmq::exchange", given_url()) else { return };
+    let (name, (_connection, channel)) = (unique(), channel(&url).await);
+    let transport = RabbitMq::new(&url).unwrap().with_exchange(&name).with_encoding(Encoding::Structured);
+    let events: Vec<_> = (0..3).map(|_| Event::new("order.placed", json!({})).unwrap()).collect();
+    for published in transport.publish_all(&events).await {
+        let error = published.result.unwrap_err();
+        assert_eq!(error.kind(), PublishErrorKind::Unavailable, "{error}");
+        assert!(error.to_string().starts_with(&format!("RabbitMQ has no exchange `{name}`")), "{error}");
+    }
+
+    declare(&channel, &name, FieldTable::default()).await;
+    let options = ExchangeDeclareOptions { auto_delete: true, ..ExchangeDeclareOptions::default() };
+    channel
+        .exchange_declare(name.clone().into(), lapin::ExchangeKind::Topic, options, FieldTable::default())
+        .await
+        .unwrap();
+    channel
+        .queue_bind(
+            name.clone().into(),
+            name.clone().into(),
+            "order.*".into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+        .unwrap();
+    assert!(transport.publish_all(&events).await.iter().all(|published| published.result.is_ok()));
+    let message =
+        channel.basic_get(name.clone().into(), BasicGetOptions { no_ack: true }).await.unwrap().unwrap();
+    let body: serde_json::Value = serde_json::from_slice(&message.data).unwrap();
+    assert_eq!((&body["specversion"], &body["type"]), (&json!("1.0"), &json!("order.placed")));
+    channel.queue_delete(name.into(), QueueDeleteOptions::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn headers_that_have_no_room_in_a_frame_are_rejected() {
+    let Some(url) = require("rabbitmq::headers", given_url()) else { return };
+    let transport = RabbitMq::new(&url).unwrap();
+    let event = Event::new("order.placed", json!({})).unwrap();
+    for event in [
+        event.clone().with_header("x-large", "x".repeat(200_000)),
+        event.clone().with_header("x".repeat(300), "x"),
+        event.with_header("cloudEvents:id", "1"),
+    ] {
+        let error = transport.publish(&event).await.unwrap_err();
+        assert_eq!(error.kind(), PublishErrorKind::Rejected, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_password_stands_in_no_text() {
+    let url = format!("amqp://outbox:{PASSWORD}@127.0.0.1:1/%2f");
+    let transport = Arc::new(RabbitMq::new(&url).unwrap());
+    let error = transport.publish(&Event::new("a.b", json!({})).unwrap()).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Unavailable);
+    let unreadable = RabbitMq::new(&format!("amqp:outbox:{PASSWORD}@")).unwrap_err();
+    for text in
+        [format!("{transport:?}"), format!("{error} {error:?}"), format!("{unreadable} {unreadable:?}")]
+    {
+        assert!(!text.contains(PASSWORD), "{text}");
+    }
+    assert!(format!("{transport:?}").contains("127.0.0.1:1"));
+}
