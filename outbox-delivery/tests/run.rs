@@ -14,7 +14,11 @@ use outbox_delivery::Relay;
 use outbox_traits::{ErrorKind, OutboxStore, PublishError};
 use tokio::time::{Instant, advance, sleep};
 
-use self::support::{Flaky, Scripted, event, outbox_with, pending, start};
+use self::support::{
+    Flaky, Scripted,
+    consumer::{Consumer, Ending},
+    event, outbox_with, pending, start,
+};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_mins(1);
@@ -272,4 +276,45 @@ async fn cancelled_while_idle_it_returns_at_once() {
     let cancelled = Instant::now();
     relay.stop().await;
     assert_eq!(cancelled.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publish_that_hangs_fails_after_its_time_out_and_holds_up_no_other_key() {
+    let outbox = outbox_with(&[event("bad", "1"), event("behind", "1"), event("good", "2")]).await;
+    let transport = Consumer::of(&[]);
+    transport.decide(|event| match event.event_type() {
+        "bad" => Ending::Hangs,
+        _ => Ending::Accepted,
+    });
+    let relay = Relay::single_worker(outbox.clone(), transport);
+    let relay = start(relay.with_publish_timeout(Duration::from_secs(5)));
+    sleep(10 * MINUTE).await;
+    let report = relay.stop().await;
+    assert!(report.published == 1 && report.failed > 10, "{report}");
+    let error = report.last_error.unwrap();
+    assert!(error.starts_with("the transport did not answer within 5s"), "{error}");
+    assert_eq!(pending(&outbox).await, ["bad", "behind"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_strict_mode_the_first_failure_ends_it_and_the_rest_stays_pending() {
+    let events = [event("a", "1"), event("bad", "2"), event("c", "3")];
+    let outbox = outbox_with(&events).await;
+    let transport = Scripted::events(|event| match event.event_type() {
+        "bad" => Err(PublishError::failed("no")),
+        _ => Ok(()),
+    });
+    let relay = start(Relay::single_worker(outbox.clone(), transport.clone()).with_strict());
+    let report = relay.end().await.unwrap();
+    assert_eq!((report.published, report.failed, report.stopped_at), (1, 1, Some(events[1].id())));
+    assert_eq!(pending(&outbox).await, ["bad", "c"]);
+    assert_eq!(transport.given(), ["a", "bad"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn delivered_events_are_purged_beside_the_work() {
+    let outbox = outbox_with(&[event("a", "1")]).await;
+    let relay = start(Relay::single_worker(outbox, Scripted::accepting()).with_purge(Duration::ZERO));
+    sleep(2 * MINUTE).await;
+    assert_eq!(relay.stop().await.purged, 1);
 }

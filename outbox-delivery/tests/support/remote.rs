@@ -11,7 +11,8 @@ use std::{
 use outbox_memory::{ManualClock, MemoryOutbox, MemorySession};
 use outbox_traits::{
     Claim, ClaimStore, DeadLetter, DeadLetterFilter, DeadLetterStore, Error, ErrorKind, Event, EventId,
-    Lease, Leased, OutboxStore, Outcome, Result, Saved, Settlement, Stats, StatsStore, async_trait,
+    Lease, Leased, OutboxStore, Outcome, Result, Saved, Settlement, Stats, StatsStore, WakeStore, Wakeups,
+    async_trait,
 };
 use tokio::time::{Instant, sleep};
 
@@ -38,6 +39,8 @@ pub(crate) enum Fate {
 
 type Fates = dyn FnMut(Call) -> Fate + Send;
 
+type Wakes = dyn FnMut() -> Result<Box<dyn Wakeups>> + Send;
+
 #[derive(Clone)]
 pub(crate) struct Remote {
     pub(crate) inner: MemoryOutbox,
@@ -45,6 +48,7 @@ pub(crate) struct Remote {
     started: Instant,
     elapsed: Arc<Mutex<Duration>>,
     fates: Arc<Mutex<Box<Fates>>>,
+    wakes: Arc<Mutex<Option<Box<Wakes>>>>,
     /// Up to so many turns go to others before and after each call.
     turns: usize,
     calls: Arc<Mutex<Vec<(Call, Instant)>>>,
@@ -62,6 +66,7 @@ impl Remote {
             started: Instant::now(),
             elapsed: Arc::default(),
             fates: Arc::new(Mutex::new(Box::new(|_| Fate::Works))),
+            wakes: Arc::default(),
             turns: 0,
             calls: Arc::default(),
             delivered: Arc::default(),
@@ -83,6 +88,11 @@ impl Remote {
     /// What happens to each call from now on.
     pub(crate) fn decide(&self, fates: impl FnMut(Call) -> Fate + Send + 'static) {
         *self.fates.lock().unwrap() = Box::new(fates);
+    }
+
+    /// What it answers, instead of the store itself, to one who wants to listen.
+    pub(crate) fn wake_by(&self, wakes: impl FnMut() -> Result<Box<dyn Wakeups>> + Send + 'static) {
+        *self.wakes.lock().unwrap() = Some(Box::new(wakes));
     }
 
     pub(crate) fn count(&self, call: Call) -> usize {
@@ -223,6 +233,16 @@ impl ClaimStore for Remote {
             Ok(results)
         };
         self.call(Call::Settle, settle).await
+    }
+}
+
+#[async_trait]
+impl WakeStore for Remote {
+    async fn wakeups(&self) -> Result<Box<dyn Wakeups>> {
+        if let Some(wake) = &mut *self.wakes.lock().unwrap() {
+            return wake();
+        }
+        self.inner.wakeups().await
     }
 }
 

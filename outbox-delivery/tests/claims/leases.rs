@@ -1,0 +1,146 @@
+//! Leases: renewed, lost, and run out.
+
+use outbox_delivery::Relay;
+use outbox_traits::{ErrorKind, OutboxStore};
+use tokio::time::sleep;
+
+use crate::{
+    MINUTE, SECOND, one_a_key,
+    support::{
+        Scripted, consumer::Consumer, consumer::Ending, event, remote::Call, remote::Fate, remote::Remote,
+        start_on_claims as start,
+    },
+};
+
+#[tokio::test(start_paused = true)]
+async fn leases_are_renewed_while_a_publish_goes_on() {
+    let events = one_a_key(3);
+    let store = Remote::with(&events).await;
+    let consumer = Consumer::of(&events);
+    consumer.decide(|_| Ending::Takes(MINUTE));
+    let make = || {
+        let relay = Relay::new(store.clone(), consumer.clone()).with_lease(5 * SECOND).with_concurrency(1);
+        start(relay.with_publish_timeout(10 * MINUTE))
+    };
+    let relays = [make(), make()];
+    sleep(5 * MINUTE).await;
+    let mut published = 0;
+    for relay in relays {
+        let report = relay.stop().await;
+        assert_eq!((report.lost_leases, report.failed), (0, 0));
+        published += report.published;
+    }
+    assert_eq!((published, consumer.faults()), (3, vec![]));
+    assert!(events.iter().all(|event| consumer.began(event.id()) == 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_renewals_fail_publishing_ends_before_the_lease_and_nothing_is_taken_for_delivered() {
+    let events = one_a_key(1);
+    let store = Remote::with(&events).await;
+    store.decide(|call| match call {
+        Call::Claim => Fate::Works,
+        _ => Fate::Fails(ErrorKind::Unavailable),
+    });
+    let consumer = Consumer::of(&events);
+    consumer.decide(|_| Ending::Takes(MINUTE));
+    let relay = Relay::new(store.clone(), consumer.clone()).with_lease(10 * SECOND);
+    let relay = start(relay.with_publish_timeout(10 * MINUTE));
+    sleep(9 * SECOND + SECOND / 2).await;
+    // Cut off, and the lease is still held.
+    assert_eq!((consumer.is_publishing(), store.counts().await.leased), (false, 1));
+    sleep(SECOND).await;
+    store.decide(|_| Fate::Works);
+    consumer.decide(|_| Ending::Accepted);
+    sleep(MINUTE).await;
+    let report = relay.stop().await;
+    assert_eq!((report.published, report.lost_leases, report.failed), (1, 1, 0));
+    assert!(report.store_errors > 0);
+    assert_eq!(consumer.began(events[0].id()), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_lost_is_counted_and_its_event_is_not_taken_for_delivered() {
+    let events = one_a_key(1);
+    let store = Remote::with(&events).await;
+    let mut settled = 0;
+    store.decide(move |call| {
+        settled += usize::from(call == Call::Settle);
+        if call == Call::Settle && settled == 1 { Fate::Takes(7 * SECOND) } else { Fate::Works }
+    });
+    let consumer = Consumer::of(&events);
+    let relay = Relay::new(store.clone(), consumer.clone()).with_lease(5 * SECOND);
+    let relay = start(relay);
+    sleep(5 * SECOND).await;
+    assert!(store.delivered().is_empty());
+    sleep(MINUTE).await;
+    let report = relay.stop().await;
+    assert_eq!((report.published, report.lost_leases), (2, 1));
+    assert_eq!(consumer.began(events[0].id()), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_others_acknowledged_meanwhile_is_no_harm() {
+    let events = [event("a", "1"), event("b", "1")];
+    let store = Remote::with(&events).await;
+    let transport = Scripted::accepting().with_delay(20 * SECOND);
+    let relay = start(Relay::new(store.clone(), transport.clone()));
+    sleep(SECOND).await;
+    store.acknowledge(events[0].id()).await.unwrap();
+    sleep(10 * MINUTE).await;
+    let report = relay.stop().await;
+    assert_eq!((report.lost_leases, store.counts().await.delivered), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_events_of_a_worker_that_died_are_published_by_another_when_its_leases_end() {
+    let events = one_a_key(2);
+    let store = Remote::with(&events).await;
+    let consumer = Consumer::of(&events);
+    consumer.decide(|_| Ending::Hangs);
+    let relay = start(Relay::new(store.clone(), consumer.clone()));
+    sleep(SECOND).await;
+    relay.kill().await;
+    consumer.decide(|_| Ending::Accepted);
+    let relay = start(Relay::new(store.clone(), consumer.clone()));
+    sleep(28 * SECOND).await;
+    assert_eq!(store.counts().await.delivered, 0);
+    sleep(3 * SECOND).await;
+    assert_eq!((relay.stop().await.published, store.counts().await.delivered), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_kills_its_worker_again_and_again_takes_no_other_with_it_and_is_set_aside() {
+    let mut events = one_a_key(10);
+    events.insert(4, event("bad", "bad"));
+    let store = Remote::with(&events).await;
+    let consumer = Consumer::of(&events);
+    let (kill, mut killed) = tokio::sync::mpsc::unbounded_channel();
+    consumer.decide(move |event| {
+        if event.event_type() == "bad" {
+            kill.send(()).unwrap();
+            return Ending::Hangs;
+        }
+        Ending::Accepted
+    });
+    let mut kills = 0;
+    let report = loop {
+        let relay = Relay::new(store.clone(), consumer.clone()).with_publish_timeout(60 * MINUTE);
+        let relay = start(relay);
+        tokio::select! {
+            _ = killed.recv() => {
+                relay.kill().await;
+                kills += 1;
+            }
+            () = sleep(5 * MINUTE) => break relay.stop().await,
+        }
+    };
+    assert_eq!((kills, report.dead_lettered), (10, 1));
+    assert_eq!(store.counts().await.delivered, 10);
+    let dead = store.dead().await;
+    assert_eq!((dead[0].event_type.as_str(), dead[0].attempts), ("bad", 11));
+    assert!(dead[0].reason.starts_with("10 deliveries were started and never ended"), "{}", dead[0].reason);
+    // Those in front of it in the batch were published again, until it was by itself.
+    let published = |n: usize| consumer.began(events[n].id());
+    assert!((0..4).all(|n| published(n) <= 4) && (5..11).all(|n| published(n) <= 2));
+}

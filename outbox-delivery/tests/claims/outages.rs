@@ -1,0 +1,121 @@
+//! A transport and a store that are away.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use outbox_delivery::Relay;
+use outbox_traits::{ErrorKind, PublishError};
+use tokio::time::sleep;
+
+use crate::{
+    MINUTE, SECOND, one_a_key,
+    support::{
+        Scripted, consumer::Consumer, consumer::Ending, remote::Call, remote::Fate, remote::Remote,
+        start_on_claims as start,
+    },
+};
+
+#[tokio::test(start_paused = true)]
+async fn an_unavailable_transport_burns_no_attempt_and_is_tried_ever_less_often() {
+    let store = Remote::with(&one_a_key(50)).await;
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&tries);
+    let transport = Scripted::events(move |_| match counter.load(Ordering::Relaxed) {
+        0 => Err(PublishError::unavailable("down")),
+        _ => Ok(()),
+    });
+    let relay = Relay::new(store.clone(), transport.clone()).with_batch_size(10);
+    let relay = start(relay);
+    sleep(20 * MINUTE).await;
+    let calls = transport.calls().len();
+    assert!((40..200).contains(&calls), "{calls} calls");
+    assert!(store.count(Call::Claim) < 2 * calls + 10, "{} claims", store.count(Call::Claim));
+    let histories = store.histories().await;
+    assert_eq!(histories.len(), 50);
+    assert!(histories.iter().all(|(_, attempts, failures)| (*attempts, *failures) == (0, 0)));
+    tries.store(1, Ordering::Relaxed);
+    sleep(MINUTE).await;
+    assert_eq!(relay.stop().await.published, 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transport_that_never_tries_anything_makes_no_busy_loop() {
+    let store = Remote::with(&one_a_key(5)).await;
+    let transport = Scripted::events(|_| Err(PublishError::not_attempted()));
+    let relay = start(Relay::new(store.clone(), transport.clone()));
+    sleep(10 * MINUTE).await;
+    let report = relay.stop().await;
+    assert!(transport.calls().len() < 100, "{} calls", transport.calls().len());
+    assert_eq!((report.published, report.failed), (0, 0));
+    assert_eq!(store.counts().await.pending, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_goes_away_is_survived_and_counted_with_no_busy_loop() {
+    for fate in [Fate::Fails(ErrorKind::Unavailable), Fate::AnswerIsLost, Fate::Hangs] {
+        let events = one_a_key(30);
+        let store = Remote::with(&events).await;
+        let consumer = Consumer::of(&events);
+        consumer.decide(|_| Ending::Takes(SECOND));
+        let relay = Relay::new(store.clone(), consumer.clone()).with_batch_size(5);
+        let relay = start(relay);
+        sleep(SECOND + SECOND / 2).await;
+        store.decide(move |call| match fate {
+            // A claim whose answer is lost would count as a crash.
+            Fate::AnswerIsLost if call == Call::Claim => Fate::Fails(ErrorKind::Unavailable),
+            _ => fate,
+        });
+        sleep(20 * MINUTE).await;
+        let calls = store.count(Call::Claim) + store.count(Call::Settle) + store.count(Call::Renew);
+        assert!(calls < 2000, "{calls} calls with {fate:?}");
+        store.decide(|_| Fate::Works);
+        sleep(10 * MINUTE).await;
+        let report = relay.stop().await;
+        assert_eq!((store.counts().await.delivered, consumer.faults()), (30, vec![]));
+        assert!(report.store_errors > 10 && report.last_error.is_some(), "{report}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_no_retry_helps_ends_it_and_what_is_in_flight_is_settled() {
+    let store = Remote::with(&one_a_key(10)).await;
+    store.decide({
+        let mut claims = 0;
+        move |call| match call {
+            Call::Claim if claims > 0 => Fate::Fails(ErrorKind::Schema),
+            Call::Claim => {
+                claims += 1;
+                Fate::Works
+            }
+            _ => Fate::Works,
+        }
+    });
+    let transport = Scripted::accepting().with_delay(SECOND);
+    let error = start(Relay::new(store.clone(), transport)).end().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Schema);
+    assert_eq!(store.counts().await.delivered, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_the_store_is_handed_to_the_caller_of_publish_pending() {
+    for kind in [ErrorKind::Schema, ErrorKind::Unavailable] {
+        for failing in [Call::Claim, Call::Settle] {
+            let store = Remote::with(&one_a_key(3)).await;
+            store.decide(move |call| if call == failing { Fate::Fails(kind) } else { Fate::Works });
+            let error = Relay::new(store, Scripted::accepting()).publish_pending().await.unwrap_err();
+            assert_eq!(error.kind(), kind);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unavailable_transport_ends_publish_pending() {
+    let store = Remote::with(&one_a_key(10)).await;
+    let transport = Scripted::events(|_| Err(PublishError::unavailable("down")));
+    let relay = Relay::new(store.clone(), transport.clone()).with_batch_size(2).with_concurrency(1);
+    let report = relay.publish_pending().await.unwrap();
+    assert_eq!((report.published, transport.calls().len()), (0, 1));
+    assert_eq!(store.pending().await.len(), 10);
+}

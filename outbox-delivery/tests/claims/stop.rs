@@ -1,0 +1,99 @@
+//! How it ends.
+
+use std::time::Duration;
+
+use outbox_delivery::Relay;
+use outbox_traits::ErrorKind;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    MINUTE, SECOND, one_a_key,
+    support::{
+        Scripted, consumer::Consumer, consumer::Ending, event, remote::Fate, remote::Remote,
+        start_on_claims as start,
+    },
+};
+
+#[tokio::test(start_paused = true)]
+async fn in_strict_mode_the_first_failure_ends_it_and_the_rest_stays_pending() {
+    let events = [event("a", "1"), event("bad", "2"), event("c", "3"), event("d", "4")];
+    for endings in [Ending::Failed, Ending::Rejected, Ending::Unavailable, Ending::Panics] {
+        let store = Remote::with(&events).await;
+        let consumer = Consumer::of(&events);
+        consumer.decide(move |event| match event.event_type() {
+            "bad" => endings,
+            _ => Ending::Accepted,
+        });
+        let relay = start(Relay::new(store.clone(), consumer.clone()).with_strict());
+        let report = relay.end().await.unwrap();
+        assert_eq!((report.published, report.stopped_at), (1, Some(events[1].id())), "{endings:?}");
+        assert!(report.last_error.is_some());
+        assert_eq!(store.pending().await, ["bad", "c", "d"]);
+        assert_eq!(consumer.began(events[2].id()), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelled_it_finishes_what_is_in_flight_and_gives_back_the_rest_at_no_cost() {
+    let store = Remote::with(&one_a_key(10)).await;
+    let transport = Scripted::accepting().with_delay(5 * SECOND);
+    let relay = Relay::new(store.clone(), transport).with_batch_size(2).with_concurrency(1);
+    let relay = start(relay);
+    sleep(SECOND).await;
+    let cancelled = Instant::now();
+    let report = relay.stop().await;
+    assert_eq!((report.published, report.released), (2, 2));
+    assert_eq!(cancelled.elapsed(), 4 * SECOND);
+    let histories = store.histories().await;
+    assert_eq!(histories.len(), 8);
+    assert!(histories.iter().all(|(_, attempts, failures)| (*attempts, *failures) == (0, 0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelled_it_returns_within_the_grace_period_whatever_hangs_and_loses_no_attempt() {
+    let store = Remote::with(&one_a_key(3)).await;
+    let transport = Scripted::accepting().with_delay(24 * 60 * MINUTE);
+    let relay = Relay::new(store.clone(), transport).with_grace_period(10 * SECOND);
+    let relay = start(relay.with_publish_timeout(60 * MINUTE));
+    sleep(SECOND).await;
+    let cancelled = Instant::now();
+    let report = relay.stop().await;
+    assert!(cancelled.elapsed() <= 10 * SECOND);
+    assert_eq!((report.published, report.failed, report.released), (0, 0, 3));
+    assert!(store.histories().await.iter().all(|(_, attempts, _)| *attempts == 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelled_while_it_claims_it_gives_back_what_comes() {
+    let store = Remote::with(&one_a_key(3)).await;
+    store.decide(|_| Fate::Takes(SECOND));
+    let transport = Scripted::accepting();
+    let relay = start(Relay::new(store.clone(), transport.clone()));
+    sleep(SECOND / 2).await;
+    assert_eq!(relay.stop().await.released, 3);
+    assert!(transport.calls().is_empty());
+    assert_eq!(store.pending().await.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelled_it_returns_within_the_grace_period_when_the_store_is_away() {
+    let store = Remote::with(&one_a_key(3)).await;
+    let transport = Scripted::accepting().with_delay(SECOND);
+    let relay = Relay::new(store.clone(), transport).with_grace_period(10 * SECOND);
+    let relay = start(relay);
+    sleep(SECOND / 2).await;
+    store.decide(|_| Fate::Fails(ErrorKind::Unavailable));
+    let cancelled = Instant::now();
+    let report = relay.stop().await;
+    assert_eq!((report.published, cancelled.elapsed()), (3, 10 * SECOND));
+    assert!(report.store_errors < 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelled_while_idle_it_returns_at_once() {
+    let relay = start(Relay::new(Remote::new(), Scripted::accepting()).with_poll_interval(MINUTE));
+    sleep(MINUTE).await;
+    let cancelled = Instant::now();
+    relay.stop().await;
+    assert_eq!(cancelled.elapsed(), Duration::ZERO);
+}

@@ -1,0 +1,94 @@
+//! Wake-ups.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use outbox_delivery::Relay;
+use outbox_traits::{Error, ErrorKind, OutboxStore, Result, WakeStore, Wakeups, async_trait};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    MINUTE, SECOND,
+    support::{
+        Scripted, event,
+        remote::{Call, Remote},
+        start_on_claims as start,
+    },
+};
+
+/// Wakes at every turn, for nothing.
+#[derive(Debug)]
+struct Spurious;
+
+#[async_trait]
+impl Wakeups for Spurious {
+    async fn wait(&mut self) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn woken_it_publishes_at_once_and_idle_it_hardly_asks() {
+    let store = Remote::new();
+    let transport = Scripted::accepting();
+    let relay = Relay::new(store.clone(), transport.clone()).with_wakeups(store.clone());
+    let relay = start(relay);
+    sleep(60 * MINUTE).await;
+    // Every 3.75 s on average.
+    let claims = store.count(Call::Claim);
+    assert!((700..1300).contains(&claims), "{claims} claims in an hour");
+    for n in 0..20 {
+        store.save(&event("a", "1")).await.unwrap();
+        let saved_at = Instant::now();
+        sleep(SECOND).await;
+        let published = transport.times();
+        assert!(published.len() == n + 1 && published[n] - saved_at <= SECOND / 100);
+    }
+    assert_eq!(relay.stop().await.published, 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn wakeups_for_nothing_make_no_busy_loop() {
+    let store = Remote::new();
+    store.wake_by(|| Ok(Box::new(Spurious)));
+    let relay = Relay::new(store.clone(), Scripted::accepting()).with_wakeups(Arc::new(store.clone()));
+    let relay = start(relay);
+    sleep(MINUTE).await;
+    let claims = store.count(Call::Claim);
+    assert!(claims <= 60 * 210, "{claims} claims in a minute");
+    relay.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_cannot_wake_it_is_asked_ever_less_often_and_the_events_come_all_the_same() {
+    let store = Remote::new();
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&tries);
+    store.wake_by(move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Err(Error::new(ErrorKind::Unavailable, "told to fail"))
+    });
+    let dynamic: Arc<dyn WakeStore> = Arc::new(store.clone());
+    let relay = start(Relay::new(store.clone(), Scripted::accepting()).with_wakeups(dynamic));
+    sleep(10 * MINUTE).await;
+    store.save(&event("a", "1")).await.unwrap();
+    sleep(10 * SECOND).await;
+    assert_eq!(relay.stop().await.published, 1);
+    let tries = tries.load(Ordering::Relaxed);
+    assert!((25..100).contains(&tries), "{tries} tries");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_single_worker_is_woken_too() -> Result<()> {
+    let store = Remote::new();
+    let transport = Scripted::accepting();
+    let relay = Relay::single_worker(store.clone(), transport.clone())
+        .with_poll_interval(60 * MINUTE)
+        .with_wakeups(store.clone());
+    let relay = crate::support::start(relay);
+    sleep(SECOND).await;
+    store.save(&event("a", "1")).await?;
+    sleep(SECOND).await;
+    assert_eq!((transport.calls().len(), relay.stop().await.published), (1, 1));
+    Ok(())
+}

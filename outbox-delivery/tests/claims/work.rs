@@ -1,0 +1,133 @@
+//! Claims, publishes and settlements, when all is well.
+
+use std::{sync::Arc, time::Duration};
+
+use outbox_delivery::{Decision, Failed, Relay};
+use outbox_traits::{ClaimStore, OutboxStore, Outcome, PublishError};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    MINUTE, SECOND, one_a_key,
+    support::{
+        Scripted, consumer::Consumer, event, remote::Call, remote::Fate, remote::Remote,
+        start_on_claims as start,
+    },
+};
+
+#[tokio::test(start_paused = true)]
+async fn a_store_is_taken_as_it_is_or_in_an_arc() {
+    let store = Arc::new(Remote::with(&[event("a", "1")]).await);
+    let dynamic: Arc<dyn ClaimStore> = store.clone();
+    for relay in [
+        Relay::new(store.clone(), Scripted::accepting()),
+        Relay::new(dynamic, Scripted::accepting()),
+        Relay::new(Arc::unwrap_or_clone(store), Scripted::accepting()),
+    ] {
+        relay.publish_pending().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_is_published_in_the_order_of_its_key_and_settled() {
+    let events: Vec<_> = (0..500).map(|n| event("a", &(n % 7).to_string())).collect();
+    let store = Remote::with(&events).await;
+    let consumer = Consumer::of(&events);
+    let report = Relay::new(store.clone(), consumer.clone()).publish_pending().await.unwrap();
+    assert_eq!((report.published, report.failed), (500, 0));
+    assert_eq!(report.to_string(), "published 500, failed 0");
+    assert_eq!((store.counts().await.delivered, consumer.faults()), (500, vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_many_publishes_go_on_at_once_as_were_asked_for_and_settlements_are_batched() {
+    let store = Remote::with(&one_a_key(80)).await;
+    let transport = Scripted::accepting().with_delay(SECOND);
+    let relay = Relay::new(store.clone(), transport.clone()).with_batch_size(10).with_concurrency(4);
+    let started = Instant::now();
+    assert_eq!(relay.publish_pending().await.unwrap().published, 80);
+    assert_eq!(started.elapsed(), 2 * SECOND);
+    assert_eq!(transport.calls().len(), 8);
+    // Four that end together are settled in two calls at most: one that ended first, and the rest.
+    assert!(store.count(Call::Settle) <= 4, "{}", store.count(Call::Settle));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_batch_is_claimed_while_one_is_published() {
+    let store = Remote::with(&one_a_key(20)).await;
+    store.decide(|call| match call {
+        Call::Claim => Fate::Takes(SECOND / 2),
+        _ => Fate::Works,
+    });
+    let transport = Scripted::accepting().with_delay(SECOND);
+    let relay = Relay::new(store.clone(), transport.clone()).with_batch_size(10).with_concurrency(1);
+    let relay = start(relay);
+    sleep(5 * SECOND).await;
+    let times = transport.times();
+    assert_eq!(times[1] - times[0], SECOND);
+    relay.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_it_asks_ever_less_often() {
+    let store = Remote::new();
+    let relay = start(Relay::new(store.clone(), Scripted::accepting()));
+    sleep(10 * MINUTE).await;
+    // Every 750 ms on average.
+    let claims = store.count(Call::Claim);
+    assert!((600..1300).contains(&claims), "{claims} claims");
+    store.save(&event("a", "1")).await.unwrap();
+    sleep(2 * SECOND).await;
+    assert_eq!(relay.stop().await.published, 1);
+    assert!(store.count(Call::Settle) == 1 && store.count(Call::Renew) == 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_work_it_never_waits() {
+    let store = Remote::with(&one_a_key(1000)).await;
+    let started = Instant::now();
+    let relay = Relay::new(store.clone(), Scripted::accepting()).with_batch_size(1);
+    let relay = start(relay.with_poll_interval(MINUTE));
+    while store.counts().await.delivered < 1000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(started.elapsed(), Duration::ZERO);
+    assert_eq!(relay.stop().await.published, 1000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn publish_pending_tries_each_event_once() {
+    let events = [event("bad", "1"), event("a", "1"), event("b", "2"), event("c", "1"), event("d", "3")];
+    let store = Remote::with(&events).await;
+    let transport = Scripted::events(|event| match event.event_type() {
+        "bad" => Err(PublishError::failed("no")),
+        _ => Ok(()),
+    });
+    let relay = Relay::new(store.clone(), transport.clone())
+        .with_batch_size(2)
+        .with_retry_policy(|_: &Failed<'_>| Decision::Retry { after: Duration::ZERO });
+    let report = relay.publish_pending().await.unwrap();
+    assert_eq!((report.published, report.failed), (2, 1));
+    assert_eq!(transport.given().iter().filter(|given| *given == "bad").count(), 1);
+    assert_eq!(store.pending().await, ["bad", "a", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn delivered_events_are_purged_beside_the_work() {
+    let store = Remote::with(&one_a_key(3)).await;
+    let relay = start(Relay::new(store.clone(), Scripted::accepting()).with_purge(10 * MINUTE));
+    sleep(9 * MINUTE).await;
+    assert_eq!(store.counts().await.delivered, 3);
+    sleep(4 * MINUTE).await;
+    assert_eq!((relay.stop().await.purged, store.counts().await.delivered), (3, 0));
+    assert!((6..30).contains(&store.count(Call::Purge)), "{}", store.count(Call::Purge));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outcome_is_settled_once() {
+    let store = Remote::with(&one_a_key(30)).await;
+    let relay = Relay::new(store.clone(), Scripted::accepting()).with_batch_size(7);
+    relay.publish_pending().await.unwrap();
+    let settlements = store.settlements().concat();
+    assert_eq!(settlements.len(), 30);
+    assert!(settlements.iter().all(|settlement| settlement.outcome == Outcome::Delivered));
+}
