@@ -2,18 +2,21 @@
 
 use std::{future::pending, time::Duration};
 
-use outbox_traits::OutboxStore;
+use outbox_traits::{OutboxStore, StatsStore};
 use tokio::{
     sync::{Mutex, Notify},
     time::sleep,
 };
 
-use crate::{relay::Common, report::Record, wake};
+use crate::{record::Record, relay::Common, wake};
 
 /// How often delivered events are purged, on average.
 const PURGE_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Listens and purges. It never ends.
+/// How often a store is asked how much it holds.
+const STATS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Listens, purges and counts. It never ends.
 pub(crate) async fn beside(common: &Common, store: &dyn OutboxStore, record: &Record, woken: &Notify) {
     let listening = async {
         match &common.wakeups {
@@ -27,7 +30,23 @@ pub(crate) async fn beside(common: &Common, store: &dyn OutboxStore, record: &Re
             None => pending().await,
         }
     };
-    tokio::join!(listening, purging);
+    let counting = async {
+        match &common.stats {
+            Some(store) => count(&**store, record).await,
+            None => pending().await,
+        }
+    };
+    tokio::join!(listening, purging, counting);
+}
+
+async fn count(store: &dyn StatsStore, record: &Record) {
+    loop {
+        match store.stats().await {
+            Ok(stats) => record.stats(&stats),
+            Err(error) => record.store_failed(&error),
+        }
+        sleep(STATS_INTERVAL).await;
+    }
 }
 
 async fn purge(store: &dyn OutboxStore, older_than: Duration, record: &Record, purging: &Mutex<()>) {

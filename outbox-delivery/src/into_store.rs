@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use outbox_traits::{ClaimStore, OutboxStore, WakeStore};
+use outbox_traits::{ClaimStore, OutboxStore, StatsStore, WakeStore};
 
 /// A store, or an `Arc` of one: what [`Relay`](crate::Relay) takes. Never implemented by hand.
 ///
@@ -44,4 +44,4 @@ macro_rules! into_store {
     )*};
 }
 
-into_store!(OutboxStore, ClaimStore, WakeStore);
+into_store!(OutboxStore, ClaimStore, StatsStore, WakeStore);

@@ -28,6 +28,7 @@
 //!
 //! The relay is always there; each transport is a feature, and none is on by default.
 //!
+//! - `metrics`: the relay counts and measures, by the facade of the crate `metrics`.
 //! - `in-process`: `transport::InProcess`, functions of the same program.
 //! - `json-lines`: `transport::JsonLines`, one line of JSON for each event.
 //! - `nats`: `transport::Nats`, NATS JetStream.
@@ -36,21 +37,26 @@
 //!   broker brings it.
 
 mod claims;
+mod health;
 mod housekeeping;
 mod into_store;
 mod lanes;
+mod meter;
 mod policy;
 mod publish;
+mod record;
 mod relay;
 mod report;
 mod retry;
 mod single_worker;
+mod spans;
 pub mod transport;
 mod wake;
 
 pub use tokio_util::sync::CancellationToken;
 
 pub use crate::{
+    health::{Health, Unhealthy},
     into_store::IntoStore,
     policy::{Decision, ExponentialRetry, Failed, RetryPolicy},
     relay::{Claims, Relay, SingleWorker},

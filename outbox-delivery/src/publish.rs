@@ -4,7 +4,11 @@ use std::{any::Any, collections::HashMap, panic::AssertUnwindSafe, time::Duratio
 
 use futures_util::FutureExt;
 use outbox_traits::{Event, EventId, PublishError, Published, Transport};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::{record::Record, relay::Common, spans::Spans};
 
 /// The answer for each event of a batch, in its order.
 pub(crate) struct Answers {
@@ -23,8 +27,23 @@ pub(crate) enum Ending {
     Cut,
 }
 
-/// Publishes events, for so long at most, and until it is cut off.
+/// Publishes events, until the time-out or until it is cut off, and writes down that it did.
 pub(crate) async fn publish(
+    common: &Common,
+    record: &Record,
+    events: &[Event],
+    cut: &CancellationToken,
+) -> Answers {
+    let spans = Spans::new(&common.name, events);
+    let began = Instant::now();
+    let call = call(&*common.transport, events, common.publish_timeout, cut);
+    let answers = call.instrument(spans.call.clone()).await;
+    record.called(events.len(), began.elapsed(), answers.ending);
+    spans.end(&answers.results);
+    answers
+}
+
+async fn call(
     transport: &dyn Transport,
     events: &[Event],
     timeout: Duration,

@@ -1,11 +1,8 @@
 //! What a relay did.
 
-use std::{
-    fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::fmt;
 
-use outbox_traits::{Error, Event, EventId, PublishError, PublishErrorKind};
+use outbox_traits::EventId;
 
 /// What a relay did, in numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,67 +48,5 @@ impl fmt::Display for Report {
             write!(f, ", stopped at event {event}")?;
         }
         self.last_error.as_ref().map_or(Ok(()), |error| write!(f, "; last error: {error}"))
-    }
-}
-
-/// Where everything that happens is written down: by the loop, and by what runs beside it.
-#[derive(Debug, Default)]
-pub(crate) struct Record {
-    report: Mutex<Report>,
-}
-
-impl Record {
-    pub(crate) fn report(&self) -> Report {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Report> {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The transport answered for so many events, of which these were not accepted.
-    pub(crate) fn answered(&self, all: usize, failures: &[(&Event, PublishError)]) {
-        let is_tried = |(_, error): &&(&Event, PublishError)| error.kind() != PublishErrorKind::NotAttempted;
-        let failed = failures.len();
-        let mut report = self.lock();
-        report.published += (all - failed) as u64;
-        report.failed += failures.iter().filter(is_tried).count() as u64;
-        if let Some((event, error)) = failures.iter().find(is_tried).or(failures.first()) {
-            let id = event.id();
-            tracing::warn!(%error, event = %id, "{failed} of {all} events were not accepted");
-            report.last_error = Some(format!("{error} (event {id})"));
-        }
-    }
-
-    pub(crate) fn dead_lettered(&self, id: EventId, error: &str) {
-        tracing::error!(event = %id, error, "the event is set aside as a dead letter");
-        self.lock().dead_lettered += 1;
-    }
-
-    pub(crate) fn lease_lost(&self, id: EventId) {
-        tracing::warn!(event = %id, "the lease was lost: somebody else may deliver the event again");
-        self.lock().lost_leases += 1;
-    }
-
-    pub(crate) fn released(&self) {
-        self.lock().released += 1;
-    }
-
-    pub(crate) fn purged(&self, count: u64) {
-        if count > 0 {
-            tracing::debug!(count, "delivered events were purged");
-            self.lock().purged += count;
-        }
-    }
-
-    pub(crate) fn store_failed(&self, error: &Error) {
-        tracing::warn!(%error, "the outbox store failed");
-        let mut report = self.lock();
-        report.store_errors += 1;
-        report.last_error = Some(error.to_string());
-    }
-
-    pub(crate) fn stopped_at(&self, id: EventId) {
-        self.lock().stopped_at.get_or_insert(id);
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     Relay, SingleWorker,
     lanes::{Lane, Lanes},
     publish::{Answers, Ending, publish},
-    report::Record,
+    record::Record,
     retry::Backoff,
 };
 
@@ -125,7 +125,7 @@ impl<'a> Worker<'a> {
             let common = &self.relay.common;
             // Nobody cuts it off: there is no lease that ends, and the end of the grace period drops the whole loop.
             let never = CancellationToken::new();
-            let answers = publish(&*common.transport, &batch, common.publish_timeout, &never).await;
+            let answers = publish(common, self.record, &batch, &never).await;
             let has_failed = answers.results.iter().any(Result::is_err);
             let is_unavailable = self.settle(&batch, answers);
             self.acknowledge().await?;
@@ -149,6 +149,7 @@ impl<'a> Worker<'a> {
             let mut events = self.relay.way.store.get_pending(limit).await?;
             self.store_backoff.reset();
             let fetched = events.len();
+            self.record.fetched(fetched == 0);
             if fetched < limit {
                 self.lanes.keep_only(&events);
             }

@@ -69,6 +69,7 @@
 //! | `mongodb` | `MongoOutbox` and `MongoInbox`, with the official driver |
 //! | `sled` | `SledOutbox` and `SledInbox`, embedded |
 //! | `relay` | `relay::Relay` |
+//! | `metrics` | `relay`, which counts and measures by the facade of the crate `metrics` |
 //! | `in-process` | `relay`, and `transport::InProcess`: functions of the same program |
 //! | `json-lines` | `relay`, and `transport::JsonLines`: lines of JSON, to a file or any writer |
 //! | `nats` | `relay`, and `transport::Nats`: NATS JetStream |
@@ -108,8 +109,8 @@ pub use outbox_sqlx::{SqlxOutbox, sqlx};
 #[cfg(feature = "relay")]
 pub mod relay {
     pub use outbox_delivery::{
-        CancellationToken, Claims, Decision, ExponentialRetry, Failed, IntoStore, Relay, Report, RetryPolicy,
-        SingleWorker,
+        CancellationToken, Claims, Decision, ExponentialRetry, Failed, Health, IntoStore, Relay, Report,
+        RetryPolicy, SingleWorker, Unhealthy,
     };
 }
 

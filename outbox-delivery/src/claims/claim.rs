@@ -5,6 +5,7 @@ use std::{cmp::Reverse, collections::HashSet};
 use futures_util::FutureExt;
 use outbox_traits::{Claim, ErrorKind, EventId, Lease, Leased, Result, Settlement};
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::{Done, Worker, within};
 use crate::lanes::Lane;
@@ -34,12 +35,13 @@ impl Worker<'_> {
         self.calling.claim = true;
         let way = &self.relay.way;
         let claim =
-            Claim::new(way.worker.clone()).with_limit(batch_size.min(Claim::MAX_LIMIT)).with_lease(way.lease);
+            Claim::new(self.name.clone()).with_limit(batch_size.min(Claim::MAX_LIMIT)).with_lease(way.lease);
+        let span = tracing::debug_span!("outbox.claim", relay = self.relay.common.name, limit = claim.limit);
         let call = async move {
             let result = within(way.lease, way.store.claim(&claim)).await;
             Done::Claimed { sent_at: now, was_empty_handed, result }
         };
-        self.calls.push(call.boxed());
+        self.calls.push(call.instrument(span).boxed());
     }
 
     pub(super) fn claimed(
@@ -54,6 +56,7 @@ impl Worker<'_> {
             Err(error) => return self.store_failed(now, error),
         };
         self.store.reset(now);
+        self.record.fetched(was_empty_handed && claimed.is_empty());
         let mut passed_over = HashSet::new();
         let mut has_work = false;
         for leased in claimed {

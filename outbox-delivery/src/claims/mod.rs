@@ -34,7 +34,7 @@ use self::{
     queue::Queue,
     stop::Stop,
 };
-use crate::{Claims, Relay, relay::MAX_INTERVAL, report::Record, retry::Retry, wake::Idle};
+use crate::{Claims, Relay, record::Record, relay::MAX_INTERVAL, retry::Retry, wake::Idle};
 
 /// A store that fails is asked again soon: leases do not wait for long.
 const STORE_RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -42,6 +42,8 @@ const STORE_RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration:
 pub(crate) struct Worker<'a> {
     relay: &'a Relay<Claims>,
     record: &'a Record,
+    /// Who claims, for people to read.
+    name: String,
     calls: FuturesUnordered<BoxFuture<'a, Done>>,
     /// Claimed, and not being published yet.
     queue: Queue,
@@ -90,6 +92,7 @@ impl<'a> Worker<'a> {
         Self {
             relay,
             record,
+            name: format!("{} {} {:08x}", relay.common.name, std::process::id(), fastrand::u32(..)),
             calls: FuturesUnordered::new(),
             queue: Queue::default(),
             suspect: None,

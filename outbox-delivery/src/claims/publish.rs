@@ -59,9 +59,9 @@ impl Worker<'_> {
             })
             .unzip();
         let (number, cut) = self.flights.start(&events);
-        let common = &self.relay.common;
+        let (relay, record) = (self.relay, self.record);
         let call = async move {
-            let answers = publish(&*common.transport, &events, common.publish_timeout, &cut).await;
+            let answers = publish(&relay.common, record, &events, &cut).await;
             Done::Published(Landed { number, events, histories, answers })
         };
         self.calls.push(call.boxed());
@@ -105,12 +105,7 @@ impl Worker<'_> {
         if failures.len() < events.len() {
             self.transport.reset(now);
         }
-        if answers.ending == Ending::Cut {
-            tracing::warn!(
-                events = events.len(),
-                "a publish was cut off, at the end of its lease or of the relay"
-            );
-        } else {
+        if answers.ending != Ending::Cut {
             self.record.answered(events.len(), &failures);
             if self.relay.common.is_strict
                 && let Some((event, _)) = failures.first()

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use futures_util::FutureExt;
 use outbox_traits::{Claim, ErrorKind, Outcome, Result, Settlement};
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::{Done, Worker, within};
 
@@ -20,11 +21,12 @@ impl Worker<'_> {
         let count = self.unsettled.len().min(Claim::MAX_LIMIT);
         let settlements: Vec<Settlement> = self.unsettled.drain(..count).collect();
         let way = &self.relay.way;
+        let span = tracing::debug_span!("outbox.settle", relay = self.relay.common.name, events = count);
         let call = async move {
             let result = within(way.lease, way.store.settle(&settlements)).await;
             Done::Settled { settlements, result }
         };
-        self.calls.push(call.boxed());
+        self.calls.push(call.instrument(span).boxed());
     }
 
     pub(super) fn settled(
@@ -62,7 +64,7 @@ impl Worker<'_> {
 
     fn took(&mut self, now: Instant, settlement: &Settlement) {
         match &settlement.outcome {
-            Outcome::Released => self.record.released(),
+            Outcome::Released => self.record.released(1),
             Outcome::DeadLetter { error } => self.record.dead_lettered(settlement.lease.event(), error),
             Outcome::Retry { after, .. } => {
                 if let Some(due) = now.checked_add(*after).filter(|_| self.due.len() < MAX_DUE) {

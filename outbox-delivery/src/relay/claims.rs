@@ -7,12 +7,11 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{MAX_INTERVAL, Relay};
-use crate::{ExponentialRetry, IntoStore, Report, RetryPolicy, claims::Worker, report::Record};
+use crate::{ExponentialRetry, IntoStore, Report, RetryPolicy, claims::Worker, record::Record};
 
 /// On claims: any number of relays for a store.
 pub struct Claims {
     pub(crate) store: Arc<dyn ClaimStore>,
-    pub(crate) worker: String,
     pub(crate) lease: Duration,
     pub(crate) concurrency: usize,
     pub(crate) longest_poll: Option<Duration>,
@@ -24,7 +23,6 @@ impl fmt::Debug for Claims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Claims")
             .field("store", &self.store)
-            .field("worker", &self.worker)
             .field("lease", &self.lease)
             .field("concurrency", &self.concurrency)
             .field("longest_poll", &self.longest_poll)
@@ -63,7 +61,6 @@ impl Relay<Claims> {
     pub fn new<Form>(store: impl IntoStore<Form, dyn ClaimStore>, transport: impl Transport) -> Self {
         let way = Claims {
             store: store.into_store(),
-            worker: format!("relay {} of process {}", fastrand::u32(..), std::process::id()),
             lease: Duration::from_secs(30),
             concurrency: 4,
             longest_poll: None,
@@ -136,7 +133,7 @@ impl Relay<Claims> {
     /// An error of the store that is not [retryable](outbox_traits::Error::is_retryable), such as
     /// [`Schema`](outbox_traits::ErrorKind::Schema).
     pub async fn run(&self, shutdown: CancellationToken) -> Result<Report> {
-        let (record, woken) = (Record::default(), Notify::new());
+        let (record, woken) = (Record::new(&self.common), Notify::new());
         let mut worker = Worker::new(self, &record);
         let work = worker.run(&shutdown, &woken);
         self.run_loop(&*self.way.store, work, (&record, &woken), &shutdown).await
@@ -151,7 +148,7 @@ impl Relay<Claims> {
     /// Any error of the store. Events that were accepted and could not be settled are published again, when
     /// their leases have run out.
     pub async fn publish_pending(&self) -> Result<Report> {
-        let (record, woken) = (Record::default(), Notify::new());
+        let (record, woken) = (Record::new(&self.common), Notify::new());
         Worker::once(self, &record).run(&CancellationToken::new(), &woken).await?;
         Ok(record.report())
     }

@@ -5,12 +5,12 @@ mod single_worker;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use outbox_traits::{OutboxStore, Result, Transport, WakeStore};
+use outbox_traits::{OutboxStore, Result, StatsStore, Transport, WakeStore};
 use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{claims::Claims, single_worker::SingleWorker};
-use crate::{IntoStore, Report, housekeeping, report::Record};
+use crate::{Health, IntoStore, Report, housekeeping, record::Record};
 
 /// Moves the pending events of a store to a transport.
 ///
@@ -43,6 +43,8 @@ use crate::{IntoStore, Report, housekeeping, report::Record};
 /// | [`with_strict`](Self::with_strict) | no |
 /// | [`with_wakeups`](Self::with_wakeups) | none: it polls |
 /// | [`with_purge`](Self::with_purge) | no |
+/// | [`with_stats`](Self::with_stats) | no |
+/// | [`with_health_limit`](Self::with_health_limit) | 5 minutes |
 ///
 /// More of them are there for either way alone. All times but those of leases are measured by the clock of the
 /// process.
@@ -79,6 +81,9 @@ pub(crate) struct Common {
     pub(crate) is_strict: bool,
     pub(crate) wakeups: Option<Arc<dyn WakeStore>>,
     pub(crate) purge: Option<Duration>,
+    pub(crate) stats: Option<Arc<dyn StatsStore>>,
+    pub(crate) name: String,
+    pub(crate) health: Health,
     /// Held by the one that purges, of all that run this relay.
     pub(crate) purging: Mutex<()>,
 }
@@ -93,6 +98,9 @@ impl<W> Relay<W> {
             is_strict: false,
             wakeups: None,
             purge: None,
+            stats: None,
+            name: "outbox".to_owned(),
+            health: Health::new(Duration::from_mins(5)),
             purging: Mutex::new(()),
         };
         Self { common, way }
@@ -149,6 +157,48 @@ impl<W> Relay<W> {
     pub fn with_purge(mut self, older_than: Duration) -> Self {
         self.common.purge = Some(older_than);
         self
+    }
+
+    /// What it is called in spans and metrics, and towards the store. By default `outbox`.
+    #[must_use]
+    pub fn with_name(mut self, name: impl Into<String>) -> Self {
+        self.common.name = name.into();
+        self
+    }
+
+    /// Asks a store, which is the one that it works on, every ten seconds how much it holds, for metrics and for
+    /// [`health`](Self::health).
+    #[must_use]
+    pub fn with_stats<Form>(mut self, store: impl IntoStore<Form, dyn StatsStore>) -> Self {
+        self.common.stats = Some(store.into_store());
+        self
+    }
+
+    /// For how long it may go without progress and be [healthy](Self::health) all the same. By default 5 minutes.
+    ///
+    /// To be set before a handle is taken.
+    #[must_use]
+    pub fn with_health_limit(mut self, limit: Duration) -> Self {
+        self.common.health.set_limit(limit);
+        self
+    }
+
+    /// A handle that says whether it is making progress, for the health check of a process.
+    ///
+    /// ```
+    /// # use outbox_delivery::Relay;
+    /// # use outbox_traits::{ClaimStore, Transport};
+    /// # fn build(store: impl ClaimStore, transport: impl Transport) {
+    /// let relay = Relay::new(store, transport);
+    /// let health = relay.health();
+    /// if let Err(reason) = health.check() {
+    ///     assert_eq!(reason.to_string(), "the relay is not running");
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.common.health.clone()
     }
 
     /// Runs a loop and what belongs beside it, until the loop ends or the grace period is over.

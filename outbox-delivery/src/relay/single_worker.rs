@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{MAX_INTERVAL, Relay};
-use crate::{IntoStore, Report, report::Record, retry::Retry, single_worker::Worker};
+use crate::{IntoStore, Report, record::Record, retry::Retry, single_worker::Worker};
 
 /// Without claims: one relay for a store, of any kind.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ impl Relay<SingleWorker> {
     /// An error of the store that is not [retryable](outbox_traits::Error::is_retryable), such as
     /// [`Schema`](outbox_traits::ErrorKind::Schema).
     pub async fn run(&self, shutdown: CancellationToken) -> Result<Report> {
-        let (record, woken) = (Record::default(), Notify::new());
+        let (record, woken) = (Record::new(&self.common), Notify::new());
         let mut worker = Worker::new(self, &record);
         let work = worker.run(&shutdown, &woken);
         self.run_loop(&*self.way.store, work, (&record, &woken), &shutdown).await
@@ -80,7 +80,7 @@ impl Relay<SingleWorker> {
     /// Any error of the store, at once. Events that were accepted and could not be acknowledged are published
     /// again by the next call.
     pub async fn publish_pending(&self) -> Result<Report> {
-        let record = Record::default();
+        let record = Record::new(&self.common);
         Worker::once(self, &record).drain().await?;
         Ok(record.report())
     }

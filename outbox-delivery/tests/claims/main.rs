@@ -1,8 +1,12 @@
 //! A relay on claims that runs, in simulated time.
 
 mod failures;
+mod health;
 mod leases;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod outages;
+mod spans;
 mod stop;
 #[path = "../support/mod.rs"]
 mod support;

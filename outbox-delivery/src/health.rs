@@ -1,0 +1,141 @@
+//! Whether a relay is making progress.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// Says whether a relay is making progress: [`Relay::health`](crate::Relay::health) hands it out, for a health check of
+/// the process. Clones speak of the same relay.
+#[derive(Clone, Debug)]
+pub struct Health {
+    limit: Duration,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    running: usize,
+    /// When the store answered last, or a run began.
+    answered_at: Option<Instant>,
+    /// The first failure of a publish since the last event was accepted, and the last one.
+    failing: Option<(Instant, Instant)>,
+    /// Whether there was nothing to do when it looked last.
+    is_idle: bool,
+    /// The age of the oldest event, by the store's stats.
+    oldest: Option<Duration>,
+}
+
+/// Why a relay is not making progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unhealthy {
+    /// No `run` of it goes on.
+    NotRunning,
+    /// The store has not answered for so long.
+    NoAnswer(Duration),
+    /// Publishes have failed for so long, and no event was accepted.
+    NothingAccepted(Duration),
+    /// The oldest event that is still to be delivered was saved so long ago, and there is work.
+    Behind(Duration),
+}
+
+impl fmt::Display for Unhealthy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotRunning => f.write_str("the relay is not running"),
+            Self::NoAnswer(time) => write!(f, "the outbox store has not answered for {time:?}"),
+            Self::NothingAccepted(time) => write!(f, "no event was accepted for {time:?}"),
+            Self::Behind(age) => write!(f, "the oldest event to be delivered is {age:?} old"),
+        }
+    }
+}
+
+impl std::error::Error for Unhealthy {}
+
+impl Health {
+    pub(crate) fn new(limit: Duration) -> Self {
+        Self { limit, state: Arc::default() }
+    }
+
+    pub(crate) fn set_limit(&mut self, limit: Duration) {
+        self.limit = limit;
+    }
+
+    /// Whether [`check`](Self::check) finds nothing.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.check().is_ok()
+    }
+
+    /// Looks whether the relay is making progress.
+    ///
+    /// # Errors
+    /// If it is not running, or if for longer than the [limit](crate::Relay::with_health_limit) the store has not
+    /// answered, or publishes have failed and none was accepted, or the oldest event is older than that although the
+    /// relay has work. The last one needs [`with_stats`](crate::Relay::with_stats).
+    pub fn check(&self) -> Result<(), Unhealthy> {
+        let state = self.lock();
+        if state.running == 0 {
+            return Err(Unhealthy::NotRunning);
+        }
+        if let Some(silence) = state.answered_at.map(|at| at.elapsed()).filter(|time| *time > self.limit) {
+            return Err(Unhealthy::NoAnswer(silence));
+        }
+        // Where the last failure is long ago, somebody else has taken care of the event.
+        if let Some((first, last)) = state.failing
+            && first.elapsed() > self.limit
+            && last.elapsed() <= self.limit
+        {
+            return Err(Unhealthy::NothingAccepted(first.elapsed()));
+        }
+        match state.oldest.filter(|age| *age > self.limit && !state.is_idle) {
+            Some(age) => Err(Unhealthy::Behind(age)),
+            None => Ok(()),
+        }
+    }
+
+    /// A run goes on until the guard is dropped.
+    pub(crate) fn run(&self) -> Running {
+        let mut state = self.lock();
+        state.running += 1;
+        state.answered_at = Some(Instant::now());
+        Running(self.clone())
+    }
+
+    /// The store answered, and whether there was nothing to do.
+    pub(crate) fn answered(&self, is_idle: bool) {
+        let mut state = self.lock();
+        state.answered_at = Some(Instant::now());
+        state.is_idle = is_idle;
+    }
+
+    pub(crate) fn accepted(&self) {
+        self.lock().failing = None;
+    }
+
+    pub(crate) fn failed(&self) {
+        let now = Instant::now();
+        self.lock().failing.get_or_insert((now, now)).1 = now;
+    }
+
+    pub(crate) fn oldest(&self, age: Option<Duration>) {
+        self.lock().oldest = age;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Running(Health);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.lock().running -= 1;
+    }
+}

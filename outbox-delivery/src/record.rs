@@ -1,0 +1,125 @@
+//! Where everything that happens is written down.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use outbox_traits::{Error, Event, EventId, PublishError, PublishErrorKind, Stats};
+
+use crate::{
+    Health, Report,
+    health::Running,
+    meter::{Counter, Meter},
+    publish::Ending,
+    relay::Common,
+};
+
+/// Of one run: by its loop, and by what goes on beside it. It ends up in the report, the log, the metrics and the
+/// answer to whether the relay is healthy.
+#[derive(Debug)]
+pub(crate) struct Record {
+    report: Mutex<Report>,
+    meter: Meter,
+    health: Health,
+    _running: Running,
+}
+
+impl Record {
+    pub(crate) fn new(common: &Common) -> Self {
+        let health = common.health.clone();
+        Self { report: Mutex::default(), meter: Meter::new(&common.name), _running: health.run(), health }
+    }
+
+    pub(crate) fn report(&self) -> Report {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Report> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The store handed out events, or said that there are none, and whether that means that there is nothing to do.
+    pub(crate) fn fetched(&self, is_idle: bool) {
+        self.health.answered(is_idle);
+    }
+
+    /// The transport answered for so many events, of which these were not accepted.
+    pub(crate) fn answered(&self, all: usize, failures: &[(&Event, PublishError)]) {
+        let is_tried = |(_, error): &&(&Event, PublishError)| error.kind() != PublishErrorKind::NotAttempted;
+        let accepted = (all - failures.len()) as u64;
+        let failed = failures.iter().filter(is_tried).count() as u64;
+        if let Some((event, error)) = failures.iter().find(is_tried).or(failures.first()) {
+            let (id, count) = (event.id(), failures.len());
+            tracing::warn!(%error, event = %id, "{count} of {all} events were not accepted");
+            self.lock().last_error = Some(format!("{error} (event {id})"));
+        }
+        if accepted > 0 {
+            self.health.accepted();
+        } else if !failures.is_empty() {
+            self.health.failed();
+        }
+        self.count(Counter::Published, accepted);
+        self.count(Counter::Failed, failed);
+    }
+
+    /// A call of the transport ended after this time.
+    pub(crate) fn called(&self, events: usize, time: Duration, ending: Ending) {
+        self.meter.published(events, time);
+        if ending == Ending::Cut {
+            tracing::warn!(events, "a publish was cut off, at the end of its lease or of the relay");
+        }
+    }
+
+    pub(crate) fn dead_lettered(&self, id: EventId, error: &str) {
+        tracing::error!(event = %id, error, "the event is set aside as a dead letter");
+        self.count(Counter::DeadLettered, 1);
+    }
+
+    pub(crate) fn lease_lost(&self, id: EventId) {
+        tracing::warn!(event = %id, "the lease was lost: somebody else may deliver the event again");
+        self.count(Counter::LostLeases, 1);
+    }
+
+    pub(crate) fn released(&self, count: u64) {
+        self.count(Counter::Released, count);
+    }
+
+    pub(crate) fn purged(&self, count: u64) {
+        tracing::debug!(count, "delivered events were purged");
+        self.count(Counter::Purged, count);
+    }
+
+    pub(crate) fn stats(&self, stats: &Stats) {
+        self.meter.stats(stats);
+        self.health.oldest(stats.oldest_pending);
+    }
+
+    pub(crate) fn store_failed(&self, error: &Error) {
+        tracing::warn!(%error, "the outbox store failed");
+        self.lock().last_error = Some(error.to_string());
+        self.count(Counter::StoreErrors, 1);
+    }
+
+    pub(crate) fn stopped_at(&self, id: EventId) {
+        self.lock().stopped_at.get_or_insert(id);
+    }
+
+    /// In the report and in the metrics, so that they cannot differ.
+    fn count(&self, counter: Counter, count: u64) {
+        if count == 0 {
+            return;
+        }
+        let mut report = self.lock();
+        *match counter {
+            Counter::Published => &mut report.published,
+            Counter::Failed => &mut report.failed,
+            Counter::DeadLettered => &mut report.dead_lettered,
+            Counter::LostLeases => &mut report.lost_leases,
+            Counter::Released => &mut report.released,
+            Counter::Purged => &mut report.purged,
+            Counter::StoreErrors => &mut report.store_errors,
+        } += count;
+        self.meter.count(counter, count);
+    }
+}
