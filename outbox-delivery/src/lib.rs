@@ -32,6 +32,7 @@
 //! - `in-process`: `transport::InProcess`, functions of the same program.
 //! - `json-lines`: `transport::JsonLines`, one line of JSON for each event.
 //! - `nats`: `transport::Nats`, NATS JetStream.
+//! - `http`: `transport::Http`, signed webhooks.
 //! - `rabbitmq`: `transport::RabbitMq`.
 //! - `message`: `transport::message`, events as CloudEvents, for a transport of one's own; every transport to a
 //!   broker brings it.

@@ -1,6 +1,6 @@
 //! Where events go.
 
-use std::{collections::HashSet, error::Error as StdError, fmt, sync::Arc};
+use std::{collections::HashSet, error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -103,6 +103,7 @@ pub enum PublishErrorKind {
 pub struct PublishError {
     kind: PublishErrorKind,
     message: String,
+    retry_after: Option<Duration>,
     source: Option<Box<dyn StdError + Send + Sync + 'static>>,
 }
 
@@ -110,7 +111,7 @@ impl PublishError {
     /// An error of this kind; the message says what was tried.
     #[must_use]
     pub fn new(kind: PublishErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: message.into(), retry_after: None, source: None }
     }
 
     /// This event failed now and may be accepted later.
@@ -142,6 +143,20 @@ impl PublishError {
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync + 'static>>) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    /// The same error with the time that the other side asks to be left alone, as `Retry-After` of HTTP does.
+    #[must_use]
+    pub fn with_retry_after(mut self, time: Duration) -> Self {
+        self.retry_after = Some(time);
+        self
+    }
+
+    /// How long the other side asks to be left alone, from the answer on. A retry policy may wait for it; it comes
+    /// from outside, so it may be anything.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 
     /// What a relay can act on.

@@ -73,6 +73,7 @@
 //! | `in-process` | `relay`, and `transport::InProcess`: functions of the same program |
 //! | `json-lines` | `relay`, and `transport::JsonLines`: lines of JSON, to a file or any writer |
 //! | `nats` | `relay`, and `transport::Nats`: NATS JetStream |
+//! | `http` | `relay`, and `transport::Http`: webhooks, signed |
 //! | `rabbitmq` | `relay`, and `transport::RabbitMq` |
 //! | `message` | `relay`, and `transport::message`: events as CloudEvents, for a transport of one's own |
 //!

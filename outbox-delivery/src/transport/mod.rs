@@ -1,7 +1,9 @@
 //! Where events go: one transport for each feature.
 
-#[cfg(any(feature = "nats", feature = "rabbitmq"))]
+#[cfg(any(feature = "http", feature = "nats", feature = "rabbitmq"))]
 mod by_key;
+#[cfg(feature = "http")]
+mod http;
 #[cfg(feature = "in-process")]
 mod in_process;
 #[cfg(feature = "json-lines")]
@@ -17,6 +19,8 @@ mod pattern;
 #[cfg(feature = "rabbitmq")]
 mod rabbitmq;
 
+#[cfg(feature = "http")]
+pub use self::http::{Http, HttpConfigError};
 #[cfg(feature = "in-process")]
 pub use self::in_process::InProcess;
 #[cfg(feature = "json-lines")]

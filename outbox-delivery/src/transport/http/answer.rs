@@ -1,0 +1,99 @@
+//! What an answer means for the event.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use http_body_util::{BodyExt, Limited};
+use hyper::{HeaderMap, Response, StatusCode, body::Incoming, header::RETRY_AFTER};
+use outbox_traits::PublishError;
+
+/// As much of a body as is read, so that its connection can be used again.
+const MAX_BODY: usize = 64 * 1024;
+/// As much of it as an error shows.
+const MAX_SHOWN: usize = 200;
+/// As long as an answer may ask to be left alone.
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
+
+pub(super) struct Answer {
+    status: StatusCode,
+    retry_after: Option<Duration>,
+    beginning: String,
+}
+
+impl Answer {
+    pub(super) async fn of(response: Response<Incoming>) -> Self {
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, MAX_BODY).collect().await.map(http_body_util::Collected::to_bytes);
+        let text = body.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+        Self {
+            status: head.status,
+            retry_after: retry_after(&head.headers, Utc::now()),
+            beginning: text.chars().take(MAX_SHOWN).collect(),
+        }
+    }
+
+    pub(super) fn result(self) -> Result<(), PublishError> {
+        let Self { status, retry_after, beginning } = self;
+        if status.is_success() {
+            return Ok(());
+        }
+        let mut message = format!("the webhook answered {status}");
+        if status.is_redirection() {
+            message.push_str(", and redirects are not followed");
+        }
+        if !beginning.is_empty() {
+            message = format!("{message}: {beginning:?}");
+        }
+        let error = match status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                PublishError::unavailable(message)
+            }
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => PublishError::failed(message),
+            _ if status.is_client_error() => PublishError::rejected(message),
+            _ => PublishError::failed(message),
+        };
+        Err(match retry_after {
+            Some(time) => error.with_retry_after(time),
+            None => error,
+        })
+    }
+}
+
+/// Seconds, or a date by the clock of this machine.
+fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let time = if let Ok(seconds) = text.parse() {
+        Duration::from_secs(seconds)
+    } else {
+        let date = DateTime::parse_from_rfc2822(text).ok()?;
+        date.signed_duration_since(now).to_std().unwrap_or_default()
+    };
+    Some(time.min(MAX_RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &'static str) -> Option<Duration> {
+        let mut headers = HeaderMap::new();
+        headers.insert(RETRY_AFTER, text.parse().unwrap());
+        let now = DateTime::parse_from_rfc3339("2015-10-21T07:27:00Z").unwrap().to_utc();
+        retry_after(&headers, now)
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        assert_eq!(read("120"), Some(Duration::from_secs(120)));
+        assert_eq!(read("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::from_secs(60)));
+        assert_eq!(read("Wed, 21 Oct 2015 07:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(read("soon"), None);
+        assert_eq!(read("-1"), None);
+    }
+
+    #[test]
+    fn nobody_is_left_alone_for_ever() {
+        assert_eq!(read("18446744073709551615"), Some(MAX_RETRY_AFTER));
+        assert_eq!(read("Sat, 21 Oct 2215 07:28:00 GMT"), Some(MAX_RETRY_AFTER));
+    }
+}

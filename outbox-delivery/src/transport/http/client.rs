@@ -1,0 +1,83 @@
+//! A client of HTTP/1.1, with connections that are kept.
+
+use std::{error::Error as StdError, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Request, Response, Uri, body::Incoming};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{self, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use outbox_traits::PublishError;
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
+
+use super::HttpConfigError;
+
+const CONNECT: Duration = Duration::from_secs(5);
+const IDLE: Duration = Duration::from_secs(30);
+
+pub(super) struct Client(legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+
+impl Client {
+    pub(super) fn new(url: &Uri) -> Result<Self, HttpConfigError> {
+        // Named and not taken from the process, which may have another one, or two.
+        let provider = ring::default_provider();
+        let builder = HttpsConnectorBuilder::new();
+        let builder = if url.scheme_str() == Some("https") {
+            let builder = builder.with_provider_and_native_roots(provider).map_err(|error| {
+                HttpConfigError::new("the machine has no root certificates").with_source(error)
+            })?;
+            builder.https_only()
+        } else {
+            let config = ClientConfig::builder_with_provider(Arc::new(provider))
+                .with_safe_default_protocol_versions()
+                .map_err(|error| HttpConfigError::new("TLS cannot be set up").with_source(error))?;
+            let config = config.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+            builder.with_tls_config(config).https_or_http()
+        };
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT));
+        let client = legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .build(builder.enable_http1().wrap_connector(connector));
+        Ok(Self(client))
+    }
+
+    /// Sends it, and once more where a connection that was kept turned out to be broken: a server that is gone
+    /// refuses the second, and an event that breaks its connection breaks that one too.
+    pub(super) async fn send(
+        &self,
+        request: &Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, PublishError> {
+        let error = match self.0.request(request.clone()).await {
+            Ok(response) => return Ok(response),
+            Err(error) if error.is_connect() => error,
+            Err(_) => match self.0.request(request.clone()).await {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            },
+        };
+        Err(if error.is_connect() {
+            PublishError::unavailable("no connection to the webhook").with_source(plain(&error))
+        } else {
+            PublishError::failed("the connection broke before the webhook answered")
+                .with_source(plain(&error))
+        })
+    }
+}
+
+/// The client's own error says only that a connection failed, and its cause why.
+fn plain(error: &legacy::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

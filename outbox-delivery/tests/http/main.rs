@@ -1,0 +1,297 @@
+//! Webhooks, to a real server on this machine.
+#![cfg(feature = "http")]
+
+mod server;
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use hyper::{Response, header::HeaderValue};
+use outbox_conformance::{
+    Skip,
+    transport::{OutageHarness, Received, RefusingHarness, TransportHarness},
+};
+use outbox_delivery::transport::{Http, message::Encoding};
+use outbox_traits::{Event, PublishErrorKind, Transport, async_trait};
+use serde_json::{Value, json};
+use standardwebhooks::Webhook;
+
+use crate::server::{Posted, Server, answer};
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const OTHER_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+const MAX_BYTES: usize = 200_000;
+
+struct Hook {
+    server: Server,
+    transport: Http,
+}
+
+#[async_trait]
+impl TransportHarness for Hook {
+    type Transport = Http;
+
+    async fn open() -> Result<Self, Skip> {
+        let server =
+            Server::with(|posted| answer(if posted.body.len() > MAX_BYTES { 413 } else { 204 }, "")).await;
+        let transport = Http::to(&server.url()).unwrap().with_secret(SECRET).unwrap();
+        Ok(Self { server, transport })
+    }
+
+    fn transport(&self) -> &Http {
+        &self.transport
+    }
+
+    async fn received(&self) -> Vec<Received> {
+        self.server.accepted().iter().map(read).collect()
+    }
+}
+
+#[async_trait]
+impl RefusingHarness for Hook {
+    fn too_large(&self) -> Event {
+        Event::new("suite.too_large", json!("x".repeat(MAX_BYTES))).unwrap()
+    }
+}
+
+#[async_trait]
+impl OutageHarness for Hook {
+    async fn stop(&self) {
+        self.server.stop().await;
+    }
+
+    async fn start(&self) {
+        self.server.start().await;
+    }
+}
+
+outbox_conformance::transport_suite!(Hook; publish, refuse, outage, durable);
+
+/// A CloudEvent in binary mode, and signed, as the specifications say.
+fn read(posted: &Posted) -> Received {
+    Webhook::new(SECRET).unwrap().verify(&posted.body, &posted.headers).expect("a good signature");
+    let header = |name: &str| posted.headers.get(name).map(|value| decoded(value.as_bytes()));
+    let plain = posted.headers.iter().map(|(name, value)| {
+        (name.as_str().to_owned(), String::from_utf8(value.as_bytes().to_vec()).expect("UTF-8"))
+    });
+    assert_eq!(header("webhook-id"), header("ce-id"));
+    Received {
+        id: header("ce-id").expect("an id").parse().expect("a UUID"),
+        event_type: header("ce-type").expect("a type"),
+        payload: serde_json::from_slice(&posted.body).expect("JSON"),
+        partition_key: header("ce-partitionkey"),
+        headers: plain.collect(),
+    }
+}
+
+fn decoded(value: &[u8]) -> String {
+    let (mut bytes, mut rest) = (Vec::new(), value);
+    while let Some((&first, tail)) = rest.split_first() {
+        rest = tail;
+        if first == b'%' {
+            let (code, tail) = rest.split_at(2);
+            bytes.push(u8::from_str_radix(std::str::from_utf8(code).unwrap(), 16).unwrap());
+            rest = tail;
+        } else {
+            bytes.push(first);
+        }
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
+fn event() -> Event {
+    Event::new("order.placed", json!({ "total": 4200 })).unwrap().with_resource("order", "o-17")
+}
+
+fn to(server: &Server) -> Http {
+    Http::to(&server.url()).unwrap()
+}
+
+#[tokio::test]
+async fn an_event_is_posted_to_the_url_as_a_cloud_event() {
+    let server = Server::answering(200).await;
+    let event = event().with_source("shop");
+    to(&server).with_header("authorization", "Bearer abc").unwrap().publish(&event).await.unwrap();
+    let posted = server.accepted().remove(0);
+    assert_eq!((posted.method.as_str(), posted.path.as_str()), ("POST", "/hooks?token=s3cret"));
+    let id = event.id().to_string();
+    for (name, value) in [
+        ("ce-specversion", "1.0"),
+        ("ce-id", &id),
+        ("ce-source", "shop"),
+        ("ce-type", "order.placed"),
+        ("ce-subject", "order/o-17"),
+        ("content-type", "application/json"),
+        ("authorization", "Bearer abc"),
+    ] {
+        assert_eq!(posted.headers[name], value, "{name}");
+    }
+    assert!(!posted.headers.contains_key("webhook-signature"));
+    assert_eq!(serde_json::from_slice::<Value>(&posted.body).unwrap(), json!({ "total": 4200 }));
+}
+
+#[tokio::test]
+async fn in_structured_mode_the_signature_is_over_all_of_the_event() {
+    let server = Server::answering(200).await;
+    let transport = to(&server).with_encoding(Encoding::Structured).with_secret(SECRET).unwrap();
+    transport.publish(&event()).await.unwrap();
+    let posted = server.accepted().remove(0);
+    assert_eq!(posted.headers["content-type"], "application/cloudevents+json");
+    let webhook = Webhook::new(SECRET).unwrap();
+    webhook.verify(&posted.body, &posted.headers).unwrap();
+    let forged = String::from_utf8(posted.body.to_vec()).unwrap().replace("o-17", "o-18");
+    assert!(webhook.verify(forged.as_bytes(), &posted.headers).is_err());
+}
+
+#[tokio::test]
+async fn with_two_secrets_a_receiver_may_know_either() {
+    let server = Server::answering(200).await;
+    let transport = to(&server).with_secret(SECRET).unwrap().with_secret(OTHER_SECRET).unwrap();
+    transport.publish(&event()).await.unwrap();
+    let posted = server.accepted().remove(0);
+    for secret in [SECRET, OTHER_SECRET] {
+        Webhook::new(secret).unwrap().verify(&posted.body, &posted.headers).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn each_answer_has_its_meaning() {
+    use PublishErrorKind::{Failed, Rejected, Unavailable};
+    for status in [200, 201, 202, 204] {
+        let server = Server::answering(status).await;
+        assert!(to(&server).publish(&event()).await.is_ok(), "{status}");
+    }
+    for (status, kind) in [
+        (301, Failed),
+        (400, Rejected),
+        (401, Rejected),
+        (404, Rejected),
+        (408, Failed),
+        (410, Rejected),
+        (413, Rejected),
+        (425, Failed),
+        (429, Unavailable),
+        (500, Failed),
+        (502, Failed),
+        (503, Unavailable),
+        (504, Failed),
+    ] {
+        let server = Server::with(move |_| answer(status, "no \u{1b}[31mthanks")).await;
+        let error = to(&server).publish(&event()).await.unwrap_err();
+        assert_eq!((error.kind(), error.retry_after()), (kind, None), "{status}");
+        let message = error.to_string();
+        assert!(message.starts_with(&format!("the webhook answered {status} ")), "{message}");
+        assert!(message.ends_with(r#": "no \u{1b}[31mthanks""#), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let aim = Server::answering(200).await;
+    let url = aim.url();
+    let server = Server::with(move |_| {
+        let mut response = answer(307, "");
+        response.headers_mut().insert("location", HeaderValue::from_str(&url).unwrap());
+        response
+    })
+    .await;
+    assert!(to(&server).publish(&event()).await.is_err());
+    assert!(aim.accepted().is_empty());
+}
+
+#[tokio::test]
+async fn the_error_has_the_time_that_retry_after_asks_for() {
+    let server = Server::with(|_| {
+        let mut response: Response<_> = answer(429, "");
+        response.headers_mut().insert("retry-after", HeaderValue::from_static("120"));
+        response
+    })
+    .await;
+    let error = to(&server).publish(&event()).await.unwrap_err();
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(120)));
+}
+
+#[tokio::test]
+async fn a_batch_does_not_wait_for_each_event_of_a_server_that_does_not_answer() {
+    // It takes connections, and says nothing.
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let transport = Http::to(&url).unwrap().with_timeout(Duration::from_millis(100));
+    let events: Vec<_> = (0..40).map(|_| Event::new("a", json!(1)).unwrap()).collect();
+    let kinds: Vec<_> = transport
+        .publish_all(&events)
+        .await
+        .into_iter()
+        .map(|published| published.result.unwrap_err().kind())
+        .collect();
+    let count = |kind| kinds.iter().filter(|found| **found == kind).count();
+    assert_eq!(
+        (count(PublishErrorKind::Failed), count(PublishErrorKind::NotAttempted)),
+        (16, 24),
+        "{kinds:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_event_that_breaks_its_connection_is_failed_and_not_the_transport() {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let breaking = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            stream.readable().await.unwrap();
+            drop(stream);
+        }
+    });
+    let error = Http::to(&url).unwrap().publish(&event()).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Failed, "{error}");
+    breaking.abort();
+}
+
+#[tokio::test]
+async fn https_is_never_spoken_in_plain() {
+    let server = Server::answering(200).await;
+    let url = server.url().replace("http://", "https://");
+    let Ok(transport) = Http::to(&url) else { return };
+    let error = transport.publish(&event()).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Unavailable, "{error}");
+    assert!(server.accepted().is_empty());
+}
+
+#[tokio::test]
+async fn no_secret_is_shown() {
+    let server = Server::answering(500).await;
+    let transport =
+        to(&server).with_secret(SECRET).unwrap().with_header("authorization", "Bearer hidden").unwrap();
+    let failed = transport.publish(&event()).await.unwrap_err();
+    server.stop().await;
+    let unavailable = transport.publish(&event()).await.unwrap_err();
+    let with_password = Http::to("http://user:hidden@example.com/").unwrap_err();
+    let bad_header = to(&server).with_header("authorization", "hidden\n").unwrap_err();
+    let bad_secret = to(&server).with_secret("whsec_hidden+hidden+hidden+hidden+hidden*").unwrap_err();
+    let said = format!(
+        "{transport:?} {failed} {failed:?} {unavailable} {unavailable:?} {with_password:?} {with_password} \
+         {bad_header:?} {bad_header} {bad_secret:?} {bad_secret}"
+    );
+    for secret in ["MfKQ9r8", "hidden", "s3cret"] {
+        assert!(!said.contains(secret), "{said}");
+    }
+}
+
+#[test]
+fn what_cannot_work_is_refused_when_it_is_set_up() {
+    for url in ["", "example.com", "/hooks", "ftp://example.com/", "http:///", "not a url"] {
+        assert!(Http::to(url).is_err(), "{url:?}");
+    }
+    let http = || Http::to("http://example.com/").unwrap();
+    for secret in [
+        "",
+        "whsec_",
+        "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "whsec_short",
+        "whsec_!fKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    ] {
+        assert!(http().with_secret(secret).is_err(), "{secret:?}");
+    }
+    for name in ["content-length", "ce-id", "webhook-signature", "a b", ""] {
+        assert!(http().with_header(name, "a").is_err(), "{name:?}");
+    }
+}
