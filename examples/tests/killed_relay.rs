@@ -43,7 +43,8 @@ async fn the_relay_that_is_killed() {
     let transport = JsonLines::append(published(&directory)).await.unwrap();
     let relay = Relay::new(outbox.clone(), transport)
         .with_batch_size(BATCH)
-        .with_lease(Duration::from_secs(1));
+        .with_lease(Duration::from_secs(1))
+        .with_wakeups(outbox);
     relay.run(CancellationToken::new()).await.unwrap();
 }
 
