@@ -26,7 +26,7 @@ mod sealed {
         dead_letter::Selection,
         names::{NameRules, Names},
         row::{NewRow, ReadRow},
-        schema::Migration,
+        schema::Layout,
     };
 
     /// One engine. The functions without `async` write a statement, whose values are numbers and ids and stand
@@ -37,12 +37,12 @@ mod sealed {
     pub trait Engine: Database<Row: ReadRow> {
         /// The rules for names.
         const RULES: NameRules;
-        /// The indexes, by what follows the table's name in theirs.
-        const INDEXES: &'static [&'static str];
         /// The directory of the shipped SQL files.
         const DIRECTORY: &'static str;
-        /// The versions of the schema, oldest first.
-        const MIGRATIONS: &'static [Migration];
+        /// What an outbox consists of.
+        const OUTBOX: Layout;
+        /// What an inbox consists of.
+        const INBOX: Layout;
         /// The first year in which its calendar agrees with ours.
         const FIRST_YEAR: i32;
         /// How many rows, and about how many bytes, one insert takes.
@@ -87,6 +87,8 @@ mod sealed {
         fn micros(time: &str) -> String;
         /// A time from microseconds since 1970, rounded up.
         fn time(micros: i64) -> String;
+        /// The time so many microseconds ago, as a bound of stored ones; after all of them if it is 0.
+        fn ago(micros: i64) -> String;
         /// An id.
         fn uuid(id: Uuid) -> String;
         /// Bytes.
@@ -112,6 +114,9 @@ mod sealed {
         fn expired(names: &Names, age_micros: i64, limit: i64) -> String;
         /// Makes dead events pending again, with fresh attempts.
         fn requeue(names: &Names, ids: &[EventId]) -> String;
+
+        /// Deletes marks of an inbox that are at least so many microseconds old; all if it is 0.
+        fn purge_marks(names: &Names, age_micros: i64, limit: i64) -> String;
 
         /// Runs a statement without parameters and says how many rows it changed.
         fn execute(
@@ -143,6 +148,14 @@ mod sealed {
             selection: &Selection<'_>,
             brief: bool,
         ) -> impl Future<Output = sqlx::Result<Vec<Self::Row>>> + Send;
+
+        /// Marks an event as processed by a consumer, and says whether it was not.
+        fn mark(
+            connection: &mut Self::Connection,
+            names: &Names,
+            consumer: &str,
+            event: Uuid,
+        ) -> impl Future<Output = sqlx::Result<bool>> + Send;
 
         /// The columns of one of the tables; none if it does not exist.
         fn columns(

@@ -59,6 +59,7 @@ mod claims;
 mod dead_letter;
 mod dialect;
 mod error;
+mod inbox;
 #[cfg(feature = "mysql")]
 mod mysql;
 mod names;
@@ -77,9 +78,15 @@ mod wake;
 pub use sqlx;
 
 #[cfg(feature = "mysql")]
+pub use crate::inbox::MySqlInbox;
+#[cfg(feature = "postgres")]
+pub use crate::inbox::PgInbox;
+#[cfg(feature = "sqlite")]
+pub use crate::inbox::SqliteInbox;
+#[cfg(feature = "mysql")]
 pub use crate::mysql::MySqlOutbox;
 #[cfg(feature = "postgres")]
 pub use crate::postgres::PgOutbox;
 #[cfg(feature = "sqlite")]
 pub use crate::sqlite::SqliteOutbox;
-pub use crate::{dialect::Dialect, store::SqlxOutbox};
+pub use crate::{dialect::Dialect, inbox::SqlxInbox, store::SqlxOutbox};

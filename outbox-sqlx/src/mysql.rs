@@ -13,9 +13,9 @@ use crate::{
     dead_letter::Selection,
     dialect::Engine,
     error,
-    names::{NameRules, Names},
+    names::{NameRules, Names, VERSION},
     row::{NewRow, utc},
-    schema::{MIGRATE, Migration, apply_missing},
+    schema::{Layout, MIGRATE, Migration, Table, apply_missing},
 };
 
 /// An outbox on MySQL, 8.0 or later, or MariaDB, 10.6 or later. Its session is [`sqlx::MySqlConnection`].
@@ -54,20 +54,25 @@ const MIGRATION_TIMEOUT_SECONDS: u32 = 60;
 impl Engine for MySql {
     const RULES: NameRules =
         NameRules { quote: '`', max: 64, unit: "characters", count: |name| name.chars().count(), problem };
-    const INDEXES: &'static [&'static str] = &["id", "idempotency", "fifo", "scheduled", "delivered"];
     const DIRECTORY: &'static str = "mysql";
-    const MIGRATIONS: &'static [Migration] = &[
-        Migration {
-            version: 1,
-            file: "0001_outbox.sql",
-            sql: include_str!("../migrations/mysql/0001_outbox.sql"),
-        },
-        Migration {
-            version: 2,
-            file: "0002_claims.sql",
-            sql: include_str!("../migrations/mysql/0002_claims.sql"),
-        },
-    ];
+    const OUTBOX: Layout = Layout {
+        name: "outbox",
+        migrations: &[
+            Migration { version: 1, sql: include_str!("../migrations/mysql/0001_outbox.sql") },
+            Migration { version: 2, sql: include_str!("../migrations/mysql/0002_claims.sql") },
+        ],
+        tables: &[
+            Table::events(&["id", "idempotency", "fifo", "scheduled", "delivered"]),
+            Table::LEASES,
+            Table::KEYS,
+            Table::PARKED,
+        ],
+    };
+    const INBOX: Layout = Layout {
+        name: "inbox",
+        migrations: &[Migration { version: 1, sql: include_str!("../migrations/mysql/inbox_0001.sql") }],
+        tables: &[Table::MARKS],
+    };
     // It has a year 0, but one without a 29th of February.
     const FIRST_YEAR: i32 = 1;
     const INSERT_CHUNK: (usize, usize) = (1000, 1024 * 1024);
@@ -98,6 +103,13 @@ impl Engine for MySql {
 
     fn time(micros: i64) -> String {
         utc(micros).format("TIMESTAMP'%Y-%m-%d %H:%M:%S%.6f'").to_string()
+    }
+
+    fn ago(micros: i64) -> String {
+        match micros {
+            0 => "'9999-12-31'".to_owned(),
+            _ => format!("UTC_TIMESTAMP(6) - INTERVAL {micros} MICROSECOND"),
+        }
     }
 
     fn uuid(id: Uuid) -> String {
@@ -166,10 +178,7 @@ impl Engine for MySql {
 
     fn expired(names: &Names, age_micros: i64, limit: i64) -> String {
         let (table, delivered) = (names.quoted_table(), names.quoted_index("delivered"));
-        let latest = match age_micros {
-            0 => "'9999-12-31'".to_owned(),
-            age => format!("UTC_TIMESTAMP(6) - INTERVAL {age} MICROSECOND"),
-        };
+        let latest = Self::ago(age_micros);
         format!(
             "SELECT `seq`, `id` FROM {table} FORCE INDEX ({delivered})
             WHERE `status` = 'delivered' AND `delivered_at` <= {latest} ORDER BY `delivered_at` LIMIT {limit}"
@@ -184,6 +193,20 @@ impl Engine for MySql {
                 `attempts` = 0, `failures` = 0, `first_failed_at` = NULL, `last_failed_at` = NULL,
                 `last_error` = NULL, `dead_at` = NULL
             WHERE `id` IN ({ids}) AND `status` = 'dead_letter'"
+        )
+    }
+
+    // Read without locks, as a purge that searched for its rows with some would make consumers wait.
+    fn purge_marks(names: &Names, age_micros: i64, limit: i64) -> String {
+        let (table, latest) = (names.quoted_table(), Self::ago(age_micros));
+        let processed = names.quoted_index("processed");
+        format!(
+            "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+            DELETE `gone` FROM (SELECT `consumer`, `event_id` FROM {table} FORCE INDEX ({processed})
+                WHERE `processed_at` <= {latest} ORDER BY `processed_at` LIMIT {limit}) AS `old`
+            STRAIGHT_JOIN {table} AS `gone` FORCE INDEX (PRIMARY)
+                ON `gone`.`consumer` = `old`.`consumer` AND `gone`.`event_id` = `old`.`event_id`
+            WHERE `gone`.`processed_at` <= {latest}"
         )
     }
 
@@ -276,6 +299,23 @@ impl Engine for MySql {
             .await
     }
 
+    // A duplicate is told by the id that only its clause sets. By the number of rows it cannot be, as sqlx has those
+    // counted that were found; and an error might be about a table that a trigger writes to.
+    async fn mark(
+        connection: &mut MySqlConnection,
+        names: &Names,
+        consumer: &str,
+        event: Uuid,
+    ) -> sqlx::Result<bool> {
+        let sql = format!(
+            "INSERT INTO {} (`consumer`, `event_id`, `processed_at`) VALUES (?, ?, UTC_TIMESTAMP(6))
+            ON DUPLICATE KEY UPDATE `event_id` = IF(LAST_INSERT_ID(LENGTH(`event_id`)), `event_id`, `event_id`)",
+            names.quoted_table()
+        );
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(consumer.as_bytes()).bind(event);
+        Ok(query.execute(connection).await?.last_insert_id() == 0)
+    }
+
     async fn columns(
         connection: &mut MySqlConnection,
         names: &Names,
@@ -308,7 +348,7 @@ impl Engine for MySql {
 
     async fn version(connection: &mut MySqlConnection, names: &Names) -> sqlx::Result<i64> {
         let sql =
-            format!("SELECT CAST(COALESCE(MAX(`version`), 0) AS SIGNED) FROM {}", names.quoted_versions());
+            format!("SELECT CAST(COALESCE(MAX(`version`), 0) AS SIGNED) FROM {}", names.quoted_part(VERSION));
         sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(connection).await
     }
 

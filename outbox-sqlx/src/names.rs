@@ -3,12 +3,18 @@
 use outbox_traits::{Error, ErrorKind, Result};
 use sha2::{Digest, Sha256};
 
-/// The table's name in the shipped SQL, and the default.
-pub(crate) const DEFAULT_TABLE: &str = "outbox";
-const VERSION: &str = "version";
-const LEASE: &str = "lease";
-const KEY: &str = "key";
-const PARKED: &str = "parked";
+use crate::schema::Layout;
+
+// What follows the name of an outbox or inbox in those of its further tables.
+
+/// The versions of the schema that were applied.
+pub(crate) const VERSION: &str = "version";
+/// Leases.
+pub(crate) const LEASE: &str = "lease";
+/// Keys that have parked events.
+pub(crate) const KEY: &str = "key";
+/// Parked and waiting events.
+pub(crate) const PARKED: &str = "parked";
 
 /// What an engine takes as a quoted identifier.
 #[derive(Debug)]
@@ -63,49 +69,49 @@ impl NameRules {
     }
 }
 
-/// The names of one outbox. Whatever of them is put into SQL is quoted.
+/// The names of one outbox or inbox. Whatever of them is put into SQL is quoted.
 #[derive(Debug)]
 pub struct Names {
     rules: &'static NameRules,
+    /// What they are the names of.
+    pub layout: &'static Layout,
     /// The schema or database, as the user gave it.
     pub schema: Option<String>,
     /// The table, as the user gave it.
     pub table: String,
-    /// The table of versions.
-    pub versions: String,
-    /// The table of leases.
-    pub leases: String,
-    /// The table of keys that have parked events.
-    pub keys: String,
-    /// The table of parked and waiting events.
-    pub parked: String,
 }
 
 impl Names {
-    pub(crate) fn new(rules: &'static NameRules, schema: Option<&str>, table: &str) -> Result<Self> {
-        if let Some(schema) = schema {
-            rules.check("schema", schema)?;
-        }
-        rules.check("table", table)?;
-        Ok(Self {
-            rules,
-            schema: schema.map(str::to_owned),
-            table: table.to_owned(),
-            versions: rules.derived(table, VERSION),
-            leases: rules.derived(table, LEASE),
-            keys: rules.derived(table, KEY),
-            parked: rules.derived(table, PARKED),
-        })
+    /// The default ones, which are good for every engine.
+    pub(crate) fn new(rules: &'static NameRules, layout: &'static Layout) -> Self {
+        Self { rules, layout, schema: None, table: layout.name.to_owned() }
+    }
+
+    /// Those of another table.
+    pub(crate) fn with_table(&self, table: &str) -> Result<Self> {
+        self.rules.check("table", table)?;
+        Ok(Self { schema: self.schema.clone(), table: table.to_owned(), ..*self })
+    }
+
+    /// Those in another schema.
+    pub(crate) fn with_schema(&self, schema: &str) -> Result<Self> {
+        self.rules.check("schema", schema)?;
+        Ok(Self { schema: Some(schema.to_owned()), table: self.table.clone(), ..*self })
+    }
+
+    /// The name of a further table.
+    pub(crate) fn part(&self, suffix: &str) -> String {
+        self.rules.derived(&self.table, suffix)
+    }
+
+    /// The same, quoted, with its schema where one was given.
+    pub(crate) fn quoted_part(&self, suffix: &str) -> String {
+        self.quoted(&self.part(suffix))
     }
 
     /// The table, quoted, with its schema where one was given.
     pub(crate) fn quoted_table(&self) -> String {
         self.quoted(&self.table)
-    }
-
-    /// The table of versions, likewise.
-    pub(crate) fn quoted_versions(&self) -> String {
-        self.quoted(&self.versions)
     }
 
     /// A table, likewise.
@@ -134,10 +140,10 @@ impl Names {
         }
     }
 
-    /// A number that stands for outboxes of this name: without the schema, which one process may name and
+    /// A number that stands for outboxes, or inboxes, of this name: without the schema, which one process may name and
     /// another leave to its search path.
     pub(crate) fn lock_key(&self) -> i64 {
-        let digest = Sha256::digest(format!("outbox {}", self.table));
+        let digest = Sha256::digest(format!("{} {}", self.layout.name, self.table));
         i64::from_be_bytes(std::array::from_fn(|index| digest[index]))
     }
 
@@ -155,13 +161,14 @@ impl Names {
                 rewritten.push_str(piece);
                 continue;
             }
-            rewritten.push_str(&match piece.strip_prefix(DEFAULT_TABLE) {
+            rewritten.push_str(&match piece.strip_prefix(self.layout.name) {
                 Some("") => self.quoted_table(),
-                Some("_version") => self.quoted_versions(),
-                Some("_lease") => self.quoted(&self.leases),
-                Some("_key") => self.quoted(&self.keys),
-                Some("_parked") => self.quoted(&self.parked),
-                Some(suffix) if suffix.starts_with('_') => self.quoted_index(&suffix[1..]),
+                Some(suffix) if suffix.starts_with('_') => {
+                    let suffix = &suffix[1..];
+                    let is_table = suffix == VERSION
+                        || self.layout.tables.iter().any(|table| table.suffix == Some(suffix));
+                    if is_table { self.quoted_part(suffix) } else { self.quoted_index(suffix) }
+                }
                 _ => self.rules.quoted(piece),
             });
         }
@@ -176,23 +183,34 @@ fn hash(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema::Table;
 
     static RULES: NameRules =
         NameRules { quote: '"', max: 63, unit: "bytes", count: str::len, problem: |_| None };
 
-    fn names(table: &str) -> Names {
-        Names::new(&RULES, Some("a\"pp"), table).unwrap()
+    static LAYOUT: Layout = Layout {
+        name: "outbox",
+        migrations: &[],
+        tables: &[
+            Table { suffix: None, columns: &[], indexes: &[] },
+            Table { suffix: Some(KEY), columns: &[], indexes: &[] },
+        ],
+    };
+
+    fn names(table: &str) -> Result<Names> {
+        Names::new(&RULES, &LAYOUT).with_table(table)
     }
 
     #[test]
     fn quotes_inside_a_name_are_doubled() {
-        assert_eq!(names("out\"box").quoted_table(), r#""a""pp"."out""box""#);
+        let names = names("out\"box").unwrap().with_schema("a\"pp").unwrap();
+        assert_eq!(names.quoted_table(), r#""a""pp"."out""box""#);
     }
 
     #[test]
     fn a_name_that_cannot_be_used_says_why() {
         for (table, why) in [("", "is empty"), ("a\0b", "NUL"), (&*"é".repeat(32), "64 bytes")] {
-            let error = Names::new(&RULES, None, table).unwrap_err();
+            let error = names(table).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Schema);
             assert!(error.to_string().contains(why), "{error}");
         }
@@ -200,9 +218,13 @@ mod tests {
 
     #[test]
     fn derived_names_of_a_long_table_are_cut_and_kept_apart() {
-        let (one, two) = (names(&format!("{}1", "é".repeat(31))), names(&format!("{}2", "é".repeat(31))));
-        assert!(one.versions.len() <= 63 && one.versions.ends_with("_version"), "{}", one.versions);
-        assert_ne!(one.versions, two.versions);
+        let (one, two) = (
+            names(&format!("{}1", "é".repeat(31))).unwrap(),
+            names(&format!("{}2", "é".repeat(31))).unwrap(),
+        );
+        let versions = one.part(VERSION);
+        assert!(versions.len() <= 63 && versions.ends_with("_version"), "{versions}");
+        assert_ne!(versions, two.part(VERSION));
         assert_ne!(one.index("fifo"), two.index("fifo"));
     }
 
@@ -210,7 +232,7 @@ mod tests {
     fn sql_is_rewritten_in_one_pass() {
         let sql = r#"CREATE INDEX "outbox_fifo" ON "outbox" ("seq"); SELECT "outbox_version""#;
         assert_eq!(
-            Names::new(&RULES, None, r#"x"outbox"#).unwrap().rewrite(sql),
+            names(r#"x"outbox"#).unwrap().rewrite(sql),
             r#"CREATE INDEX "x""outbox_fifo" ON "x""outbox" ("seq"); SELECT "x""outbox_version""#
         );
     }
@@ -218,7 +240,7 @@ mod tests {
     #[test]
     fn comments_are_left_out_so_that_no_name_can_end_one() {
         let sql = "-- of \"outbox\"\n  -- and its \"outbox_key\"\nSELECT 1 FROM \"outbox\";\n";
-        let rewritten = Names::new(&RULES, None, "x\n; DROP TABLE y; --").unwrap().rewrite(sql);
+        let rewritten = names("x\n; DROP TABLE y; --").unwrap().rewrite(sql);
         assert_eq!(rewritten, "SELECT 1 FROM \"x\n; DROP TABLE y; --\";\n");
     }
 }

@@ -3,15 +3,15 @@
 use std::{env, fmt::Write, future::Future};
 
 use outbox_conformance::{Skip, require};
-use outbox_traits::{Event, EventId, OutboxStore, SchemaStore};
+use outbox_traits::{Event, EventId, InboxStore, OutboxStore, SchemaStore};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Column, MySql, Pool, Postgres, Row, Sqlite, sqlite::SqlitePoolOptions};
 
 use crate::{
-    SqlxOutbox,
+    SqlxInbox, SqlxOutbox,
     claims::{CHUNK, sql},
     dialect::Dialect,
-    names::Names,
+    names::{KEY, LEASE, Names, PARKED, VERSION},
 };
 
 /// Every statement that must not search the table, and the index that it is to use.
@@ -60,9 +60,45 @@ where
         DB::rows(&mut connection, format!("{analyze} {}", store.names.quoted_table())).await.unwrap();
     }
     let names = &store.names;
-    for table in [&names.table, &names.versions, &names.leases, &names.keys, &names.parked] {
-        let table = names.quoted(table);
-        let mut connection = pool.acquire().await.unwrap();
+    check_marks(&pool, table, plan, analyze).await;
+    let mut connection = pool.acquire().await.unwrap();
+    let parts = [VERSION, LEASE, KEY, PARKED].map(|part| names.quoted_part(part));
+    for table in parts.into_iter().chain([names.quoted_table()]) {
+        DB::execute(&mut connection, format!("DROP TABLE {table}")).await.unwrap();
+    }
+}
+
+/// A purge of an inbox finds what is old by its index, and deletes it without searching.
+async fn check_marks<DB: Dialect, F>(
+    pool: &Pool<DB>,
+    table: &str,
+    plan: fn(Pool<DB>, String) -> F,
+    analyze: &str,
+) where
+    F: Future<Output = String>,
+{
+    let inbox = SqlxInbox::<DB>::new(pool.clone()).with_table(&format!("{table}_inbox")).unwrap();
+    inbox.migrate().await.unwrap();
+    let names = Names::new(&DB::RULES, &DB::INBOX).with_table(&format!("{table}_inbox")).unwrap();
+    let mut transaction = pool.begin().await.unwrap();
+    for _ in 0..1000 {
+        inbox.process_once(&mut transaction, "consumer", EventId::new()).await.unwrap();
+    }
+    transaction.commit().await.unwrap();
+    let mut connection = pool.acquire().await.unwrap();
+    for when in ["without statistics", "with statistics"] {
+        for age in [0, 1_000_000] {
+            drop(connection);
+            let plan = plan(pool.clone(), DB::purge_marks(&names, age, 100)).await;
+            check_plan(&plan, &names.index("processed"), when);
+            // The rows to be deleted: by their place, or one by one by their key.
+            let deletes = ["Tid Scan", "eq_ref", "PRIMARY KEY (consumer=? AND event_id=?)"];
+            assert!(deletes.iter().any(|way| plan.contains(way)), "{when}, a search in {plan}");
+            connection = pool.acquire().await.unwrap();
+        }
+        DB::rows(&mut connection, format!("{analyze} {}", names.quoted_table())).await.unwrap();
+    }
+    for table in [names.quoted_table(), names.quoted_part(VERSION)] {
         DB::execute(&mut connection, format!("DROP TABLE {table}")).await.unwrap();
     }
 }
@@ -80,7 +116,7 @@ async fn check_counts<DB: Dialect, F>(
         let plan = plan(pool.clone(), format!("{}{statement}", DB::BY_INDEX)).await;
         assert!(plan.contains(&names.index(index)), "{when}, no {index} in {plan}");
         // All of what is parked is read, so that in its own table there is nothing to search for.
-        let searched = plan.replace(&format!("Seq Scan on {}", names.parked), "");
+        let searched = plan.replace(&format!("Seq Scan on {}", names.part(PARKED)), "");
         for bad in BAD {
             assert!(!searched.contains(bad), "{when}, {bad} in {plan}");
         }
@@ -138,6 +174,7 @@ async fn explain_postgres(pool: Pool<Postgres>, statement: String) -> String {
 }
 
 async fn explain_mysql(pool: Pool<MySql>, statement: String) -> String {
+    let statement = statement.rsplit_once("; ").map_or(&*statement, |(_, statement)| statement);
     let sql = format!("EXPLAIN {statement}");
     let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&pool).await.unwrap();
     // Of its columns these say how: those of the keys that were possible say nothing.

@@ -11,9 +11,9 @@ use crate::{
     dead_letter::Selection,
     dialect::Engine,
     error,
-    names::{NameRules, Names},
+    names::{NameRules, Names, VERSION},
     row::{NewRow, stored_of, utc},
-    schema::{MIGRATE, Migration, apply_missing},
+    schema::{Layout, MIGRATE, Migration, Table, apply_missing},
 };
 
 /// An outbox on PostgreSQL, 14 or later. Its session is [`sqlx::PgConnection`].
@@ -58,21 +58,25 @@ const EVENT: &str = r#""seq", "id", "type", "payload"::text, "meta"::text,
 impl Engine for Postgres {
     const RULES: NameRules =
         NameRules { quote: '"', max: 63, unit: "bytes", count: str::len, problem: |_| None };
-    const INDEXES: &'static [&'static str] =
-        &["id", "idempotency", "fifo", "scheduled", "delivered", "dead_letter"];
     const DIRECTORY: &'static str = "postgres";
-    const MIGRATIONS: &'static [Migration] = &[
-        Migration {
-            version: 1,
-            file: "0001_outbox.sql",
-            sql: include_str!("../migrations/postgres/0001_outbox.sql"),
-        },
-        Migration {
-            version: 2,
-            file: "0002_claims.sql",
-            sql: include_str!("../migrations/postgres/0002_claims.sql"),
-        },
-    ];
+    const OUTBOX: Layout = Layout {
+        name: "outbox",
+        migrations: &[
+            Migration { version: 1, sql: include_str!("../migrations/postgres/0001_outbox.sql") },
+            Migration { version: 2, sql: include_str!("../migrations/postgres/0002_claims.sql") },
+        ],
+        tables: &[
+            Table::events(&["id", "idempotency", "fifo", "scheduled", "delivered", "dead_letter"]),
+            Table::LEASES,
+            Table::KEYS,
+            Table::PARKED,
+        ],
+    };
+    const INBOX: Layout = Layout {
+        name: "inbox",
+        migrations: &[Migration { version: 1, sql: include_str!("../migrations/postgres/inbox_0001.sql") }],
+        tables: &[Table::MARKS],
+    };
     const FIRST_YEAR: i32 = 0;
     const INSERT_CHUNK: (usize, usize) = (10_000, 16 * 1024 * 1024);
     const INSERT_IS_ATOMIC: bool = true;
@@ -100,6 +104,14 @@ impl Engine for Postgres {
 
     fn time(micros: i64) -> String {
         utc(micros).format("TIMESTAMPTZ '%Y-%m-%d %H:%M:%S%.6f+00'").to_string()
+    }
+
+    // The clock stands in a subselect because it is volatile, and no index is searched by a volatile value.
+    fn ago(micros: i64) -> String {
+        match micros {
+            0 => "'infinity'".to_owned(),
+            _ => format!("(SELECT clock_timestamp() - {micros} * interval '1 microsecond')"),
+        }
     }
 
     fn uuid(id: Uuid) -> String {
@@ -169,10 +181,7 @@ impl Engine for Postgres {
 
     fn expired(names: &Names, age_micros: i64, limit: i64) -> String {
         let table = names.quoted_table();
-        let latest = match age_micros {
-            0 => "'infinity'".to_owned(),
-            age => format!("(SELECT clock_timestamp() - {age} * interval '1 microsecond')"),
-        };
+        let latest = Self::ago(age_micros);
         format!(
             r#"{BY_INDEX} SELECT "seq", "id" FROM {table}
             WHERE "status" = 'delivered' AND "delivered_at" <= {latest} ORDER BY "delivered_at" LIMIT {limit}"#
@@ -187,6 +196,15 @@ impl Engine for Postgres {
                 "attempts" = 0, "failures" = 0, "first_failed_at" = NULL, "last_failed_at" = NULL,
                 "last_error" = NULL, "dead_at" = NULL
             WHERE "id" IN ({ids}) AND "status" || '' = 'dead_letter'"#
+        )
+    }
+
+    // Passes over what another purge is at.
+    fn purge_marks(names: &Names, age_micros: i64, limit: i64) -> String {
+        let (table, latest) = (names.quoted_table(), Self::ago(age_micros));
+        format!(
+            r#"{BY_INDEX} DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {table}
+                WHERE "processed_at" <= {latest} ORDER BY "processed_at" LIMIT {limit} FOR UPDATE SKIP LOCKED))"#
         )
     }
 
@@ -281,6 +299,21 @@ impl Engine for Postgres {
             .await
     }
 
+    async fn mark(
+        connection: &mut PgConnection,
+        names: &Names,
+        consumer: &str,
+        event: Uuid,
+    ) -> sqlx::Result<bool> {
+        let sql = format!(
+            r#"INSERT INTO {} ("consumer", "event_id", "processed_at") VALUES ($1, $2, clock_timestamp())
+            ON CONFLICT DO NOTHING"#,
+            names.quoted_table()
+        );
+        let done = sqlx::query(AssertSqlSafe(sql)).bind(consumer).bind(event).execute(connection).await?;
+        Ok(done.rows_affected() == 1)
+    }
+
     async fn columns(connection: &mut PgConnection, names: &Names, table: &str) -> sqlx::Result<Vec<String>> {
         sqlx::query_scalar(
             "SELECT attname::text FROM pg_attribute
@@ -302,7 +335,8 @@ impl Engine for Postgres {
     }
 
     async fn version(connection: &mut PgConnection, names: &Names) -> sqlx::Result<i64> {
-        let sql = format!(r#"SELECT coalesce(max("version"), 0)::bigint FROM {}"#, names.quoted_versions());
+        let sql =
+            format!(r#"SELECT coalesce(max("version"), 0)::bigint FROM {}"#, names.quoted_part(VERSION));
         sqlx::query_scalar(AssertSqlSafe(sql)).persistent(false).fetch_one(connection).await
     }
 

@@ -1,67 +1,121 @@
 //! Creating, upgrading and checking the tables.
 
 use outbox_traits::{Error, ErrorKind, Result, SchemaReport, SchemaStore, async_trait};
+use sqlx::Pool;
 
-use crate::{SqlxOutbox, dialect::Dialect, error, names::Names};
+use crate::{
+    SqlxOutbox,
+    dialect::Dialect,
+    error,
+    names::{KEY, LEASE, Names, PARKED, VERSION},
+};
 
 /// One version of the schema: a file that takes it there from the one before.
 #[derive(Debug)]
 pub struct Migration {
     /// Which version.
     pub version: i64,
-    /// The file's name.
-    pub file: &'static str,
     /// What is in it, for the default names.
     pub sql: &'static str,
 }
 
-const VERSION_COLUMNS: &[&str] = &["version", "applied_at"];
+/// What an outbox or an inbox consists of.
+#[derive(Debug)]
+pub struct Layout {
+    /// What it is, which is also the name of its table by default, and in the shipped SQL.
+    pub name: &'static str,
+    /// The versions of its schema, oldest first.
+    pub migrations: &'static [Migration],
+    /// The tables of the newest version beside that of versions, the one of its own name first.
+    pub tables: &'static [Table],
+}
 
 /// A table of the newest version.
-struct Table<'a> {
-    name: &'a str,
-    columns: &'static [&'static str],
-    /// By what follows the outbox's name in theirs.
-    indexes: &'static [&'static str],
+#[derive(Clone, Copy, Debug)]
+pub struct Table {
+    /// What follows the name of the outbox or inbox in its own; none in that of its own name.
+    pub suffix: Option<&'static str>,
+    /// The first two tell it from any other.
+    pub columns: &'static [&'static str],
+    /// By what follows the name of the outbox or inbox in theirs.
+    pub indexes: &'static [&'static str],
 }
 
-fn tables<DB: Dialect>(names: &Names) -> [Table<'_>; 4] {
-    let events = &[
-        "seq",
-        "id",
-        "type",
-        "payload",
-        "meta",
-        "status",
-        "not_before",
-        "partition_hash",
-        "lane",
-        "idempotency_hash",
-        "created_at",
-        "delivered_at",
-        "dead_at",
-        "attempts",
-        "failures",
-        "first_failed_at",
-        "last_failed_at",
-        "last_error",
-    ];
-    let leases = &["token", "leased_until", "claimed_at", "worker", "entries"];
-    let parked = &["seq", "id", "partition_hash", "retry_at"];
-    [
-        Table { name: &names.table, columns: events, indexes: DB::INDEXES },
-        Table { name: &names.leases, columns: leases, indexes: &[] },
-        Table { name: &names.keys, columns: &["partition_hash", "ready_at"], indexes: &["key_ready"] },
-        Table {
-            name: &names.parked,
-            columns: parked,
-            indexes: &["parked_id", "parked_key", "parked_last", "parked_retry"],
-        },
-    ]
+impl Table {
+    /// The events of an outbox.
+    pub(crate) const fn events(indexes: &'static [&'static str]) -> Self {
+        Self {
+            suffix: None,
+            columns: &[
+                "seq",
+                "id",
+                "type",
+                "payload",
+                "meta",
+                "status",
+                "not_before",
+                "partition_hash",
+                "lane",
+                "idempotency_hash",
+                "created_at",
+                "delivered_at",
+                "dead_at",
+                "attempts",
+                "failures",
+                "first_failed_at",
+                "last_failed_at",
+                "last_error",
+            ],
+            indexes,
+        }
+    }
+
+    pub(crate) const LEASES: Self = Self {
+        suffix: Some(LEASE),
+        columns: &["token", "leased_until", "claimed_at", "worker", "entries"],
+        indexes: &[],
+    };
+    pub(crate) const KEYS: Self =
+        Self { suffix: Some(KEY), columns: &["partition_hash", "ready_at"], indexes: &["key_ready"] };
+    pub(crate) const PARKED: Self = Self {
+        suffix: Some(PARKED),
+        columns: &["seq", "id", "partition_hash", "retry_at"],
+        indexes: &["parked_id", "parked_key", "parked_last", "parked_retry"],
+    };
+    /// What consumers have processed, in an inbox.
+    pub(crate) const MARKS: Self =
+        Self { suffix: None, columns: &["consumer", "event_id", "processed_at"], indexes: &["processed"] };
+
+    fn name(&self, names: &Names) -> String {
+        self.suffix.map_or_else(|| names.table.clone(), |suffix| names.part(suffix))
+    }
 }
+
+const VERSION_COLUMNS: &[&str] = &["version", "applied_at"];
 
 pub(crate) const MIGRATE: &str = "migrate";
 const VERIFY: &str = "verify";
+
+/// The SQL of all versions, with the user's names.
+pub(crate) fn migration_sql(names: &Names) -> String {
+    names.layout.migrations.iter().map(|migration| names.rewrite(migration.sql)).collect()
+}
+
+pub(crate) async fn migrate<DB: Dialect>(pool: &Pool<DB>, names: &Names) -> Result<()> {
+    let failed = |error| error::of::<DB>(names, MIGRATE, error);
+    let mut connection = pool.acquire().await.map_err(failed)?;
+    // Asked first without a lock: where nothing is to be done, no right to change a schema is needed. What
+    // is amiss is only said under the lock, when no other process is half-way.
+    let applied = version::<DB>(&mut connection, names).await.map_err(failed)?;
+    drop(connection);
+    if applied == Some(newest(names)) { Ok(()) } else { DB::migrate(pool, names).await }
+}
+
+pub(crate) async fn verify<DB: Dialect>(pool: &Pool<DB>, names: &Names) -> Result<SchemaReport> {
+    let failed = |error| error::of::<DB>(names, VERIFY, error);
+    let mut connection = pool.acquire().await.map_err(failed)?;
+    Ok(SchemaReport::new(problems::<DB>(&mut connection, names).await?))
+}
 
 impl<DB: Dialect> SqlxOutbox<DB> {
     /// The SQL that [`migrate`](SchemaStore::migrate) would run on an empty database, with this outbox's
@@ -69,24 +123,18 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     /// default names.
     #[must_use]
     pub fn migration_sql(&self) -> String {
-        DB::MIGRATIONS.iter().map(|migration| self.names.rewrite(migration.sql)).collect()
+        migration_sql(&self.names)
     }
 }
 
 #[async_trait]
 impl<DB: Dialect> SchemaStore for SqlxOutbox<DB> {
     async fn migrate(&self) -> Result<()> {
-        let mut connection = self.acquire(MIGRATE).await?;
-        // Asked first without a lock: where nothing is to be done, no right to change a schema is needed. What
-        // is amiss is only said under the lock, when no other process is half-way.
-        let applied = version::<DB>(&mut connection, &self.names).await.map_err(self.error(MIGRATE))?;
-        drop(connection);
-        if applied == Some(newest::<DB>()) { Ok(()) } else { DB::migrate(&self.pool, &self.names).await }
+        migrate(&self.pool, &self.names).await
     }
 
     async fn verify(&self) -> Result<SchemaReport> {
-        let mut connection = self.acquire(VERIFY).await?;
-        Ok(SchemaReport::new(problems::<DB>(&mut connection, &self.names).await?))
+        verify(&self.pool, &self.names).await
     }
 }
 
@@ -103,8 +151,9 @@ pub(crate) async fn apply_missing<DB: Dialect>(connection: &mut DB::Connection, 
         Some(problem) => {
             let message = format!(
                 "could not migrate table `{}`, because something else has the name of a part of it: {problem}; \
-                 or choose another name for the outbox with `with_table`",
-                names.display()
+                 or choose another name for the {} with `with_table`",
+                names.display(),
+                names.layout.name
             );
             Err(Error::new(ErrorKind::Schema, message))
         }
@@ -112,8 +161,8 @@ pub(crate) async fn apply_missing<DB: Dialect>(connection: &mut DB::Connection, 
     }
 }
 
-fn newest<DB: Dialect>() -> i64 {
-    DB::MIGRATIONS.last().map_or(0, |migration| migration.version)
+fn newest(names: &Names) -> i64 {
+    names.layout.migrations.last().map_or(0, |migration| migration.version)
 }
 
 async fn missing<DB: Dialect>(
@@ -121,7 +170,7 @@ async fn missing<DB: Dialect>(
     names: &Names,
 ) -> Result<Vec<&'static Migration>> {
     let applied = applied::<DB>(connection, names).await?;
-    let newest = newest::<DB>();
+    let newest = newest(names);
     if applied > newest {
         let message = format!(
             "the schema of table `{}` has version {applied} and this library knows versions up to {newest}: \
@@ -130,16 +179,24 @@ async fn missing<DB: Dialect>(
         );
         return Err(Error::new(ErrorKind::Schema, message));
     }
-    Ok(DB::MIGRATIONS.iter().filter(|migration| migration.version > applied).collect())
+    Ok(names.layout.migrations.iter().filter(|migration| migration.version > applied).collect())
 }
 
-/// The version that the table of versions names, if there is one.
+/// The version that the table of versions names, if there is one and it is of such a thing.
 async fn version<DB: Dialect>(connection: &mut DB::Connection, names: &Names) -> sqlx::Result<Option<i64>> {
-    let columns = DB::columns(connection, names, &names.versions).await?;
-    if absent(VERSION_COLUMNS, &columns).next().is_some() {
+    let columns = DB::columns(connection, names, &names.part(VERSION)).await?;
+    if absent(VERSION_COLUMNS, &columns).next().is_some() || is_foreign::<DB>(connection, names).await? {
         return Ok(None);
     }
     DB::version(connection, names).await.map(Some)
+}
+
+/// Whether the table is there and something else, perhaps with a table of versions like ours: an inbox where an
+/// outbox is looked for, or the other way round.
+async fn is_foreign<DB: Dialect>(connection: &mut DB::Connection, names: &Names) -> sqlx::Result<bool> {
+    let columns = DB::columns(connection, names, &names.table).await?;
+    let known = names.layout.tables.first().map_or(Default::default(), |table| &table.columns[..2]);
+    Ok(!columns.is_empty() && absent(known, &columns).next().is_some())
 }
 
 /// The version that is there; 0 if there is nothing yet.
@@ -149,36 +206,37 @@ async fn applied<DB: Dialect>(connection: &mut DB::Connection, names: &Names) ->
         return Ok(version);
     }
     // The table of versions comes first, and so it is what tells an outbox from anything else.
-    let mut taken = None;
-    for table in [&names.versions, &names.table, &names.leases, &names.keys, &names.parked] {
-        if taken.is_none() && !DB::columns(connection, names, table).await.map_err(failed)?.is_empty() {
-            taken = Some(table);
+    let tables = names.layout.tables.iter().map(|table| table.name(names));
+    for table in [names.part(VERSION)].into_iter().chain(tables) {
+        if !DB::columns(connection, names, &table).await.map_err(failed)?.is_empty() {
+            return Err(Error::new(ErrorKind::Schema, format!("there is {}", taken(names, &table))));
         }
     }
-    let Some(taken) = taken else { return Ok(0) };
-    let message = format!(
-        "there is a table `{taken}` already which is not of an outbox: choose another name for the outbox \
-         with `with_table`"
-    );
-    Err(Error::new(ErrorKind::Schema, message))
+    Ok(0)
+}
+
+fn taken(names: &Names, table: &str) -> String {
+    let what = names.layout.name;
+    format!(
+        "a table `{table}` already which is not of an {what}: choose another name for the {what} with `with_table`"
+    )
 }
 
 async fn problems<DB: Dialect>(connection: &mut DB::Connection, names: &Names) -> Result<Vec<String>> {
     let failed = |error| error::of::<DB>(names, VERIFY, error);
-    let newest = newest::<DB>();
+    let newest = newest(names);
     let remedy =
         format!("run `migrate` or apply the files in `migrations/{}` of outbox-sqlx again", DB::DIRECTORY);
     let mut problems = Vec::new();
 
-    let versions = DB::columns(connection, names, &names.versions).await.map_err(failed)?;
-    if versions.is_empty() {
-        problems.push(format!("the table `{}` is missing: {remedy}", names.versions));
-    } else if let Some(column) = absent(VERSION_COLUMNS, &versions).next() {
-        problems.push(format!(
-            "the table `{}` has no column `{column}` and is not of an outbox: choose another name for the \
-             outbox with `with_table`",
-            names.versions
-        ));
+    let table = names.part(VERSION);
+    let versions = DB::columns(connection, names, &table).await.map_err(failed)?;
+    if is_foreign::<DB>(connection, names).await.map_err(failed)? {
+        return Ok(vec![format!("there is {}", taken(names, &names.table))]);
+    } else if versions.is_empty() {
+        problems.push(format!("the table `{table}` is missing: {remedy}"));
+    } else if absent(VERSION_COLUMNS, &versions).next().is_some() {
+        problems.push(format!("there is {}", taken(names, &table)));
     } else {
         let applied = DB::version(connection, names).await.map_err(failed)?;
         if applied < newest {
@@ -198,17 +256,18 @@ async fn problems<DB: Dialect>(connection: &mut DB::Connection, names: &Names) -
     // Once its version is there `migrate` has nothing more to do: what somebody dropped is to be put back.
     let file =
         format!("create it as `migrations/{}` of outbox-sqlx does, or apply its files again", DB::DIRECTORY);
-    for Table { name, columns, indexes } in tables::<DB>(names) {
-        let found = DB::columns(connection, names, name).await.map_err(failed)?;
+    for table in names.layout.tables {
+        let name = table.name(names);
+        let found = DB::columns(connection, names, &name).await.map_err(failed)?;
         if found.is_empty() {
             problems.push(format!("the table `{name}` is missing: {remedy}"));
             continue;
         }
-        for column in absent(columns, &found) {
+        for column in absent(table.columns, &found) {
             problems.push(format!("the table `{name}` has no column `{column}`: {file}"));
         }
-        let found = DB::indexes(connection, names, name).await.map_err(failed)?;
-        for index in indexes.iter().map(|suffix| names.index(suffix)) {
+        let found = DB::indexes(connection, names, &name).await.map_err(failed)?;
+        for index in table.indexes.iter().map(|suffix| names.index(suffix)) {
             // SQLite and MySQL do not tell upper from lower case here.
             if !found.iter().any(|found| found.eq_ignore_ascii_case(&index)) {
                 problems.push(format!("the table `{name}` has no index `{index}`: {file}"));

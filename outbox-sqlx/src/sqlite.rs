@@ -11,9 +11,9 @@ use crate::{
     dead_letter::Selection,
     dialect::Engine,
     error,
-    names::{NameRules, Names},
+    names::{NameRules, Names, VERSION},
     row::NewRow,
-    schema::{MIGRATE, Migration, apply_missing},
+    schema::{Layout, MIGRATE, Migration, Table, apply_missing},
 };
 
 /// An outbox on SQLite, 3.35 or later. Its session is [`sqlx::SqliteConnection`].
@@ -51,21 +51,25 @@ impl Engine for Sqlite {
             reserved.then_some("begins with `sqlite_`, which is reserved")
         },
     };
-    const INDEXES: &'static [&'static str] =
-        &["id", "idempotency", "fifo", "scheduled", "delivered", "dead_letter"];
     const DIRECTORY: &'static str = "sqlite";
-    const MIGRATIONS: &'static [Migration] = &[
-        Migration {
-            version: 1,
-            file: "0001_outbox.sql",
-            sql: include_str!("../migrations/sqlite/0001_outbox.sql"),
-        },
-        Migration {
-            version: 2,
-            file: "0002_claims.sql",
-            sql: include_str!("../migrations/sqlite/0002_claims.sql"),
-        },
-    ];
+    const OUTBOX: Layout = Layout {
+        name: "outbox",
+        migrations: &[
+            Migration { version: 1, sql: include_str!("../migrations/sqlite/0001_outbox.sql") },
+            Migration { version: 2, sql: include_str!("../migrations/sqlite/0002_claims.sql") },
+        ],
+        tables: &[
+            Table::events(&["id", "idempotency", "fifo", "scheduled", "delivered", "dead_letter"]),
+            Table::LEASES,
+            Table::KEYS,
+            Table::PARKED,
+        ],
+    };
+    const INBOX: Layout = Layout {
+        name: "inbox",
+        migrations: &[Migration { version: 1, sql: include_str!("../migrations/sqlite/inbox_0001.sql") }],
+        tables: &[Table::MARKS],
+    };
     const FIRST_YEAR: i32 = 0;
     // It takes one after the other: there is no round trip to spare.
     const INSERT_CHUNK: (usize, usize) = (usize::MAX, usize::MAX);
@@ -93,6 +97,14 @@ impl Engine for Sqlite {
 
     fn time(micros: i64) -> String {
         micros.saturating_add(999).div_euclid(1000).to_string()
+    }
+
+    fn ago(micros: i64) -> String {
+        match micros {
+            0 => i64::MAX.to_string(),
+            // Rounded up: never early.
+            _ => format!("{CLOCK} - {}", micros.saturating_add(999) / 1000),
+        }
     }
 
     fn uuid(id: Uuid) -> String {
@@ -158,11 +170,7 @@ impl Engine for Sqlite {
 
     fn expired(names: &Names, age_micros: i64, limit: i64) -> String {
         let (table, delivered) = (names.quoted_table(), names.quoted_index("delivered"));
-        let latest = match age_micros {
-            0 => i64::MAX.to_string(),
-            // Rounded up: never early.
-            age => format!("{CLOCK} - {}", age.saturating_add(999) / 1000),
-        };
+        let latest = Self::ago(age_micros);
         format!(
             r#"SELECT "seq", "id" FROM {table} INDEXED BY {delivered}
             WHERE "status" = 'delivered' AND "delivered_at" <= {latest} ORDER BY "delivered_at" LIMIT {limit}"#
@@ -177,6 +185,16 @@ impl Engine for Sqlite {
                 "attempts" = 0, "failures" = 0, "first_failed_at" = NULL, "last_failed_at" = NULL,
                 "last_error" = NULL, "dead_at" = NULL
             WHERE "id" IN ({ids}) AND "status" = 'dead_letter'"#
+        )
+    }
+
+    fn purge_marks(names: &Names, age_micros: i64, limit: i64) -> String {
+        let (table, latest) = (names.quoted_table(), Self::ago(age_micros));
+        let processed = names.quoted_index("processed");
+        format!(
+            r#"DELETE FROM {table} WHERE ("consumer", "event_id") IN
+                (SELECT "consumer", "event_id" FROM {table} INDEXED BY {processed}
+                WHERE "processed_at" <= {latest} ORDER BY "processed_at" LIMIT {limit})"#
         )
     }
 
@@ -267,6 +285,21 @@ impl Engine for Sqlite {
             .await
     }
 
+    async fn mark(
+        connection: &mut SqliteConnection,
+        names: &Names,
+        consumer: &str,
+        event: Uuid,
+    ) -> sqlx::Result<bool> {
+        let sql = format!(
+            r#"INSERT INTO {} ("consumer", "event_id", "processed_at") VALUES (?1, ?2, {CLOCK})
+            ON CONFLICT DO NOTHING"#,
+            names.quoted_table()
+        );
+        let done = sqlx::query(AssertSqlSafe(sql)).bind(consumer).bind(event).execute(connection).await?;
+        Ok(done.rows_affected() == 1)
+    }
+
     async fn columns(
         connection: &mut SqliteConnection,
         _names: &Names,
@@ -292,7 +325,7 @@ impl Engine for Sqlite {
     }
 
     async fn version(connection: &mut SqliteConnection, names: &Names) -> sqlx::Result<i64> {
-        let sql = format!(r#"SELECT coalesce(max("version"), 0) FROM {}"#, names.quoted_versions());
+        let sql = format!(r#"SELECT coalesce(max("version"), 0) FROM {}"#, names.quoted_part(VERSION));
         sqlx::query_scalar(AssertSqlSafe(sql)).persistent(false).fetch_one(connection).await
     }
 

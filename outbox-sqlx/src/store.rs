@@ -9,7 +9,7 @@ use crate::{
     claims::{Conflicts, sql},
     dialect::Dialect,
     error,
-    names::{DEFAULT_TABLE, Names},
+    names::Names,
     row::{self, NewRow, ReadRow},
     wake::Wake,
 };
@@ -34,13 +34,9 @@ pub struct SqlxOutbox<DB: Dialect> {
 
 impl<DB: Dialect> SqlxOutbox<DB> {
     /// An outbox in the table `outbox`, with this pool for whatever is done outside the caller's sessions.
-    ///
-    /// # Panics
-    /// Never: the default name is good for every engine.
     #[must_use]
     pub fn new(pool: Pool<DB>) -> Self {
-        let names = Names::new(&DB::RULES, None, DEFAULT_TABLE).expect("the default name is good");
-        let names = Arc::new(names);
+        let names = Arc::new(Names::new(&DB::RULES, &DB::OUTBOX));
         Self { wake: Wake::new(&pool, &names), pool, names, retention: Retention::default() }
     }
 
@@ -51,7 +47,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     /// [`Schema`](outbox_traits::ErrorKind::Schema) if the engine cannot take it: it is empty, too long or
     /// contains a NUL.
     pub fn with_table(self, name: &str) -> Result<Self> {
-        let names = Names::new(&DB::RULES, self.names.schema.as_deref(), name)?;
+        let names = self.names.with_table(name)?;
         Ok(self.named(names))
     }
 
@@ -63,7 +59,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     }
 
     pub(crate) fn in_schema(self, name: &str) -> Result<Self> {
-        let names = Names::new(&DB::RULES, Some(name), &self.names.table)?;
+        let names = self.names.with_schema(name)?;
         Ok(self.named(names))
     }
 
@@ -192,6 +188,14 @@ pub(crate) fn as_limit(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
+/// An age in microseconds, rounded up so that nothing is deleted early; none if nothing is as old.
+pub(crate) fn age_micros(older_than: Duration) -> Option<i64> {
+    if older_than > OLDEST {
+        return None;
+    }
+    i64::try_from(older_than.as_nanos().div_ceil(1000)).ok()
+}
+
 /// All of them, before the first is written.
 fn rows<DB: Dialect>(events: &[Event]) -> Result<Vec<NewRow>> {
     events.iter().map(|event| NewRow::of(event, DB::FIRST_YEAR)).collect()
@@ -290,11 +294,7 @@ impl<DB: Dialect> OutboxStore for SqlxOutbox<DB> {
     }
 
     async fn purge(&self, older_than: Duration) -> Result<u64> {
-        if older_than > OLDEST {
-            return Ok(0);
-        }
-        // Rounded up: never early.
-        let micros = i64::try_from(older_than.as_nanos().div_ceil(1000)).unwrap_or(i64::MAX);
+        let Some(micros) = age_micros(older_than) else { return Ok(0) };
         let expired = DB::expired(&self.names, micros, as_limit(BATCH));
         let mut connection = self.acquire(PURGE).await?;
         self.change_all(&mut connection, expired, sql::purge::<DB>).await.map_err(self.error(PURGE))

@@ -5,7 +5,7 @@ mod harness;
 mod postgres {
     use crate::harness::postgres::Pg;
 
-    outbox_conformance::suite!(Pg; store, concurrent, durable, schema, dead_letter, resource, claim, stats, wake);
+    outbox_conformance::suite!(Pg; store, concurrent, durable, schema, dead_letter, resource, claim, stats, wake, inbox);
     outbox_conformance::model!(Pg, 24);
     outbox_conformance::claim_model!(Pg, 24);
 
@@ -21,7 +21,7 @@ mod postgres {
 mod mysql {
     use crate::harness::mysql::My;
 
-    outbox_conformance::suite!(My; store, concurrent, durable, schema, dead_letter, resource, claim, stats, wake);
+    outbox_conformance::suite!(My; store, concurrent, durable, schema, dead_letter, resource, claim, stats, wake, inbox);
     outbox_conformance::model!(My, 24);
     outbox_conformance::claim_model!(My, 24);
 
@@ -38,7 +38,7 @@ mod sqlite {
     use crate::harness::sqlite::Lite;
 
     // It has one writer, so that the group `concurrent` has nothing to ask.
-    outbox_conformance::suite!(Lite; store, durable, schema, dead_letter, resource, claim, stats, wake);
+    outbox_conformance::suite!(Lite; store, durable, schema, dead_letter, resource, claim, stats, wake, inbox);
     outbox_conformance::model!(Lite, 24);
     outbox_conformance::claim_model!(Lite, 24);
 

@@ -8,14 +8,18 @@ pub(crate) mod sqlite;
 
 use std::{env, time::Duration};
 
-use outbox_conformance::{DurableHarness, Harness, SchemaHarness, SessionOf, Skip, WakeHarness};
-use outbox_sqlx::{Dialect, SqlxOutbox, sqlx};
-use outbox_traits::{EventId, OutboxStore, Retention, SchemaStore, async_trait};
+use outbox_conformance::{
+    DurableHarness, Harness, InboxHarness, SchemaHarness, SessionOf, Skip, WakeHarness,
+};
+use outbox_sqlx::{Dialect, SqlxInbox, SqlxOutbox, sqlx};
+use outbox_traits::{EventId, InboxStore, OutboxStore, Retention, SchemaStore, async_trait};
 use sqlx::{Database, Pool, Transaction};
 
-/// An outbox on an engine, with either retention, and where it is: a schema, database or file of its own.
+/// An outbox on an engine, with either retention, an inbox, and where they are: a schema, database or file of
+/// their own.
 pub(crate) struct Sql<E: Engine, const DELETES: bool> {
     pub(crate) store: SqlxOutbox<E>,
+    pub(crate) inbox: SqlxInbox<E>,
     pub(crate) place: String,
     /// Whatever is to be removed in the end.
     kept: Option<E::Kept>,
@@ -33,6 +37,7 @@ pub(crate) trait Engine: Dialect {
     /// A place that no other test has.
     fn place() -> (String, Option<Self::Kept>);
     async fn connect(place: &str) -> Result<SqlxOutbox<Self>, Skip>;
+    fn inbox(pool: Pool<Self>, place: &str) -> SqlxInbox<Self>;
     async fn run(session: &mut Self::Connection, sql: String) -> u64;
     async fn texts(session: &mut Self::Connection, sql: String) -> Vec<String>;
     /// Cuts the connections of this place over which somebody listens.
@@ -48,9 +53,11 @@ impl<E: Engine, const DELETES: bool> Sql<E, DELETES> {
         self.store.pool()
     }
 
-    async fn connect(place: &str) -> Result<SqlxOutbox<E>, Skip> {
+    async fn connect(place: String, kept: Option<E::Kept>) -> Result<Self, Skip> {
         let retention = if DELETES { Retention::DeleteOnDelivery } else { Retention::UntilPurged };
-        Ok(E::connect(place).await?.with_retention(retention))
+        let store = E::connect(&place).await?.with_retention(retention);
+        let inbox = E::inbox(store.pool().clone(), &place);
+        Ok(Self { store, inbox, place, kept })
     }
 
     pub(crate) async fn run(&self, sql: &str) -> u64 {
@@ -69,9 +76,10 @@ where
 
     async fn open() -> Result<Self, Skip> {
         let (place, kept) = E::place();
-        let harness = Self { store: Self::connect(&place).await?, place, kept };
+        let harness = Self::connect(place, kept).await?;
         harness.run(E::CREATE).await;
         harness.store.migrate().await.unwrap();
+        harness.inbox.migrate().await.unwrap();
         Ok(harness)
     }
 
@@ -119,10 +127,14 @@ where
         let moved = times.map(|time| format!("{time} = {}", E::earlier(time, by))).join(", ");
         let table = E::ROWS.replace("business", "outbox");
         self.run(&format!("UPDATE {table} SET {moved}")).await;
-        for (table, time) in
-            [("lease", "leased_until"), ("lease", "claimed_at"), ("key", "ready_at"), ("parked", "retry_at")]
-        {
-            let table = E::ROWS.replace("business", &format!("outbox_{table}"));
+        for (table, time) in [
+            ("outbox_lease", "leased_until"),
+            ("outbox_lease", "claimed_at"),
+            ("outbox_key", "ready_at"),
+            ("outbox_parked", "retry_at"),
+            ("inbox", "processed_at"),
+        ] {
+            let table = E::ROWS.replace("business", table);
             self.run(&format!("UPDATE {table} SET {time} = {}", E::earlier(time, by))).await;
         }
     }
@@ -143,7 +155,7 @@ where
     }
 
     async fn reopen(location: &str) -> Self {
-        Self { store: Self::connect(location).await.unwrap(), place: location.to_owned(), kept: None }
+        Self::connect(location.to_owned(), None).await.unwrap()
     }
 }
 
@@ -164,11 +176,24 @@ where
     SqlxOutbox<E>: OutboxStore<Session = <E as Database>::Connection>,
 {
     async fn peer(&self) -> SqlxOutbox<E> {
-        Self::connect(&self.place).await.unwrap()
+        Self::connect(self.place.clone(), None).await.unwrap().store
     }
 
     async fn cut_connections(&self) {
         E::cut(self.pool(), &self.place).await;
+    }
+}
+
+impl<E, const DELETES: bool> InboxHarness for Sql<E, DELETES>
+where
+    E: Engine,
+    SqlxOutbox<E>: OutboxStore<Session = <E as Database>::Connection>,
+    SqlxInbox<E>: InboxStore<Session = <E as Database>::Connection>,
+{
+    type Inbox = SqlxInbox<E>;
+
+    fn inbox(&self) -> &SqlxInbox<E> {
+        &self.inbox
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use outbox_conformance::Skip;
-use outbox_sqlx::{MySqlOutbox, sqlx};
+use outbox_sqlx::{MySqlInbox, MySqlOutbox, sqlx};
 use outbox_traits::{EventId, async_trait};
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection, MySql, MySqlConnection, Pool,
@@ -38,6 +38,10 @@ impl Engine for MySql {
         let pool = options.connect_with(server.database(place)).await;
         let pool = pool.map_err(|error| Skip::new(error.to_string()))?;
         Ok(MySqlOutbox::new(pool).with_schema(place).unwrap())
+    }
+
+    fn inbox(pool: Pool<MySql>, place: &str) -> MySqlInbox {
+        MySqlInbox::new(pool).with_schema(place).unwrap()
     }
 
     async fn run(session: &mut MySqlConnection, sql: String) -> u64 {

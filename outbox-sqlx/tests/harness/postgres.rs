@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use outbox_conformance::Skip;
-use outbox_sqlx::{PgOutbox, sqlx};
+use outbox_sqlx::{PgInbox, PgOutbox, sqlx};
 use outbox_traits::{EventId, async_trait};
 use sqlx::{
     AssertSqlSafe, PgConnection, Pool, Postgres,
@@ -35,6 +35,10 @@ impl Engine for Postgres {
         let server = server.application_name(place);
         let pool = options.connect_with(server).await.map_err(|error| Skip::new(error.to_string()))?;
         Ok(PgOutbox::new(pool).with_schema(place).unwrap())
+    }
+
+    fn inbox(pool: Pool<Postgres>, place: &str) -> PgInbox {
+        PgInbox::new(pool).with_schema(place).unwrap()
     }
 
     async fn run(session: &mut PgConnection, sql: String) -> u64 {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use outbox_conformance::Skip;
-use outbox_sqlx::{SqliteOutbox, sqlx};
+use outbox_sqlx::{SqliteInbox, SqliteOutbox, sqlx};
 use outbox_traits::{EventId, async_trait};
 use sqlx::{
     AssertSqlSafe, Pool, Sqlite, SqliteConnection,
@@ -35,6 +35,10 @@ impl Engine for Sqlite {
         let options = options.journal_mode(SqliteJournalMode::Wal);
         let pool = SqlitePoolOptions::new().max_connections(8).connect_with(options).await.unwrap();
         Ok(SqliteOutbox::new(pool))
+    }
+
+    fn inbox(pool: Pool<Sqlite>, _place: &str) -> SqliteInbox {
+        SqliteInbox::new(pool)
     }
 
     async fn run(session: &mut SqliteConnection, sql: String) -> u64 {

@@ -13,7 +13,11 @@ use uuid::Uuid;
 pub(in crate::claims) use self::parked::*;
 pub(crate) use self::{parked::has_parked, stats::counts};
 use super::state::LeaseRow;
-use crate::{dialect::Dialect, names::Names, row};
+use crate::{
+    dialect::Dialect,
+    names::{KEY, LEASE, Names, VERSION},
+    row,
+};
 
 /// Events that somebody may still deliver, and that a lease may be on.
 const OPEN: &str = "('pending', 'parked', 'waiting')";
@@ -33,7 +37,7 @@ pub(in crate::claims) fn lock<DB: Dialect>(names: &Names) -> String {
     format!(
         "{}SELECT version FROM {} WHERE version = 2 {}",
         DB::BY_INDEX,
-        names.quoted_versions(),
+        names.quoted_part(VERSION),
         DB::FOR_UPDATE
     )
 }
@@ -43,7 +47,7 @@ pub(in crate::claims) fn hold<DB: Dialect>(names: &Names, tokens: Option<&[Uuid]
     format!(
         "{}SELECT token FROM {} WHERE {} ORDER BY token, leased_until {}",
         DB::BY_INDEX,
-        names.quoted(&names.leases),
+        names.quoted_part(LEASE),
         of_tokens::<DB>("token", tokens),
         DB::FOR_UPDATE
     )
@@ -54,7 +58,7 @@ pub(in crate::claims) fn hold_expired<DB: Dialect>(names: &Names, now: i64) -> S
     format!(
         "SELECT token, {} FROM {} WHERE leased_until <= {} {}",
         DB::micros("leased_until"),
-        names.quoted(&names.leases),
+        names.quoted_part(LEASE),
         DB::time(now),
         DB::FOR_UPDATE_IF_FREE
     )
@@ -78,13 +82,13 @@ pub(in crate::claims) fn state<DB: Dialect>(names: &Names, tokens: Option<&[Uuid
         has_keys(names),
         DB::micros("l.leased_until"),
         DB::micros("l.claimed_at"),
-        names.quoted(&names.leases),
+        names.quoted_part(LEASE),
     )
 }
 
 /// A row that begins with -1 if there are leases.
 pub(crate) fn has_leases<DB: Dialect>(names: &Names) -> String {
-    format!("SELECT CAST(-1 AS {}), token FROM {} LIMIT 1", DB::BIGINT, names.quoted(&names.leases))
+    format!("SELECT CAST(-1 AS {}), token FROM {} LIMIT 1", DB::BIGINT, names.quoted_part(LEASE))
 }
 
 /// Counts the attempts of leases that ran out.
@@ -134,7 +138,7 @@ pub(in crate::claims) fn walk<DB: Dialect>(
     after: i64,
     limit: i64,
 ) -> String {
-    let keys = names.quoted(&names.keys);
+    let keys = names.quoted_part(KEY);
     let key = format!("(SELECT k.partition_hash FROM {keys} AS k WHERE k.partition_hash = e.partition_hash)");
     let key = if has_keys { key.as_str() } else { "NULL" };
     let types = match wanted::<DB>(types) {
@@ -164,7 +168,7 @@ pub(in crate::claims) fn events<DB: Dialect>(names: &Names, events: &[EventId]) 
 pub(in crate::claims) fn add_lease<DB: Dialect>(names: &Names, lease: &LeaseRow) -> String {
     format!(
         "INSERT INTO {} (token, leased_until, claimed_at, worker, entries) VALUES ({}, {}, {}, {}, {})",
-        names.quoted(&names.leases),
+        names.quoted_part(LEASE),
         DB::uuid(lease.token),
         DB::time(lease.until),
         DB::time(lease.claimed_at),
@@ -176,7 +180,7 @@ pub(in crate::claims) fn add_lease<DB: Dialect>(names: &Names, lease: &LeaseRow)
 pub(in crate::claims) fn remove_lease<DB: Dialect>(names: &Names, lease: &LeaseRow) -> String {
     format!(
         "DELETE FROM {} WHERE token = {} AND leased_until = {}",
-        names.quoted(&names.leases),
+        names.quoted_part(LEASE),
         DB::uuid(lease.token),
         DB::time(lease.until)
     )
@@ -184,7 +188,7 @@ pub(in crate::claims) fn remove_lease<DB: Dialect>(names: &Names, lease: &LeaseR
 
 pub(in crate::claims) fn remove_leases<DB: Dialect>(names: &Names, tokens: &[Uuid]) -> String {
     let tokens = list(tokens, |token| DB::uuid(*token));
-    format!("DELETE FROM {} WHERE token IN ({tokens})", names.quoted(&names.leases))
+    format!("DELETE FROM {} WHERE token IN ({tokens})", names.quoted_part(LEASE))
 }
 
 /// The ids of those events that are still open; locked, they stay so until the transaction ends.

@@ -6,7 +6,7 @@ use super::{ids, list};
 use crate::{
     claims::state::{Key, Spot},
     dialect::Dialect,
-    names::Names,
+    names::{KEY, Names, PARKED},
 };
 
 fn keys<DB: Dialect>(keys: &[Key]) -> String {
@@ -15,17 +15,17 @@ fn keys<DB: Dialect>(keys: &[Key]) -> String {
 
 /// Whether any key has parked events.
 pub(in crate::claims) fn has_keys(names: &Names) -> String {
-    format!("SELECT MIN(k.ready_at) FROM {} AS k", names.quoted(&names.keys))
+    format!("SELECT MIN(k.ready_at) FROM {} AS k", names.quoted_part(KEY))
 }
 
 /// A row that begins with -1 if there are parked events.
 pub(crate) fn has_parked<DB: Dialect>(names: &Names) -> String {
-    format!("SELECT CAST(-1 AS {}), id FROM {} LIMIT 1", DB::BIGINT, names.quoted(&names.parked))
+    format!("SELECT CAST(-1 AS {}), id FROM {} LIMIT 1", DB::BIGINT, names.quoted_part(PARKED))
 }
 
 /// Those of the keys that have parked events.
 pub(in crate::claims) fn keyed<DB: Dialect>(names: &Names, of: &[Key]) -> String {
-    let table = names.quoted(&names.keys);
+    let table = names.quoted_part(KEY);
     format!("SELECT partition_hash FROM {table} WHERE partition_hash IN ({})", keys::<DB>(of))
 }
 
@@ -44,7 +44,7 @@ pub(in crate::claims) fn ready<DB: Dialect>(
         "SELECT partition_hash, {} FROM {} {} WHERE ready_at <= {} {after}
         ORDER BY ready_at, partition_hash LIMIT {limit}",
         DB::micros("ready_at"),
-        names.quoted(&names.keys),
+        names.quoted_part(KEY),
         DB::hint(names, "key_ready"),
         DB::time(now),
     )
@@ -78,7 +78,7 @@ pub(in crate::claims) fn heads<DB: Dialect>(
             FROM {} AS p {} WHERE p.partition_hash = {key} {of_type} ORDER BY p.seq LIMIT {limit}",
             DB::micros("p.retry_at"),
             DB::STATUS,
-            names.quoted(&names.parked),
+            names.quoted_part(PARKED),
             DB::hint(names, "parked_key"),
         )
     };
@@ -102,7 +102,7 @@ pub(in crate::claims) fn parked<DB: Dialect>(names: &Names, limit: i64) -> Strin
         names.quoted_table(),
         DB::hint(names, "id"),
         DB::STATUS,
-        names.quoted(&names.parked),
+        names.quoted_part(PARKED),
         DB::hint(names, "parked_retry"),
         if DB::SORTS_NULLS { "p.retry_at, " } else { "" },
     )
@@ -112,7 +112,7 @@ pub(in crate::claims) fn parked<DB: Dialect>(names: &Names, limit: i64) -> Strin
 pub(in crate::claims) fn retries<DB: Dialect>(names: &Names, now: i64, limit: i64) -> String {
     format!(
         "SELECT seq, id FROM {} {} WHERE retry_at <= {} ORDER BY retry_at LIMIT {limit}",
-        names.quoted(&names.parked),
+        names.quoted_part(PARKED),
         DB::hint(names, "parked_retry"),
         DB::time(now),
     )
@@ -120,7 +120,7 @@ pub(in crate::claims) fn retries<DB: Dialect>(names: &Names, now: i64, limit: i6
 
 /// Makes them wait no more.
 pub(in crate::claims) fn retry_now(names: &Names, places: &[i64]) -> String {
-    let parked = names.quoted(&names.parked);
+    let parked = names.quoted_part(PARKED);
     format!("UPDATE {parked} SET retry_at = NULL WHERE seq IN ({})", list(places, i64::to_string))
 }
 
@@ -133,7 +133,7 @@ pub(in crate::claims) fn strays<DB: Dialect>(names: &Names, events: &[EventId]) 
         names.quoted_table(),
         DB::hint(names, "id"),
         DB::STATUS,
-        names.quoted(&names.parked),
+        names.quoted_part(PARKED),
         DB::hint(names, "parked_id"),
         ids::<DB>(events),
     )
@@ -141,7 +141,7 @@ pub(in crate::claims) fn strays<DB: Dialect>(names: &Names, events: &[EventId]) 
 
 /// Of those of the keys that have a row: whether anything of them is parked, and the last time of a retry.
 pub(in crate::claims) fn last_retries<DB: Dialect>(names: &Names, of: &[Key]) -> String {
-    let parked = names.quoted(&names.parked);
+    let parked = names.quoted_part(PARKED);
     format!(
         "SELECT k.partition_hash,
             (SELECT p.seq FROM {parked} AS p {} WHERE p.partition_hash = k.partition_hash
@@ -152,7 +152,7 @@ pub(in crate::claims) fn last_retries<DB: Dialect>(names: &Names, of: &[Key]) ->
         DB::hint(names, "parked_key"),
         DB::micros("p.retry_at"),
         DB::hint(names, "parked_last"),
-        names.quoted(&names.keys),
+        names.quoted_part(KEY),
         keys::<DB>(of),
     )
 }
@@ -162,31 +162,31 @@ pub(in crate::claims) fn add_parked<DB: Dialect>(names: &Names, spots: &[(Spot, 
         let id = DB::uuid(spot.id.into());
         format!("({}, {id}, {}, {})", spot.seq, DB::bytes(&spot.key), DB::time(*retry_at))
     });
-    let parked = names.quoted(&names.parked);
+    let parked = names.quoted_part(PARKED);
     format!("INSERT INTO {parked} (seq, id, partition_hash, retry_at) VALUES {rows}")
 }
 
 pub(in crate::claims) fn remove_parked(names: &Names, places: &[i64]) -> String {
-    let parked = names.quoted(&names.parked);
+    let parked = names.quoted_part(PARKED);
     format!("DELETE FROM {parked} WHERE seq IN ({})", list(places, i64::to_string))
 }
 
 pub(in crate::claims) fn add_keys<DB: Dialect>(names: &Names, keys: &[(Key, i64)]) -> String {
     let rows = list(keys, |(key, ready_at)| format!("({}, {})", DB::bytes(key), DB::time(*ready_at)));
-    format!("INSERT INTO {} (partition_hash, ready_at) VALUES {rows}", names.quoted(&names.keys))
+    format!("INSERT INTO {} (partition_hash, ready_at) VALUES {rows}", names.quoted_part(KEY))
 }
 
 pub(in crate::claims) fn move_keys<DB: Dialect>(names: &Names, of: &[Key], ready_at: i64) -> String {
     format!(
         "UPDATE {} SET ready_at = {} WHERE partition_hash IN ({})",
-        names.quoted(&names.keys),
+        names.quoted_part(KEY),
         DB::time(ready_at),
         keys::<DB>(of)
     )
 }
 
 pub(in crate::claims) fn remove_keys<DB: Dialect>(names: &Names, of: &[Key]) -> String {
-    format!("DELETE FROM {} WHERE partition_hash IN ({})", names.quoted(&names.keys), keys::<DB>(of))
+    format!("DELETE FROM {} WHERE partition_hash IN ({})", names.quoted_part(KEY), keys::<DB>(of))
 }
 
 /// Takes pending events out of the order, and into that of their keys.
@@ -199,7 +199,7 @@ pub(in crate::claims) fn park<DB: Dialect>(names: &Names, events: &[EventId]) ->
             "INSERT INTO {} (seq, id, partition_hash, retry_at)
             SELECT seq, id, partition_hash, NULL FROM {table} {by_id}
             WHERE id IN ({ids}) AND {status} = 'parked'",
-            names.quoted(&names.parked)
+            names.quoted_part(PARKED)
         ),
     ]
 }

@@ -1,6 +1,9 @@
 //! The statements that count.
 
-use crate::{dialect::Dialect, names::Names};
+use crate::{
+    dialect::Dialect,
+    names::{Names, PARKED},
+};
 
 /// How many events are pending, scheduled, parked or waiting, delivered, and dead, each a row of one column; then
 /// rows with when the oldest of the first three were saved, where there are any. Each with the index that it is to
@@ -54,7 +57,7 @@ fn live<DB: Dialect>(names: &Names) -> String {
 }
 
 fn count_parked<DB: Dialect>(names: &Names) -> String {
-    let (parked, by_id) = (names.quoted(&names.parked), DB::hint(names, "parked_id"));
+    let (parked, by_id) = (names.quoted_part(PARKED), DB::hint(names, "parked_id"));
     format!("SELECT COUNT({}) FROM {parked} AS p {by_id}", live::<DB>(names))
 }
 
@@ -65,7 +68,7 @@ fn first_parked<DB: Dialect>(names: &Names) -> String {
         DB::micros("e.created_at"),
         names.quoted_table(),
         DB::hint(names, "id"),
-        names.quoted(&names.parked),
+        names.quoted_part(PARKED),
         live::<DB>(names)
     )
 }
