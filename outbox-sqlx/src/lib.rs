@@ -32,7 +32,7 @@
 //! # The table
 //! [`migrate`](outbox_traits::SchemaStore::migrate) creates it; the directory `migrations` has the same as plain
 //! SQL files, and [`SqlxOutbox::migration_sql`] as text for names of your choice. An event is a row from its
-//! save until it is purged or discarded, and its column `status` says which state it is in. Beside it stand
+//! save until it is purged or discarded, or delivered where that is to delete it, and its column `status` says which state it is in. Beside it stand
 //! `outbox_version`, and what claims need: `outbox_lease`, with a row for each claim that is not settled, and
 //! `outbox_key` and `outbox_parked`, with rows for partition keys and events that wait. PostgreSQL 14,
 //! MySQL 8.0, MariaDB 10.6 and SQLite 3.35 are the oldest versions.
@@ -42,6 +42,10 @@
 //! caller's own transactions included: on PostgreSQL by `NOTIFY` after the commit, on MySQL, MariaDB and SQLite by
 //! looking, often after a save and seldom when nothing happens. The commit of a transaction is looked out for as
 //! long as the store is there: keep one and clone it, rather than make one for each transaction.
+//!
+//! # The inbox
+//! [`SqlxInbox`] is for the other side: a table beside a consumer's own, which says in its transaction whether it has
+//! processed an event already.
 //!
 //! # Features
 //! - `postgres`: [`sqlx::Postgres`].

@@ -63,9 +63,9 @@
 //! |---|---|
 //! | `derive` | `#[derive(DomainEvent)]`; on by default |
 //! | `memory` | `memory::MemoryOutbox`, a store for tests, with a manual clock |
-//! | `sqlite` | `SqliteOutbox`, with SQLite itself built in |
-//! | `postgres` | `PgOutbox` |
-//! | `mysql` | `MySqlOutbox`, for MySQL and MariaDB |
+//! | `sqlite` | `SqliteOutbox` and `SqliteInbox`, with SQLite itself built in |
+//! | `postgres` | `PgOutbox` and `PgInbox` |
+//! | `mysql` | `MySqlOutbox` and `MySqlInbox`, for MySQL and MariaDB |
 //! | `mongodb` | `MongoOutbox` and `MongoInbox`, with the official driver |
 //! | `sled` | `SledOutbox` and `SledInbox`, embedded |
 //! | `relay` | `relay::Relay` |
@@ -98,13 +98,13 @@ pub use outbox_mongo::{MongoInbox, MongoOutbox, driver_error, mongodb};
 pub use outbox_sled::{SledInbox, SledOutbox, SledSession, sled};
 
 #[cfg(feature = "mysql")]
-pub use outbox_sqlx::MySqlOutbox;
+pub use outbox_sqlx::{MySqlInbox, MySqlOutbox};
 #[cfg(feature = "postgres")]
-pub use outbox_sqlx::PgOutbox;
+pub use outbox_sqlx::{PgInbox, PgOutbox};
 #[cfg(feature = "sqlite")]
-pub use outbox_sqlx::SqliteOutbox;
+pub use outbox_sqlx::{SqliteInbox, SqliteOutbox};
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
-pub use outbox_sqlx::{SqlxOutbox, sqlx};
+pub use outbox_sqlx::{SqlxInbox, SqlxOutbox, sqlx};
 
 /// The relay, which moves pending events to a transport.
 #[cfg(feature = "relay")]
