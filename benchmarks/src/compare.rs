@@ -7,6 +7,9 @@ use sqlx::Pool;
 
 use crate::{hand_written::HandWritten, job::Job, place::Place, side::Side};
 
+/// Of each pool.
+pub(crate) const CONNECTIONS: u32 = 4;
+
 /// What was measured on one engine.
 #[derive(Debug)]
 pub(crate) struct Comparison {
@@ -41,7 +44,7 @@ type Times = [Duration; Job::ALL.len()];
 /// Measures on one engine.
 pub(crate) async fn run<DB: HandWritten>(place: &Place, rounds: u32, delivered: u32) -> Result<Comparison> {
     let names = ["library_empty", "hand_empty", "library_behind", "hand_behind"];
-    place.with::<DB, _>(&names, async |pools| measure(pools, rounds, delivered).await).await
+    place.with::<DB, _>(&names, CONNECTIONS, async |pools| measure(pools, rounds, delivered).await).await
 }
 
 async fn measure<DB: HandWritten>(pools: &[Pool<DB>], rounds: u32, delivered: u32) -> Result<Comparison> {

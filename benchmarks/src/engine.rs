@@ -14,8 +14,8 @@ pub(crate) trait Engine: Dialect {
     /// Takes the statistics of the table `outbox`.
     const ANALYZE: &'static str;
 
-    /// Makes a schema, database or file and a pool whose connections are at home in it.
-    async fn open(place: &Place, name: &str) -> Result<Pool<Self>>;
+    /// Makes a schema, database or file and a pool whose connections, at most so many, are at home in it.
+    async fn open(place: &Place, name: &str, connections: u32) -> Result<Pool<Self>>;
 
     /// Removes what [`open`](Self::open) made.
     async fn remove(name: &str) -> Result<()>;

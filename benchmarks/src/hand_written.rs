@@ -1,11 +1,11 @@
-//! What a team writes for itself with sqlx: an event, and four functions for each engine.
+//! What a team writes for itself with sqlx: an event, and a few functions for each engine.
 //!
 //! It keeps an event with its id, type, payload and meta; a duplicate id is skipped without an error; a
 //! fetch is first in, first out and walks along a partial index; an acknowledgement is idempotent. It has
 //! none of the rest: no idempotency keys, no delayed events, no lanes, no dead letters, no answer for each event
 //! of a batch, no check of what it is given.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::Result;
 use chrono::{DateTime, Utc};
@@ -14,7 +14,11 @@ use serde_json::Value;
 use sqlx::Pool;
 use uuid::Uuid;
 
-use crate::{engine::Engine, job::Order};
+use crate::{
+    claims::{Taker, Way},
+    engine::Engine,
+    job::Order,
+};
 
 /// An event.
 #[derive(Debug)]
@@ -80,8 +84,14 @@ pub(crate) trait HandWritten: Engine {
     /// Empties all tables of a side.
     const CLEAR: &'static str;
 
+    /// Empties the tables that the outbox has beside its events.
+    const CLEAR_CLAIMS: &'static str;
+
     /// Does at once what the engine would do in its own time after a table was filled.
     const SETTLE: &'static str;
+
+    /// The same after a few thousand events were added or taken.
+    const TIDY: &'static str;
 
     /// The business row, on both sides.
     async fn place_order(connection: &mut Self::Connection, order: &Order) -> sqlx::Result<()>;
@@ -97,4 +107,7 @@ pub(crate) trait HandWritten: Engine {
 
     /// Marks events as delivered, where they are pending.
     async fn mark_delivered(pool: &Pool<Self>, ids: &[Uuid]) -> Result<()>;
+
+    /// How workers take events from the table.
+    fn takers(pool: &Pool<Self>) -> Vec<(Way, Arc<dyn Taker>)>;
 }

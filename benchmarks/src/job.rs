@@ -63,6 +63,8 @@ pub(crate) struct Order {
     total: i64,
     lines: Vec<Line>,
     note: Option<String>,
+    #[serde(skip)]
+    key: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -89,7 +91,13 @@ impl Order {
             total: 6300,
             lines: (0..3).map(line).collect(),
             note: None,
+            key: None,
         }
+    }
+
+    /// The same, with another partition key for its event than its own number.
+    pub(crate) fn with_key(self, key: String) -> Self {
+        Self { key: Some(key), ..self }
     }
 
     pub(crate) fn total(&self) -> i64 {
@@ -107,10 +115,14 @@ impl Order {
 
     /// The event, as an application makes it with the library.
     pub(crate) fn event(&self) -> outbox_traits::Result<Event> {
-        Ok(Event::new(Self::EVENT, self)?
+        let event = Event::new(Self::EVENT, self)?
             .with_resource("order", self.number.to_string())
             .with_user_id(self.customer.clone())
             .with_source("shop")
-            .with_header("traceparent", self.trace()))
+            .with_header("traceparent", self.trace());
+        Ok(match &self.key {
+            Some(key) => event.with_partition_key(key.as_str()),
+            None => event,
+        })
     }
 }

@@ -1,17 +1,27 @@
-//! `MySQL` and `MariaDB`: for the plans only.
+//! `MySQL` and `MariaDB`.
+
+use std::sync::Arc;
 
 use anyhow::Result;
+use outbox_traits::async_trait;
 use sqlx::{
-    AssertSqlSafe, Column as _, ConnectOptions as _, Connection as _, MySql, MySqlPool, Row as _,
+    AssertSqlSafe, Column as _, ConnectOptions as _, Connection as _, MySql, MySqlConnection, MySqlPool,
+    Pool, QueryBuilder, Row as _,
     mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlRow},
+    types::Json,
 };
+use uuid::Uuid;
 
 use crate::{
+    claims::{Taker, Way},
     engine::{Engine, explained},
+    hand_written::{Event, HandWritten, Meta},
+    job::Order,
     place::Place,
 };
 
-fn server() -> Result<MySqlConnectOptions> {
+/// The server and how to connect to it.
+pub(crate) fn server() -> Result<MySqlConnectOptions> {
     Ok(Place::server("OUTBOX_TEST_MYSQL_URL")?.parse()?)
 }
 
@@ -20,13 +30,12 @@ impl Engine for MySql {
 
     const ANALYZE: &'static str = "ANALYZE TABLE outbox";
 
-    async fn open(_place: &Place, name: &str) -> Result<MySqlPool> {
+    async fn open(_place: &Place, name: &str, connections: u32) -> Result<MySqlPool> {
         let server = server()?;
         let mut connection = server.connect().await?;
         sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await?;
         connection.close().await?;
-        // One connection, because the counters of reads are a connection's own.
-        Ok(MySqlPoolOptions::new().max_connections(1).connect_with(server.database(name)).await?)
+        Ok(MySqlPoolOptions::new().max_connections(connections).connect_with(server.database(name)).await?)
     }
 
     async fn remove(name: &str) -> Result<()> {
@@ -45,7 +54,12 @@ impl Engine for MySql {
         let version: String = sqlx::query_scalar("SELECT VERSION()").fetch_one(pool).await?;
         let number = version.split('-').next().unwrap_or_default();
         let product = if version.contains("MariaDB") { "MariaDB" } else { "MySQL" };
-        Ok(format!("{product} {number}"))
+        let (flush, binlog): (i64, i64) = sqlx::query_as(
+            "SELECT CAST(@@innodb_flush_log_at_trx_commit AS SIGNED), CAST(@@log_bin AS SIGNED)",
+        )
+        .fetch_one(pool)
+        .await?;
+        Ok(format!("{product} {number}, innodb_flush_log_at_trx_commit {flush}, log_bin {binlog}"))
     }
 
     async fn multiply(pool: &MySqlPool, columns: &str, rows: u32) -> Result<()> {
@@ -63,7 +77,7 @@ impl Engine for MySql {
                     FROM numbers WHERE n <= {rows}
                 )
             SELECT UNHEX(copies.id), type, payload,
-                REPLACE(meta, JSON_UNQUOTE(JSON_EXTRACT(meta, '$.id')), copies.id),
+                REPLACE(meta, COALESCE(JSON_UNQUOTE(JSON_EXTRACT(meta, '$.id')), 'no id'), copies.id),
                 status, {columns} created_at, delivered_at - INTERVAL 1000 * n MICROSECOND
             FROM (SELECT * FROM outbox LIMIT 1) AS event CROSS JOIN copies ORDER BY n"
         );
@@ -97,4 +111,157 @@ impl Engine for MySql {
         };
         rows.iter().map(counter).collect()
     }
+}
+
+impl HandWritten for MySql {
+    const BEGIN: &'static str = "START TRANSACTION";
+
+    const BUSINESS: &'static str =
+        "CREATE TABLE orders (number BIGINT NOT NULL, customer VARCHAR(64) NOT NULL, total BIGINT NOT NULL)";
+
+    const SCHEMA: &'static str = "
+        CREATE TABLE outbox (
+            seq BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+            id BINARY(16) NOT NULL UNIQUE,
+            type VARCHAR(256) NOT NULL,
+            payload LONGTEXT NOT NULL,
+            meta LONGTEXT NOT NULL,
+            status VARCHAR(16) CHARACTER SET ascii NOT NULL DEFAULT 'pending',
+            created_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+            delivered_at DATETIME(6),
+            KEY outbox_pending (status, seq)
+        ) CHARACTER SET utf8mb4";
+
+    const CLEAR: &'static str = "TRUNCATE outbox; TRUNCATE orders";
+
+    const CLEAR_CLAIMS: &'static str = "TRUNCATE outbox_lease; TRUNCATE outbox_key; TRUNCATE outbox_parked";
+
+    const SETTLE: &'static str = Self::ANALYZE;
+
+    const TIDY: &'static str = Self::ANALYZE;
+
+    async fn place_order(connection: &mut MySqlConnection, order: &Order) -> sqlx::Result<()> {
+        sqlx::query("INSERT INTO orders (number, customer, total) VALUES (?, ?, ?)")
+            .bind(order.number)
+            .bind(order.customer())
+            .bind(order.total())
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+
+    async fn save_one(connection: &mut MySqlConnection, event: &Event) -> Result<bool> {
+        let done = sqlx::query("INSERT IGNORE INTO outbox (id, type, payload, meta) VALUES (?, ?, ?, ?)")
+            .bind(event.id)
+            .bind(&event.kind)
+            .bind(serde_json::to_string(&event.payload)?)
+            .bind(serde_json::to_string(&event.meta)?)
+            .execute(connection)
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn save_batch(connection: &mut MySqlConnection, events: &[Event]) -> Result<u64> {
+        let mut new = 0;
+        // 4 parameters each: far below the limit of 65535.
+        for events in events.chunks(1000) {
+            let mut query = QueryBuilder::new("INSERT IGNORE INTO outbox (id, type, payload, meta) ");
+            query.push_values(events, |mut row, event| {
+                row.push_bind(event.id)
+                    .push_bind(&event.kind)
+                    .push_bind(Json(&event.payload))
+                    .push_bind(Json(&event.meta));
+            });
+            new += query.build().execute(&mut *connection).await?.rows_affected();
+        }
+        Ok(new)
+    }
+
+    async fn fetch(pool: &Pool<Self>, limit: i64) -> Result<Vec<Event>> {
+        let rows = sqlx::query(
+            "SELECT id, type, payload, meta FROM outbox WHERE status = 'pending' ORDER BY seq LIMIT ?",
+        )
+        .bind(limit)
+        .fetch_all(pool)
+        .await?;
+        rows.iter().map(event).collect()
+    }
+
+    async fn mark_delivered(pool: &Pool<Self>, ids: &[Uuid]) -> Result<()> {
+        let mut query = QueryBuilder::new(
+            "UPDATE outbox SET status = 'delivered', delivered_at = CURRENT_TIMESTAMP(6) \
+             WHERE status = 'pending' AND id IN (",
+        );
+        let mut list = query.separated(", ");
+        for id in ids {
+            list.push_bind(*id);
+        }
+        query.push(")");
+        query.build().execute(pool).await?;
+        Ok(())
+    }
+
+    fn takers(pool: &Pool<Self>) -> Vec<(Way, Arc<dyn Taker>)> {
+        let way = Way { title: "SKIP LOCKED and delete", ..Way::BY_HAND };
+        vec![(way, Arc::new(SkipLocked(pool.clone())))]
+    }
+}
+
+/// Deletes what it takes, and keeps no order of keys. `MySQL` has no `DELETE … RETURNING`: it takes two statements.
+#[derive(Debug)]
+struct SkipLocked(MySqlPool);
+
+impl SkipLocked {
+    async fn take_once(&self, limit: usize) -> Result<usize> {
+        // Without gap locks, over which workers would deadlock.
+        let begin = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION";
+        let mut transaction = self.0.begin_with(begin).await?;
+        let rows = sqlx::query(
+            "SELECT id, type, payload, meta, seq FROM outbox WHERE status = 'pending'
+            ORDER BY seq LIMIT ? FOR UPDATE SKIP LOCKED",
+        )
+        .bind(i64::try_from(limit)?)
+        .fetch_all(&mut *transaction)
+        .await?;
+        let events = rows.iter().map(event).collect::<Result<Vec<_>>>()?;
+        if !rows.is_empty() {
+            let mut query = QueryBuilder::new("DELETE FROM outbox WHERE seq IN (");
+            let mut list = query.separated(", ");
+            for row in &rows {
+                list.push_bind(row.try_get::<i64, _>(4)?);
+            }
+            query.push(")");
+            query.build().execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(events.len())
+    }
+}
+
+#[async_trait]
+impl Taker for SkipLocked {
+    async fn take(&self, limit: usize) -> Result<usize> {
+        loop {
+            match self.take_once(limit).await {
+                // Several workers meet in the index of the status now and then.
+                Err(error) if is_deadlock(&error) => {}
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+fn is_deadlock(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<sqlx::Error>().and_then(sqlx::Error::as_database_error);
+    error.is_some_and(|error| error.code().as_deref() == Some("40001"))
+}
+
+fn event(row: &MySqlRow) -> Result<Event> {
+    // The columns are text, which MySQL does not call JSON.
+    Ok(Event {
+        id: row.try_get(0)?,
+        kind: row.try_get(1)?,
+        payload: row.try_get_unchecked::<Json<_>, _>(2)?.0,
+        meta: row.try_get_unchecked::<Json<Meta>, _>(3)?.0,
+    })
 }

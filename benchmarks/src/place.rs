@@ -41,24 +41,22 @@ impl Place {
     pub(crate) async fn with<DB: Engine, T>(
         &self,
         names: &[&str],
+        connections: u32,
         work: impl AsyncFnOnce(&[Pool<DB>]) -> Result<T>,
     ) -> Result<T> {
-        let names: Vec<_> =
-            names.iter().map(|name| format!("outbox_bench_{}_{name}", std::process::id())).collect();
-        let outcome = tokio::select! {
-            outcome = async {
-                let mut pools = Vec::new();
-                for name in &names {
-                    pools.push(DB::open(self, name).await?);
-                }
-                let outcome = work(&pools).await;
-                for pool in pools {
-                    pool.close().await;
-                }
-                outcome
-            } => outcome,
-            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
-        };
+        let names: Vec<_> = names.iter().map(|name| own_name(name)).collect();
+        let outcome = unless_interrupted(async {
+            let mut pools = Vec::new();
+            for name in &names {
+                pools.push(DB::open(self, name, connections).await?);
+            }
+            let outcome = work(&pools).await;
+            for pool in pools {
+                pool.close().await;
+            }
+            outcome
+        })
+        .await;
         for name in &names {
             if let Err(error) = DB::remove(name).await {
                 match outcome {
@@ -68,5 +66,18 @@ impl Place {
             }
         }
         outcome
+    }
+}
+
+/// A name that no other run has.
+pub(crate) fn own_name(name: &str) -> String {
+    format!("outbox_bench_{}_{name}", std::process::id())
+}
+
+/// The work, or an error when the user interrupts it.
+pub(crate) async fn unless_interrupted<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        outcome = work => outcome,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
     }
 }

@@ -18,7 +18,8 @@ use crate::{
 /// The plans on one engine, as Markdown: with this many delivered events, and with as many pending.
 pub(crate) async fn run<DB: Engine>(place: &Place, rows: u32) -> Result<String> {
     let names = ["plans_delivered", "plans_pending"];
-    let plans = place.with::<DB, _>(&names, async |pools| plans(pools, rows).await).await;
+    // One connection, because the counters of reads are a connection's own.
+    let plans = place.with::<DB, _>(&names, 1, async |pools| plans(pools, rows).await).await;
     plans.with_context(|| DB::TITLE)
 }
 

@@ -1,6 +1,9 @@
 //! `PostgreSQL`.
 
-use anyhow::Result;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use outbox_traits::async_trait;
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool, Pool, Postgres, Row as _,
     postgres::{PgConnectOptions, PgPoolOptions, PgRow},
@@ -9,9 +12,11 @@ use sqlx::{
 use uuid::Uuid;
 
 use crate::{
+    claims::{Taker, Way},
+    delivery::Poller,
     engine::{Engine, explained},
     hand_written::{Event, HandWritten, Meta},
-    job::Order,
+    job::{BATCH, Order},
     place::Place,
 };
 
@@ -25,13 +30,13 @@ impl Engine for Postgres {
 
     const ANALYZE: &'static str = "ANALYZE outbox";
 
-    async fn open(_place: &Place, name: &str) -> Result<PgPool> {
+    async fn open(_place: &Place, name: &str, connections: u32) -> Result<PgPool> {
         let server = server()?;
         let mut connection = server.connect().await?;
         sqlx::raw_sql(AssertSqlSafe(format!("CREATE SCHEMA {name}"))).execute(&mut connection).await?;
         connection.close().await?;
         let at_home = server.options([("search_path", name)]);
-        Ok(PgPoolOptions::new().max_connections(4).connect_with(at_home).await?)
+        Ok(PgPoolOptions::new().max_connections(connections).connect_with(at_home).await?)
     }
 
     async fn remove(name: &str) -> Result<()> {
@@ -103,7 +108,11 @@ impl HandWritten for Postgres {
 
     const CLEAR: &'static str = "TRUNCATE outbox, orders";
 
+    const CLEAR_CLAIMS: &'static str = "TRUNCATE outbox_lease, outbox_key, outbox_parked";
+
     const SETTLE: &'static str = "VACUUM (ANALYZE) outbox";
+
+    const TIDY: &'static str = Self::SETTLE;
 
     async fn place_order(connection: &mut PgConnection, order: &Order) -> sqlx::Result<()> {
         sqlx::query("INSERT INTO orders (number, customer, total) VALUES ($1, $2, $3)")
@@ -156,14 +165,6 @@ impl HandWritten for Postgres {
         .bind(limit)
         .fetch_all(pool)
         .await?;
-        let event = |row: &PgRow| {
-            Ok(Event {
-                id: row.try_get(0)?,
-                kind: row.try_get(1)?,
-                payload: row.try_get::<Json<_>, _>(2)?.0,
-                meta: row.try_get::<Json<Meta>, _>(3)?.0,
-            })
-        };
         rows.iter().map(event).collect()
     }
 
@@ -176,5 +177,57 @@ impl HandWritten for Postgres {
         .execute(pool)
         .await?;
         Ok(())
+    }
+
+    fn takers(pool: &Pool<Self>) -> Vec<(Way, Arc<dyn Taker>)> {
+        let way = Way { title: "SKIP LOCKED and delete", aim: Some(0.5), ..Way::BY_HAND };
+        vec![(way, Arc::new(SkipLocked(pool.clone())))]
+    }
+}
+
+/// Deletes what it takes, and keeps no order of keys: what a worker that dies had taken is gone.
+#[derive(Debug)]
+struct SkipLocked(PgPool);
+
+#[async_trait]
+impl Taker for SkipLocked {
+    async fn take(&self, limit: usize) -> Result<usize> {
+        let rows = sqlx::query(
+            "DELETE FROM outbox WHERE id IN (
+                SELECT id FROM outbox WHERE status = 'pending' ORDER BY seq LIMIT $1 FOR UPDATE SKIP LOCKED
+            ) RETURNING id, type, payload, meta",
+        )
+        .bind(i64::try_from(limit)?)
+        .fetch_all(&self.0)
+        .await?;
+        Ok(rows.iter().map(event).collect::<Result<Vec<_>>>()?.len())
+    }
+}
+
+fn event(row: &PgRow) -> Result<Event> {
+    Ok(Event {
+        id: row.try_get(0)?,
+        kind: row.try_get(1)?,
+        payload: row.try_get::<Json<_>, _>(2)?.0,
+        meta: row.try_get::<Json<Meta>, _>(3)?.0,
+    })
+}
+
+/// Looks for events now and then, and marks all that it finds as delivered at once.
+#[derive(Debug)]
+pub(crate) struct Poll(pub(crate) PgPool);
+
+#[async_trait]
+impl Poller for Poll {
+    async fn poll(&self, handle: &(dyn Fn(i64) + Send + Sync)) -> Result<()> {
+        let events = Postgres::fetch(&self.0, i64::try_from(BATCH)?).await?;
+        if events.is_empty() {
+            return Ok(());
+        }
+        for event in &events {
+            handle(event.payload["number"].as_i64().context("an order has a number")?);
+        }
+        let ids: Vec<_> = events.iter().map(|event| event.id).collect();
+        Postgres::mark_delivered(&self.0, &ids).await
     }
 }

@@ -68,17 +68,17 @@ fn cells(job: Job, one: &[Duration], other: &[Duration], aim: f64) -> String {
 
 /// How values are spread.
 #[derive(Debug, PartialEq)]
-struct Spread {
-    min: f64,
-    lower: f64,
-    median: f64,
-    upper: f64,
-    max: f64,
+pub(crate) struct Spread {
+    pub(crate) min: f64,
+    pub(crate) lower: f64,
+    pub(crate) median: f64,
+    pub(crate) upper: f64,
+    pub(crate) max: f64,
 }
 
 impl Spread {
     /// Of one value or more.
-    fn of(mut values: Vec<f64>) -> Self {
+    pub(crate) fn of(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
         let last = values.len() - 1;
         // Halfway between two values where their number is even.

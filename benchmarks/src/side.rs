@@ -36,7 +36,7 @@ impl<DB: HandWritten> Side<DB> {
         Ok(Self::HandWritten(pool))
     }
 
-    fn pool(&self) -> &Pool<DB> {
+    pub(crate) fn pool(&self) -> &Pool<DB> {
         match self {
             Self::Library(outbox) => outbox.pool(),
             Self::HandWritten(pool) => pool,
@@ -57,6 +57,9 @@ impl<DB: HandWritten> Side<DB> {
 
     /// Empties it.
     pub(crate) async fn clear(&self) -> Result<()> {
+        if let Self::Library(outbox) = self {
+            DB::run(outbox.pool(), DB::CLEAR_CLAIMS).await?;
+        }
         DB::run(self.pool(), DB::CLEAR).await
     }
 
@@ -84,7 +87,7 @@ impl<DB: HandWritten> Side<DB> {
         Ok([saved_singles - start, saved_batches - saved_singles, end - saved_batches])
     }
 
-    async fn save_one(&self, order: &Order) -> Result<()> {
+    pub(crate) async fn save_one(&self, order: &Order) -> Result<()> {
         let mut transaction = self.pool().begin_with(DB::BEGIN).await?;
         DB::place_order(&mut transaction, order).await?;
         let is_new = match self {
@@ -96,7 +99,7 @@ impl<DB: HandWritten> Side<DB> {
         Ok(())
     }
 
-    async fn save_batch(&self, orders: &[Order]) -> Result<()> {
+    pub(crate) async fn save_batch(&self, orders: &[Order]) -> Result<()> {
         let mut transaction = self.pool().begin_with(DB::BEGIN).await?;
         let new = match self {
             Self::Library(outbox) => {

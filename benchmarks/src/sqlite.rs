@@ -1,6 +1,9 @@
 //! `SQLite`.
 
+use std::sync::Arc;
+
 use anyhow::Result;
+use outbox_traits::async_trait;
 use sqlx::{
     AssertSqlSafe, Pool, QueryBuilder, Row as _, Sqlite, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
@@ -9,6 +12,7 @@ use sqlx::{
 use uuid::Uuid;
 
 use crate::{
+    claims::{Taker, Way},
     engine::{Engine, explained},
     hand_written::{Event, HandWritten, Meta},
     job::Order,
@@ -20,13 +24,13 @@ impl Engine for Sqlite {
 
     const ANALYZE: &'static str = "ANALYZE outbox";
 
-    async fn open(place: &Place, name: &str) -> Result<SqlitePool> {
+    async fn open(place: &Place, name: &str, connections: u32) -> Result<SqlitePool> {
         let options = SqliteConnectOptions::new()
             .filename(place.file(name))
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full);
-        Ok(SqlitePoolOptions::new().max_connections(4).connect_with(options).await?)
+        Ok(SqlitePoolOptions::new().max_connections(connections).connect_with(options).await?)
     }
 
     async fn remove(_name: &str) -> Result<()> {
@@ -96,7 +100,12 @@ impl HandWritten for Sqlite {
 
     const CLEAR: &'static str = "DELETE FROM outbox; DELETE FROM orders; PRAGMA wal_checkpoint(TRUNCATE)";
 
+    const CLEAR_CLAIMS: &'static str =
+        "DELETE FROM outbox_lease; DELETE FROM outbox_key; DELETE FROM outbox_parked";
+
     const SETTLE: &'static str = "ANALYZE; PRAGMA wal_checkpoint(TRUNCATE)";
+
+    const TIDY: &'static str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
     async fn place_order(connection: &mut SqliteConnection, order: &Order) -> sqlx::Result<()> {
         sqlx::query("INSERT INTO orders (number, customer, total) VALUES (?, ?, ?)")
@@ -145,14 +154,6 @@ impl HandWritten for Sqlite {
         .bind(limit)
         .fetch_all(pool)
         .await?;
-        let event = |row: &SqliteRow| {
-            Ok(Event {
-                id: row.try_get(0)?,
-                kind: row.try_get(1)?,
-                payload: row.try_get::<Json<_>, _>(2)?.0,
-                meta: row.try_get::<Json<Meta>, _>(3)?.0,
-            })
-        };
         rows.iter().map(event).collect()
     }
 
@@ -169,4 +170,56 @@ impl HandWritten for Sqlite {
         query.build().execute(pool).await?;
         Ok(())
     }
+
+    fn takers(pool: &Pool<Self>) -> Vec<(Way, Arc<dyn Taker>)> {
+        let delete = Way { title: "DELETE … RETURNING", ..Way::BY_HAND };
+        let one_by_one = Way { aim: Some(50.0), ..Way::ONE_BY_ONE };
+        vec![
+            (delete, Arc::new(DeleteReturning(pool.clone()))),
+            (one_by_one, Arc::new(OneByOne(pool.clone()))),
+        ]
+    }
+}
+
+/// Deletes what it takes, and keeps no order of keys: what a worker that dies had taken is gone.
+#[derive(Debug)]
+struct DeleteReturning(SqlitePool);
+
+#[async_trait]
+impl Taker for DeleteReturning {
+    async fn take(&self, limit: usize) -> Result<usize> {
+        let rows = sqlx::query(
+            "DELETE FROM outbox WHERE seq IN (
+                SELECT seq FROM outbox WHERE status = 'pending' ORDER BY seq LIMIT ?
+            ) RETURNING id, type, payload, meta",
+        )
+        .bind(i64::try_from(limit)?)
+        .fetch_all(&self.0)
+        .await?;
+        Ok(rows.iter().map(event).collect::<Result<Vec<_>>>()?.len())
+    }
+}
+
+/// Fetches many and marks each as delivered with a statement of its own.
+#[derive(Debug)]
+struct OneByOne(SqlitePool);
+
+#[async_trait]
+impl Taker for OneByOne {
+    async fn take(&self, limit: usize) -> Result<usize> {
+        let events = Sqlite::fetch(&self.0, i64::try_from(limit)?).await?;
+        for event in &events {
+            Sqlite::mark_delivered(&self.0, &[event.id]).await?;
+        }
+        Ok(events.len())
+    }
+}
+
+fn event(row: &SqliteRow) -> Result<Event> {
+    Ok(Event {
+        id: row.try_get(0)?,
+        kind: row.try_get(1)?,
+        payload: row.try_get::<Json<_>, _>(2)?.0,
+        meta: row.try_get::<Json<Meta>, _>(3)?.0,
+    })
 }

@@ -7,7 +7,7 @@ use crate::{cargo, process};
 
 /// Runs the benchmarks.
 pub(crate) fn bench(args: &[String]) -> Result<()> {
-    let servers = Servers::for_this_run(&[Kind::Postgres, Kind::Mysql])?;
+    let servers = Servers::for_this_run(&[Kind::Postgres, Kind::Mysql, Kind::Mongodb])?;
     let mut command = cargo::cargo("run");
     command.args(["--release", "--locked", "--package", "outbox-benchmarks", "--"]).args(args);
     servers.give_to(&mut command);
