@@ -10,6 +10,7 @@ mod install;
 mod interrupt;
 mod process;
 mod servers;
+mod stress;
 mod tally;
 mod test;
 
@@ -41,6 +42,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Stress a store for some minutes, against a real server where it needs one, and check what happened
+    Stress {
+        /// What to hand on to the stress, for example `--engine postgres --minutes 10 --seed 1`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Real servers for working by hand; they live on until `down`
     #[command(subcommand)]
     Servers(ServersCommand),
@@ -62,6 +69,7 @@ fn main() -> ExitCode {
         Command::Check => check::check().map(|()| true),
         Command::Test { args } => test::test(&args),
         Command::Bench { args } => bench::bench(&args).map(|()| true),
+        Command::Stress { args } => stress::stress(&args),
         Command::Servers(ServersCommand::Up) => servers::by_hand::up().map(|()| true),
         Command::Servers(ServersCommand::Down) => servers::by_hand::down().map(|()| true),
         Command::Servers(ServersCommand::Env) => servers::by_hand::env().map(|()| true),
