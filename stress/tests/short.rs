@@ -15,7 +15,9 @@ fn stress(engine: &str, history: Option<&str>) -> String {
 
 /// A stress in which nothing happens finds nothing.
 fn assert_busy(summary: &str) {
-    for nothing in [": 0 events", " 0 committed", " 0 rolled-back", " 0 leases", " 0 delivered", " 0 settlements"] {
+    for nothing in
+        [": 0 events", " 0 committed", " 0 rolled-back", " 0 leases", " 0 delivered", " 0 settlements"]
+    {
         assert!(!summary.contains(nothing), "{summary}");
     }
 }

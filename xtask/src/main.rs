@@ -1,4 +1,4 @@
-//! `cargo xtask …`: set-up of real servers, checks, tests and benchmarks of this workspace.
+//! `cargo xtask …`: set-up of real servers, checks, tests, benchmarks and stresses of this workspace.
 //!
 //! Run `cargo xtask help` for the commands.
 

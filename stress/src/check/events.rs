@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     Fault, Found,
-    facts::{Facts, NEVER, Stored},
+    facts::{Facts, NEVER, Settling, Stored},
 };
 
 pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Found>) {
@@ -20,7 +20,7 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Found>) {
 /// Without a look at the end nobody knows what is still to be delivered.
 fn lost(facts: &Facts<'_>, found: &mut Vec<Found>) {
     for (event, stored) in facts.all_existing().filter(|_| facts.has_look) {
-        let is_there = facts.settlings_of(event).any(|settling| settling.delivers())
+        let is_there = facts.settlings_of(event).any(Settling::delivers)
             || facts.discards.contains_key(&event)
             || facts.dead.contains(&event);
         if !is_there {

@@ -219,7 +219,8 @@ fn an_idempotency_key_is_stored_once_until_its_event_is_delivered() {
 
 #[test]
 fn a_lease_that_ran_out_has_no_effect() {
-    for (how, at) in [(How::Delivered, 200), (How::Retry, 120), (How::DeadLetter, 120), (How::Released, 120)] {
+    for (how, at) in [(How::Delivered, 200), (How::Retry, 120), (How::DeadLetter, 120), (How::Released, 120)]
+    {
         one().settle(at, lease(1, 1), how, true).has(&[Fault::StaleLease]);
         one().settle(at, lease(1, 1), how, false).has(&[]);
     }
@@ -317,7 +318,11 @@ fn an_error_that_a_retry_does_not_help_is_told_and_one_that_it_helps_is_not() {
 #[test]
 fn a_history_comes_back_from_its_file() {
     let mut history = one();
-    history.publish(12, lease(1, 1), true).renew(15, lease(1, 1), true).delivered(20, lease(1, 1)).requeue(30);
+    history
+        .publish(12, lease(1, 1), true)
+        .renew(15, lease(1, 1), true)
+        .delivered(20, lease(1, 1))
+        .requeue(30);
     let file = tempfile::NamedTempFile::new().unwrap();
     let recorder = crate::history::Recorder::keeping(Some(file.path())).unwrap();
     for line in &history.lines {
