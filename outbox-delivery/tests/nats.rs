@@ -34,7 +34,17 @@ impl Stream {
     async fn at(url: &str, config: Config) -> Self {
         let name = format!("outbox-{}", EventId::new());
         let config = Config { name: name.clone(), subjects: vec![format!("{name}.>")], ..config };
-        jetstream::new(client(url).await).create_stream(config).await.expect("a stream");
+        let context = jetstream::new(client(url).await);
+        let mut created = context.create_stream(config.clone()).await;
+        // A server removes its folder of streams with the last of them, also while another is being made.
+        for _ in 0..20 {
+            if created.is_ok() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            created = context.create_stream(config.clone()).await;
+        }
+        created.expect("a stream");
         let transport = Nats::connect(url).await.expect("the server of the test");
         let transport = transport.with_route(Route::by_type_below(format!("{name}.")));
         Self { name, url: url.to_owned(), transport }
