@@ -43,8 +43,8 @@ pub struct MongoOutbox {
     pub(crate) leases: Collection<Document>,
     /// One document for each key with parked events.
     pub(crate) keys: Collection<Document>,
-    /// Those of this process wait here, rather than to meet at the server.
-    pub(crate) turn: Arc<Mutex<()>>,
+    /// Those of this process wait here, rather than to meet at the server, and take over the session that is theirs.
+    pub(crate) turn: Arc<Mutex<Option<ClientSession>>>,
     pub(crate) retention: Retention,
     pub(crate) time_to_live: Option<Duration>,
     /// Whether the collection and its indexes were seen to be there.

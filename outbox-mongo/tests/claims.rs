@@ -5,7 +5,7 @@ mod harness;
 use std::{collections::HashSet, time::Duration};
 
 use harness::Mongo;
-use mongodb::bson::{DateTime, doc};
+use mongodb::bson::{DateTime, Document, doc};
 use outbox_conformance::{Harness, SchemaHarness, require};
 use outbox_mongo::mongodb;
 use outbox_traits::{Claim, ClaimStore, Event, EventId, OutboxStore, Settlement};
@@ -73,5 +73,33 @@ async fn claims_of_many_processes_are_disjoint() {
     let claimed: Vec<EventId> = workers.join_all().await.into_iter().flatten().collect();
     assert_eq!(claimed.len(), all.len());
     assert_eq!(claimed.into_iter().collect::<HashSet<_>>(), all.iter().map(Event::id).collect());
+    h.close().await;
+}
+
+/// As its server sees it: a session that has held the lock before, and a transaction that goes on no more.
+#[tokio::test]
+async fn a_claim_whose_process_dies_in_the_middle_of_it_is_ended_and_no_other_transaction_is() {
+    let Some(h) = require("claims::stalled", Mongo::open().await) else { return };
+    h.store.save(&Event::new("t", json!(1)).unwrap()).await.unwrap();
+    let lock = h.database().collection::<Document>("outbox.leases");
+    let write_lock = async |session: &mut mongodb::ClientSession| {
+        let id = session.id().get("id").unwrap().clone();
+        let write = doc! { "$inc": { "version": 1_i64 }, "$push": { "sessions": id } };
+        lock.update_one(doc! { "_id": "lock" }, write).upsert(true).session(session).await.unwrap();
+    };
+    let mut bystander = h.begin().await;
+    h.write_row("slow", &mut bystander).await;
+    let mut dead = h.begin().await;
+    write_lock(&mut dead).await;
+    dead.commit_transaction().await.unwrap();
+    dead.start_transaction().await.unwrap();
+    write_lock(&mut dead).await;
+    // By itself the server would wait for a minute, and a claim waits for ten seconds.
+    assert_eq!(h.store.claim(&Claim::new("w")).await.unwrap().len(), 1);
+    dead.commit_transaction().await.unwrap_err();
+    let known = lock.find_one(doc! { "_id": "lock" }).await.unwrap().unwrap();
+    assert_eq!(known.get_array("sessions").unwrap().len(), 2, "its own as well: {known}");
+    h.commit(bystander).await;
+    assert_eq!(h.rows().await, ["slow"]);
     h.close().await;
 }

@@ -14,6 +14,7 @@
 mod choose;
 mod look;
 mod settle;
+mod stalled;
 mod state;
 
 use std::time::{Duration, Instant};
@@ -61,15 +62,18 @@ struct Held<'a> {
     session: ClientSession,
     /// The server's time.
     now: DateTime,
-    _turn: MutexGuard<'a, ()>,
+    turn: MutexGuard<'a, Option<ClientSession>>,
 }
 
 impl Held<'_> {
     /// Commits what was done, or undoes what was not.
     async fn end<T>(mut self, done: Result<T, DriverError>) -> Result<T, DriverError> {
-        if done.is_err() {
+        if let Err(error) = &done {
             // At once: others wait for the lock.
             self.session.abort_transaction().await.ok();
+            if is_usable_after(error) {
+                *self.turn = Some(self.session);
+            }
             return done;
         }
         let mut commits = 1;
@@ -79,21 +83,32 @@ impl Held<'_> {
             }
             commits += 1;
         }
+        *self.turn = Some(self.session);
         done
     }
 }
 
+/// What has lost its server is not worth keeping.
+fn is_usable_after(error: &DriverError) -> bool {
+    error::kind(error) == ErrorKind::Conflict
+}
+
 impl MongoOutbox {
     async fn hold(&self) -> Result<Held<'_>, DriverError> {
-        let turn = self.turn.lock().await;
-        let mut session = self.database.client().start_session().await?;
+        let mut turn = self.turn.lock().await;
+        // Of these transactions only: others may end it when it stalls.
+        let mut session = match turn.take() {
+            Some(session) => session,
+            None => self.database.client().start_session().await?,
+        };
         session
             .start_transaction()
             .read_concern(ReadConcern::snapshot())
             .write_concern(WriteConcern::majority())
             .await?;
         let version = doc! { "$add": [{ "$ifNull": ["$version", 0_i64] }, 1_i64] };
-        let lock = vec![doc! { "$set": { "version": version, "now": "$$NOW" } }];
+        let sessions = stalled::with_session(&session);
+        let lock = vec![doc! { "$set": { "version": version, "now": "$$NOW", "sessions": sessions } }];
         let locked = self
             .leases
             .find_one_and_update(doc! { "_id": LOCK }, lock)
@@ -103,9 +118,12 @@ impl MongoOutbox {
             .await;
         let now = locked.and_then(|lock| Ok(lock.unwrap_or_default().get_datetime("now").copied()?));
         match now {
-            Ok(now) => Ok(Held { session, now, _turn: turn }),
+            Ok(now) => Ok(Held { session, now, turn }),
             Err(error) => {
                 session.abort_transaction().await.ok();
+                if is_usable_after(&error) {
+                    *turn = Some(session);
+                }
                 Err(error)
             }
         }
@@ -130,7 +148,7 @@ impl ClaimStore for MongoOutbox {
             match step.await {
                 Ok(Some(leased)) => return Ok(leased),
                 Ok(None) => {}
-                Err(error) => conflicts.wait(error).await.map_err(self.error(CLAIM))?,
+                Err(error) => conflicts.wait(self, error).await.map_err(self.error(CLAIM))?,
             }
         }
         Ok(Vec::new())
@@ -150,7 +168,7 @@ impl ClaimStore for MongoOutbox {
             };
             match renewed.await {
                 Ok(answers) => return Ok(answers),
-                Err(error) => conflicts.wait(error).await.map_err(self.error(RENEW))?,
+                Err(error) => conflicts.wait(self, error).await.map_err(self.error(RENEW))?,
             }
         }
     }
@@ -169,7 +187,7 @@ impl ClaimStore for MongoOutbox {
             };
             match settled.await {
                 Ok(answers) => return Ok(answers),
-                Err(error) => conflicts.wait(error).await.map_err(self.error(SETTLE))?,
+                Err(error) => conflicts.wait(self, error).await.map_err(self.error(SETTLE))?,
             }
         }
     }
@@ -187,7 +205,7 @@ impl MongoOutbox {
             };
             match forgotten.await {
                 Ok(()) => return Ok(()),
-                Err(error) => conflicts.wait(error).await?,
+                Err(error) => conflicts.wait(self, error).await?,
             }
         }
     }
@@ -197,18 +215,26 @@ impl MongoOutbox {
 struct Conflicts {
     first: Option<Instant>,
     tries: u32,
+    /// When one that stalls was last looked for.
+    looked: Option<Instant>,
 }
 
 impl Conflicts {
     fn new() -> Self {
-        Self { first: None, tries: 0 }
+        Self { first: None, tries: 0, looked: None }
     }
 
     /// Waits a little after a conflict; any other error is returned, and so is the one that exhausts the patience.
-    async fn wait(&mut self, error: DriverError) -> Result<(), DriverError> {
+    async fn wait(&mut self, outbox: &MongoOutbox, error: DriverError) -> Result<(), DriverError> {
         let first = *self.first.get_or_insert_with(Instant::now);
         if error::kind(&error) != ErrorKind::Conflict || first.elapsed() > PATIENCE {
             return Err(error);
+        }
+        let is_time = self.looked.is_none_or(|looked| looked.elapsed() > stalled::AGAIN);
+        if first.elapsed() > stalled::AFTER && is_time {
+            self.looked = Some(Instant::now());
+            // Who may not do it waits until the server does it by itself.
+            outbox.end_stalled().await.ok();
         }
         self.tries += 1;
         // So that those that met do not meet again.
