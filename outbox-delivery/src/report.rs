@@ -16,7 +16,8 @@ pub struct Report {
     /// Events that were set aside as dead letters.
     pub dead_lettered: u64,
     /// Events whose lease ran out, or was ended by others, before they were settled. Somebody else may deliver
-    /// them, again where the transport had accepted them.
+    /// them, again where the transport had accepted them. One whose settlement took, and the answer was lost, is among
+    /// them.
     pub lost_leases: u64,
     /// Leases that were given back, because the event was not tried. No attempt is counted for them.
     pub released: u64,

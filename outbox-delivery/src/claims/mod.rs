@@ -119,6 +119,9 @@ impl<'a> Worker<'a> {
     pub(crate) async fn run(&mut self, shutdown: &CancellationToken, woken: &Notify) -> Result<()> {
         loop {
             let now = Instant::now();
+            if shutdown.is_cancelled() && self.stop.is_none() {
+                self.begin_stop(now);
+            }
             self.give_back_what_expires(now);
             self.start_settling(now);
             self.start_renewing(now);
@@ -130,7 +133,7 @@ impl<'a> Worker<'a> {
             let next = self.next_moment(now);
             tokio::select! {
                 biased;
-                () = shutdown.cancelled(), if self.stop.is_none() => self.begin_stop(Instant::now()),
+                () = shutdown.cancelled(), if self.stop.is_none() => {}
                 // Before the calls, so that no publish goes on when its lease has ended meanwhile.
                 () = sleep_until(next) => {}
                 () = woken.notified(), if self.stop.is_none() => {

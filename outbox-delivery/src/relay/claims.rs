@@ -47,6 +47,26 @@ impl fmt::Debug for Claims {
 /// - **A transport that is [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable)** makes the relay give back
 ///   what it holds and pause. No attempt is counted.
 ///
+/// With everything that a store can do for it:
+///
+/// ```
+/// use std::time::Duration;
+/// use outbox_delivery::{ExponentialRetry, Relay};
+/// use outbox_traits::{ClaimStore, StatsStore, Transport, WakeStore};
+///
+/// fn build<S>(store: S, transport: impl Transport) -> Relay
+/// where
+///     S: ClaimStore + WakeStore + StatsStore + Clone,
+/// {
+///     Relay::new(store.clone(), transport)
+///         .with_name("orders")
+///         .with_wakeups(store.clone())
+///         .with_stats(store)
+///         .with_purge(Duration::from_hours(24))
+///         .with_retry_policy(ExponentialRetry::default().with_max_failures(50))
+/// }
+/// ```
+///
 /// | setting | default |
 /// |---|---|
 /// | [`with_concurrency`](Self::with_concurrency) | 4 calls of the transport at once |

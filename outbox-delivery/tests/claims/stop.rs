@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use outbox_delivery::Relay;
+use outbox_delivery::{CancellationToken, Relay};
 use outbox_traits::ErrorKind;
 use tokio::time::{Instant, sleep};
 
 use crate::{
     MINUTE, SECOND, one_a_key,
     support::{
-        Scripted, consumer::Consumer, consumer::Ending, event, remote::Fate, remote::Remote,
+        Scripted, consumer::Consumer, consumer::Ending, event, remote::Call, remote::Fate, remote::Remote,
         start_on_claims as start,
     },
 };
@@ -87,6 +87,15 @@ async fn cancelled_it_returns_within_the_grace_period_when_the_store_is_away() {
     let report = relay.stop().await;
     assert_eq!((report.published, cancelled.elapsed()), (3, 10 * SECOND));
     assert!(report.store_errors < 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelled_before_it_begins_it_claims_nothing() {
+    let store = Remote::with(&one_a_key(3)).await;
+    let shutdown = CancellationToken::new();
+    shutdown.cancel();
+    let report = Relay::new(store.clone(), Scripted::accepting()).run(shutdown).await.unwrap();
+    assert_eq!((report.published, store.count(Call::Claim)), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
