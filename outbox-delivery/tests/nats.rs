@@ -266,6 +266,28 @@ async fn a_subject_without_a_stream_is_said_by_its_name() {
 }
 
 #[tokio::test]
+async fn a_client_that_waits_for_its_server_publishes_once_it_is_there() {
+    let Some((stream, mut broker)) = stream("first connection", Config::default()).await else { return };
+    broker.kill().await;
+    let options =
+        async_nats::ConnectOptions::with_user_and_password("outbox".to_owned(), PASSWORD.to_owned());
+    let address = format!("127.0.0.1:{}", broker.port());
+    let client = options.retry_on_initial_connect().connect(address).await.unwrap();
+    let transport = Nats::new(client).with_route(Route::by_type_below(format!("{}.", stream.name)));
+    let placed = event("order.placed");
+    let error = transport.publish(&placed).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Unavailable, "{error}");
+    broker.start().await;
+    let publishing = async {
+        while transport.publish(&placed).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(HANG, publishing).await.expect("it publishes in the end");
+    assert_eq!(stream.messages().await.len(), 1);
+}
+
+#[tokio::test]
 async fn the_password_is_in_no_error_and_in_no_debug_output() {
     let Some(mut broker) = require("password", Broker::nats().await) else { return };
     let transport = Nats::connect(broker.url()).await.unwrap();

@@ -3,7 +3,7 @@
 
 mod server;
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use hyper::{Response, header::HeaderValue};
 use outbox_conformance::{
@@ -66,20 +66,64 @@ impl OutageHarness for Hook {
 
 outbox_conformance::transport_suite!(Hook; publish, refuse, outage, durable);
 
+/// The same in structured mode, read by the official reader of CloudEvents.
+mod structured {
+    use cloudevents::{AttributesReader, Data};
+
+    use super::*;
+
+    struct Structured(Hook);
+
+    #[async_trait]
+    impl TransportHarness for Structured {
+        type Transport = Http;
+
+        async fn open() -> Result<Self, Skip> {
+            let hook = Hook::open().await?;
+            let transport = hook.transport.with_encoding(Encoding::Structured);
+            Ok(Self(Hook { transport, ..hook }))
+        }
+
+        fn transport(&self) -> &Http {
+            &self.0.transport
+        }
+
+        async fn received(&self) -> Vec<Received> {
+            self.0.server.accepted().iter().map(read).collect()
+        }
+    }
+
+    outbox_conformance::transport_suite!(Structured; publish);
+
+    fn read(posted: &Posted) -> Received {
+        let event: cloudevents::Event = serde_json::from_slice(&posted.body).expect("a CloudEvent");
+        let Some(Data::Json(payload)) = event.data() else { panic!("no JSON: {event:?}") };
+        Received {
+            id: event.id().parse().expect("a UUID"),
+            event_type: event.ty().to_owned(),
+            payload: payload.clone(),
+            partition_key: event.extension("partitionkey").map(ToString::to_string),
+            headers: plain_headers(posted),
+        }
+    }
+}
+
+fn plain_headers(posted: &Posted) -> BTreeMap<String, String> {
+    let text = |value: &HeaderValue| String::from_utf8(value.as_bytes().to_vec()).expect("UTF-8");
+    posted.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
+}
+
 /// A CloudEvent in binary mode, and signed, as the specifications say.
 fn read(posted: &Posted) -> Received {
     Webhook::new(SECRET).unwrap().verify(&posted.body, &posted.headers).expect("a good signature");
     let header = |name: &str| posted.headers.get(name).map(|value| decoded(value.as_bytes()));
-    let plain = posted.headers.iter().map(|(name, value)| {
-        (name.as_str().to_owned(), String::from_utf8(value.as_bytes().to_vec()).expect("UTF-8"))
-    });
     assert_eq!(header("webhook-id"), header("ce-id"));
     Received {
         id: header("ce-id").expect("an id").parse().expect("a UUID"),
         event_type: header("ce-type").expect("a type"),
         payload: serde_json::from_slice(&posted.body).expect("JSON"),
         partition_key: header("ce-partitionkey"),
-        headers: plain.collect(),
+        headers: plain_headers(posted),
     }
 }
 
