@@ -57,6 +57,9 @@ impl Worker<'_> {
         };
         self.store.reset(now);
         self.record.fetched(was_empty_handed && claimed.is_empty());
+        if !was_empty_handed {
+            self.is_futile_beside = claimed.is_empty();
+        }
         let mut passed_over = HashSet::new();
         let mut has_work = false;
         for leased in claimed {
@@ -86,7 +89,9 @@ impl Worker<'_> {
         }
         if has_work {
             self.idle.reset();
-            self.claim_at = Some(now);
+            // To look for events of other keys is dear where there are none: so rather when these are settled, or a
+            // little later.
+            self.claim_at = Some(if self.is_futile_beside { now + self.idle.next() } else { now });
         } else if self.once.is_none() {
             self.claim_at = Some(now + self.idle.next());
         } else if was_empty_handed {

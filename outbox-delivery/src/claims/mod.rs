@@ -58,6 +58,8 @@ pub(crate) struct Worker<'a> {
     /// When to claim next; `None`: when nothing is held any more.
     claim_at: Option<Instant>,
     idle: Idle,
+    /// Whether the last claim beside held events came back empty: it may be that their keys are all that there are.
+    is_futile_beside: bool,
     /// When what failed here becomes due.
     due: BinaryHeap<Reverse<Instant>>,
     store: Pause,
@@ -103,6 +105,7 @@ impl<'a> Worker<'a> {
             calling: Calling::default(),
             claim_at: Some(Instant::now()),
             idle: Idle::new(relay.way.longest_poll.unwrap_or(longest_poll)),
+            is_futile_beside: false,
             due: BinaryHeap::new(),
             store: Pause::new(Retry::new(first, longest)),
             transport: Pause::new(Retry::default()),

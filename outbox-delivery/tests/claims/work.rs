@@ -7,7 +7,7 @@ use outbox_traits::{ClaimStore, OutboxStore, Outcome, PublishError};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    MINUTE, SECOND, one_a_key,
+    MILLISECOND, MINUTE, SECOND, one_a_key,
     support::{
         Scripted, consumer::Consumer, event, remote::Call, remote::Fate, remote::Remote,
         start_on_claims as start,
@@ -65,6 +65,20 @@ async fn the_next_batch_is_claimed_while_one_is_published() {
     let times = transport.times();
     assert_eq!(times[1] - times[0], SECOND);
     relay.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_one_claim_takes_all_keys_no_claims_are_wasted_beside_it() {
+    let events: Vec<_> = (0..2000).map(|n| event("a", &(n % 20).to_string())).collect();
+    let store = Remote::with(&events).await;
+    let transport = Scripted::accepting().with_delay(10 * MILLISECOND);
+    let relay = start(Relay::new(store.clone(), transport).with_batch_size(20));
+    while store.counts().await.delivered < 2000 {
+        sleep(10 * MILLISECOND).await;
+    }
+    relay.stop().await;
+    // A hundred batches.
+    assert!(store.count(Call::Claim) < 120, "{} claims", store.count(Call::Claim));
 }
 
 #[tokio::test(start_paused = true)]
