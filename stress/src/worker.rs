@@ -46,7 +46,8 @@ impl<E: Engine> Part<E> {
         let length = Duration::from_millis(self.rng.u64(300..=1000));
         let limit = self.rng.usize(1..=20);
         let began = Instant::now();
-        let leased = self.claim(Claim::new(name).with_limit(limit).with_lease(length)).await;
+        let leased =
+            self.claim(Claim::new(name).with_limit(limit).with_lease(length)).await.unwrap_or_default();
         if leased.is_empty() {
             return self.pause(5, 30).await;
         }
@@ -83,9 +84,9 @@ impl<E: Engine> Part<E> {
         }
     }
 
-    /// Delivers what is left, and fails at nothing. It returns how many there were.
-    pub(crate) async fn drain(&mut self) -> usize {
-        let leased = self.claim(Claim::new("the last").with_lease(LONG)).await;
+    /// Delivers what is left, and fails at nothing. It returns how many there were, unless the store has failed.
+    pub(crate) async fn drain(&mut self) -> Option<usize> {
+        let leased = self.claim(Claim::new("the last").with_lease(LONG)).await?;
         let mut settlements = Vec::new();
         for one in &leased {
             let op = self.shared.record.begin(Call::Publish { lease: one.lease.into() });
@@ -93,16 +94,16 @@ impl<E: Engine> Part<E> {
             settlements.push(Settlement::delivered(one.lease));
         }
         self.settle(&settlements).await;
-        leased.len()
+        Some(leased.len())
     }
 
-    async fn claim(&mut self, claim: Claim) -> Vec<Leased> {
+    async fn claim(&mut self, claim: Claim) -> Option<Vec<Leased>> {
         let call = Call::Claim { worker: claim.worker.clone(), lease_micros: micros(claim.lease) };
         let op = self.shared.record.begin(call);
         let leased = self.engine.store().claim(&claim).await;
         let answer =
             |leased: &Vec<Leased>| Answer::Claimed(leased.iter().map(|one| one.lease.into()).collect());
-        self.shared.record.end_of(op, leased, answer).unwrap_or_default()
+        self.shared.record.end_of(op, leased, answer)
     }
 
     /// Publishes in order. After a failure it gives back what is left of the key, as it does with all that is left

@@ -108,10 +108,20 @@ fn seen(facts: &Facts<'_>) -> String {
         stale += usize::from(settling.took == Some(false));
         unknown += usize::from(settling.took.is_none());
     }
+    let mut settled: Vec<u64> = facts
+        .leasings
+        .iter()
+        .flat_map(|lease| &lease.settlings)
+        .filter(|settling| settling.took == Some(true))
+        .map(|settling| settling.end)
+        .collect();
+    settled.sort_unstable();
+    let stall = settled.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0) / 1000;
     let rolled_back = facts.sessions.values().filter(|session| !session.exists()).count();
     format!(
         "{} calls: {committed} events in {} committed and {rolled_back} rolled-back transactions, {} leases, \
-         {delivered} delivered, {} dead, {discarded} discarded, {stale} settlements refused, {unknown} cut off, {} purges",
+         {delivered} delivered, {} dead, {discarded} discarded, {stale} settlements refused, {unknown} cut off, \
+         at most {stall} ms without one, {} purges",
         facts.calls,
         facts.sessions.len() - rolled_back,
         facts.leasings.len(),

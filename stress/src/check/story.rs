@@ -104,6 +104,9 @@ fn parts(
                 format!("settle {} {} as {:?}: {}", held.event, held.token, settled.how, each(index))
             })
             .collect(),
+        Call::Requeue { event: None } if events.is_empty() || answer == Some(&Answer::Changed(0)) => {
+            Vec::new()
+        }
         Call::Requeue { event } if event.is_none_or(|event| events.contains(&event)) => {
             let of = event.map_or("all that are dead".to_owned(), |event| event.to_string());
             vec![format!("requeue {of}: {}", said(answer))]
