@@ -33,7 +33,9 @@
 //! - `json-lines`: `transport::JsonLines`, one line of JSON for each event.
 //! - `nats`: `transport::Nats`, NATS JetStream.
 //! - `http`: `transport::Http`, signed webhooks.
+//! - `kafka`: `transport::Kafka`. It compiles librdkafka, which wants compilers of C and C++, and make.
 //! - `rabbitmq`: `transport::RabbitMq`.
+//! - `redis`: `transport::RedisStreams`.
 //! - `message`: `transport::message`, events as CloudEvents, for a transport of one's own; every transport to a
 //!   broker brings it.
 

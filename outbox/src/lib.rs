@@ -74,7 +74,9 @@
 //! | `json-lines` | `relay`, and `transport::JsonLines`: lines of JSON, to a file or any writer |
 //! | `nats` | `relay`, and `transport::Nats`: NATS JetStream |
 //! | `http` | `relay`, and `transport::Http`: webhooks, signed |
+//! | `kafka` | `relay`, and `transport::Kafka`; it compiles librdkafka, which wants compilers of C and C++, and make |
 //! | `rabbitmq` | `relay`, and `transport::RabbitMq` |
+//! | `redis` | `relay`, and `transport::RedisStreams` |
 //! | `message` | `relay`, and `transport::message`: events as CloudEvents, for a transport of one's own |
 //!
 //! With one of the three SQL stores there is also `sqlx`, whose types are their sessions, and with the others

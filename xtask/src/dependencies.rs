@@ -20,7 +20,9 @@ const BACKENDS: &[(&str, &[&str])] = &[
     ("sled", &["outbox-sled", "sled"]),
     ("nats", &["async-nats"]),
     ("http", &["hyper-rustls", "hyper-util", "standardwebhooks"]),
+    ("kafka", &["rdkafka"]),
     ("rabbitmq", &["lapin"]),
+    ("redis", &["redis"]),
 ];
 
 /// What would make the traits as heavy as a backend.

@@ -66,7 +66,7 @@ fn chains(events: &[Event]) -> Vec<Vec<&Event>> {
 }
 
 /// The report where there is no connection: nothing was tried.
-#[cfg(feature = "rabbitmq")]
+#[cfg(any(feature = "rabbitmq", feature = "redis"))]
 pub(crate) fn unavailable(events: &[Event], error: PublishError) -> Vec<Published> {
     let mut error = Some(error);
     let mut next = || error.take().unwrap_or_else(PublishError::not_attempted);

@@ -13,7 +13,8 @@
 //!
 //! The programs are those that `OUTBOX_TEST_NATS_SERVER`, `OUTBOX_TEST_RABBITMQ_SERVER` and
 //! `OUTBOX_TEST_REDIS_SERVER` name, which `cargo xtask test` and `cargo xtask servers env` set, else those on the
-//! search path. NATS has JetStream, Redis an append-only file. RabbitMQ takes five to ten seconds for each start:
+//! search path. NATS has JetStream, Redis an append-only file that it flushes
+//! before it answers. RabbitMQ takes five to ten seconds for each start:
 //! have few tests that restart it.
 
 #![allow(dead_code, reason = "not every test needs all of it")]

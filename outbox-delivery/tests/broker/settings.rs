@@ -75,7 +75,8 @@ pub(super) fn redis(directory: &TempDir) -> Result<Settings, Skip> {
     let program = program("OUTBOX_TEST_REDIS_SERVER", &["redis-server"])?;
     let (port, config) = (free_port(), directory.path().join("redis.conf"));
     let settings = format!(
-        "bind 127.0.0.1\nport {port}\nrequirepass {PASSWORD}\ndir \"{}\"\nappendonly yes\nsave \"\"\n",
+        "bind 127.0.0.1\nport {port}\nrequirepass {PASSWORD}\ndir \"{}\"\nappendonly yes\n\
+         appendfsync always\nsave \"\"\n",
         directory.path().display(),
     );
     fs::write(&config, settings).expect("the settings of the broker");

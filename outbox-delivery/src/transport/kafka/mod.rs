@@ -1,0 +1,196 @@
+//! Kafka as a transport.
+
+mod producer;
+mod refused;
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use outbox_traits::{Event, PublishError, Published, Transport};
+use rdkafka::{
+    message::{Header, OwnedHeaders},
+    producer::FutureRecord,
+};
+
+use self::{producer::Producers, refused::refused};
+use crate::transport::{
+    by_key::publish_by_key,
+    message::{Encoding, Message, Route},
+};
+
+/// Publishes events to topics of Kafka, or of another broker of its protocol.
+///
+/// An event is accepted when the broker reported that all replicas in sync have it (`acks=all`): how many these are
+/// at least is the topic's `min.insync.replicas`. The producer is idempotent (`enable.idempotence`), so that what it
+/// sends again after a lost answer is written once. What the relay publishes again is another message.
+///
+/// The partition key of the event is the key of the message, and chooses the partition as clients in Java do
+/// (`murmur2_random`). The attributes of a CloudEvent are headers with the prefix `ce_`, beside `content-type` and
+/// the headers of the event; a header of the event with such a name is
+/// [`Rejected`](outbox_traits::PublishErrorKind::Rejected). So is a topic whose name Kafka does not know how to
+/// spell. A topic that is missing, where the broker does not create it, has
+/// [`Failed`](outbox_traits::PublishErrorKind::Failed).
+///
+/// In a batch the keys are published side by side, and an event once the one before it of its key was accepted.
+///
+/// It connects with the first event, and again after it has lost the connection; until then events are
+/// [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable), each after the timeout. For TLS and SASL switch
+/// the features `ssl` and `sasl` of the crate `rdkafka` on.
+///
+/// | default | |
+/// |---|---|
+/// | [route](Self::with_route) | the type of the event is the topic |
+/// | [encoding](Self::with_encoding) | [`Encoding::Binary`] |
+/// | [source](Self::with_source) | `outbox`, where the event has none |
+/// | [limit](Self::with_max_bytes) | 1,000,000 bytes, which brokers take unless they are told otherwise |
+/// | [timeout](Self::with_timeout) | 10 seconds |
+///
+/// ```
+/// use outbox_delivery::transport::{Kafka, message::Route};
+///
+/// let transport = Kafka::new("kafka-1:9092,kafka-2:9092")
+///     .with_route(Route::to("shop-events"))
+///     .with_setting("client.id", "shop");
+/// ```
+pub struct Kafka {
+    producers: Producers,
+    route: Route,
+    encoding: Encoding,
+    source: String,
+}
+
+const KEYS_AT_ONCE: usize = 1024;
+const MAX_BYTES: usize = 1_000_000;
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Kafka {
+    /// A transport to the cluster of these brokers, with commas between them: `host:9092,host:9092`.
+    #[must_use]
+    pub fn new(brokers: &str) -> Self {
+        let kafka = Self {
+            producers: Producers::new(brokers),
+            route: Route::by_type(),
+            encoding: Encoding::default(),
+            source: "outbox".to_owned(),
+        };
+        kafka.with_max_bytes(MAX_BYTES).with_timeout(TIMEOUT)
+    }
+
+    /// With the topic of this name for each event.
+    #[must_use]
+    pub fn with_route(mut self, route: Route) -> Self {
+        self.route = route;
+        self
+    }
+
+    /// With this form of the messages.
+    #[must_use]
+    pub fn with_encoding(mut self, encoding: Encoding) -> Self {
+        self.encoding = encoding;
+        self
+    }
+
+    /// With this `source` of a CloudEvent whose event has none.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<String>) -> Self {
+        self.source = source.into();
+        self
+    }
+
+    /// With this limit, of a thousand bytes at least: a message with more, key and headers included, is
+    /// [`Rejected`](outbox_traits::PublishErrorKind::Rejected). It is the setting `message.max.bytes`.
+    #[must_use]
+    pub fn with_max_bytes(self, max_bytes: usize) -> Self {
+        self.with_setting("message.max.bytes", max_bytes.to_string())
+    }
+
+    /// Waits so long for the report on an event, to the millisecond; then the cluster counts as unavailable. It is
+    /// the setting `message.timeout.ms`. A topic counts as missing after half of it.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        let millis = timeout.as_millis().max(1);
+        // Longer, and a topic that is missing would look like a cluster that is.
+        self.with_setting("message.timeout.ms", millis.to_string())
+            .with_setting("topic.metadata.propagation.max.ms", (millis / 2).to_string())
+    }
+
+    /// With a setting of librdkafka, by the name that its documentation gives, such as `security.protocol`. A name
+    /// or a value that it does not know makes every event
+    /// [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable). `enable.idempotence` and `acks` stay as they
+    /// are.
+    #[must_use]
+    pub fn with_setting(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.producers.set(name, value.into());
+        self
+    }
+
+    async fn send(&self, event: &Event) -> Result<(), PublishError> {
+        let message = Message::of(event, self.encoding, &self.source)?;
+        let topic = topic(self.route.of(event))?;
+        let mut record = FutureRecord::to(&topic).payload(&message.body).headers(headers(&message)?);
+        if let Some(key) = event.partition_key() {
+            record = record.key(key);
+        }
+        let producer = self.producers.get()?;
+        let report = match producer.send_result(record) {
+            Ok(report) => report,
+            Err((error, _)) => return Err(refused(error, &topic)),
+        };
+        match report.await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err((error, _))) => {
+                self.producers.forget_if_broken(&producer);
+                Err(refused(error, &topic))
+            }
+            Err(_) => Err(PublishError::unavailable("the producer of Kafka was closed before it reported")),
+        }
+    }
+}
+
+/// The name of a topic, if it is one.
+fn topic(name: String) -> Result<String, PublishError> {
+    let is_known = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-');
+    if (1..=249).contains(&name.len()) && name.chars().all(is_known) && name != "." && name != ".." {
+        return Ok(name);
+    }
+    Err(PublishError::rejected(format!(
+        "{name:?} is no topic of Kafka: have the route give one such as `order.placed`, of at most 249 letters and \
+         digits of ASCII, dots, underscores and hyphens"
+    )))
+}
+
+fn headers(message: &Message) -> Result<OwnedHeaders, PublishError> {
+    let mut headers = OwnedHeaders::new_with_capacity(message.attributes.len() + message.headers.len() + 1)
+        .insert(Header { key: "content-type", value: Some(message.content_type) });
+    for (name, value) in &message.attributes {
+        headers = headers.insert(Header { key: &format!("ce_{name}"), value: Some(value) });
+    }
+    for (name, value) in &message.headers {
+        // The client ends a name at the first NUL.
+        if name.starts_with("ce_") || name == "content-type" || name.contains('\0') {
+            return Err(PublishError::rejected(format!(
+                "the header {name:?} cannot be told from those of every message: give it another name"
+            )));
+        }
+        headers = headers.insert(Header { key: name, value: Some(value) });
+    }
+    Ok(headers)
+}
+
+#[async_trait]
+impl Transport for Kafka {
+    async fn publish(&self, event: &Event) -> Result<(), PublishError> {
+        self.send(event).await
+    }
+
+    async fn publish_all(&self, events: &[Event]) -> Vec<Published> {
+        publish_by_key(events, KEYS_AT_ONCE, |event| self.send(event)).await
+    }
+}
+
+impl fmt::Debug for Kafka {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The names of the settings, and not the values, among which passwords may be.
+        f.debug_struct("Kafka").field("settings", &self.producers.names()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,71 @@
+//! The producer.
+
+use std::sync::{Mutex, PoisonError};
+
+use outbox_traits::PublishError;
+use rdkafka::{
+    ClientConfig,
+    error::KafkaError,
+    producer::{FutureProducer, Producer},
+};
+
+/// One producer, made when it is wanted and made anew when it has broken. It keeps its connections by itself.
+pub(super) struct Producers {
+    config: ClientConfig,
+    current: Mutex<Option<FutureProducer>>,
+}
+
+impl Producers {
+    pub(super) fn new(brokers: &str) -> Self {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", brokers).set("partitioner", "murmur2_random");
+        // An event waits for the one before it of its key: to wait for company would only slow both down.
+        config.set("linger.ms", "0");
+        Self { config, current: Mutex::default() }
+    }
+
+    pub(super) fn set(&mut self, name: &str, value: String) {
+        self.config.set(name, value);
+    }
+
+    pub(super) fn names(&self) -> Vec<&str> {
+        let mut names: Vec<_> = self.config.config_map().keys().copied().collect();
+        names.sort_unstable();
+        names
+    }
+
+    pub(super) fn get(&self) -> Result<FutureProducer, PublishError> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(producer) = &*current {
+            return Ok(producer.clone());
+        }
+        let mut config = self.config.clone();
+        config.set("enable.idempotence", "true").set("acks", "all");
+        let producer = config.create::<FutureProducer>().map_err(|error| {
+            let what = "the producer of Kafka cannot be made";
+            match error {
+                // The error itself has the value, which may be a password.
+                KafkaError::ClientConfig(_, _, name, _) => {
+                    PublishError::unavailable(format!("{what}: the setting `{name}` is not taken"))
+                }
+                error => PublishError::unavailable(format!("{what} by its settings")).with_source(error),
+            }
+        })?;
+        Ok(current.insert(producer).clone())
+    }
+
+    /// After some errors an idempotent producer sends nothing more: the next call makes a new one.
+    pub(super) fn forget_if_broken(&self, producer: &FutureProducer) {
+        if producer.client().fatal_error().is_none() {
+            return;
+        }
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another call may have made a new one already.
+        if current
+            .as_ref()
+            .is_some_and(|current| current.client().native_ptr() == producer.client().native_ptr())
+        {
+            *current = None;
+        }
+    }
+}

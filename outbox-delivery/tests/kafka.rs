@@ -1,0 +1,213 @@
+//! Kafka as a transport, against the cluster that librdkafka has for tests of clients. It speaks the protocol over
+//! TCP and can be stopped, and forgets nothing by that, so there is nothing to say of what survives a crash.
+#![cfg(feature = "kafka")]
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, mpsc},
+    thread,
+    time::Duration,
+};
+
+use outbox_conformance::{
+    Skip,
+    transport::{OutageHarness, Received, RefusingHarness, TransportHarness},
+};
+use outbox_delivery::transport::{Kafka, message::Route};
+use outbox_traits::{Event, EventId, PublishErrorKind, Transport, async_trait};
+use rdkafka::{
+    ClientConfig, Message as _, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    message::{BorrowedMessage, Headers as _},
+    mocking::MockCluster,
+};
+use serde_json::json;
+
+const MAX_BYTES: usize = 500_000;
+const PARTITIONS: i32 = 3;
+/// A guard against hanging, no promise.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+enum Order {
+    Stop,
+    Start,
+    /// Takes this topic away, as far as a producer can see.
+    LoseTopic(String),
+}
+
+/// A cluster of one broker. It lives in a thread, because it cannot be moved between them.
+struct Cluster {
+    address: String,
+    orders: Mutex<mpsc::Sender<(Order, mpsc::Sender<()>)>>,
+}
+
+impl Cluster {
+    fn start(topic: &str) -> Self {
+        let (orders, received) = mpsc::channel::<(Order, mpsc::Sender<()>)>();
+        let (started, address) = mpsc::channel();
+        let topic = topic.to_owned();
+        thread::spawn(move || {
+            let cluster = MockCluster::new(1).unwrap();
+            cluster.create_topic(&topic, PARTITIONS, 1).unwrap();
+            started.send(cluster.bootstrap_servers()).unwrap();
+            for (order, done) in received {
+                match order {
+                    Order::Stop => cluster.broker_down(1).unwrap(),
+                    Order::Start => cluster.broker_up(1).unwrap(),
+                    Order::LoseTopic(topic) => {
+                        let error = rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+                        cluster.topic_error(&topic, error).unwrap();
+                    }
+                }
+                done.send(()).unwrap();
+            }
+        });
+        Self { address: address.recv().unwrap(), orders: Mutex::new(orders) }
+    }
+
+    fn order(&self, order: Order) {
+        let (sender, done) = mpsc::channel();
+        self.orders.lock().unwrap().send((order, sender)).unwrap();
+        done.recv().unwrap();
+    }
+}
+
+/// A transport to a topic of its own.
+struct Topic {
+    cluster: Cluster,
+    name: String,
+    transport: Kafka,
+}
+
+impl Topic {
+    fn new() -> Self {
+        let name = format!("outbox-test-{}", EventId::new());
+        let cluster = Cluster::start(&name);
+        let transport = Kafka::new(&cluster.address)
+            .with_max_bytes(MAX_BYTES)
+            // As long as the tests of an outage wait for each answer.
+            .with_timeout(Duration::from_secs(3))
+            .with_setting("reconnect.backoff.max.ms", "500")
+            .with_route(Route::to(&name));
+        Self { cluster, name, transport }
+    }
+
+    /// All of the topic, in the order of each partition.
+    fn read(address: &str, topic: &str) -> Vec<Received> {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", address).set("group.id", "reader");
+        let consumer: BaseConsumer = config.create().unwrap();
+        let (mut partitions, mut count) = (TopicPartitionList::new(), 0);
+        for partition in 0..PARTITIONS {
+            let (low, high) = consumer.fetch_watermarks(topic, partition, PATIENCE).unwrap();
+            partitions.add_partition_offset(topic, partition, Offset::Offset(low)).unwrap();
+            count += high - low;
+        }
+        consumer.assign(&partitions).unwrap();
+        let mut received = Vec::new();
+        for _ in 0..count {
+            let message = consumer.poll(PATIENCE).expect("a message in time").unwrap();
+            received.push(read(&message));
+        }
+        received
+    }
+}
+
+fn read(message: &BorrowedMessage) -> Received {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let headers = message.headers().unwrap().iter();
+    let headers: BTreeMap<_, _> =
+        headers.map(|header| (header.key.to_lowercase(), text(header.value.unwrap()))).collect();
+    let partition_key = message.key().map(text);
+    assert_eq!(headers.get("ce_partitionkey"), partition_key.as_ref());
+    Received {
+        id: headers["ce_id"].parse().unwrap(),
+        event_type: headers["ce_type"].clone(),
+        payload: serde_json::from_slice(message.payload().unwrap()).unwrap(),
+        partition_key,
+        headers,
+    }
+}
+
+#[async_trait]
+impl TransportHarness for Topic {
+    type Transport = Kafka;
+
+    async fn open() -> Result<Self, Skip> {
+        Ok(Self::new())
+    }
+
+    fn transport(&self) -> &Kafka {
+        &self.transport
+    }
+
+    async fn received(&self) -> Vec<Received> {
+        let (address, name) = (self.cluster.address.clone(), self.name.clone());
+        tokio::task::spawn_blocking(move || Self::read(&address, &name)).await.unwrap()
+    }
+}
+
+#[async_trait]
+impl RefusingHarness for Topic {
+    fn too_large(&self) -> Event {
+        Event::new("suite.large", json!({ "text": "x".repeat(MAX_BYTES) })).unwrap()
+    }
+}
+
+#[async_trait]
+impl OutageHarness for Topic {
+    async fn stop(&self) {
+        self.cluster.order(Order::Stop);
+    }
+
+    async fn start(&self) {
+        self.cluster.order(Order::Start);
+    }
+}
+
+outbox_conformance::transport_suite!(Topic; publish, refuse, outage);
+
+fn event() -> Event {
+    Event::new("order.placed", json!({ "total": 4200 })).unwrap()
+}
+
+#[tokio::test]
+async fn a_topic_that_is_missing_has_failed() {
+    let topic = Topic::new();
+    topic.transport.publish(&event()).await.unwrap();
+    topic.cluster.order(Order::LoseTopic(topic.name.clone()));
+    let transport = Kafka::new(&topic.cluster.address).with_route(Route::to(&topic.name));
+    let error = transport.publish(&event()).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Failed, "{error}");
+    assert!(error.to_string().starts_with(&format!("there is no topic `{}`", topic.name)), "{error}");
+}
+
+#[tokio::test]
+async fn a_name_that_is_no_topic_is_rejected() {
+    let long = "x".repeat(250);
+    for name in ["", ".", "..", "a b", "größe", "a\0b", &long] {
+        let transport = Kafka::new("127.0.0.1:1").with_route(Route::to(name));
+        let error = transport.publish(&event()).await.unwrap_err();
+        assert_eq!(error.kind(), PublishErrorKind::Rejected, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_header_with_the_name_of_another_is_rejected() {
+    for name in ["ce_id", "content-type", "a\0b"] {
+        let error = Kafka::new("127.0.0.1:1").publish(&event().with_header(name, "x")).await.unwrap_err();
+        assert_eq!(error.kind(), PublishErrorKind::Rejected, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_values_of_settings_stand_in_no_text() {
+    let secret = "s3cret-of-the-tests";
+    for name in ["no.such.setting", "queue.buffering.max.messages"] {
+        let transport = Kafka::new("127.0.0.1:1").with_setting(name, secret);
+        let error = transport.publish(&event()).await.unwrap_err();
+        assert_eq!(error.kind(), PublishErrorKind::Unavailable, "{error}");
+        let text = format!("{transport:?} {error} {error:?}");
+        assert!(text.contains(name) && !text.contains(secret), "{text}");
+    }
+}

@@ -1,0 +1,238 @@
+//! Redis Streams as a transport.
+#![cfg(feature = "redis")]
+
+mod broker;
+
+use std::collections::BTreeMap;
+
+use outbox_conformance::{
+    Skip, require,
+    transport::{OutageHarness, Received, RefusingHarness, TransportHarness},
+};
+use outbox_delivery::transport::{
+    RedisStreams,
+    message::{Encoding, Route},
+};
+use outbox_traits::{Event, EventId, PublishErrorKind, Transport, async_trait};
+use redis::{FromRedisValue, ToRedisArgs, aio::MultiplexedConnection};
+use serde_json::json;
+use tokio::sync::Mutex;
+
+use crate::broker::{Broker, PASSWORD};
+
+const MAX_BYTES: usize = 500_000;
+
+type Entry = (String, Vec<(String, Vec<u8>)>);
+
+fn given_url() -> Result<String, Skip> {
+    std::env::var("OUTBOX_TEST_REDIS_URL").map_err(|_| {
+        Skip::new(
+            "OUTBOX_TEST_REDIS_URL names no server: run `cargo xtask servers up`, or `cargo xtask test`",
+        )
+    })
+}
+
+async fn connection(url: &str) -> MultiplexedConnection {
+    redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap()
+}
+
+async fn ask<T: FromRedisValue>(url: &str, command: &str, args: impl ToRedisArgs) -> T {
+    redis::cmd(command).arg(args).query_async(&mut connection(url).await).await.unwrap()
+}
+
+async fn entries(url: &str, stream: &str) -> Vec<Entry> {
+    ask(url, "XRANGE", &[stream, "-", "+"]).await
+}
+
+/// A name that no other test has.
+fn unique() -> String {
+    format!("outbox-test-{}", EventId::new())
+}
+
+fn event() -> Event {
+    Event::new("order.placed", json!({ "total": 4200 })).unwrap()
+}
+
+/// A transport to a stream of its own.
+struct Stream {
+    url: String,
+    name: String,
+    transport: RedisStreams,
+}
+
+impl Stream {
+    fn new(url: &str) -> Self {
+        let name = unique();
+        let transport =
+            RedisStreams::new(url).unwrap().with_max_bytes(MAX_BYTES).with_route(Route::to(&name));
+        Self { url: url.to_owned(), name, transport }
+    }
+
+    async fn received(&self) -> Vec<Received> {
+        entries(&self.url, &self.name).await.iter().map(|(_, fields)| read(fields)).collect()
+    }
+}
+
+fn read(fields: &[(String, Vec<u8>)]) -> Received {
+    let text = |value: &[u8]| String::from_utf8(value.to_vec()).unwrap();
+    let headers: BTreeMap<_, _> =
+        fields.iter().map(|(name, value)| (name.to_lowercase(), text(value))).collect();
+    Received {
+        id: headers["ce-id"].parse().unwrap(),
+        event_type: headers["ce-type"].clone(),
+        payload: serde_json::from_str(&headers["data"]).unwrap(),
+        partition_key: headers.get("ce-partitionkey").cloned(),
+        headers,
+    }
+}
+
+#[async_trait]
+impl TransportHarness for Stream {
+    type Transport = RedisStreams;
+
+    async fn open() -> Result<Self, Skip> {
+        Ok(Self::new(&given_url()?))
+    }
+
+    fn transport(&self) -> &RedisStreams {
+        &self.transport
+    }
+
+    async fn received(&self) -> Vec<Received> {
+        self.received().await
+    }
+
+    async fn close(&self) {
+        ask::<()>(&self.url, "DEL", &self.name).await;
+    }
+}
+
+#[async_trait]
+impl RefusingHarness for Stream {
+    fn too_large(&self) -> Event {
+        Event::new("suite.large", json!({ "text": "x".repeat(MAX_BYTES) })).unwrap()
+    }
+}
+
+outbox_conformance::transport_suite!(Stream; publish, refuse);
+
+/// The same with a server of its own.
+struct OwnServer {
+    stream: Stream,
+    broker: Mutex<Broker>,
+}
+
+#[async_trait]
+impl TransportHarness for OwnServer {
+    type Transport = RedisStreams;
+
+    async fn open() -> Result<Self, Skip> {
+        let broker = Broker::redis().await?;
+        Ok(Self { stream: Stream::new(broker.url()), broker: Mutex::new(broker) })
+    }
+
+    fn transport(&self) -> &RedisStreams {
+        &self.stream.transport
+    }
+
+    async fn received(&self) -> Vec<Received> {
+        self.stream.received().await
+    }
+}
+
+#[async_trait]
+impl OutageHarness for OwnServer {
+    async fn stop(&self) {
+        self.broker.lock().await.kill().await;
+    }
+
+    async fn start(&self) {
+        self.broker.lock().await.start().await;
+    }
+}
+
+outbox_conformance::transport_suite!(OwnServer; outage, durable);
+
+#[tokio::test]
+async fn a_stream_is_trimmed_to_about_its_length_and_never_below() {
+    let Some(url) = require("redis::trimmed", given_url()) else { return };
+    let name = unique();
+    let transport = RedisStreams::new(&url).unwrap().with_route(Route::to(&name)).with_max_len(200);
+    let events: Vec<_> = (0..1000).map(|_| event()).collect();
+    assert!(transport.publish_all(&events).await.iter().all(|published| published.result.is_ok()));
+    let length: usize = ask(&url, "XLEN", &name).await;
+    assert!((200..1000).contains(&length), "{length}");
+    let newest: Vec<Entry> = ask(&url, "XREVRANGE", &[&name, "+", "-", "COUNT", "1"]).await;
+    assert_eq!(newest.len(), 1);
+    ask::<()>(&url, "DEL", &name).await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_no_stream_fails_its_event_alone() {
+    let Some(url) = require("redis::no_stream", given_url()) else { return };
+    let (name, other) = (unique(), unique());
+    ask::<()>(&url, "SET", &[&name, "text"]).await;
+    let route = {
+        let (name, other) = (name.clone(), other.clone());
+        Route::new(move |event| if event.partition_key().is_some() { name.clone() } else { other.clone() })
+    };
+    let transport = RedisStreams::new(&url).unwrap().with_route(route).with_encoding(Encoding::Plain);
+    let published = transport.publish_all(&[event().with_partition_key("a"), event()]).await;
+    for published in published {
+        match published.result {
+            Ok(()) => assert_eq!(entries(&url, &other).await.len(), 1),
+            Err(error) => {
+                assert_eq!(error.kind(), PublishErrorKind::Failed, "{error}");
+                assert!(error.to_string().contains(&name), "{error}");
+            }
+        }
+    }
+    ask::<()>(&url, "DEL", &[&name, &other]).await;
+}
+
+#[tokio::test]
+async fn a_server_without_memory_is_no_event_s_fault() {
+    let Some(broker) = require("redis::memory", Broker::redis().await) else { return };
+    let transport = RedisStreams::new(broker.url()).unwrap();
+    transport.publish(&event()).await.unwrap();
+    ask::<()>(broker.url(), "CONFIG", &["SET", "maxmemory", "1"]).await;
+    let error = transport.publish(&event()).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Unavailable, "{error}");
+    ask::<()>(broker.url(), "CONFIG", &["SET", "maxmemory", "0"]).await;
+    transport.publish(&event()).await.unwrap();
+    assert_eq!(entries(broker.url(), "order.placed").await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_header_with_the_name_of_a_field_is_rejected() {
+    let transport = RedisStreams::new("redis://127.0.0.1:1/").unwrap();
+    for name in ["ce-id", "data", "content-type"] {
+        let Some(url) = require("redis::fields", given_url()) else { return };
+        let there = RedisStreams::new(&url).unwrap();
+        let error = there.publish(&event().with_header(name, "x")).await.unwrap_err();
+        assert_eq!(error.kind(), PublishErrorKind::Rejected, "{error}");
+    }
+    assert_eq!(transport.publish(&event()).await.unwrap_err().kind(), PublishErrorKind::Unavailable);
+}
+
+#[tokio::test]
+async fn the_password_stands_in_no_text() {
+    let transport = RedisStreams::new(&format!("redis://:{PASSWORD}@127.0.0.1:1/")).unwrap();
+    let error = transport.publish(&event()).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Unavailable);
+    let unreadable = RedisStreams::new(&format!("redis://:{PASSWORD}@host:no-port/")).unwrap_err();
+    for text in
+        [format!("{transport:?}"), format!("{error} {error:?}"), format!("{unreadable} {unreadable:?}")]
+    {
+        assert!(!text.contains(PASSWORD), "{text}");
+    }
+    assert!(format!("{transport:?}").contains("127.0.0.1:1"));
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_no_event_s_fault() {
+    let Some(broker) = require("redis::password", Broker::redis().await) else { return };
+    let transport = RedisStreams::new(&format!("redis://:wrong@127.0.0.1:{}/", broker.port())).unwrap();
+    let error = transport.publish(&event()).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Unavailable, "{error}");
+}
