@@ -7,10 +7,11 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::cargo::{self, cargo};
-use crate::{dependencies, process};
+use crate::{dependencies, install, process};
 
 /// Runs every check, also after one has failed.
 pub(crate) fn check() -> Result<()> {
+    install::compilers()?;
     let mut checks = Checks::default();
     checks.command("format", || Ok(with(cargo("fmt"), &["--all", "--check"])))?;
     checks.command("clippy", || {

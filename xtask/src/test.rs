@@ -8,11 +8,14 @@ use anyhow::Result;
 
 use crate::servers::{Kind, Servers};
 use crate::tally::{Tally, without_colours};
-use crate::{cargo, process};
+use crate::{cargo, install, process};
 
 /// Runs all tests and tells whether they passed. The last line of all is `N passed, N failed`.
 pub(crate) fn test(args: &[String]) -> Result<bool> {
     let steps = steps(args)?;
+    if !selects_packages(args) {
+        install::compilers()?;
+    }
     // Compiling takes long and the servers start meanwhile. Whichever fails, both are awaited.
     let (servers, built) = std::thread::scope(|scope| {
         let servers = scope.spawn(|| Servers::for_this_run(&Kind::ALL));

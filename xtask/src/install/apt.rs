@@ -27,7 +27,7 @@ apt() {
 apt install "$@" || { apt update && apt install "$@"; }
 "#;
 
-/// Installs packages that the given servers want.
+/// Installs packages that the given servers want, or the compilers.
 pub(crate) fn install(packages: &[&str], kinds: &[Kind]) -> Result<()> {
     let wanted = packages.join(" ");
     if process::find_program("apt-get").is_none() {

@@ -5,6 +5,7 @@ pub(crate) mod mongod;
 
 use anyhow::Result;
 
+use crate::process;
 use crate::servers::Kind;
 
 /// What a server wants before it can be started.
@@ -38,8 +39,20 @@ pub(crate) fn install(kinds: &[Kind]) -> Result<()> {
     Ok(())
 }
 
+/// Installs what librdkafka, the client of Kafka, is compiled with. Rust itself wants no more than a linker.
+pub(crate) fn compilers() -> Result<()> {
+    const PROGRAMS: &[(&str, &str)] = &[("cc", "gcc"), ("c++", "g++"), ("make", "make")];
+
+    let missing = PROGRAMS.iter().filter(|(program, _)| process::find_program(program).is_none());
+    let packages: Vec<_> = missing.map(|(_, package)| *package).collect();
+    if packages.is_empty() { Ok(()) } else { apt::install(&packages, &[]) }
+}
+
 /// What a person can do about a server that cannot be installed.
 fn ways_out(kinds: &[Kind]) -> String {
+    if kinds.is_empty() {
+        return "without it the client of Kafka cannot be compiled".to_owned();
+    }
     let variables: Vec<_> = kinds.iter().map(|kind| kind.variable()).collect();
     let programs: Vec<_> = kinds.iter().filter_map(|kind| kind.program_variable()).collect();
     let mut text = format!(
