@@ -16,8 +16,8 @@ const LONGEST: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The newest are kept: under such a load the older ones are looked for soon anyhow.
 const MOST: usize = 1024;
-/// The average time between two looks at least, whatever is saved.
-const PERIOD: Duration = Duration::from_millis(20);
+/// The average time between two looks at least, whatever is saved: a look is one short query.
+const PERIOD: Duration = Duration::from_millis(2);
 
 /// Events that sessions have saved and may commit, and whether a commit is to be announced.
 #[derive(Debug)]
@@ -206,6 +206,6 @@ mod tests {
             }
             now += Duration::from_micros(100);
         }
-        assert!((50..=61).contains(&looks), "{looks}");
+        assert!((450..=511).contains(&looks), "{looks}");
     }
 }

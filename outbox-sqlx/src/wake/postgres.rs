@@ -41,7 +41,9 @@ impl WakeEngine for Postgres {
     }
 
     async fn announce(wake: &Wake<Self>, connection: &mut PgConnection) -> sqlx::Result<()> {
-        let sql = format!("SELECT pg_notify({CHANNEL}, '{}') {}", wake.id, of_table(&wake.names));
+        // Its commit, which nobody waits for, is not worth a flush.
+        let sql =
+            format!("{}SELECT pg_notify({CHANNEL}, '{}') {}", Self::LOSABLE, wake.id, of_table(&wake.names));
         Self::execute(connection, sql).await.map(|_| ())
     }
 }
