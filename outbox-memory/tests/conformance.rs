@@ -11,7 +11,7 @@ outbox_conformance::claim_model!(Memory<false>, 256);
 mod delete_on_delivery {
     use super::Memory;
 
-    outbox_conformance::suite!(Memory<true>; store, concurrent, dead_letter, claim, stats, wake, resource);
+    outbox_conformance::suite!(Memory<true>; store, concurrent, dead_letter, claim, stats, wake, inbox, resource);
     outbox_conformance::model!(Memory<true>, 256);
     outbox_conformance::claim_model!(Memory<true>, 256);
 }

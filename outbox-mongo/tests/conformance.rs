@@ -14,7 +14,7 @@ mod delete_on_delivery {
     use super::harness::DeletingMongo;
 
     outbox_conformance::suite!(
-        DeletingMongo; store, concurrent, durable, dead_letter, claim, stats
+        DeletingMongo; store, concurrent, durable, schema, dead_letter, claim, stats, wake, inbox, resource
     );
     outbox_conformance::model!(DeletingMongo, 24);
     outbox_conformance::claim_model!(DeletingMongo, 24);

@@ -11,7 +11,7 @@ outbox_conformance::claim_model!(Sled<false>, 64);
 mod delete_on_delivery {
     use super::Sled;
 
-    outbox_conformance::suite!(Sled<true>; store, concurrent, durable, dead_letter, claim, stats, wake, resource);
+    outbox_conformance::suite!(Sled<true>; store, concurrent, durable, dead_letter, claim, stats, wake, inbox, resource);
     outbox_conformance::model!(Sled<true>, 64);
     outbox_conformance::claim_model!(Sled<true>, 64);
 }

@@ -12,7 +12,7 @@ mod postgres {
     mod delete_on_delivery {
         use crate::harness::postgres::PgDeletes;
 
-        outbox_conformance::suite!(PgDeletes; store, concurrent, durable, dead_letter, claim, stats, wake);
+        outbox_conformance::suite!(PgDeletes; store, concurrent, durable, schema, dead_letter, resource, claim, stats, wake, inbox);
         outbox_conformance::model!(PgDeletes, 24);
         outbox_conformance::claim_model!(PgDeletes, 24);
     }
@@ -28,7 +28,7 @@ mod mysql {
     mod delete_on_delivery {
         use crate::harness::mysql::MyDeletes;
 
-        outbox_conformance::suite!(MyDeletes; store, concurrent, durable, dead_letter, claim, stats, wake);
+        outbox_conformance::suite!(MyDeletes; store, concurrent, durable, schema, dead_letter, resource, claim, stats, wake, inbox);
         outbox_conformance::model!(MyDeletes, 24);
         outbox_conformance::claim_model!(MyDeletes, 24);
     }
@@ -45,7 +45,7 @@ mod sqlite {
     mod delete_on_delivery {
         use crate::harness::sqlite::LiteDeletes;
 
-        outbox_conformance::suite!(LiteDeletes; store, durable, dead_letter, claim, stats, wake);
+        outbox_conformance::suite!(LiteDeletes; store, durable, schema, dead_letter, resource, claim, stats, wake, inbox);
         outbox_conformance::model!(LiteDeletes, 24);
         outbox_conformance::claim_model!(LiteDeletes, 24);
     }
