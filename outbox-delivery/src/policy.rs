@@ -67,6 +67,8 @@ impl<F: Fn(&Failed<'_>) -> Decision + Send + Sync + 'static> RetryPolicy for F {
 /// an event aside after a number of failures, or at once where it was
 /// [`Rejected`](PublishErrorKind::Rejected).
 ///
+/// Where the other side said when to try again ([`PublishError::retry_after`]), it waits for at least so long.
+///
 /// By default from 100 ms to 5 minutes, and 20 failures: an event is set aside after somewhat less than an hour
 /// on average.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +106,7 @@ impl RetryPolicy for ExponentialRetry {
         if is_rejected || is_over {
             return Decision::DeadLetter;
         }
-        Decision::Retry { after: self.retry.delay_after(failed.failures) }
+        let asked_for = failed.error.retry_after().unwrap_or_default();
+        Decision::Retry { after: self.retry.delay_after(failed.failures).max(asked_for) }
     }
 }

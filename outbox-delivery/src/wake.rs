@@ -8,7 +8,7 @@ use tokio::{sync::Notify, time::sleep};
 use crate::retry::Retry;
 
 /// Wake-ups that come in a burst are one: as many looks would find no more.
-const BURST: Duration = Duration::from_millis(1);
+const BURST: Duration = Duration::from_millis(2);
 
 /// Tells the loop whenever something may have been committed. It never ends.
 pub(crate) async fn listen(store: &dyn WakeStore, woken: &Notify) {

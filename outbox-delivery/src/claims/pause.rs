@@ -1,5 +1,7 @@
 //! A side that is down is left alone for a while.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use crate::retry::{Backoff, Retry};
@@ -15,10 +17,11 @@ impl Pause {
         Self { backoff: retry.start(), until: None }
     }
 
-    pub(super) fn begin(&mut self, now: Instant) {
+    /// For at least this time.
+    pub(super) fn begin(&mut self, now: Instant, asked_for: Duration) {
         // Several calls can fail of the same cause: that is one failure.
         if !self.is_on(now) {
-            self.until = Some(now + self.backoff.next());
+            self.until = Some(now + self.backoff.next().max(asked_for));
         }
     }
 

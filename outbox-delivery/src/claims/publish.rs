@@ -22,6 +22,9 @@ const MAX_ERROR_CHARS: usize = 2000;
 /// Where nobody knows which event of a batch was to blame, and the policy would have set this one aside.
 const RETRY_ALONE: Duration = Duration::from_millis(100);
 
+/// Whatever the other side asks for, it is asked again by then.
+const LONGEST_ASKED_FOR: Duration = Duration::from_mins(5);
+
 impl Worker<'_> {
     pub(super) fn start_publishing(&mut self, now: Instant) {
         if self.stop.is_some() || self.transport.is_on(now) {
@@ -76,6 +79,7 @@ impl Worker<'_> {
         let mut failures = Vec::new();
         let mut was_anything_tried = false;
         let mut is_unavailable = false;
+        let mut asked_for = Duration::ZERO;
         for ((event, history), result) in events.iter().zip(histories).zip(answers.results) {
             let outcome = match &result {
                 Ok(()) => Outcome::Delivered,
@@ -83,6 +87,7 @@ impl Worker<'_> {
                     PublishErrorKind::NotAttempted => Outcome::Released,
                     PublishErrorKind::Unavailable => {
                         is_unavailable = true;
+                        asked_for = asked_for.max(error.retry_after().unwrap_or_default());
                         Outcome::Released
                     }
                     _ => self.decide(event, error, history, is_broken),
@@ -115,7 +120,7 @@ impl Worker<'_> {
             }
             // One that never tries anything, and says no reason, is no better than one that is down.
             if is_unavailable || !was_anything_tried {
-                self.transport_failed(now);
+                self.transport_failed(now, asked_for.min(LONGEST_ASKED_FOR));
             }
         }
         // What is behind a failed event may come only after it, and that may take long.
@@ -139,11 +144,11 @@ impl Worker<'_> {
         }
     }
 
-    fn transport_failed(&mut self, now: Instant) {
+    fn transport_failed(&mut self, now: Instant, asked_for: Duration) {
         if self.once.is_some() {
             self.begin_stop(now);
         } else {
-            self.transport.begin(now);
+            self.transport.begin(now, asked_for);
             self.give_back_all();
         }
     }

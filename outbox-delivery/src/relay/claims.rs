@@ -45,7 +45,8 @@ impl fmt::Debug for Claims {
 /// - **What kills its worker** again and again is published while nothing else is held, and set aside in the end: see
 ///   [`with_max_crashes`](Self::with_max_crashes).
 /// - **A transport that is [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable)** makes the relay give back
-///   what it holds and pause. No attempt is counted.
+///   what it holds and pause, for as long as the transport asked for, up to five minutes, or for a back-off. No
+///   attempt is counted.
 ///
 /// With everything that a store can do for it:
 ///

@@ -41,6 +41,25 @@ async fn an_unavailable_transport_burns_no_attempt_and_is_tried_ever_less_often(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_transport_that_says_when_to_come_back_is_left_alone_until_then() {
+    for (asked_for, waited) in [(2 * MINUTE, 2 * MINUTE), (100 * MINUTE, 5 * MINUTE)] {
+        let store = Remote::with(&one_a_key(50)).await;
+        let calls = Arc::new(AtomicUsize::new(0));
+        let transport = Scripted::events(move |_| match calls.fetch_add(1, Ordering::Relaxed) {
+            0 => Err(PublishError::unavailable("down").with_retry_after(asked_for)),
+            _ => Ok(()),
+        });
+        let relay = Relay::new(store.clone(), transport.clone()).with_batch_size(50).with_concurrency(1);
+        let relay = start(relay);
+        sleep(10 * MINUTE).await;
+        assert_eq!(relay.stop().await.published, 50);
+        let times = transport.times();
+        let pause = times[1] - times[0];
+        assert!(pause >= waited && pause < waited + SECOND, "{pause:?} where {asked_for:?} was asked for");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_transport_that_never_tries_anything_makes_no_busy_loop() {
     let store = Remote::with(&one_a_key(5)).await;
     let transport = Scripted::events(|_| Err(PublishError::not_attempted()));
