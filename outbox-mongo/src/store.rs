@@ -152,7 +152,9 @@ pub(crate) fn as_limit(limit: usize) -> i64 {
 
 /// One more than is wanted: a batch of just as many leaves the cursor open on the server.
 pub(crate) fn as_batch(limit: usize) -> u32 {
-    u32::try_from(limit).map_or(u32::MAX >> 1, |limit| limit.saturating_add(1).min(u32::MAX >> 1))
+    // The driver adds one of its own, and the server counts with a sign.
+    const MOST: u32 = (u32::MAX >> 1) - 1;
+    u32::try_from(limit).map_or(MOST, |limit| limit.saturating_add(1).min(MOST))
 }
 
 /// All of them, before the first is written.

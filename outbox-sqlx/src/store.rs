@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use outbox_traits::{Event, EventId, OutboxStore, Result, Retention, Saved, async_trait};
-use sqlx::{Pool, Row, pool::PoolConnection};
+use sqlx::{Pool, Row, Transaction, pool::PoolConnection};
 
 use crate::{
     claims::{Conflicts, sql},
@@ -85,6 +85,29 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         move |error| error::of::<DB>(&self.names, tried, error)
     }
 
+    /// Begins a transaction of the store's own.
+    ///
+    /// In a task, which goes on where the caller is dropped: sqlx lets go of a connection of MySQL whose `BEGIN` was
+    /// cut off with a transaction in it that nobody ends, and what is saved on it next is never committed.
+    pub(crate) async fn begin(
+        &self,
+        statement: Option<&'static str>,
+    ) -> Result<Transaction<'static, DB>, sqlx::Error> {
+        let pool = self.pool.clone();
+        let begin = tokio::spawn(async move {
+            match statement {
+                Some(statement) => pool.begin_with(statement).await,
+                None => pool.begin().await,
+            }
+        });
+        match begin.await {
+            Ok(begun) => begun,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // Its runtime is shutting down.
+            Err(_) => Err(sqlx::Error::PoolClosed),
+        }
+    }
+
     pub(crate) async fn acquire(&self, tried: &str) -> Result<PoolConnection<DB>> {
         self.pool.acquire().await.map_err(self.error(tried))
     }
@@ -137,7 +160,12 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         }
     }
 
-    async fn fetch(&self, connection: &mut DB::Connection, limit: usize) -> Result<Vec<Event>, sqlx::Error> {
+    /// Nothing where retries have become due, which take their places in the order first.
+    async fn fetch(
+        &self,
+        connection: &mut DB::Connection,
+        limit: usize,
+    ) -> Result<Option<Vec<Event>>, sqlx::Error> {
         // What has become due takes its place in the order before anything is read.
         let due = DB::due(&self.names, as_limit(BATCH));
         let (leases, parked) = (sql::has_leases::<DB>(&self.names), sql::has_parked::<DB>(&self.names));
@@ -180,7 +208,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
             rows = DB::rows(connection, DB::pending(&self.names, as_limit(limit.max(BATCH)))).await?;
         }
         events.truncate(limit);
-        Ok(events)
+        Ok(Some(events))
     }
 }
 
@@ -258,8 +286,15 @@ impl<DB: Dialect> OutboxStore for SqlxOutbox<DB> {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let mut connection = self.acquire(FETCH).await?;
-        self.fetch(&mut connection, limit).await.map_err(self.error(FETCH))
+        loop {
+            let mut connection = self.acquire(FETCH).await?;
+            let fetched = self.fetch(&mut connection, limit).await.map_err(self.error(FETCH))?;
+            if let Some(events) = fetched {
+                return Ok(events);
+            }
+            drop(connection);
+            self.retry_due().await.map_err(self.error(FETCH))?;
+        }
     }
 
     async fn acknowledge(&self, id: EventId) -> Result<()> {
@@ -283,9 +318,10 @@ impl<DB: Dialect> OutboxStore for SqlxOutbox<DB> {
                 claimed.extend_from_slice(ids);
             }
         }
+        drop(connection);
         let mut conflicts = Conflicts::new();
         while !claimed.is_empty() {
-            match self.forget(&mut connection, &claimed).await {
+            match self.forget(&claimed).await {
                 Ok(()) => break,
                 Err(error) => conflicts.wait::<DB>(error).await.map_err(self.error(ACKNOWLEDGE))?,
             }
@@ -325,7 +361,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     }
 
     async fn insert_in_transaction(&self, rows: &[NewRow]) -> Result<Vec<Saved>, sqlx::Error> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin(None).await?;
         let saved = self.insert(rows, &mut transaction).await?;
         transaction.commit().await?;
         Ok(saved)

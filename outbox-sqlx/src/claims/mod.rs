@@ -94,7 +94,7 @@ impl<DB: Dialect> ClaimStore for SqlxOutbox<DB> {
 
 impl<DB: Dialect> SqlxOutbox<DB> {
     async fn begin_claim(&self) -> sqlx::Result<Transaction<'static, DB>> {
-        self.pool.begin_with(DB::BEGIN_CLAIM).await
+        self.begin(Some(DB::BEGIN_CLAIM)).await
     }
 
     /// Runs statements in one message.

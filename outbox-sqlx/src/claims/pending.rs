@@ -2,9 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use outbox_traits::EventId;
-use sqlx::Connection;
-
 use super::{
     CHUNK,
     settle::rewritten,
@@ -17,16 +14,20 @@ use crate::{
     row::ReadRow,
     store::{BATCH, as_limit},
 };
+use outbox_traits::EventId;
 
 impl<DB: Dialect> SqlxOutbox<DB> {
-    /// The first pending events where some are leased or parked.
+    /// The first pending events where some are leased or parked. Nothing where retries are due, which take their
+    /// places in the order first.
     pub(crate) async fn fetch_among(
         &self,
         connection: &mut DB::Connection,
         limit: usize,
-    ) -> sqlx::Result<Vec<outbox_traits::Event>> {
+    ) -> sqlx::Result<Option<Vec<outbox_traits::Event>>> {
         let names = &self.names;
-        self.retry_due(connection).await?;
+        if self.is_retry_due(connection).await? {
+            return Ok(None);
+        }
         loop {
             let state = State::glimpse::<DB>(connection, names).await?;
             let leased = state.leased();
@@ -66,7 +67,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
                 broken.map(|(spot, reason)| sql::bury::<DB>(names, spot.id, reason)).collect();
             if buried.is_empty() {
                 reads.sort_unstable_by_key(|read| read.spot.seq);
-                return Ok(reads.into_iter().filter_map(|read| read.event.ok()).collect());
+                return Ok(Some(reads.into_iter().filter_map(|read| read.event.ok()).collect()));
             }
             // Each event that cannot be decoded is met once, so that this comes to an end.
             self.run(connection, buried).await?;
@@ -82,33 +83,37 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     }
 
     /// Retries that are due take their place in the order.
-    async fn retry_due(&self, connection: &mut DB::Connection) -> sqlx::Result<()> {
-        let names = &self.names;
+    pub(crate) async fn retry_due(&self) -> sqlx::Result<()> {
         loop {
-            let now = State::glimpse::<DB>(connection, names).await?.now;
-            let due = sql::retries::<DB>(names, now, as_limit(BATCH));
-            if DB::rows(connection, due.clone()).await?.is_empty() {
-                return Ok(());
-            }
-            let mut transaction = connection.begin_with(DB::BEGIN_CLAIM).await?;
+            let mut transaction = self.begin_claim().await?;
             self.lock_and_run(&mut transaction, Vec::new()).await?;
+            let due = self.due_retries(&mut transaction).await?;
             let rows = DB::rows(&mut transaction, due).await?;
             let places = rows.iter().map(|row| row.number(0)).collect::<sqlx::Result<Vec<_>>>()?;
             if !places.is_empty() {
-                self.run(&mut transaction, vec![sql::retry_now(names, &places)]).await?;
+                self.run(&mut transaction, vec![sql::retry_now(&self.names, &places)]).await?;
             }
             transaction.commit().await?;
+            if places.len() < BATCH {
+                return Ok(());
+            }
         }
     }
 
+    async fn is_retry_due(&self, connection: &mut DB::Connection) -> sqlx::Result<bool> {
+        let due = self.due_retries(connection).await?;
+        Ok(!DB::rows(connection, due).await?.is_empty())
+    }
+
+    async fn due_retries(&self, connection: &mut DB::Connection) -> sqlx::Result<String> {
+        let now = State::glimpse::<DB>(connection, &self.names).await?.now;
+        Ok(sql::retries::<DB>(&self.names, now, as_limit(BATCH)))
+    }
+
     /// After an acknowledgement of events that may be leased or parked: their keys wait for them no more.
-    pub(crate) async fn forget(
-        &self,
-        connection: &mut DB::Connection,
-        acknowledged: &[EventId],
-    ) -> sqlx::Result<()> {
+    pub(crate) async fn forget(&self, acknowledged: &[EventId]) -> sqlx::Result<()> {
         let names = &self.names;
-        let mut transaction = connection.begin_with(DB::BEGIN_CLAIM).await?;
+        let mut transaction = self.begin_claim().await?;
         let mut state = State::hold::<DB>(&mut transaction, names, None).await?;
         state.has_keys = self.lock_and_run(&mut transaction, Vec::new()).await?;
         let gone: HashSet<EventId> = acknowledged.iter().copied().collect();
