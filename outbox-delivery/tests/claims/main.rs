@@ -6,7 +6,6 @@ mod leases;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod outages;
-mod spans;
 mod stop;
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,7 @@
-//! What a trace shows.
+//! What a trace shows. It is a program of its own, because whether a span is wanted is remembered for all threads of
+//! one, and others want none.
+
+mod support;
 
 use std::{
     collections::BTreeMap,
