@@ -49,6 +49,8 @@ pub struct MongoOutbox {
     pub(crate) time_to_live: Option<Duration>,
     /// Whether the collection and its indexes were seen to be there.
     pub(crate) is_ready: Arc<AtomicBool>,
+    /// Whether the last claim found nothing.
+    pub(crate) is_idle: Arc<AtomicBool>,
 }
 
 impl MongoOutbox {
@@ -64,6 +66,7 @@ impl MongoOutbox {
             retention: Retention::default(),
             time_to_live: None,
             is_ready: Arc::default(),
+            is_idle: Arc::default(),
         }
     }
 
@@ -80,6 +83,7 @@ impl MongoOutbox {
             keys: collection::open(&self.database, &format!("{name}{KEYS}")),
             turn: Arc::default(),
             is_ready: Arc::default(),
+            is_idle: Arc::default(),
             ..self
         })
     }

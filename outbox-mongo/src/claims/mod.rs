@@ -17,7 +17,10 @@ mod settle;
 mod stalled;
 mod state;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
 
 use bson::{DateTime, doc};
 use mongodb::{
@@ -29,7 +32,12 @@ use outbox_traits::{Claim, ClaimStore, ErrorKind, Lease, Leased, Result, Settlem
 use tokio::sync::MutexGuard;
 use uuid::Uuid;
 
-use crate::{MongoOutbox, error};
+use crate::{
+    MongoOutbox,
+    document::{PARKED, PENDING, SCHEDULED},
+    error,
+    indexes::{FIFO_KEYS, keys},
+};
 
 const CLAIM: &str = "claim events from";
 const RENEW: &str = "renew leases in";
@@ -137,21 +145,13 @@ impl ClaimStore for MongoOutbox {
             return Ok(Vec::new());
         }
         self.ready(CLAIM).await?;
-        self.promote().await.map_err(self.error(CLAIM))?;
-        let mut conflicts = Conflicts::new();
-        for _ in 0..MAX_STEPS {
-            let step = async {
-                let mut held = self.hold().await?;
-                let step = self.claim_once(&mut held, claim).await;
-                held.end(step).await
-            };
-            match step.await {
-                Ok(Some(leased)) => return Ok(leased),
-                Ok(None) => {}
-                Err(error) => conflicts.wait(self, error).await.map_err(self.error(CLAIM))?,
-            }
+        // A worker that waits for work asks again and again: one look is enough, and no lock.
+        if self.is_idle.load(Relaxed) && !self.has_open().await.map_err(self.error(CLAIM))? {
+            return Ok(Vec::new());
         }
-        Ok(Vec::new())
+        let leased = self.claim_some(claim).await.map_err(self.error(CLAIM))?;
+        self.is_idle.store(leased.is_empty(), Relaxed);
+        Ok(leased)
     }
 
     async fn renew(&self, leases: &[Lease], length: Duration) -> Result<Vec<Result<()>>> {
@@ -194,6 +194,31 @@ impl ClaimStore for MongoOutbox {
 }
 
 impl MongoOutbox {
+    /// Whether anything is to be delivered, now or later.
+    async fn has_open(&self) -> Result<bool, DriverError> {
+        let open = doc! { "status": { "$in": [PENDING, SCHEDULED, PARKED] } };
+        let find = self.events.find_one(open);
+        Ok(find.projection(doc! { "_id": 1 }).hint(keys(FIFO_KEYS)).await?.is_some())
+    }
+
+    async fn claim_some(&self, claim: &Claim) -> Result<Vec<Leased>, DriverError> {
+        self.promote().await?;
+        let mut conflicts = Conflicts::new();
+        for _ in 0..MAX_STEPS {
+            let step = async {
+                let mut held = self.hold().await?;
+                let step = self.claim_once(&mut held, claim).await;
+                held.end(step).await
+            };
+            match step.await {
+                Ok(Some(leased)) => return Ok(leased),
+                Ok(None) => {}
+                Err(error) => conflicts.wait(self, error).await?,
+            }
+        }
+        Ok(Vec::new())
+    }
+
     /// After an acknowledgement: what was leased is so no more, and no key waits for it.
     pub(crate) async fn forget(&self, ids: &[String]) -> Result<(), DriverError> {
         let mut conflicts = Conflicts::new();
