@@ -66,6 +66,9 @@ struct Claims {
     /// How many others there are, delivered or pending, where there are others; of the hot key at most 300,000
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     backlog: u32,
+    /// How many partition keys they have; with few, workers wait for one another
+    #[arg(long, default_value_t = claims::KEYS, value_parser = clap::value_parser!(u32).range(1..))]
+    keys: u32,
     /// How often each is measured
     #[arg(long, default_value_t = ROUNDS, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -146,8 +149,8 @@ fn main() -> Result<()> {
     // Both sides of the comparison run on one thread; workers that claim at once have what the machine has.
     let one_thread = || tokio::runtime::Builder::new_current_thread().enable_all().build();
     let all_threads = || tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let claims = |Claims { engine, events, backlog, rounds, directory }: Claims| {
-        let amounts = claims::Amounts { events, backlog, rounds };
+    let claims = |Claims { engine, events, backlog, keys, rounds, directory }: Claims| {
+        let amounts = claims::Amounts { events, backlog, keys, rounds };
         let text = all_threads()?.block_on(claims::run(engine, amounts, &directory))?;
         println!("### Claims\n\n{}\n{text}", machine::describe());
         anyhow::Ok(())
@@ -157,7 +160,8 @@ fn main() -> Result<()> {
             let Compare { engine, delivered, directory, .. } = &cli.compare;
             let (engine, backlog, directory) = (*engine, *delivered, directory.clone());
             one_thread()?.block_on(compare(&cli.compare))?;
-            claims(Claims { engine, events: EVENTS, backlog, rounds: ROUNDS, directory })
+            let (events, keys, rounds) = (EVENTS, claims::KEYS, ROUNDS);
+            claims(Claims { engine, events, backlog, keys, rounds, directory })
         }
         Some(Command::Compare(args)) => one_thread()?.block_on(compare(&args)),
         Some(Command::Claims(args)) => claims(args),

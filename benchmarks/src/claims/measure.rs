@@ -119,7 +119,7 @@ pub(super) struct HotKey {
 
 /// Measures.
 pub(super) async fn run(subject: Subject, amounts: Amounts) -> Result<Measured> {
-    let orders = Orders::default();
+    let orders = Orders::of_keys(amounts.keys);
     let mut hot_key = HotKey { events: 0, claims: 0, time: Duration::ZERO };
     let mut states = Vec::new();
     for tables in &subject.tables {

@@ -17,7 +17,7 @@ use sqlx::{MySql, Postgres, Sqlite};
 
 pub(crate) use self::{
     drain::{drain, rate},
-    orders::Orders,
+    orders::{KEYS, Orders},
     queue::{Queue, Table, Taker, Way},
     report::{ratio, speed},
 };
@@ -30,6 +30,8 @@ pub(crate) struct Amounts {
     pub(crate) events: u32,
     /// How many others there are, where there are others.
     pub(crate) backlog: u32,
+    /// How many partition keys they have.
+    pub(crate) keys: u32,
     /// How often everything is measured.
     pub(crate) rounds: u32,
 }

@@ -7,19 +7,35 @@ use anyhow::Result;
 use super::queue::{FILL, Queue};
 use crate::job::Order;
 
-/// How many partition keys they have.
-const KEYS: u64 = 1000;
+/// How many partition keys they have by default: far more than workers hold at a time, as where the key is that of
+/// an order or a customer.
+pub(crate) const KEYS: u32 = 10_000;
 
 /// Orders, each with a number of its own.
-#[derive(Debug, Default)]
-pub(crate) struct Orders(Cell<u32>);
+#[derive(Debug)]
+pub(crate) struct Orders {
+    next: Cell<u32>,
+    keys: u32,
+}
+
+impl Default for Orders {
+    fn default() -> Self {
+        Self::of_keys(KEYS)
+    }
+}
 
 impl Orders {
+    /// Of so many keys.
+    pub(super) fn of_keys(keys: u32) -> Self {
+        Self { next: Cell::new(0), keys }
+    }
+
     /// So many of them, of all keys.
     pub(crate) fn next(&self, count: u32) -> Vec<Order> {
-        let number = |_| self.0.replace(self.0.get() + 1);
-        let order =
-            |number: u32| Order::new(number.into()).with_key(format!("key-{}", spread(number) % KEYS));
+        let number = |_| self.next.replace(self.next.get() + 1);
+        let order = |number: u32| {
+            Order::new(number.into()).with_key(format!("key-{}", spread(number) % u64::from(self.keys)))
+        };
         (0..count).map(number).map(order).collect()
     }
 

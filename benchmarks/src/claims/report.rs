@@ -23,9 +23,10 @@ pub(super) fn of(measured: &[Measured], amounts: Amounts) -> String {
     }
     let _ = writeln!(
         text,
-        "\nMedians over {} rounds of {} events of 1,000 keys, claimed and settled {LIMIT} at a time.",
+        "\nMedians over {} rounds of {} events of {} keys, claimed and settled {LIMIT} at a time.",
         amounts.rounds,
-        grouped(amounts.events)
+        grouped(amounts.events),
+        grouped(amounts.keys)
     );
     text.push_str("\n#### Beside code by hand\n\n");
     text.push_str(
