@@ -64,10 +64,15 @@ struct Queue {
 impl Queue {
     async fn new(url: &str) -> Self {
         let name = unique();
-        let (_connection, channel) = channel(url).await;
-        declare(&channel, &name, FieldTable::default()).await;
         let transport = RabbitMq::new(url).unwrap().with_max_bytes(MAX_BYTES).with_route(Route::to(&name));
-        Self { url: url.to_owned(), name, transport, seen: BlockingMutex::default() }
+        let queue = Self { url: url.to_owned(), name, transport, seen: BlockingMutex::default() };
+        queue.declare().await;
+        queue
+    }
+
+    async fn declare(&self) {
+        let (_connection, channel) = channel(&self.url).await;
+        declare(&channel, &self.name, FieldTable::default()).await;
     }
 
     async fn received(&self) -> Vec<Received> {
@@ -169,6 +174,8 @@ impl OutageHarness for OwnBroker {
 
     async fn start(&self) {
         self.broker.lock().await.start().await;
+        // As a consumer does: one that is killed right after a queue was declared may not have that on its disk yet.
+        self.queue.declare().await;
     }
 }
 
