@@ -3,7 +3,10 @@
 
 mod broker;
 
-use std::sync::{Arc, Mutex as BlockingMutex};
+use std::{
+    sync::{Arc, Mutex as BlockingMutex},
+    time::Duration,
+};
 
 use lapin::{
     Channel, Connection, ConnectionProperties,
@@ -154,7 +157,10 @@ impl TransportHarness for OwnBroker {
 
     async fn open() -> Result<Self, Skip> {
         let broker = Broker::rabbitmq().await?;
-        Ok(Self { queue: Queue::new(broker.url()).await, broker: Mutex::new(broker) })
+        let queue = Queue::new(broker.url()).await;
+        // The broker confirms a declaration before it is on the disk, and keeps it back for up to two seconds.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        Ok(Self { queue, broker: Mutex::new(broker) })
     }
 
     fn transport(&self) -> &RabbitMq {
