@@ -2,6 +2,7 @@
 #![cfg(feature = "nats")]
 
 mod broker;
+mod percent;
 
 use std::time::Duration;
 
@@ -85,7 +86,7 @@ async fn client(url: &str) -> async_nats::Client {
 /// A CloudEvent in binary mode, as the specification says.
 fn read(message: &jetstream::Message) -> Received {
     let headers = message.headers.as_ref().expect("headers");
-    let header = |name: &str| headers.get(name).map(|value| decoded(value.as_str()));
+    let header = |name: &str| headers.get(name).map(|value| percent::decoded(value.as_str().as_bytes()));
     let plain = headers.iter().map(|(name, values)| {
         (AsRef::<str>::as_ref(name).to_ascii_lowercase(), values[0].as_str().to_owned())
     });
@@ -96,21 +97,6 @@ fn read(message: &jetstream::Message) -> Received {
         partition_key: header("ce-partitionkey"),
         headers: plain.collect(),
     }
-}
-
-fn decoded(value: &str) -> String {
-    let (mut bytes, mut rest) = (Vec::new(), value.as_bytes());
-    while let Some((&first, tail)) = rest.split_first() {
-        rest = tail;
-        if first == b'%' {
-            let (code, tail) = rest.split_at(2);
-            bytes.push(u8::from_str_radix(std::str::from_utf8(code).unwrap(), 16).unwrap());
-            rest = tail;
-        } else {
-            bytes.push(first);
-        }
-    }
-    String::from_utf8(bytes).unwrap()
 }
 
 /// On the server that all tests share.

@@ -1,16 +1,5 @@
 //! What can be wrong with a store.
 
-macro_rules! faults {
-    ($($(#[$doc:meta])* $fault:ident,)+) => {
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum Fault { $($(#[$doc])* $fault,)+ }
-
-        impl Fault {
-            pub(crate) const ALL: &[Self] = &[$(Self::$fault,)+];
-        }
-    };
-}
-
 faults! {
     /// The wrapper alone: it shows that the wrapper is not to blame.
     None,

@@ -1,6 +1,10 @@
 //! The suite, proven: stores with one fault each, every one of which must be rejected, by the clause that names
 //! the fault.
 
+#[macro_use]
+#[path = "../rejection/mod.rs"]
+mod rejection;
+
 mod alter;
 mod claim;
 mod fault;
@@ -10,11 +14,13 @@ mod session;
 mod store;
 mod wake;
 
-use std::{cell::Cell, sync::Once};
-
 use outbox_conformance::clauses;
 
-use crate::{fault::Fault, harness::Faulty};
+use crate::{
+    fault::Fault,
+    harness::Faulty,
+    rejection::{QUIET, hush_expected_panics},
+};
 
 /// The clauses that a store with this fault fails, of those that are asked for.
 fn failures(fault: Fault, is_asked: impl Fn(&str) -> bool) -> Vec<(&'static str, String)> {
@@ -31,52 +37,9 @@ fn failures(fault: Fault, is_asked: impl Fn(&str) -> bool) -> Vec<(&'static str,
         .collect()
 }
 
-thread_local! {
-    /// Whether the panics of this very thread are as they should be.
-    static QUIET: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Clauses run in tasks, and here most of their panics are as they should be: they are collected, not printed.
-fn hush_expected_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let print = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            if !QUIET.get() && std::thread::current().name() != Some("tokio-rt-worker") {
-                print(panic);
-            }
-        }));
-    });
-}
-
 #[test]
 fn the_wrapper_without_a_fault_keeps_every_clause() {
     assert_eq!(failures(Fault::None, |_| true), []);
-}
-
-macro_rules! rejected {
-    ($($test:ident: $fault:ident by $($clause:literal),+;)+) => {
-        $(#[test]
-        fn $test() {
-            let named = [$($clause),+];
-            let failures = failures(Fault::$fault, |clause| named.contains(&clause));
-            for clause in named {
-                assert!(
-                    failures.iter().any(|(failed, _)| *failed == clause),
-                    "{clause} does not reject a store with the fault {:?}",
-                    Fault::$fault,
-                );
-            }
-        })+
-
-        #[test]
-        fn every_fault_is_tried() {
-            let tried = [Fault::None, $(Fault::$fault),+];
-            for fault in Fault::ALL {
-                assert!(tried.contains(fault), "{fault:?} is not tried");
-            }
-        }
-    };
 }
 
 rejected! {

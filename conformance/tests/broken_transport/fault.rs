@@ -1,16 +1,5 @@
 //! What can be wrong with a transport.
 
-macro_rules! faults {
-    ($($(#[$doc:meta])* $fault:ident,)+) => {
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum Fault { $($(#[$doc])* $fault,)+ }
-
-        impl Fault {
-            pub(crate) const ALL: &[Self] = &[$(Self::$fault,)+];
-        }
-    };
-}
-
 faults! {
     /// The transport as it should be: it shows that the rest of it is not to blame.
     None,

@@ -1,6 +1,8 @@
 //! Webhooks, to a real server on this machine.
 #![cfg(feature = "http")]
 
+#[path = "../percent/mod.rs"]
+mod percent;
 mod server;
 
 use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
@@ -116,7 +118,7 @@ fn plain_headers(posted: &Posted) -> BTreeMap<String, String> {
 /// A CloudEvent in binary mode, and signed, as the specifications say.
 fn read(posted: &Posted) -> Received {
     Webhook::new(SECRET).unwrap().verify(&posted.body, &posted.headers).expect("a good signature");
-    let header = |name: &str| posted.headers.get(name).map(|value| decoded(value.as_bytes()));
+    let header = |name: &str| posted.headers.get(name).map(|value| percent::decoded(value.as_bytes()));
     assert_eq!(header("webhook-id"), header("ce-id"));
     Received {
         id: header("ce-id").expect("an id").parse().expect("a UUID"),
@@ -125,21 +127,6 @@ fn read(posted: &Posted) -> Received {
         partition_key: header("ce-partitionkey"),
         headers: plain_headers(posted),
     }
-}
-
-fn decoded(value: &[u8]) -> String {
-    let (mut bytes, mut rest) = (Vec::new(), value);
-    while let Some((&first, tail)) = rest.split_first() {
-        rest = tail;
-        if first == b'%' {
-            let (code, tail) = rest.split_at(2);
-            bytes.push(u8::from_str_radix(std::str::from_utf8(code).unwrap(), 16).unwrap());
-            rest = tail;
-        } else {
-            bytes.push(first);
-        }
-    }
-    String::from_utf8(bytes).unwrap()
 }
 
 fn event() -> Event {
