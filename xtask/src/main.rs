@@ -1,4 +1,4 @@
-//! `cargo xtask …`: set-up of real servers, checks, tests, benchmarks and stresses of this workspace.
+//! `cargo xtask …`: set-up of real servers, checks, tests, benchmarks, stresses and mutants of this workspace.
 //!
 //! Run `cargo xtask help` for the commands.
 
@@ -8,6 +8,7 @@ mod check;
 mod dependencies;
 mod install;
 mod interrupt;
+mod mutants;
 mod process;
 mod servers;
 mod stress;
@@ -48,6 +49,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Change one line of a store after the other, and see whether the suite notices
+    Mutants(mutants::Options),
     /// Real servers for working by hand; they live on until `down`
     #[command(subcommand)]
     Servers(ServersCommand),
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Command::Test { args } => test::test(&args),
         Command::Bench { args } => bench::bench(&args).map(|()| true),
         Command::Stress { args } => stress::stress(&args),
+        Command::Mutants(options) => mutants::mutants(&options).map(|()| true),
         Command::Servers(ServersCommand::Up) => servers::by_hand::up().map(|()| true),
         Command::Servers(ServersCommand::Down) => servers::by_hand::down().map(|()| true),
         Command::Servers(ServersCommand::Env) => servers::by_hand::env().map(|()| true),

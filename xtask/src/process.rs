@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{LazyLock, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -98,6 +99,40 @@ impl Supervised {
 pub(crate) fn run(command: Command) -> Result<ExitStatus> {
     Supervised::start(command)?.wait()
 }
+
+/// Runs a command for so long at most, and with so much memory; what it writes is lost. None if it was cut off.
+pub(crate) fn within(mut command: Command, limit: Duration, memory: u64) -> Result<Option<ExitStatus>> {
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut supervised = Supervised::start(command)?;
+    let group = supervised.group;
+    bound_memory(group, memory);
+    let (ended, end) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        let watch = scope.spawn(move || {
+            let is_late = end.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout);
+            if is_late {
+                // It may have ended meanwhile.
+                let _ = kill_process_group(group, Signal::KILL);
+            }
+            is_late
+        });
+        let status = supervised.wait();
+        drop(ended);
+        let is_late = watch.join().unwrap_or(false);
+        Ok(Some(status?).filter(|status| !is_late || status.success()))
+    })
+}
+
+#[cfg(target_os = "linux")]
+fn bound_memory(process: Pid, bytes: u64) {
+    use rustix::process::{Resource, Rlimit, prlimit};
+
+    // It may have ended meanwhile.
+    let _ = prlimit(Some(process), Resource::As, Rlimit { current: Some(bytes), maximum: Some(bytes) });
+}
+
+#[cfg(not(target_os = "linux"))]
+fn bound_memory(_: Pid, _: u64) {}
 
 /// Which of its two streams a child wrote a line to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -38,7 +38,10 @@ where
     let runtime = runtime();
     let Some(first) = require("model", runtime.block_on(H::open())) else { return };
     runtime.block_on(first.close());
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 500, ..Config::default() };
+    let config = Config::default();
+    // Less where the environment says so.
+    let max_shrink_iters = config.max_shrink_iters.min(500);
+    let config = Config { cases, failure_persistence: None, max_shrink_iters, ..config };
     let outcome = TestRunner::new(config).run(&vec(steps, 1..25), |history| {
         runtime.block_on(async {
             let h = Arc::new(H::open().await.expect("it was there a moment ago"));

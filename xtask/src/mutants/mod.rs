@@ -1,0 +1,203 @@
+//! `cargo xtask mutants`: does the suite notice when a line of a store is wrong?
+//!
+//! `cargo mutants` says what there is to change. Instead of building the crate once for each change, all of them are
+//! written into a copy of it at once, each behind a switch that the environment of a test turns on.
+
+mod judge;
+mod list;
+mod places;
+mod record;
+mod render;
+mod subject;
+mod suite;
+mod switch;
+mod tree;
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context as _, Result};
+
+use self::judge::Judge;
+use self::record::{Record, Sums, Verdict};
+use self::subject::{Built, Subject};
+use self::suite::{Suite, Test, side_by_side};
+use crate::cargo;
+use crate::servers::{Kind, Servers};
+
+/// What to mutate.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// The package of the store
+    #[arg(short, long, default_value = "outbox-memory")]
+    package: String,
+    /// Only mutants whose name has this in it: a file, a function, or what is put in
+    #[arg(long)]
+    only: Option<String>,
+    /// Forget what is known from earlier runs
+    #[arg(long)]
+    fresh: bool,
+    /// How many tests may run at the same time
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+}
+
+/// Judges the mutants of a package that have not been judged yet, and says what became of all.
+pub(crate) fn mutants(options: &Options) -> Result<()> {
+    let listed = list::list(&options.package)?;
+    let count = listed.len();
+    let mut subject = Subject::new(&options.package, listed)?;
+    let left_out = count - subject.mutants.len();
+    if left_out > 0 {
+        println!("{left_out} mutants are in modules that only tests have, and do not count");
+    }
+    let folder = subject.tree.root.parent().context("the tree is in a folder")?.to_path_buf();
+    let path = folder.join(format!("{}.json", options.package));
+    if options.fresh {
+        // There may be none.
+        let _ = std::fs::remove_file(&path);
+    }
+    let package = cargo::root().join(&options.package);
+    let suite = record::fingerprint(&[&cargo::root().join("conformance/src"), &package.join("tests")])?;
+    let record = Mutex::new(Record::open(path.clone(), suite)?);
+
+    let chosen = |index: &usize| {
+        let only = options.only.as_deref().unwrap_or_default();
+        subject.mutants[*index].name.contains(only)
+    };
+    let chosen: BTreeSet<_> = (0..subject.mutants.len()).filter(chosen).collect();
+    let undecided = chosen.iter().filter(|index| known(&record, &subject, **index).is_none()).count();
+    println!("{} mutants, {undecided} of them to be judged", chosen.len());
+    if undecided > 0 {
+        let servers = Servers::for_this_run(servers(&options.package))?;
+        let outcome = judge_all(&mut subject, &servers, &record, &chosen, options.jobs);
+        // Also what was found out before it failed.
+        record.lock().unwrap_or_else(PoisonError::into_inner).write()?;
+        outcome?;
+    }
+    report(&subject, &record, &chosen, &options.package);
+    println!("\nall verdicts: {}", path.display());
+    Ok(())
+}
+
+/// The servers that the suite of a package needs.
+fn servers(package: &str) -> &'static [Kind] {
+    match package {
+        "outbox-sqlx" => &[Kind::Postgres, Kind::Mysql],
+        "outbox-mongo" => &[Kind::Mongodb],
+        _ => &[],
+    }
+}
+
+fn judge_all(
+    subject: &mut Subject,
+    servers: &Servers,
+    record: &Mutex<Record>,
+    chosen: &BTreeSet<usize>,
+    jobs: usize,
+) -> Result<()> {
+    let built = subject.build()?;
+    for &mutant in &subject.unviable {
+        set(record, subject, mutant, Verdict::Unviable);
+    }
+    // What is built later would be put in its place.
+    let kept = subject.tree.root.with_extension("suite");
+    std::fs::copy(&built.binary, &kept).context("cannot keep the suite")?;
+    let folder = subject.tree.root.join(&subject.package);
+    let suite = Suite { built: Built { binary: kept }, folder: folder.clone(), servers };
+    println!("built; looking which tests reach which mutants");
+    let tests = suite.trace(jobs)?;
+    let judge = Judge::new(&suite, &tests);
+
+    let undecided = |index: &&usize| known(record, subject, **index).is_none();
+    let (alone, switched): (Vec<_>, Vec<_>) = chosen
+        .iter()
+        .copied()
+        .filter(|index| undecided(&index))
+        .partition(|index| subject.alone.contains(index));
+    println!("{} tests; {} mutants to be switched on", tests.len(), switched.len());
+    side_by_side(jobs, switched.len(), |index| {
+        let mutant = switched[index];
+        let reaching: Vec<&Test> = tests.iter().filter(|test| test.reaches.contains(&mutant)).collect();
+        let verdict = judge.judge(&suite, Some(mutant), &subject.mutants[mutant].file, reaching)?;
+        progress(record, subject, mutant, verdict, (index, switched.len()))
+    })?;
+
+    println!("{} mutants to be built by themselves", alone.len());
+    for (index, &mutant) in alone.iter().enumerate() {
+        let verdict = match subject.build_alone(mutant)? {
+            None => Verdict::Unviable,
+            Some(built) => {
+                let file = &subject.mutants[mutant].file;
+                let suite = Suite { built, folder: folder.clone(), servers };
+                judge.judge(&suite, None, file, reaching_file(subject, &tests, file))?
+            }
+        };
+        progress(record, subject, mutant, verdict, (index, alone.len()))?;
+    }
+    Ok(())
+}
+
+/// The tests that reach anything in a file; all, if nothing says which.
+fn reaching_file<'t>(subject: &Subject, tests: &'t [Test], file: &str) -> Vec<&'t Test> {
+    let in_file = |mutant: &usize| subject.mutants[*mutant].file == file;
+    let reaching: Vec<_> = tests.iter().filter(|test| test.reaches.iter().any(in_file)).collect();
+    if reaching.is_empty() { tests.iter().collect() } else { reaching }
+}
+
+fn known(record: &Mutex<Record>, subject: &Subject, mutant: usize) -> Option<Verdict> {
+    let mutant = &subject.mutants[mutant];
+    let record = record.lock().unwrap_or_else(PoisonError::into_inner);
+    record.get(&mutant.name, &subject.sources[&mutant.file]).cloned()
+}
+
+fn set(record: &Mutex<Record>, subject: &Subject, mutant: usize, verdict: Verdict) {
+    let mutant = &subject.mutants[mutant];
+    let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
+    record.set(&mutant.name, &subject.sources[&mutant.file], verdict);
+}
+
+fn progress(
+    record: &Mutex<Record>,
+    subject: &Subject,
+    mutant: usize,
+    verdict: Verdict,
+    (index, of): (usize, usize),
+) -> Result<()> {
+    match &verdict {
+        Verdict::Missed { reached_by } => {
+            println!("[{index}/{of}] missed by {reached_by} tests: {}", subject.mutants[mutant].name);
+        }
+        Verdict::TimedOut { by } => {
+            println!("[{index}/{of}] timed out in {by}: {}", subject.mutants[mutant].name);
+        }
+        _ => {}
+    }
+    set(record, subject, mutant, verdict);
+    if index % 20 == 0 {
+        record.lock().unwrap_or_else(PoisonError::into_inner).write()?;
+    }
+    Ok(())
+}
+
+/// Says what became of the mutants, and which were missed.
+fn report(subject: &Subject, record: &Mutex<Record>, chosen: &BTreeSet<usize>, package: &str) {
+    let mut sums = Sums::default();
+    let mut missed = Vec::new();
+    for &mutant in chosen {
+        let Some(verdict) = known(record, subject, mutant) else { continue };
+        sums.add(&verdict);
+        if let Verdict::Missed { reached_by } = verdict {
+            missed.push((&subject.mutants[mutant].name, reached_by));
+        }
+    }
+    println!("\nmissed:");
+    for (name, reached_by) in missed {
+        println!("- {name} (reached by {reached_by} tests)");
+    }
+    println!(
+        "\n| crate | mutants | unviable | viable | caught | timed out, and so caught | missed | caught of the viable |"
+    );
+    println!("|---|--:|--:|--:|--:|--:|--:|--:|");
+    println!("{}", sums.row(package));
+}

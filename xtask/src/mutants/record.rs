@@ -1,0 +1,132 @@
+//! What has been found out so far, in a file, so that a run can be gone on with.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+/// What became of a mutant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "snake_case")]
+pub(crate) enum Verdict {
+    /// It does not compile.
+    Unviable,
+    /// This test failed.
+    Caught { by: String },
+    /// This test went on for ever.
+    TimedOut { by: String },
+    /// All of so many tests that reach it passed.
+    Missed { reached_by: usize },
+}
+
+/// What became of a mutant, and of which source that is true.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Entry {
+    #[serde(flatten)]
+    verdict: Verdict,
+    /// Of the file that it is in.
+    source: u64,
+    /// Of the suite.
+    suite: u64,
+}
+
+/// All verdicts on a package, by the name of the mutant.
+#[derive(Debug)]
+pub(crate) struct Record {
+    path: PathBuf,
+    suite: u64,
+    entries: BTreeMap<String, Entry>,
+}
+
+impl Record {
+    /// Reads what is known, if anything is.
+    pub(crate) fn open(path: PathBuf, suite: u64) -> Result<Self> {
+        let entries = match std::fs::read_to_string(&path) {
+            Ok(text) => serde_json::from_str(&text)
+                .with_context(|| format!("cannot read {}; delete it to begin anew", path.display()))?,
+            Err(_) => BTreeMap::new(),
+        };
+        Ok(Self { path, suite, entries })
+    }
+
+    /// What is known of a mutant in a file with this content. A suite that has grown may catch what was missed, and
+    /// still catches what it caught.
+    pub(crate) fn get(&self, name: &str, source: &str) -> Option<&Verdict> {
+        let entry = self.entries.get(name).filter(|entry| entry.source == hash(source))?;
+        let is_out_of_date = matches!(entry.verdict, Verdict::Missed { .. }) && entry.suite != self.suite;
+        (!is_out_of_date).then_some(&entry.verdict)
+    }
+
+    pub(crate) fn set(&mut self, name: &str, source: &str, verdict: Verdict) {
+        let entry = Entry { verdict, source: hash(source), suite: self.suite };
+        self.entries.insert(name.to_owned(), entry);
+    }
+
+    pub(crate) fn write(&self) -> Result<()> {
+        let text = serde_json::to_string_pretty(&self.entries)?;
+        std::fs::write(&self.path, text).with_context(|| format!("cannot write {}", self.path.display()))
+    }
+}
+
+/// It serves to see whether a text is another.
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A number for all files below these folders.
+pub(crate) fn fingerprint(folders: &[&Path]) -> Result<u64> {
+    let mut files = BTreeMap::new();
+    let mut folders: Vec<_> = folders.iter().map(|folder| folder.to_path_buf()).collect();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.insert(path.clone(), std::fs::read(path)?);
+            }
+        }
+    }
+    let mut hasher = DefaultHasher::new();
+    files.values().for_each(|content| content.hash(&mut hasher));
+    Ok(hasher.finish())
+}
+
+/// The numbers of a run.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sums {
+    pub(crate) unviable: usize,
+    pub(crate) caught: usize,
+    pub(crate) timed_out: usize,
+    pub(crate) missed: usize,
+}
+
+impl Sums {
+    pub(crate) fn add(&mut self, verdict: &Verdict) {
+        match verdict {
+            Verdict::Unviable => self.unviable += 1,
+            Verdict::Caught { .. } => self.caught += 1,
+            Verdict::TimedOut { .. } => self.timed_out += 1,
+            Verdict::Missed { .. } => self.missed += 1,
+        }
+    }
+
+    /// As a row of docs/mutation-testing.md.
+    pub(crate) fn row(&self, package: &str) -> String {
+        let viable = self.caught + self.timed_out + self.missed;
+        let all = viable + self.unviable;
+        let mut row = format!("| {package} | {all} | {} | {viable} | {} |", self.unviable, self.caught);
+        let _ = write!(row, " {} | {} |", self.timed_out, self.missed);
+        if viable > 0 {
+            // In tenths of a percent, rounded down.
+            let share = (self.caught + self.timed_out) * 1000 / viable;
+            let _ = write!(row, " {}.{} % |", share / 10, share % 10);
+        }
+        row
+    }
+}

@@ -1,0 +1,183 @@
+//! A file with all of its mutants in it, each behind a switch.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
+
+use super::list::{Genre, Mutant};
+use super::places::Way;
+
+/// The text of a file, and which of it belongs to which mutant.
+#[derive(Debug, Default)]
+pub(crate) struct Rendered {
+    pub(crate) text: String,
+    /// Ranges of the text that are compiled for the sake of a mutant alone.
+    pub(crate) owned: Vec<(Range<usize>, usize)>,
+    /// Ranges of the text that have a mutant's switch, what it switches off included.
+    pub(crate) around: Vec<(Range<usize>, usize)>,
+}
+
+impl Rendered {
+    /// The mutants for whose sake alone there is text at this range.
+    pub(crate) fn owners(&self, at: &Range<usize>) -> BTreeSet<usize> {
+        self.owned.iter().filter(|(range, _)| holds(range, at)).map(|(_, mutant)| *mutant).collect()
+    }
+
+    /// The mutants with the closest switches around this range.
+    pub(crate) fn neighbours(&self, at: &Range<usize>) -> BTreeSet<usize> {
+        let around: Vec<_> = self.around.iter().filter(|(range, _)| holds(range, at)).collect();
+        let closest = around.iter().map(|(range, _)| range.len()).min();
+        around.iter().filter(|(range, _)| Some(range.len()) == closest).map(|(_, mutant)| *mutant).collect()
+    }
+}
+
+fn holds(outer: &Range<usize>, inner: &Range<usize>) -> bool {
+    outer.start <= inner.start && inner.end <= outer.end
+}
+
+/// One place of the text with the mutants that are switched there.
+#[derive(Debug)]
+struct Edit {
+    range: Range<usize>,
+    /// Where two begin at the same place, the outer one comes first.
+    order: u8,
+    mutants: Vec<usize>,
+}
+
+/// Writes the switches of these mutants into the source. One may be on for good, without a switch.
+pub(crate) fn render(
+    source: &str,
+    ways: &HashMap<usize, Way>,
+    mutants: &[Mutant],
+    alone: Option<usize>,
+) -> Rendered {
+    let mut edits: HashMap<(usize, usize, u8), Vec<usize>> = HashMap::new();
+    for (mutant, way) in ways {
+        let key = match way {
+            Way::Return { at } => (*at, *at, 0),
+            Way::Arm { at } => (*at, *at, 1),
+            Way::Guard { whole } => (whole.start, whole.end, 2),
+            Way::Alone { cut } if alone == Some(*mutant) => (cut.start, cut.end, 3),
+            Way::Expression { whole, .. } => (whole.start, whole.end, 4),
+            Way::Alone { .. } | Way::Unviable => continue,
+        };
+        edits.entry(key).or_default().push(*mutant);
+    }
+    let mut edits: Vec<_> = edits
+        .into_iter()
+        .map(|((start, end, order), mut mutants)| {
+            mutants.sort_unstable();
+            Edit { range: start..end, order, mutants }
+        })
+        .collect();
+    // The outer before the inner, and what is put in between two texts before the second of them.
+    edits.sort_by_key(|edit| {
+        (edit.range.start, !edit.range.is_empty(), std::cmp::Reverse(edit.range.end), edit.order)
+    });
+    let mut writer =
+        Writer { source, ways, mutants, edits: edits.into_iter().peekable(), out: Rendered::default() };
+    writer.copy(0..source.len());
+    writer.out
+}
+
+struct Writer<'a, I: Iterator<Item = Edit>> {
+    source: &'a str,
+    ways: &'a HashMap<usize, Way>,
+    mutants: &'a [Mutant],
+    edits: std::iter::Peekable<I>,
+    out: Rendered,
+}
+
+impl<I: Iterator<Item = Edit>> Writer<'_, I> {
+    /// Writes a range of the source with the edits that are in it.
+    fn copy(&mut self, range: Range<usize>) {
+        let mut at = range.start;
+        while let Some(edit) = self.edits.next_if(|edit| edit.range.start < range.end) {
+            if edit.range.start < at {
+                // It lies in what was cut out.
+                continue;
+            }
+            self.plain(at..edit.range.start);
+            at = edit.range.end;
+            self.edit(&edit);
+        }
+        self.plain(at..range.end);
+    }
+
+    fn plain(&mut self, range: Range<usize>) {
+        self.out.text.push_str(&self.source[range]);
+    }
+
+    fn edit(&mut self, edit: &Edit) {
+        let start = self.out.text.len();
+        match edit.order {
+            0 => {
+                for &mutant in &edit.mutants {
+                    self.on(mutant, "if ", " { ");
+                    let value = &self.mutants[mutant].replacement;
+                    self.own(mutant, &format!("return {value};"));
+                    self.out.text.push_str(" } ");
+                }
+            }
+            1 => {
+                for &mutant in &edit.mutants {
+                    self.on(mutant, " if !", "");
+                }
+            }
+            2 => {
+                for &mutant in &edit.mutants {
+                    if self.mutants[mutant].replacement == "true" {
+                        self.on(mutant, "", " || ");
+                    }
+                }
+                for &mutant in &edit.mutants {
+                    if self.mutants[mutant].replacement == "false" {
+                        self.on(mutant, "!", " && ");
+                    }
+                }
+                self.out.text.push('(');
+                self.copy(edit.range.clone());
+                self.out.text.push(')');
+            }
+            3 => {
+                let mutant = edit.mutants[0];
+                self.own(mutant, &self.mutants[mutant].replacement);
+            }
+            _ => {
+                self.out.text.push('(');
+                for &mutant in &edit.mutants {
+                    self.on(mutant, "if ", " { ");
+                    self.own(mutant, &self.changed(mutant));
+                    self.out.text.push_str(" } else ");
+                }
+                self.out.text.push_str("{ ");
+                self.copy(edit.range.clone());
+                self.out.text.push_str(" })");
+            }
+        }
+        let around = start..self.out.text.len();
+        self.out.around.extend(edit.mutants.iter().map(|&mutant| (around.clone(), mutant)));
+    }
+
+    /// The expression as the mutant has it.
+    fn changed(&self, mutant: usize) -> String {
+        let Some(Way::Expression { whole, cut }) = self.ways.get(&mutant) else { return String::new() };
+        let before = &self.source[whole.start..cut.start];
+        let after = &self.source[cut.end..whole.end];
+        let mutant = &self.mutants[mutant];
+        // `cargo mutants` puts a comment behind the replacement, which parts it from what follows.
+        let gap = if mutant.genre == Genre::BinaryOperator { " " } else { "" };
+        format!("{before}{}{gap}{after}", mutant.replacement)
+    }
+
+    /// Asks whether a mutant is on.
+    fn on(&mut self, mutant: usize, before: &str, after: &str) {
+        self.out.text.push_str(&format!("{before}crate::__mutant({mutant}){after}"));
+    }
+
+    /// Text that is there for one mutant alone.
+    fn own(&mut self, mutant: usize, text: &str) {
+        let start = self.out.text.len();
+        self.out.text.push_str(text);
+        self.out.owned.push((start..self.out.text.len(), mutant));
+    }
+}
