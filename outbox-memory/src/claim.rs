@@ -69,7 +69,7 @@ impl ClaimStore for MemoryOutbox {
                 }
                 Outcome::DeadLetter { error } => state.end_failed(seq, Status::Dead(now), error, now),
                 Outcome::Released => state.release_lease(seq),
-                _ => state.end_delivered(seq, now, self.retention),
+                _ => state.deliver(seq, now, self.retention),
             }
             Ok(())
         };

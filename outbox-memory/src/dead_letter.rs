@@ -18,21 +18,19 @@ impl DeadLetterStore for MemoryOutbox {
     }
 
     async fn requeue(&self, id: EventId) -> Result<bool> {
-        let now = self.shared.clock.now();
         let mut state = self.shared.lock();
         let seq = state.dead_seq(id);
         if let Some(seq) = seq {
-            state.requeue(seq, now);
+            state.requeue(seq);
         }
         Ok(seq.is_some())
     }
 
     async fn requeue_all(&self, filter: &DeadLetterFilter) -> Result<u64> {
-        let now = self.shared.clock.now();
         let mut state = self.shared.lock();
         let matching = all_matching(&state, filter);
         for seq in &matching {
-            state.requeue(*seq, now);
+            state.requeue(*seq);
         }
         Ok(matching.len() as u64)
     }

@@ -168,7 +168,7 @@ impl State {
         if let Some(key) = content.idempotency_key() {
             self.keys.insert(key.to_owned(), Holder::Row);
         }
-        let status = open_status(&content, now);
+        let status = open_status(&content);
         self.rows.insert(seq, Row::new(content, status, now));
         self.index(seq, status);
     }
@@ -272,15 +272,7 @@ impl State {
         }
     }
 
-    /// An attempt that was delivered ends its lease.
-    pub(crate) fn end_delivered(&mut self, seq: u64, now: DateTime<Utc>, retention: Retention) {
-        if let Some(row) = self.rows.get_mut(&seq) {
-            row.attempts += 1;
-        }
-        self.deliver(seq, now, retention);
-    }
-
-    fn deliver(&mut self, seq: u64, now: DateTime<Utc>, retention: Retention) {
+    pub(crate) fn deliver(&mut self, seq: u64, now: DateTime<Utc>, retention: Retention) {
         match retention {
             Retention::UntilPurged => self.set_status(seq, Status::Delivered(now)),
             Retention::DeleteOnDelivery => self.remove(seq),
@@ -323,11 +315,11 @@ impl State {
         Some(letter)
     }
 
-    pub(crate) fn requeue(&mut self, seq: u64, now: DateTime<Utc>) {
+    pub(crate) fn requeue(&mut self, seq: u64) {
         let Some(row) = self.rows.get_mut(&seq) else { return };
         (row.attempts, row.failures) = (0, 0);
         (row.first_failed_at, row.last_failed_at, row.last_error) = (None, None, None);
-        let status = open_status(&row.content, now);
+        let status = open_status(&row.content);
         self.set_status(seq, status);
     }
 
@@ -392,10 +384,7 @@ impl State {
     }
 }
 
-/// The status of a row that is yet to be delivered.
-fn open_status(content: &Content, now: DateTime<Utc>) -> Status {
-    match content.not_before() {
-        Some(due) if due > now => Status::Scheduled(due),
-        _ => Status::Pending,
-    }
+/// The status of a row that is yet to be delivered. What is due by now is found to be at the next look.
+fn open_status(content: &Content) -> Status {
+    content.not_before().map_or(Status::Pending, Status::Scheduled)
 }

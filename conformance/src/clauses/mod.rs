@@ -214,6 +214,7 @@ macro_rules! __group {
             claims_at_the_same_time_are_disjoint
             a_lease_that_ran_out_has_no_effect
             a_lease_lasts_as_long_as_it_was_asked_for
+            a_lease_is_over_when_its_time_is
             a_renewed_lease_lasts_from_then_on
             each_settlement_has_its_own_answer
             a_late_failure_does_not_resurrect_a_delivered_event
@@ -221,6 +222,7 @@ macro_rules! __group {
             a_key_waits_while_one_of_its_events_is_leased
             events_without_a_key_do_not_wait_for_one_another
             keys_do_not_wait_for_one_another
+            a_claim_of_some_types_waits_for_busy_keys
             the_resource_id_is_the_key_where_there_is_no_other
             a_key_waits_while_one_of_its_events_waits_for_a_retry
             an_event_saved_while_its_key_is_busy_comes_after

@@ -21,6 +21,7 @@ impl ClaimStore for Broken {
             Fault::AClaimIgnoresItsLimit => request.limit = usize::MAX,
             Fault::AClaimIgnoresItsTypes => request.types.clear(),
             Fault::LeasesNeverRunOut => request.lease = FOR_EVER,
+            Fault::ALeaseHoldsBeyondItsEnd => request.lease += Duration::from_millis(1),
             Fault::AWaitingKeyHoldsUpAll if self.memory().waiting > 0 => return Ok(Vec::new()),
             Fault::ClaimsOverlap => {
                 let last = self.memory().last_claim.clone();
@@ -47,6 +48,14 @@ impl ClaimStore for Broken {
                 let lease = Lease::new(letter.id, *letter.id.as_uuid());
                 leased.push(Leased::new(event, lease, 1, 0));
             }
+        }
+        if self.fault == Fault::AClaimOfSomeTypesIgnoresKeys && !claim.types.is_empty() {
+            let behind = self.inner.get_pending(claim.limit - leased.len()).await?;
+            let behind = behind.into_iter().filter(|event| claim.wants(event.event_type()));
+            leased.extend(behind.map(|event| {
+                let lease = Lease::new(event.id(), *event.id().as_uuid());
+                Leased::new(event, lease, 1, 0)
+            }));
         }
         for one in &mut leased {
             one.event = self.restored(one.event.clone());

@@ -75,6 +75,8 @@ faults! {
     ClaimsOverlap,
     LeasedEventsArePending,
     LeasesNeverRunOut,
+    ALeaseHoldsBeyondItsEnd,
+    AClaimOfSomeTypesIgnoresKeys,
     /// Whoever has the worker's name has the lease.
     OwnershipWithoutAFence,
     ALateSettlementTakes,

@@ -165,6 +165,10 @@ rejected! {
         by "claim::a_leased_event_is_neither_pending_nor_claimed";
     leases_that_never_run_out: LeasesNeverRunOut
         by "claim::a_lease_lasts_as_long_as_it_was_asked_for";
+    a_lease_that_holds_beyond_its_end: ALeaseHoldsBeyondItsEnd
+        by "claim::a_lease_is_over_when_its_time_is";
+    keys_that_claims_of_some_types_ignore: AClaimOfSomeTypesIgnoresKeys
+        by "claim::a_claim_of_some_types_waits_for_busy_keys";
     ownership_by_worker_name_without_a_fence: OwnershipWithoutAFence
         by "claim::a_lease_that_ran_out_has_no_effect";
     a_late_settlement_that_takes: ALateSettlementTakes

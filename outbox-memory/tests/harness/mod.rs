@@ -25,8 +25,7 @@ impl<const DELETES: bool> Harness for Memory<DELETES> {
 
     async fn open() -> Result<Self, Skip> {
         let clock = ManualClock::new();
-        let retention = if DELETES { Retention::DeleteOnDelivery } else { Retention::UntilPurged };
-        let store = MemoryOutbox::with_clock(&clock).with_retention(retention);
+        let store = MemoryOutbox::with_clock(&clock).with_retention(retention(DELETES));
         Ok(Self { inbox: MemoryInbox::new(&store), store, clock, rows: Arc::default() })
     }
 
@@ -35,7 +34,7 @@ impl<const DELETES: bool> Harness for Memory<DELETES> {
     }
 
     fn retention(&self) -> Retention {
-        self.store.retention()
+        retention(DELETES)
     }
 
     async fn begin(&self) -> MemorySession {
@@ -92,4 +91,8 @@ impl<const DELETES: bool> InboxHarness for Memory<DELETES> {
     fn inbox(&self) -> &MemoryInbox {
         &self.inbox
     }
+}
+
+fn retention(deletes: bool) -> Retention {
+    if deletes { Retention::DeleteOnDelivery } else { Retention::UntilPurged }
 }

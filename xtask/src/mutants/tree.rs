@@ -28,7 +28,9 @@ impl Tree {
             std::fs::remove_file(tree.root.join(gone))?;
         }
         for file in files.iter().filter(|file| !theirs(file)) {
-            tree.write(file, &std::fs::read(cargo::root().join(file))?)?;
+            let content = std::fs::read(cargo::root().join(file))?;
+            let content = if *file == Path::new("Cargo.toml") { renamed(&content) } else { content };
+            tree.write(file, &content)?;
         }
         Ok(tree)
     }
@@ -43,6 +45,21 @@ impl Tree {
         std::fs::create_dir_all(folder)?;
         std::fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))
     }
+}
+
+/// The manifest of the workspace with another version of its packages. Cargo would take the same packages elsewhere for
+/// the same, and both are built in one place, so that what they depend on is compiled once.
+fn renamed(manifest: &[u8]) -> Vec<u8> {
+    let mut renamed = String::new();
+    for line in String::from_utf8_lossy(manifest).lines() {
+        let version = line.strip_prefix("version = \"").and_then(|rest| rest.strip_suffix('"'));
+        match version {
+            Some(version) => renamed.push_str(&format!("version = \"{version}+mutants\"")),
+            None => renamed.push_str(line),
+        }
+        renamed.push('\n');
+    }
+    renamed.into_bytes()
 }
 
 /// All files below a folder, but for what cargo builds and what is hidden.

@@ -2,7 +2,8 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use outbox_traits::{ClaimStore, EventId, OutboxStore, Settlement};
+use outbox_traits::{Claim, ClaimStore, Event, EventId, OutboxStore, Settlement};
+use serde_json::json;
 
 use super::{LEASE, claim, delivered, keyed, leased_ids, of_key, settled};
 use crate::{
@@ -61,6 +62,25 @@ where
         claimed.extend(leased_ids(&leased));
     }
     assert_eq!(claimed, ids(&all));
+}
+
+/// 7.1 and 7.3: a claim of some types waits for a busy key too, of whatever type the event is that keeps it busy.
+pub async fn a_claim_of_some_types_waits_for_busy_keys<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let of_type = |name: &str| Event::new(name, json!(null)).expect("valid");
+    let first = of_type("a.x").with_partition_key("k");
+    let second = of_type("b.x").with_partition_key("k");
+    let others = [of_type("b.x").with_partition_key("another"), of_type("b.x")];
+    save_all(&h, &[first.clone(), second]).await;
+    save_all(&h, &others).await;
+    let busy = claim(&h, 1).await;
+    assert_eq!(leased_ids(&busy), [first.id()]);
+    let request = Claim::new("a worker").with_types(["b.x"]).with_lease(LEASE);
+    assert_eq!(leased_ids(&h.store().claim(&request).await.expect("claim")), ids(&others));
+    settled(&h, [Settlement::retry(busy[0].lease, LEASE, "failed")]).await;
+    assert!(h.store().claim(&request).await.expect("claim").is_empty(), "the key waits for a retry");
 }
 
 /// 7.3: the resource id is the key where there is no other.

@@ -171,6 +171,20 @@ where
     assert_lost(&settle(&h, &[Settlement::delivered(short[0].lease)]).await[0], &short[0].lease);
 }
 
+/// 7.5: when its time is over, a lease is over: neither later nor only when somebody claims again.
+pub async fn a_lease_is_over_when_its_time_is<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let one = keyed("key", "one");
+    save(&h, &one).await;
+    let lease = claim(&h, 1).await[0].lease;
+    h.advance(LEASE).await;
+    assert_lost(&h.store().renew(&[lease], LEASE).await.expect("renew")[0], &lease);
+    assert_lost(&settle(&h, &[Settlement::delivered(lease)]).await[0], &lease);
+    assert_eq!(pending_ids(&h).await, [one.id()]);
+}
+
 /// 7.5: renewed, a lease lasts from then on; one that is lost is not had back.
 pub async fn a_renewed_lease_lasts_from_then_on<H: Harness>(h: Arc<H>)
 where
