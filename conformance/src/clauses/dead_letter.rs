@@ -85,7 +85,7 @@ where
     assert_eq!(dead(&h, DeadLetterFilter::new()).await.len(), 1);
 }
 
-/// 8.2: oldest first, in pages.
+/// 8.2: oldest first, in pages, the last of which says that it is.
 pub async fn dead_letters_come_oldest_first_in_pages<H: Harness>(h: Arc<H>)
 where
     H::Store: DeadLetterStore,
@@ -97,6 +97,7 @@ where
             let filter = DeadLetterFilter::new().with_limit(limit).with_after(after);
             let page = h.store().dead_letters(&filter).await.expect("dead_letters");
             assert!(page.letters.len() <= limit);
+            assert!(!page.letters.is_empty(), "the page before was the last one, and did not say so");
             read.extend(page.letters.iter().map(|letter| letter.id));
             after = page.next;
             if after.is_none() {

@@ -238,6 +238,7 @@ macro_rules! __group {
             a_dead_event_is_claimed_by_nobody_and_blocks_nobody
             the_idempotency_key_is_taken_in_every_state
             a_requeued_event_has_fresh_attempts
+            many_dead_events_are_requeued_and_discarded
             a_history_of_many_workers_keeps_the_order_of_each_key
         }
     };

@@ -95,6 +95,11 @@ faults! {
     TheErrorGetsLost,
     UndecodableRowsAreLeased,
 
+    // Dead letters.
+    ALastPagePromisesAnother,
+    OnlySomeAreRequeued,
+    OnlySomeAreDiscarded,
+
     // Retention.
     DeliveredEventsAreNotKept,
     DeliveredEventsAreNotDeleted,

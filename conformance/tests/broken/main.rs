@@ -201,6 +201,13 @@ rejected! {
     undecodable_rows_that_are_leased_again_and_again: UndecodableRowsAreLeased
         by "claim::an_undecodable_row_is_never_leased";
 
+    a_last_page_that_promises_another: ALastPagePromisesAnother
+        by "dead_letter::dead_letters_come_oldest_first_in_pages";
+    a_requeue_of_all_that_takes_some: OnlySomeAreRequeued
+        by "claim::many_dead_events_are_requeued_and_discarded";
+    a_discard_of_all_that_takes_some: OnlySomeAreDiscarded
+        by "claim::many_dead_events_are_requeued_and_discarded";
+
     delivered_events_that_are_not_kept: DeliveredEventsAreNotKept
         by "store::the_retention_says_what_stays_of_a_delivered_event";
     delivered_events_that_are_not_deleted: DeliveredEventsAreNotDeleted

@@ -377,7 +377,11 @@ impl Broken {
 #[async_trait]
 impl DeadLetterStore for Broken {
     async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<DeadLetterPage> {
-        self.inner.dead_letters(filter).await
+        let mut page = self.inner.dead_letters(filter).await?;
+        if self.fault == Fault::ALastPagePromisesAnother && page.letters.len() == filter.limit {
+            page.next.get_or_insert(u64::MAX);
+        }
+        Ok(page)
     }
 
     async fn requeue(&self, id: EventId) -> Result<bool> {
@@ -385,6 +389,13 @@ impl DeadLetterStore for Broken {
     }
 
     async fn requeue_all(&self, filter: &DeadLetterFilter) -> Result<u64> {
+        if self.fault == Fault::OnlySomeAreRequeued {
+            let mut changed = 0;
+            for id in self.some_dead(filter).await? {
+                changed += u64::from(self.inner.requeue(id).await?);
+            }
+            return Ok(changed);
+        }
         self.inner.requeue_all(filter).await
     }
 
@@ -393,6 +404,21 @@ impl DeadLetterStore for Broken {
     }
 
     async fn discard_all(&self, filter: &DeadLetterFilter) -> Result<u64> {
+        if self.fault == Fault::OnlySomeAreDiscarded {
+            let mut changed = 0;
+            for id in self.some_dead(filter).await? {
+                changed += u64::from(self.inner.discard(id).await?);
+            }
+            return Ok(changed);
+        }
         self.inner.discard_all(filter).await
+    }
+}
+
+impl Broken {
+    /// One page of them, and no more.
+    async fn some_dead(&self, filter: &DeadLetterFilter) -> Result<Vec<EventId>> {
+        let page = self.inner.dead_letters(&filter.clone().with_limit(1000)).await?;
+        Ok(page.letters.iter().map(|letter| letter.id).collect())
     }
 }

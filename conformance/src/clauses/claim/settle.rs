@@ -181,6 +181,28 @@ where
     save(&h, &keyed("free again")).await;
 }
 
+/// 8.3: all that match are requeued and discarded, however many there are.
+pub async fn many_dead_events_are_requeued_and_discarded<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore + DeadLetterStore,
+{
+    const MANY: usize = 1100;
+    let all = events(MANY);
+    save_all(&h, &all).await;
+    let die = async || {
+        let leased = claim(&h, MANY).await;
+        assert_eq!(leased_ids(&leased), ids(&all));
+        settled(&h, leased.iter().map(|one| Settlement::dead_letter(one.lease, "failed"))).await;
+    };
+    let all_of_them = DeadLetterFilter::new();
+    die().await;
+    assert_eq!(h.store().requeue_all(&all_of_them).await.expect("requeue_all"), MANY as u64);
+    die().await;
+    assert_eq!(h.store().discard_all(&all_of_them).await.expect("discard_all"), MANY as u64);
+    assert!(h.store().dead_letters(&all_of_them).await.expect("dead_letters").letters.is_empty());
+    assert!(pending(&h).await.is_empty());
+}
+
 /// 8.3: requeued, a dead event is pending again, as it was saved, with fresh attempts.
 pub async fn a_requeued_event_has_fresh_attempts<H: Harness>(h: Arc<H>)
 where
