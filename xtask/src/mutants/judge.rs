@@ -36,16 +36,18 @@ impl<'a> Judge<'a> {
     }
 
     /// Runs these tests with a mutant, the most promising first, until one notices it. It is one that is switched on,
-    /// or the suite was built with it.
+    /// or the suite was built with it. There is no verdict if so many tests are not all that there are.
     pub(crate) fn judge(
         &self,
         suite: &Suite<'_>,
         mutant: Option<usize>,
         file: &str,
         tests: Vec<&Test>,
-    ) -> Result<Verdict> {
+        at_most: Option<usize>,
+    ) -> Result<Option<Verdict>> {
         let reached_by = tests.len();
-        for test in self.by_promise(file, tests) {
+        let at_most = at_most.unwrap_or(reached_by);
+        for test in self.by_promise(file, tests).into_iter().take(at_most) {
             let end = suite.run(test, mutant)?;
             if end == End::Passed {
                 continue;
@@ -54,9 +56,10 @@ impl<'a> Judge<'a> {
             let mut learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
             *learnt.caught.entry((file.to_owned(), test.name.clone())).or_default() += 1;
             let by = test.name.clone();
-            return Ok(if end == End::Failed { Verdict::Caught { by } } else { Verdict::TimedOut { by } });
+            let verdict = if end == End::Failed { Verdict::Caught { by } } else { Verdict::TimedOut { by } };
+            return Ok(Some(verdict));
         }
-        Ok(Verdict::Missed { reached_by })
+        Ok((reached_by <= at_most).then_some(Verdict::Missed { reached_by }))
     }
 
     /// The quick ones first, and those that have caught many in the same file.

@@ -4,6 +4,7 @@
 //! written into a copy of it at once, each behind a switch that the environment of a test turns on.
 
 mod judge;
+mod kept;
 mod list;
 mod places;
 mod record;
@@ -19,11 +20,15 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context as _, Result};
 
 use self::judge::Judge;
+use self::kept::Kept;
 use self::record::{Record, Sums, Verdict};
 use self::subject::{Built, Subject};
 use self::suite::{Suite, Test, side_by_side};
 use crate::cargo;
 use crate::servers::{Kind, Servers};
+
+/// So many tests are tried with each mutant, before any is tried with all.
+const SOME: usize = 12;
 
 /// What to mutate.
 #[derive(Debug, clap::Args)]
@@ -70,7 +75,7 @@ pub(crate) fn mutants(options: &Options) -> Result<()> {
     println!("{} mutants, {undecided} of them to be judged", chosen.len());
     if undecided > 0 {
         let servers = Servers::for_this_run(servers(&options.package))?;
-        let outcome = judge_all(&mut subject, &servers, &record, &chosen, options.jobs);
+        let outcome = judge_all(&mut subject, &servers, &record, &chosen, (suite, options.jobs));
         // Also what was found out before it failed.
         record.lock().unwrap_or_else(PoisonError::into_inner).write()?;
         outcome?;
@@ -94,19 +99,13 @@ fn judge_all(
     servers: &Servers,
     record: &Mutex<Record>,
     chosen: &BTreeSet<usize>,
-    jobs: usize,
+    (of, jobs): (u64, usize),
 ) -> Result<()> {
-    let built = subject.build()?;
+    let (suite, tests) = prepare(subject, servers, of, jobs)?;
+    let folder = suite.folder.clone();
     for &mutant in &subject.unviable {
         set(record, subject, mutant, Verdict::Unviable);
     }
-    // What is built later would be put in its place.
-    let kept = subject.tree.root.with_extension("suite");
-    std::fs::copy(&built.binary, &kept).context("cannot keep the suite")?;
-    let folder = subject.tree.root.join(&subject.package);
-    let suite = Suite { built: Built { binary: kept }, folder: folder.clone(), servers };
-    println!("built; looking which tests reach which mutants");
-    let tests = suite.trace(jobs)?;
     let judge = Judge::new(&suite, &tests);
 
     let undecided = |index: &&usize| known(record, subject, **index).is_none();
@@ -116,12 +115,24 @@ fn judge_all(
         .filter(|index| undecided(&index))
         .partition(|index| subject.alone.contains(index));
     println!("{} tests; {} mutants to be switched on", tests.len(), switched.len());
-    side_by_side(jobs, switched.len(), |index| {
-        let mutant = switched[index];
-        let reaching: Vec<&Test> = tests.iter().filter(|test| test.reaches.contains(&mutant)).collect();
-        let verdict = judge.judge(&suite, Some(mutant), &subject.mutants[mutant].file, reaching)?;
-        progress(record, subject, mutant, verdict, (index, switched.len()))
-    })?;
+    let judge_switched = |mutants: &[usize], at_most: Option<usize>| {
+        side_by_side(jobs, mutants.len(), |index| {
+            let mutant = mutants[index];
+            let reaching: Vec<&Test> = tests.iter().filter(|test| test.reaches.contains(&mutant)).collect();
+            let file = &subject.mutants[mutant].file;
+            match judge.judge(&suite, Some(mutant), file, reaching, at_most)? {
+                Some(verdict) => {
+                    progress(record, subject, mutant, verdict, (index, mutants.len()))?;
+                    Ok(None)
+                }
+                None => Ok(Some(mutant)),
+            }
+        })
+    };
+    // Most are caught by one of the first tests. Those that may be missed, which takes the longest, come last.
+    let rest: Vec<_> = judge_switched(&switched, Some(SOME))?.into_iter().flatten().collect();
+    println!("{} mutants are to be tried with all tests", rest.len());
+    judge_switched(&rest, None)?;
 
     println!("{} mutants to be built by themselves", alone.len());
     for (index, &mutant) in alone.iter().enumerate() {
@@ -130,12 +141,45 @@ fn judge_all(
             Some(built) => {
                 let file = &subject.mutants[mutant].file;
                 let suite = Suite { built, folder: folder.clone(), servers };
-                judge.judge(&suite, None, file, reaching_file(subject, &tests, file))?
+                let reaching = reaching_file(subject, &tests, file);
+                let verdict = judge.judge(&suite, None, file, reaching, None)?;
+                verdict.context("all tests were tried, and there is no verdict")?
             }
         };
         progress(record, subject, mutant, verdict, (index, alone.len()))?;
     }
     Ok(())
+}
+
+/// A suite with all mutants in it, which is built if there is none, and its tests.
+fn prepare<'a>(
+    subject: &mut Subject,
+    servers: &'a Servers,
+    of: u64,
+    jobs: usize,
+) -> Result<(Suite<'a>, Vec<Test>)> {
+    let path = subject.tree.root.with_extension("suite");
+    let of = record::hash(&(of, &subject.sources));
+    let folder = subject.tree.root.join(&subject.package);
+    let suite = Suite { built: Built { binary: path.clone() }, folder, servers };
+    let mut kept = match Kept::read(&path, of) {
+        Some(kept) => kept,
+        None => {
+            let built = subject.build()?;
+            // What is built later would be put in its place.
+            std::fs::copy(&built.binary, &path).context("cannot keep the suite")?;
+            let (unviable, alone) = (subject.unviable.clone(), subject.alone.clone());
+            Kept { of, unviable, alone, tests: Vec::new() }
+        }
+    };
+    if kept.tests.is_empty() {
+        kept.write(&path)?;
+        println!("looking which tests reach which mutants");
+        kept.tests = suite.trace(jobs)?;
+        kept.write(&path)?;
+    }
+    (subject.unviable, subject.alone) = (kept.unviable, kept.alone);
+    Ok((suite, kept.tests))
 }
 
 /// The tests that reach anything in a file; all, if nothing says which.
@@ -185,7 +229,10 @@ fn report(subject: &Subject, record: &Mutex<Record>, chosen: &BTreeSet<usize>, p
     let mut sums = Sums::default();
     let mut missed = Vec::new();
     for &mutant in chosen {
-        let Some(verdict) = known(record, subject, mutant) else { continue };
+        let Some(verdict) = known(record, subject, mutant) else {
+            sums.untried += 1;
+            continue;
+        };
         sums.add(&verdict);
         if let Verdict::Missed { reached_by } = verdict {
             missed.push((&subject.mutants[mutant].name, reached_by));

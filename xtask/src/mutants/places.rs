@@ -231,3 +231,23 @@ fn is_for_tests(attribute: &syn::Attribute) -> bool {
     let condition = list.tokens.to_string();
     list.path.is_ident("cfg") && (condition == "test" || condition.replace(' ', "").starts_with("all(test,"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_that_only_tests_have_are_known() {
+        let source = "mod a; #[cfg(test)] mod b; #[cfg(all(test, unix))] mod c; #[cfg(unix)] mod d; \
+                      #[cfg(test)] mod e { }";
+        assert_eq!(modules_for_tests(source).expect("a file"), ["b", "c"]);
+    }
+
+    #[test]
+    fn a_span_counts_characters() {
+        let source = "one\nzwö drei\n";
+        let place = |line, column| Place { line, column };
+        let span = Span { start: place(2, 3), end: place(2, 6) };
+        assert_eq!(&source[bytes(source, span)], "ö d");
+    }
+}

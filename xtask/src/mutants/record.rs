@@ -1,8 +1,7 @@
 //! What has been found out so far, in a file, so that a run can be gone on with.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -55,13 +54,13 @@ impl Record {
     /// What is known of a mutant in a file with this content. A suite that has grown may catch what was missed, and
     /// still catches what it caught.
     pub(crate) fn get(&self, name: &str, source: &str) -> Option<&Verdict> {
-        let entry = self.entries.get(name).filter(|entry| entry.source == hash(source))?;
+        let entry = self.entries.get(name).filter(|entry| entry.source == hash(&source))?;
         let is_out_of_date = matches!(entry.verdict, Verdict::Missed { .. }) && entry.suite != self.suite;
         (!is_out_of_date).then_some(&entry.verdict)
     }
 
     pub(crate) fn set(&mut self, name: &str, source: &str, verdict: Verdict) {
-        let entry = Entry { verdict, source: hash(source), suite: self.suite };
+        let entry = Entry { verdict, source: hash(&source), suite: self.suite };
         self.entries.insert(name.to_owned(), entry);
     }
 
@@ -71,10 +70,10 @@ impl Record {
     }
 }
 
-/// It serves to see whether a text is another.
-fn hash(text: &str) -> u64 {
+/// It serves to see whether something is another.
+pub(crate) fn hash(value: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
+    value.hash(&mut hasher);
     hasher.finish()
 }
 
@@ -104,6 +103,7 @@ pub(crate) struct Sums {
     pub(crate) caught: usize,
     pub(crate) timed_out: usize,
     pub(crate) missed: usize,
+    pub(crate) untried: usize,
 }
 
 impl Sums {
@@ -118,15 +118,43 @@ impl Sums {
 
     /// As a row of docs/mutation-testing.md.
     pub(crate) fn row(&self, package: &str) -> String {
-        let viable = self.caught + self.timed_out + self.missed;
-        let all = viable + self.unviable;
-        let mut row = format!("| {package} | {all} | {} | {viable} | {} |", self.unviable, self.caught);
-        let _ = write!(row, " {} | {} |", self.timed_out, self.missed);
-        if viable > 0 {
-            // In tenths of a percent, rounded down.
-            let share = (self.caught + self.timed_out) * 1000 / viable;
-            let _ = write!(row, " {}.{} % |", share / 10, share % 10);
-        }
-        row
+        let Self { unviable, caught, timed_out, missed, untried } = self;
+        let tried = caught + timed_out + missed;
+        let all = tried + unviable + untried;
+        // In tenths of a percent, rounded down.
+        let share = (caught + timed_out) * 1000 / tried.max(1);
+        format!(
+            "| {package} | {all} | {unviable} | {untried} | {tried} | {caught} | {timed_out} | {missed} | {}.{} % |",
+            share / 10,
+            share % 10
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_has_the_share_of_what_was_tried() {
+        let sums = Sums { unviable: 3, caught: 4, timed_out: 1, missed: 2, untried: 5 };
+        assert_eq!(sums.row("a"), "| a | 15 | 3 | 5 | 7 | 4 | 1 | 2 | 71.4 % |");
+    }
+
+    #[test]
+    fn a_verdict_holds_for_its_source_and_a_miss_for_its_suite() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("record.json");
+        let mut record = Record::open(path.clone(), 1).expect("nothing is known");
+        let caught = Verdict::Caught { by: "a test".to_owned() };
+        record.set("caught", "source", caught.clone());
+        record.set("missed", "source", Verdict::Missed { reached_by: 3 });
+        record.write().expect("written");
+        let record = Record::open(path.clone(), 1).expect("read");
+        assert_eq!(record.get("missed", "source"), Some(&Verdict::Missed { reached_by: 3 }));
+        assert_eq!(record.get("caught", "another source"), None);
+        let record = Record::open(path, 2).expect("read");
+        assert_eq!(record.get("missed", "source"), None, "the suite is another");
+        assert_eq!(record.get("caught", "source"), Some(&caught));
     }
 }

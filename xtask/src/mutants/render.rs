@@ -165,8 +165,7 @@ impl<I: Iterator<Item = Edit>> Writer<'_, I> {
         let after = &self.source[cut.end..whole.end];
         let mutant = &self.mutants[mutant];
         // `cargo mutants` puts a comment behind the replacement, which parts it from what follows.
-        let gap = if mutant.genre == Genre::BinaryOperator { " " } else { "" };
-        format!("{before}{}{gap}{after}", mutant.replacement)
+        format!("{before}{} {after}", mutant.replacement)
     }
 
     /// Asks whether a mutant is on.
@@ -179,5 +178,136 @@ impl<I: Iterator<Item = Edit>> Writer<'_, I> {
         let start = self.out.text.len();
         self.out.text.push_str(text);
         self.out.owned.push((start..self.out.text.len(), mutant));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mutants::{list::Place, list::Span, places};
+
+    /// A mutant of what stands where `at` does in the source, by its first appearance.
+    fn mutant(source: &str, genre: Genre, at: &str, replacement: &str) -> Mutant {
+        let start = source.find(at).expect("it is in the source");
+        let place = |byte: usize| {
+            let before = &source[..byte];
+            let line = before.rsplit('\n').next().unwrap_or_default();
+            Place { line: 1 + before.matches('\n').count(), column: 1 + line.chars().count() }
+        };
+        let span = Span { start: place(start), end: place(start + at.len()) };
+        Mutant { name: at.to_owned(), file: String::new(), genre, replacement: replacement.to_owned(), span }
+    }
+
+    /// The file with these mutants, which is still one.
+    fn rendered(source: &str, mutants: &[Mutant], alone: Option<usize>) -> Rendered {
+        let ways = places::find(source, mutants.iter().enumerate()).expect("a file");
+        assert_eq!(ways.len(), mutants.len(), "all are found");
+        let rendered = render(source, &ways, mutants, alone);
+        syn::parse_file(&rendered.text).unwrap_or_else(|error| panic!("{error}: {}", rendered.text));
+        rendered
+    }
+
+    #[test]
+    fn a_function_returns_another_value_at_its_beginning() {
+        let source = "fn f(é: u8) -> u8 {\n    é + 1\n}";
+        let mutants = [
+            mutant(source, Genre::FnValue, "é + 1", "0"),
+            mutant(source, Genre::FnValue, "é + 1", "1"),
+            mutant(source, Genre::BinaryOperator, "+", "-"),
+        ];
+        assert_eq!(
+            rendered(source, &mutants, None).text,
+            "fn f(é: u8) -> u8 {\n    if crate::__mutant(0) { return 0; } if crate::__mutant(1) { return 1; } \
+             (if crate::__mutant(2) { é -  1 } else { é + 1 })\n}"
+        );
+    }
+
+    #[test]
+    fn an_operator_binds_as_it_stands_in_the_text() {
+        let source = "fn f() -> bool { a && b || !c(d == e) }";
+        let mutants = [
+            mutant(source, Genre::BinaryOperator, "&&", "||"),
+            mutant(source, Genre::BinaryOperator, "||", "&&"),
+            mutant(source, Genre::UnaryOperator, "!", ""),
+            mutant(source, Genre::BinaryOperator, "==", "!="),
+        ];
+        assert_eq!(
+            rendered(source, &mutants, None).text,
+            "fn f() -> bool { (if crate::__mutant(0) { a ||  b || !c(d == e) } \
+             else if crate::__mutant(1) { a && b &&  !c(d == e) } \
+             else { a && b || (if crate::__mutant(2) {  c(d == e) } \
+             else { !c((if crate::__mutant(3) { d !=  e } else { d == e })) }) }) }"
+        );
+    }
+
+    #[test]
+    fn a_chain_of_let_stays_one() {
+        let source = "fn f() { if let Some(x) = y && x == 1 && z {} }";
+        let mutants = [
+            mutant(source, Genre::BinaryOperator, "&&", "||"),
+            mutant(source, Genre::BinaryOperator, "== 1", "!="),
+        ];
+        let rendered = rendered(source, &mutants, None).text;
+        assert!(rendered.contains("if let Some(x) = y && (if crate::__mutant(1) {"), "{rendered}");
+        assert!(!rendered.contains("__mutant(0)"), "{rendered}");
+    }
+
+    #[test]
+    fn an_arm_gets_a_guard_and_a_guard_another() {
+        let source = "fn f() { match x { A => 1, B if y == 1 => 2, _ => 3 } }";
+        let mutants = [
+            mutant(source, Genre::MatchArm, "A => 1,", ""),
+            mutant(source, Genre::MatchArmGuard, "y == 1", "true"),
+            mutant(source, Genre::MatchArmGuard, "y == 1", "false"),
+            mutant(source, Genre::BinaryOperator, "== 1", "!="),
+        ];
+        let rendered = rendered(source, &mutants, None).text;
+        assert!(rendered.contains("A if !crate::__mutant(0) => 1"), "{rendered}");
+        let guard = "B if crate::__mutant(1) || !crate::__mutant(2) && ((if crate::__mutant(3)";
+        assert!(rendered.contains(guard), "{rendered}");
+    }
+
+    #[test]
+    fn a_field_is_left_to_the_rest() {
+        let source = "fn f() -> S { S { a: 1, b, ..c } }";
+        let mutants = [mutant(source, Genre::StructField, "a: 1,", "")];
+        let rendered = rendered(source, &mutants, None).text;
+        assert!(rendered.contains("(if crate::__mutant(0) { S {   b, ..c } } else { S { a: 1, b, ..c } })"));
+    }
+
+    #[test]
+    fn what_the_compiler_runs_is_changed_for_good_or_not_at_all() {
+        let source =
+            "const A: [u8; 2 - 1] = [3 * 4; 1];\nconst fn f() -> u8 { 5 }\nfn g() -> impl Fn() { h }";
+        let mutants = [
+            mutant(source, Genre::BinaryOperator, "*", "+"),
+            mutant(source, Genre::BinaryOperator, "-", "+"),
+            mutant(source, Genre::FnValue, "5", "6"),
+            mutant(source, Genre::FnValue, "h }", "i"),
+        ];
+        assert_eq!(rendered(source, &mutants, None).text, source);
+        let changed = |alone| rendered(source, &mutants, Some(alone)).text;
+        assert_eq!(changed(0), source.replace('*', "+"));
+        assert_eq!(changed(1), source.replace('-', "+").replace("+>", "->"));
+        assert_eq!(changed(2), source.replace('5', "6"));
+        assert_eq!(changed(3), source.replace("{ h }", "{ i }"));
+    }
+
+    #[test]
+    fn an_error_is_laid_to_the_mutant_whose_text_it_is_in() {
+        let source = "fn f() -> u8 { a + b }";
+        let mutants = [
+            mutant(source, Genre::BinaryOperator, "+", "-"),
+            mutant(source, Genre::BinaryOperator, "+", "*"),
+        ];
+        let rendered = rendered(source, &mutants, None);
+        let at = |text: &str| {
+            let start = rendered.text.find(text).expect("it is there");
+            start..start + text.len()
+        };
+        assert_eq!(rendered.owners(&at("a *")), BTreeSet::from([1]));
+        assert!(rendered.owners(&at("a +")).is_empty(), "this is nobody's");
+        assert_eq!(rendered.neighbours(&at("a +")), BTreeSet::from([0, 1]));
+        assert!(rendered.neighbours(&at("fn f")).is_empty());
     }
 }

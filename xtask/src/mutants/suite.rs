@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
 
 use super::subject::Built;
 use super::switch;
@@ -28,7 +29,7 @@ pub(crate) struct Suite<'a> {
 }
 
 /// A test, as it is without a mutant.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Test {
     pub(crate) name: String,
     pub(crate) took: Duration,

@@ -82,3 +82,15 @@ fn walk(root: &Path, below: &Path, files: &mut BTreeSet<PathBuf>) -> Result<()> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_version_of_the_packages_is_another() {
+        let manifest = "[workspace.package]\nversion = \"0.1.0\"\n[dependencies]\na = { version = \"1\" }\n";
+        let expected = manifest.replace("0.1.0", "0.1.0+mutants");
+        assert_eq!(String::from_utf8_lossy(&renamed(manifest.as_bytes())), expected);
+    }
+}
