@@ -162,15 +162,14 @@ fn prepare<'a>(
     let of = record::hash(&(of, &subject.sources));
     let folder = subject.tree.root.join(&subject.package);
     let suite = Suite { built: Built { binary: path.clone() }, folder, servers };
-    let mut kept = match Kept::read(&path, of) {
-        Some(kept) => kept,
-        None => {
-            let built = subject.build()?;
-            // What is built later would be put in its place.
-            std::fs::copy(&built.binary, &path).context("cannot keep the suite")?;
-            let (unviable, alone) = (subject.unviable.clone(), subject.alone.clone());
-            Kept { of, unviable, alone, tests: Vec::new() }
-        }
+    let mut kept = if let Some(kept) = Kept::read(&path, of) {
+        kept
+    } else {
+        let built = subject.build()?;
+        // What is built later would be put in its place.
+        std::fs::copy(&built.binary, &path).context("cannot keep the suite")?;
+        let (unviable, alone) = (subject.unviable.clone(), subject.alone.clone());
+        Kept { of, unviable, alone, tests: Vec::new() }
     };
     if kept.tests.is_empty() {
         kept.write(&path)?;

@@ -172,7 +172,7 @@ impl<'ast> Visit<'ast> for Finder {
         if expr.rest.is_some() {
             for pair in expr.fields.pairs() {
                 let field = pair.value().span();
-                let end = pair.punct().map_or(field, |comma| comma.span()).byte_range().end;
+                let end = pair.punct().map_or(field, syn::spanned::Spanned::span).byte_range().end;
                 let cut = field.byte_range().start..end;
                 let way = self.expression(expr.span().byte_range(), cut);
                 self.take(Genre::StructField, field.start(), &way);

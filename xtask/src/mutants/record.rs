@@ -92,7 +92,9 @@ pub(crate) fn fingerprint(folders: &[&Path]) -> Result<u64> {
         }
     }
     let mut hasher = DefaultHasher::new();
-    files.values().for_each(|content| content.hash(&mut hasher));
+    for content in files.values() {
+        content.hash(&mut hasher);
+    }
     Ok(hasher.finish())
 }
 

@@ -1,9 +1,10 @@
 //! A file with all of its mutants in it, each behind a switch.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt::Write as _;
 use std::ops::Range;
 
-use super::list::{Genre, Mutant};
+use super::list::Mutant;
 use super::places::Way;
 
 /// The text of a file, and which of it belongs to which mutant.
@@ -170,7 +171,8 @@ impl<I: Iterator<Item = Edit>> Writer<'_, I> {
 
     /// Asks whether a mutant is on.
     fn on(&mut self, mutant: usize, before: &str, after: &str) {
-        self.out.text.push_str(&format!("{before}crate::__mutant({mutant}){after}"));
+        // Writing to a string cannot fail.
+        let _ = write!(self.out.text, "{before}crate::__mutant({mutant}){after}");
     }
 
     /// Text that is there for one mutant alone.
@@ -184,7 +186,8 @@ impl<I: Iterator<Item = Edit>> Writer<'_, I> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mutants::{list::Place, list::Span, places};
+    use crate::mutants::list::{Genre, Place, Span};
+    use crate::mutants::places;
 
     /// A mutant of what stands where `at` does in the source, by its first appearance.
     fn mutant(source: &str, genre: Genre, at: &str, replacement: &str) -> Mutant {

@@ -50,16 +50,11 @@ impl Tree {
 /// The manifest of the workspace with another version of its packages. Cargo would take the same packages elsewhere for
 /// the same, and both are built in one place, so that what they depend on is compiled once.
 fn renamed(manifest: &[u8]) -> Vec<u8> {
-    let mut renamed = String::new();
-    for line in String::from_utf8_lossy(manifest).lines() {
+    let renamed = |line: &str| {
         let version = line.strip_prefix("version = \"").and_then(|rest| rest.strip_suffix('"'));
-        match version {
-            Some(version) => renamed.push_str(&format!("version = \"{version}+mutants\"")),
-            None => renamed.push_str(line),
-        }
-        renamed.push('\n');
-    }
-    renamed.into_bytes()
+        version.map_or_else(|| line.to_owned(), |version| format!("version = \"{version}+mutants\"")) + "\n"
+    };
+    String::from_utf8_lossy(manifest).lines().map(renamed).collect::<String>().into_bytes()
 }
 
 /// All files below a folder, but for what cargo builds and what is hidden.
