@@ -190,6 +190,7 @@ macro_rules! __group {
             many_may_migrate_at_once
             verify_says_what_is_missing
             outboxes_of_different_names_are_apart
+            outboxes_of_long_and_unusual_names_are_apart
             an_error_of_the_driver_is_the_source
         }
     };

@@ -75,6 +75,24 @@ where
     assert_eq!(ids(&other.get_pending(10).await.expect("get_pending")), [there.id(), here.id()]);
 }
 
+/// 9.3: so are those whose long names differ at their end only, and those with quotation marks in their names.
+pub async fn outboxes_of_long_and_unusual_names_are_apart<H: SchemaHarness>(h: Arc<H>)
+where
+    H::Store: SchemaStore,
+{
+    let long = "n".repeat(54);
+    let (one, two) = (format!("{long}1"), format!("{long}2"));
+    let event = event("in each");
+    for name in [&*one, &*two, "it's \"one\" `two`", "it's \"one\" `two`; --"] {
+        let store = h.unmigrated(name);
+        store.migrate().await.expect("migrate");
+        let report = store.verify().await.expect("verify");
+        assert!(report.is_current(), "{name}: {report}");
+        assert_eq!(store.save(&event).await.expect("save"), Saved::Stored, "{name}");
+        assert_eq!(ids(&store.get_pending(10).await.expect("get_pending")), [event.id()], "{name}");
+    }
+}
+
 /// 2.8: an error of the engine keeps the driver's error reachable, says what to do, and neither commits nor
 /// rolls back the caller's session.
 pub async fn an_error_of_the_driver_is_the_source<H: SchemaHarness>(h: Arc<H>)
