@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     SqlxOutbox,
+    claims::sql,
     dead_letter::Selection,
     dialect::Engine,
     error,
@@ -269,12 +270,13 @@ impl Engine for MySql {
                 "{EVENT}, `last_error`, `attempts`, `failures`,
                 TIMESTAMPDIFF(MICROSECOND, '1970-01-01', `first_failed_at`),
                 TIMESTAMPDIFF(MICROSECOND, '1970-01-01', `last_failed_at`),
-                TIMESTAMPDIFF(MICROSECOND, '1970-01-01', `dead_at`)"
+                TIMESTAMPDIFF(MICROSECOND, '1970-01-01', `dead_at`), {}",
+                sql::holds_key::<Self>(names)
             )
         };
         // Compared as bytes: as text, trailing spaces do not count.
         let sql = format!(
-            "SELECT {columns} FROM {} FORCE INDEX ({})
+            "SELECT {columns} FROM {} AS e FORCE INDEX ({})
             WHERE `status` = 'dead_letter' AND `seq` > ?
                 AND (? IS NULL OR CAST(`type` AS BINARY) = ?)
                 AND (? IS NULL OR `dead_at` >= ?)

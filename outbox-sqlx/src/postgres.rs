@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     SqlxOutbox,
+    claims::sql,
     dead_letter::Selection,
     dialect::Engine,
     error,
@@ -276,11 +277,12 @@ impl Engine for Postgres {
                 r#"{EVENT}, "last_error", "attempts", "failures",
                 (extract(epoch FROM "first_failed_at") * 1000000)::bigint,
                 (extract(epoch FROM "last_failed_at") * 1000000)::bigint,
-                (extract(epoch FROM "dead_at") * 1000000)::bigint"#
+                (extract(epoch FROM "dead_at") * 1000000)::bigint, {}"#,
+                sql::holds_key::<Self>(names)
             )
         };
         let sql = format!(
-            r#"SELECT {columns} FROM {}
+            r#"SELECT {columns} FROM {} AS e
             WHERE "status" = 'dead_letter' AND "seq" > $1
                 AND ($2::text IS NULL OR "type" = $2)
                 AND ($3::timestamptz IS NULL OR "dead_at" >= $3)

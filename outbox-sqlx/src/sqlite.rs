@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     SqlxOutbox,
+    claims::sql,
     dead_letter::Selection,
     dialect::Engine,
     error,
@@ -261,11 +262,12 @@ impl Engine for Sqlite {
         } else {
             format!(
                 r#"{EVENT}, "last_error", "attempts", "failures",
-                "first_failed_at" * 1000, "last_failed_at" * 1000, "dead_at" * 1000"#
+                "first_failed_at" * 1000, "last_failed_at" * 1000, "dead_at" * 1000, {}"#,
+                sql::holds_key::<Self>(names)
             )
         };
         let sql = format!(
-            r#"SELECT {columns} FROM {} INDEXED BY {}
+            r#"SELECT {columns} FROM {} AS e INDEXED BY {}
             WHERE "status" = 'dead_letter' AND "seq" > ?1
                 AND (?2 IS NULL OR "type" = ?2)
                 AND (?3 IS NULL OR "dead_at" * 1000 >= ?3)

@@ -91,6 +91,14 @@ faults! {
     DeadLettersAreTriedAgain,
     ADeadLetterBlocksItsKey,
     TheErrorGetsLost,
+    HeldKeysAreHandedOut,
+    HoldsAreNotTold,
+    AHoldHoldsUpAll,
+    AHoldEndsInTime,
+    AnAcknowledgeEndsTheHold,
+    ARequeuedEventComesLast,
+    OneRequeueEndsAllHolds,
+    ADiscardDoesNotEndTheHold,
     UndecodableRowsAreLeased,
 
     // Retention.

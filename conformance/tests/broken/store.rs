@@ -9,8 +9,8 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use outbox_memory::{ManualClock, MemoryOutbox, MemorySession};
 use outbox_traits::{
-    DeadLetterFilter, DeadLetterPage, DeadLetterStore, Error, ErrorKind, Event, EventId, Lease, Leased, Meta,
-    OutboxStore, Result, Retention, Saved, async_trait,
+    DeadLetterFilter, DeadLetterStore, Error, ErrorKind, Event, EventId, Lease, Leased, Meta, OutboxStore,
+    Result, Retention, Saved, async_trait,
 };
 
 use tokio::sync::watch;
@@ -32,6 +32,8 @@ pub(crate) struct Memory {
     pub(crate) last_leases: HashMap<EventId, Lease>,
     pub(crate) last_claim: Vec<Leased>,
     pub(crate) waiting: usize,
+    /// Partition keys.
+    pub(crate) held_for_ever: HashSet<String>,
     saves: usize,
 }
 
@@ -309,6 +311,7 @@ impl OutboxStore for Broken {
                 memory.cursor = memory.cursor.max(place + 1);
             }
             Fault::AcknowledgeTouchesTheDead => drop(self.inner.requeue(id).await?),
+            Fault::AnAcknowledgeEndsTheHold => self.let_go(|letter| letter.id == id).await?,
             _ => {}
         }
         self.inner.acknowledge(id).await
@@ -371,28 +374,5 @@ impl Broken {
             .map(|event| replaced.get(&event.id()).cloned().unwrap_or(event))
             .map(|event| self.restored(alter::read(self.fault, event)))
             .collect()
-    }
-}
-
-#[async_trait]
-impl DeadLetterStore for Broken {
-    async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<DeadLetterPage> {
-        self.inner.dead_letters(filter).await
-    }
-
-    async fn requeue(&self, id: EventId) -> Result<bool> {
-        self.inner.requeue(id).await
-    }
-
-    async fn requeue_all(&self, filter: &DeadLetterFilter) -> Result<u64> {
-        self.inner.requeue_all(filter).await
-    }
-
-    async fn discard(&self, id: EventId) -> Result<bool> {
-        self.inner.discard(id).await
-    }
-
-    async fn discard_all(&self, filter: &DeadLetterFilter) -> Result<u64> {
-        self.inner.discard_all(filter).await
     }
 }

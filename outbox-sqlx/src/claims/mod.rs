@@ -12,6 +12,7 @@
 //! whatever of it comes back or is met among the pending ones is parked.
 
 mod choose;
+mod dead;
 mod pending;
 mod settle;
 pub(crate) mod sql;
@@ -41,6 +42,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MAX_STEPS: usize = 10_000;
 /// No lease and no wait is longer: the engines can count it.
 const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
+
+/// When the retry of a dead letter that holds its key is due: never. It is parked, and so its key waits for it.
+const NEVER: i64 = FAR + 250 * 365 * 24 * 3600 * 1_000_000;
+/// The year 9000: what is due later is never due, and no retry is.
+const FAR: i64 = 221_845_392_000 * 1_000_000;
 
 /// In microseconds, rounded up, and what the engines can count.
 fn micros(length: Duration) -> i64 {

@@ -9,11 +9,15 @@ use outbox_traits::{EventId, Lease, Outcome, Result, Retention, Settlement};
 use uuid::Uuid;
 
 use super::{
-    CHUNK, micros,
+    CHUNK, NEVER, micros,
     sql::{self, End},
     state::{Key, LeaseRow, Spot, State, key},
 };
-use crate::{SqlxOutbox, dialect::Dialect, row::ReadRow};
+use crate::{
+    SqlxOutbox,
+    dialect::Dialect,
+    row::{ReadRow, hash_without_key},
+};
 
 fn tokens(leases: impl Iterator<Item = Lease>) -> Vec<Uuid> {
     let mut tokens: Vec<Uuid> = leases.map(|lease| lease.token()).collect();
@@ -181,6 +185,11 @@ impl<DB: Dialect> SqlxOutbox<DB> {
                 Outcome::Retry { after, .. } if took => {
                     waiting.push((*spot, state.now.saturating_add(micros(*after))));
                 }
+                Outcome::DeadLetter { holds_key: true, .. }
+                    if took && spot.key != hash_without_key(spot.id) =>
+                {
+                    waiting.push((*spot, NEVER));
+                }
                 _ => {}
             }
             unparked.extend(spot.parked.then_some(spot.seq));
@@ -217,7 +226,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
                 Outcome::Delivered if self.retention == Retention::DeleteOnDelivery => End::Deleted,
                 Outcome::Delivered => End::Delivered,
                 Outcome::Retry { error, .. } => End::Waiting(error),
-                Outcome::DeadLetter { error } => End::Dead(error),
+                Outcome::DeadLetter { error, .. } => End::Dead(error),
                 // An outcome of a later version of the contract is none that this one could write.
                 _ => {
                     released.push(lease.event());

@@ -11,7 +11,10 @@ use outbox_traits::EventId;
 use uuid::Uuid;
 
 pub(in crate::claims) use self::parked::*;
-pub(crate) use self::{parked::has_parked, stats::counts};
+pub(crate) use self::{
+    parked::{has_parked, holds_key},
+    stats::counts,
+};
 use super::state::LeaseRow;
 use crate::{
     dialect::Dialect,
@@ -153,6 +156,17 @@ pub(in crate::claims) fn walk<DB: Dialect>(
     )
 }
 
+/// Places and keys of those of these events that are pending.
+pub(in crate::claims) fn places<DB: Dialect>(names: &Names, events: &[EventId]) -> String {
+    format!(
+        "SELECT seq, id, partition_hash FROM {} {} WHERE id IN ({}) AND {} = 'pending'",
+        names.quoted_table(),
+        DB::hint(names, "id"),
+        ids::<DB>(events),
+        DB::STATUS
+    )
+}
+
 /// Whole events by their ids, in no order.
 pub(in crate::claims) fn events<DB: Dialect>(names: &Names, events: &[EventId]) -> String {
     format!(
@@ -290,6 +304,7 @@ pub(crate) fn statements<DB: Dialect>(names: &Names, events: &[EventId]) -> Vec<
         (walk::<DB>(names, &[], true, 5000, 2000), "fifo"),
         (walk::<DB>(names, &types, true, 5000, 2000), "fifo"),
         (self::events::<DB>(names, events), "id"),
+        (places::<DB>(names, events), "id"),
         (open::<DB>(names, events, true), "id"),
         (end::<DB>(names, End::Dead("why"), events, 0), "id"),
         (end::<DB>(names, End::Deleted, events, 0), "id"),
