@@ -12,6 +12,7 @@
 //! takes only what is older than all that it has not looked at.
 
 mod choose;
+mod dead;
 mod look;
 mod settle;
 mod stalled;
@@ -54,6 +55,11 @@ const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
 /// How often a commit whose fate is unknown is asked for again.
 const MAX_COMMITS: usize = 3;
 
+/// The year 9000: a key that is ready later is never ready, but held by dead letters. No lease and no wait ends then.
+const FAR: DateTime = DateTime::from_millis(221_845_392_000_000);
+/// When a held key is ready.
+const NEVER: DateTime = DateTime::from_millis(FAR.timestamp_millis() + 250 * 365 * 24 * 3600 * 1000);
+
 /// A time so long after another, rounded up.
 fn later(time: DateTime, by: Duration) -> DateTime {
     let millis = i64::try_from(by.min(LONGEST).as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
@@ -66,10 +72,10 @@ fn end(now: DateTime, length: Duration) -> DateTime {
 }
 
 /// The lock, in an open transaction.
-struct Held<'a> {
-    session: ClientSession,
+pub(crate) struct Held<'a> {
+    pub(crate) session: ClientSession,
     /// The server's time.
-    now: DateTime,
+    pub(crate) now: DateTime,
     turn: MutexGuard<'a, Option<ClientSession>>,
 }
 

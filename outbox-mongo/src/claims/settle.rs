@@ -10,12 +10,12 @@ use mongodb::error::Error as DriverError;
 use outbox_traits::{Lease, Outcome, Result, Retention, Settlement};
 
 use super::{
-    Held, end, later,
+    FAR, Held, end, later,
     state::{Entry, Leases, values},
 };
 use crate::{
     MongoOutbox,
-    document::{self, DEAD_LETTER, DELIVERED, Key, PARKED, PENDING, key_value},
+    document::{self, DEAD_LETTER, DELIVERED, HOLDS_KEY, Key, PARKED, PENDING, key_value},
     indexes::{ID_KEYS, RETRY_KEYS, keys},
     store::as_batch,
 };
@@ -26,7 +26,8 @@ enum End<'a> {
     Delivered,
     /// With the hash, where the document has none: what waits is found by it.
     Waiting(DateTime, &'a str, Option<Key>),
-    Dead(&'a str),
+    /// And whether it holds its key.
+    Dead(&'a str, bool),
 }
 
 impl End<'_> {
@@ -45,12 +46,15 @@ impl End<'_> {
                     set.insert("partitionHash", key_value(key));
                 }
             }
-            Self::Dead(_) => {
+            Self::Dead(_, holds_key) => {
                 set.extend(doc! { "status": DEAD_LETTER, "deadAt": now });
+                if *holds_key {
+                    set.insert(HOLDS_KEY, true);
+                }
                 update.insert("$unset", doc! { "retryAt": "" });
             }
         }
-        if let Self::Waiting(_, error, _) | Self::Dead(error) = self {
+        if let Self::Waiting(_, error, _) | Self::Dead(error, _) = self {
             count.insert("failures", 1);
             set.extend(doc! { "lastFailedAt": now, "lastError": *error });
             // Where there is none, it is set.
@@ -66,6 +70,7 @@ impl End<'_> {
 struct Open {
     key: Key,
     has_hash: bool,
+    has_no_key: bool,
 }
 
 impl MongoOutbox {
@@ -127,6 +132,7 @@ impl MongoOutbox {
 
         let (mut ends, mut waiting): (HashMap<End<'_>, Vec<String>>, HashMap<Key, DateTime>) =
             (HashMap::new(), HashMap::new());
+        let mut holding: HashMap<Key, HashSet<String>> = HashMap::new();
         let mut answers = Vec::with_capacity(settlements.len());
         for (Settlement { lease, outcome }, is_valid) in valid() {
             let id = lease.event().to_string();
@@ -137,7 +143,13 @@ impl MongoOutbox {
             answers.push(Ok(()));
             let end = match outcome {
                 Outcome::Delivered => End::Delivered,
-                Outcome::DeadLetter { error } => End::Dead(error),
+                Outcome::DeadLetter { error, holds_key } => {
+                    let holds_key = *holds_key && !event.has_no_key;
+                    if holds_key {
+                        holding.entry(event.key.clone()).or_default().insert(id.clone());
+                    }
+                    End::Dead(error, holds_key)
+                }
                 Outcome::Retry { after, error } => {
                     let retry_at = later(held.now, *after);
                     let last = waiting.entry(event.key.clone()).or_insert(retry_at);
@@ -169,6 +181,12 @@ impl MongoOutbox {
         if !waiting.is_empty() {
             self.add_keys(held, waiting).await?;
         }
+        if !holding.is_empty() {
+            for (key, others) in self.holders(held, &holding.keys().cloned().collect()).await? {
+                holding.entry(key).or_default().extend(others);
+            }
+            self.hold_keys(held, holding).await?;
+        }
         Ok(answers)
     }
 
@@ -187,7 +205,10 @@ impl MongoOutbox {
         while cursor.advance(&mut held.session).await? {
             let raw = cursor.current();
             let has_hash = document::stored_key(raw).is_some();
-            open.insert(raw.get_str("eventId")?.to_owned(), Open { key: document::key(raw), has_hash });
+            open.insert(
+                raw.get_str("eventId")?.to_owned(),
+                Open { key: document::key(raw), has_hash, has_no_key: document::has_no_key(raw) },
+            );
         }
         Ok(open)
     }
@@ -218,13 +239,20 @@ impl MongoOutbox {
 
     /// Of keys that are not ready yet, when they are, after something of them has ceased to wait.
     async fn replace_keys(&self, held: &mut Held<'_>, changed: &HashSet<Key>) -> Result<(), DriverError> {
-        let mut ready: HashMap<Key, DateTime> = self.keyed(held, changed).await?;
-        ready.retain(|_, time| *time > held.now);
+        let mut known: HashMap<Key, DateTime> = self.keyed(held, changed).await?;
+        known.retain(|_, time| *time > held.now && *time < FAR);
+        self.free_keys(held, known.into_keys()).await
+    }
+
+    /// Says of keys when they are ready: when nothing of them waits for a retry any more.
+    pub(super) async fn free_keys(
+        &self,
+        held: &mut Held<'_>,
+        free: impl Iterator<Item = Key>,
+    ) -> Result<(), DriverError> {
+        let mut ready: HashMap<Key, DateTime> = free.map(|key| (key, held.now)).collect();
         if ready.is_empty() {
             return Ok(());
-        }
-        for time in ready.values_mut() {
-            *time = held.now;
         }
         let waiting = doc! {
             "status": PARKED, "partitionHash": { "$in": values(ready.keys()) },

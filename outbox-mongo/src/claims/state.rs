@@ -6,11 +6,14 @@ use bson::{Bson, DateTime, Document, doc};
 use mongodb::error::Error as DriverError;
 use uuid::Uuid;
 
-use super::{Held, LOCK};
+use super::{Held, LOCK, NEVER};
 use crate::{
     MongoOutbox,
     document::{Key, key_value},
 };
+
+/// Of a key: the dead letters that hold it.
+const HELD_BY: &str = "heldBy";
 
 /// Leases of one claim that end together.
 #[derive(Clone, Debug)]
@@ -159,6 +162,42 @@ impl MongoOutbox {
         let old = self.keyed(held, &ready.keys().cloned().collect()).await?;
         ready.retain(|key, time| old.get(key).is_none_or(|old| old < time));
         self.place_keys(held, ready).await
+    }
+
+    /// By which dead letters these keys are held, where any are.
+    pub(super) async fn holders(
+        &self,
+        held: &mut Held<'_>,
+        keys: &HashSet<Key>,
+    ) -> Result<HashMap<Key, HashSet<String>>, DriverError> {
+        let these = doc! { "_id": { "$in": values(keys) }, HELD_BY: { "$exists": true } };
+        let mut cursor = self.keys.find(these).session(&mut held.session).await?;
+        let mut found = HashMap::new();
+        while cursor.advance(&mut held.session).await? {
+            let document = cursor.deserialize_current()?;
+            let holders = document.get_array(HELD_BY)?.iter().filter_map(Bson::as_str).map(str::to_owned);
+            found.insert(document.get_binary_generic("_id")?.clone(), holders.collect());
+        }
+        Ok(found)
+    }
+
+    /// Makes keys wait until all of these dead letters are gone.
+    pub(super) async fn hold_keys(
+        &self,
+        held: &mut Held<'_>,
+        by: HashMap<Key, HashSet<String>>,
+    ) -> Result<(), DriverError> {
+        if by.is_empty() {
+            return Ok(());
+        }
+        let these = doc! { "_id": { "$in": values(by.keys()) } };
+        self.keys.delete_many(these).session(&mut held.session).await?;
+        let new = by.iter().map(|(key, events)| {
+            let events: Vec<&String> = events.iter().collect();
+            doc! { "_id": key_value(key), "readyAt": NEVER, HELD_BY: events }
+        });
+        self.keys.insert_many(new.collect::<Vec<_>>()).session(&mut held.session).await?;
+        Ok(())
     }
 
     /// Says of keys when they are ready.
