@@ -55,7 +55,7 @@ where
     }
 }
 
-/// 8.1: nobody is handed another event of a key that a dead letter holds, whatever happens beside; other keys and
+/// 8.4: nobody is handed another event of a key that a dead letter holds, whatever happens beside; other keys and
 /// events without one are not held up.
 pub async fn a_held_key_waits_and_no_other_does<H: Harness>(h: Arc<H>)
 where
@@ -98,7 +98,7 @@ where
     assert_eq!(holding(&h).await, [first]);
 }
 
-/// 8.1: the dead letter tells of it; one that was not told to hold its key holds nothing.
+/// 8.2 and 8.4: the dead letter tells of it; one that was not told to hold its key holds nothing.
 pub async fn a_dead_letter_says_whether_it_holds_its_key<H: Harness>(h: Arc<H>)
 where
     H::Store: ClaimStore + DeadLetterStore,
@@ -121,7 +121,7 @@ where
     assert_eq!(drained(&h).await, ids(&behind[..2]));
 }
 
-/// 8.1 and 8.3: requeued, it comes first, with fresh attempts, and then what waited for it, in order.
+/// 8.3 and 8.4: requeued, it comes first, with fresh attempts, and then what waited for it, in order.
 pub async fn a_requeued_event_comes_before_what_waited_for_it<H: Harness>(h: Arc<H>)
 where
     H::Store: ClaimStore + DeadLetterStore,
@@ -155,7 +155,7 @@ where
     }
 }
 
-/// 8.1 and 8.3: discarded, it holds nothing any more, and what waited for it goes on in order.
+/// 8.3 and 8.4: discarded, it holds nothing any more, and what waited for it goes on in order.
 pub async fn a_discard_ends_the_hold<H: Harness>(h: Arc<H>)
 where
     H::Store: ClaimStore + DeadLetterStore,
@@ -178,7 +178,7 @@ where
     }
 }
 
-/// 8.1: of several that hold one key, it is free when the last is gone.
+/// 8.4: of several that hold one key, it is free when the last is gone.
 pub async fn a_key_is_free_when_the_last_that_holds_it_is_gone<H: Harness>(h: Arc<H>)
 where
     H::Store: ClaimStore + DeadLetterStore,
@@ -199,7 +199,7 @@ where
     assert_eq!(drained(&h).await, ids(&a[1..]));
 }
 
-/// 7.5 and 8.1: a lease on an event of the key is a lease as before; once it ran out, that event waits too.
+/// 7.5 and 8.4: a lease on an event of the key is a lease as before; once it ran out, that event waits too.
 pub async fn leases_of_a_held_key_go_on_and_nothing_comes_after_them<H: Harness>(h: Arc<H>)
 where
     H::Store: ClaimStore + DeadLetterStore,
@@ -227,7 +227,7 @@ where
     assert_eq!(counts, [(2, 1), (2, 0), (1, 0)]);
 }
 
-/// 7.9 and 8.1: many held keys with many events behind them hold up no other, and are all free in the end.
+/// 7.9 and 8.4: many held keys with many events behind them hold up no other, and are all free in the end.
 pub async fn many_held_keys_hold_up_no_other<H: Harness>(h: Arc<H>)
 where
     H::Store: ClaimStore + DeadLetterStore,

@@ -35,7 +35,7 @@ fn is_parked<DB: Dialect>() -> String {
 /// The place of an event `e` that is dead, if it holds its key.
 pub(crate) fn holds_key<DB: Dialect>(names: &Names) -> String {
     let (parked, far) = (names.quoted_part(PARKED), DB::time(FAR));
-    format!("(SELECT p.seq FROM {parked} AS p WHERE p.seq = e.seq AND p.retry_at >= {far})")
+    format!("(SELECT p.seq FROM {parked} AS p WHERE p.seq = e.seq AND p.retry_at >= {far}) AS holds_key")
 }
 
 /// Those of the keys that have parked events.
