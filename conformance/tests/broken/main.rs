@@ -303,8 +303,8 @@ fn random_histories_reject_broken_stores() {
         (claims, Fault::AttemptsAreKeptInMemory, true),
         (claims, Fault::DeadLettersAreTriedAgain, true),
         (claims, Fault::HeldKeysAreHandedOut, true),
-        (claims, Fault::OneRequeueEndsAllHolds, true),
-        (claims, Fault::ADiscardDoesNotEndTheHold, true),
+        (claims, Fault::HoldsAreNotTold, true),
+        (claims, Fault::AHoldHoldsUpAll, true),
     ]
     .map(|(check, fault, is_rejected)| (fault, is_rejected, message(check, fault)));
     QUIET.set(false);

@@ -58,7 +58,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
                     keys.extend(key(row, 1)?);
                 }
             }
-            for row in &DB::rows(connection, sql::places::<DB>(&self.names, ids)).await? {
+            for row in &DB::rows(connection, sql::still_pending::<DB>(&self.names, ids)).await? {
                 let (seq, id) = row.position()?;
                 if let Some(key) = key(row, 2)?.filter(|_| !leased.contains(&id)) {
                     pending.push(Spot { seq, id, key, parked: false });

@@ -157,7 +157,7 @@ pub(in crate::claims) fn walk<DB: Dialect>(
 }
 
 /// Places and keys of those of these events that are pending.
-pub(in crate::claims) fn places<DB: Dialect>(names: &Names, events: &[EventId]) -> String {
+pub(in crate::claims) fn still_pending<DB: Dialect>(names: &Names, events: &[EventId]) -> String {
     format!(
         "SELECT seq, id, partition_hash FROM {} {} WHERE id IN ({}) AND {} = 'pending'",
         names.quoted_table(),
@@ -304,7 +304,7 @@ pub(crate) fn statements<DB: Dialect>(names: &Names, events: &[EventId]) -> Vec<
         (walk::<DB>(names, &[], true, 5000, 2000), "fifo"),
         (walk::<DB>(names, &types, true, 5000, 2000), "fifo"),
         (self::events::<DB>(names, events), "id"),
-        (places::<DB>(names, events), "id"),
+        (still_pending::<DB>(names, events), "id"),
         (open::<DB>(names, events, true), "id"),
         (end::<DB>(names, End::Dead("why"), events, 0), "id"),
         (end::<DB>(names, End::Deleted, events, 0), "id"),
