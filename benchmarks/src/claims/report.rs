@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     Amounts,
-    measure::{BATCH, Condition, LIMIT, Measured, Sample, Work},
+    measure::{BATCH, Condition, LIMIT, MOST_RETRIES, Measured, Sample, Work},
     queue::Way,
 };
 use crate::{
@@ -58,7 +58,7 @@ impl Measured {
         self.each(|work, way, condition, own| {
             let mut by_hand = self.ways(work, condition).into_iter().filter(|way| !way.is_outbox).peekable();
             let start = self.start(work, way, condition);
-            if by_hand.peek().is_none() && condition != Condition::HotKey {
+            if by_hand.peek().is_none() && condition.has_by_hand() {
                 let _ = writeln!(text, "{start} {} | | | | | |", speed(&own));
             }
             for by_hand in by_hand {
@@ -138,6 +138,7 @@ impl Condition {
             Self::Behind => format!("behind {} delivered", grouped(backlog)),
             Self::Before => format!("before {} pending", grouped(backlog)),
             Self::HotKey => "behind a blocked hot key".to_owned(),
+            Self::Retries => format!("beside {} that wait for a retry", grouped(backlog.min(MOST_RETRIES))),
         }
     }
 }
