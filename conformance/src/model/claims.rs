@@ -316,33 +316,53 @@ where
             h.advance(seconds(by)).await;
             model.now += by;
         }
-        Step::Requeue(number) => {
-            let dead = model.dead(*number);
-            if number.is_none() {
-                let count = h.store().requeue_all(&DeadLetterFilter::new()).await.map_err(fail)?;
-                prop_assert_eq!(count, dead.len() as u64);
-            }
-            for (index, id) in dead {
-                if number.is_some() {
-                    prop_assert!(h.store().requeue(id).await.map_err(fail)?);
-                }
-                let row = &mut model.rows[index];
-                (row.status, row.attempts, row.failures) = (Status::Pending, 0, 0);
-            }
+        Step::Requeue(number) => requeue(h, model, *number).await?,
+        Step::Discard(number) => discard(h, model, *number).await?,
+    }
+    Ok(())
+}
+
+async fn requeue<H: Harness>(
+    h: &Arc<H>,
+    model: &mut Model,
+    number: Option<usize>,
+) -> Result<(), TestCaseError>
+where
+    H::Store: DeadLetterStore,
+{
+    let dead = model.dead(number);
+    if number.is_none() {
+        let count = h.store().requeue_all(&DeadLetterFilter::new()).await.map_err(fail)?;
+        prop_assert_eq!(count, dead.len() as u64);
+    }
+    for (index, id) in dead {
+        if number.is_some() {
+            prop_assert!(h.store().requeue(id).await.map_err(fail)?);
         }
-        Step::Discard(number) => {
-            let dead = model.dead(*number);
-            if number.is_none() {
-                let count = h.store().discard_all(&DeadLetterFilter::new()).await.map_err(fail)?;
-                prop_assert_eq!(count, dead.len() as u64);
-            }
-            for (_, id) in dead {
-                if number.is_some() {
-                    prop_assert!(h.store().discard(id).await.map_err(fail)?);
-                }
-                model.rows.retain(|row| row.id != id);
-            }
+        let row = &mut model.rows[index];
+        (row.status, row.attempts, row.failures) = (Status::Pending, 0, 0);
+    }
+    Ok(())
+}
+
+async fn discard<H: Harness>(
+    h: &Arc<H>,
+    model: &mut Model,
+    number: Option<usize>,
+) -> Result<(), TestCaseError>
+where
+    H::Store: DeadLetterStore,
+{
+    let dead = model.dead(number);
+    if number.is_none() {
+        let count = h.store().discard_all(&DeadLetterFilter::new()).await.map_err(fail)?;
+        prop_assert_eq!(count, dead.len() as u64);
+    }
+    for (_, id) in dead {
+        if number.is_some() {
+            prop_assert!(h.store().discard(id).await.map_err(fail)?);
         }
+        model.rows.retain(|row| row.id != id);
     }
     Ok(())
 }
