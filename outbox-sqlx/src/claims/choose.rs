@@ -6,7 +6,7 @@ use outbox_traits::{Claim, EventId};
 
 use super::{
     CHUNK, sql,
-    state::{Key, Read, Spot, State, key},
+    state::{Key, Spot, State, key},
 };
 use crate::{SqlxOutbox, dialect::Dialect, row::ReadRow, store::as_limit};
 
@@ -21,8 +21,8 @@ const HEADS: usize = 1000;
 const BUDGET: usize = 1000;
 /// Events behind leases that may be about to end are stepped over up to so many: the next claim may take them.
 const PASSED: usize = 500;
-/// A page of the walk.
-const PAGE: usize = 2000;
+/// The least and the most that a page of the walk has.
+const PAGE: (usize, usize) = (100, 2000);
 /// A lease of less than so many microseconds may be about to end: what is behind it is not parked.
 const FRESH: i64 = 100_000;
 
@@ -43,7 +43,7 @@ impl Head {
 /// What a claim has found so far.
 #[derive(Default)]
 pub(super) struct Found {
-    spots: Vec<Spot>,
+    pub(super) spots: Vec<Spot>,
     /// Keys that have a row, and were ready.
     pub(super) ready: HashSet<Key>,
     /// Those of them of which no parked event is left behind.
@@ -52,22 +52,22 @@ pub(super) struct Found {
     pub(super) more: bool,
 }
 
+impl Found {
+    /// The first pending events, where nobody is in the way.
+    pub(super) fn front(spots: Vec<Spot>) -> Self {
+        Self { spots, ..Self::default() }
+    }
+}
+
 impl<DB: Dialect> SqlxOutbox<DB> {
-    /// Reads the events to take, in order, with those among them that cannot be decoded.
+    /// Finds the events to take, in order.
     pub(super) async fn look(
         &self,
         connection: &mut DB::Connection,
         claim: &Claim,
         limit: usize,
         state: &mut State,
-    ) -> sqlx::Result<(Vec<Read>, Found)> {
-        if state.leases.is_empty() && !state.has_keys {
-            // Nobody is in the way.
-            let rows =
-                DB::rows(connection, sql::front::<DB>(&self.names, &claim.types, as_limit(limit))).await?;
-            let reads = rows.iter().map(Read::of).collect::<sqlx::Result<_>>()?;
-            return Ok((reads, Found::default()));
-        }
+    ) -> sqlx::Result<Found> {
         let mut found = Found::default();
         if state.has_keys {
             self.find_parked(connection, claim, limit, state, &mut found).await?;
@@ -75,19 +75,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         self.find_pending(connection, claim, limit, state, &mut found).await?;
         found.spots.sort_unstable_by_key(|spot| spot.seq);
         found.spots.truncate(limit);
-        let mut reads = Vec::with_capacity(found.spots.len());
-        for spots in found.spots.chunks(CHUNK) {
-            let ids: Vec<EventId> = spots.iter().map(|spot| spot.id).collect();
-            let rows = DB::rows(connection, sql::events::<DB>(&self.names, &ids)).await?;
-            let mut read = rows.iter().map(Read::of).collect::<sqlx::Result<Vec<_>>>()?;
-            read.sort_unstable_by_key(|read| read.spot.seq);
-            let parked: HashSet<i64> = spots.iter().filter(|spot| spot.parked).map(|spot| spot.seq).collect();
-            for read in &mut read {
-                read.spot.parked = parked.contains(&read.spot.seq);
-            }
-            reads.append(&mut read);
-        }
-        Ok((reads, found))
+        Ok(found)
     }
 
     /// Finds parked events of keys that are ready.
@@ -166,25 +154,24 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         state: &mut State,
         found: &mut Found,
     ) -> sqlx::Result<()> {
-        let (leased, busy) = (state.leased(), state.busy());
+        let (leased, busy) = (state.leased_places(), state.busy());
         let budget = BUDGET.max(2 * limit);
         let (mut behind_keys, mut behind_leases) = (Vec::new(), Vec::new());
         let (mut after, mut taken, mut passed) = (0, 0, 0);
-        let mut size = (limit + leased.len()).min(2 * PAGE);
+        // A few more than are wanted: some may have to be stepped over.
+        let mut size = (limit + limit / 4).clamp(PAGE.0, PAGE.1);
         let is_end = 'walk: loop {
-            let sql = sql::walk::<DB>(&self.names, &claim.types, state.has_keys, after, as_limit(size));
+            let sql =
+                sql::walk::<DB>(&self.names, &claim.types, state.has_keys, after, &leased, as_limit(size));
             let rows = DB::rows(connection, sql).await?;
             for row in &rows {
                 let (seq, id) = row.position()?;
                 after = seq;
-                if leased.contains(&id) {
-                    continue;
-                }
                 // A key that is none is that of an event that cannot be decoded, and found out later.
                 let key = key(row, 2)?.unwrap_or_default();
                 let spot = Spot { seq, id, key, parked: false };
                 if !row.is_null(3)? && !found.open.contains(&key) {
-                    behind_keys.push(id);
+                    behind_keys.push(seq);
                 } else if let Some(holder) = busy.get(&key) {
                     if holder.since + FRESH <= state.now {
                         behind_leases.push(spot);
@@ -205,7 +192,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
             if rows.len() < size {
                 break true;
             }
-            size = PAGE;
+            size = (2 * size).min(PAGE.1);
         };
         let mut to_park = behind_keys;
         let mut statements = Vec::new();
@@ -219,10 +206,10 @@ impl<DB: Dialect> SqlxOutbox<DB> {
             // A claim of some types does not see all events of a key, which are to be parked in order: it only
             // marks the key, and the next look sees them all.
             if claim.types.is_empty() {
-                to_park.extend(behind_leases.iter().map(|spot| spot.id));
+                to_park.extend(behind_leases.iter().map(|spot| spot.seq));
             }
         }
-        statements.extend(to_park.chunks(CHUNK).flat_map(|ids| sql::park::<DB>(&self.names, ids)));
+        statements.extend(to_park.chunks(CHUNK).flat_map(|places| sql::park::<DB>(&self.names, places)));
         found.more |= !statements.is_empty() && !is_end;
         self.run(connection, statements).await
     }

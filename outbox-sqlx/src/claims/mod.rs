@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use outbox_traits::{Claim, ClaimStore, ErrorKind, Lease, Leased, Result, Settlement, async_trait};
 use sqlx::Transaction;
+use tokio::sync::MutexGuard;
 use uuid::Uuid;
 
 use self::take::Step;
@@ -93,6 +94,11 @@ impl<DB: Dialect> ClaimStore for SqlxOutbox<DB> {
 }
 
 impl<DB: Dialect> SqlxOutbox<DB> {
+    /// Waits for the others of this handle, where the engine has those who wait for its lock sleep for longer and longer.
+    async fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+        if DB::WAITS_ASLEEP { Some(self.turn.lock().await) } else { None }
+    }
+
     async fn begin_claim(&self) -> sqlx::Result<Transaction<'static, DB>> {
         self.begin(Some(DB::BEGIN_CLAIM)).await
     }
