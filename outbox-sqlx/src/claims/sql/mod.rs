@@ -316,7 +316,7 @@ pub(crate) fn statements<DB: Dialect>(names: &Names, events: &[EventId]) -> Vec<
         let spot = move |(seq, id): (i64, &EventId)| Spot { seq, id: *id, key: [0; 16], parked };
         (1..).zip(events).map(spot).collect::<Vec<Spot>>()
     };
-    let (pending, parked) = (spots(false), spots(true));
+    let (pending_ones, parked_ones) = (spots(false), spots(true));
     let by_place = |statements: Vec<String>| statements.into_iter().map(|sql| (sql, PLACE));
     let by_id = |statements: Vec<String>| statements.into_iter().map(|sql| (sql, "id"));
     let mut statements = vec![
@@ -334,8 +334,8 @@ pub(crate) fn statements<DB: Dialect>(names: &Names, events: &[EventId]) -> Vec<
         (strays::<DB>(names, events), "parked_id"),
         (last_retries::<DB>(names, &keys), "parked_last"),
     ];
-    statements.extend(by_place(park::<DB>(names, &places(&pending))));
-    for spots in [&pending, &parked] {
+    statements.extend(by_place(park::<DB>(names, &places(&pending_ones))));
+    for spots in [&pending_ones, &parked_ones] {
         let all = [
             leased_events::<DB>(names, spots),
             open::<DB>(names, spots, true),
