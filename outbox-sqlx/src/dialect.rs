@@ -59,8 +59,9 @@ mod sealed {
         const BEGIN_CLAIM: &'static str;
         /// Whether those who wait to write look now and then, and sleep in between.
         const WAITS_ASLEEP: bool;
-        /// Commits a transaction and begins another, so that all that is done after one message is to end that.
-        const CHAIN: &'static str;
+        /// Commits a transaction and begins another at once, where one statement does: what goes on in the same message
+        /// is not under the locks of the first, and whatever is cut off then, there is one transaction to end.
+        const CHAIN: Option<&'static str>;
         /// Begins a transaction in which all statements see one moment, and that writes nothing.
         const BEGIN_LOOK: &'static str;
         /// Ends a reading that locks its rows.

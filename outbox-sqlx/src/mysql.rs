@@ -83,7 +83,7 @@ impl Engine for MySql {
     const LOSABLE: &'static str = "";
     const BEGIN_CLAIM: &'static str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION";
     const WAITS_ASLEEP: bool = false;
-    const CHAIN: &'static str = "COMMIT AND CHAIN";
+    const CHAIN: Option<&'static str> = Some("COMMIT AND CHAIN");
     const BEGIN_LOOK: &'static str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; \
                                       START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
     const FOR_UPDATE: &'static str = "FOR UPDATE";

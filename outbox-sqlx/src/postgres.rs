@@ -92,7 +92,7 @@ impl Engine for Postgres {
     const BEGIN_CLAIM: &'static str =
         concat!("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = off; ", by_index!());
     const WAITS_ASLEEP: bool = false;
-    const CHAIN: &'static str = "COMMIT AND CHAIN";
+    const CHAIN: Option<&'static str> = Some("COMMIT AND CHAIN");
     const BEGIN_LOOK: &'static str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
     const FOR_UPDATE: &'static str = "FOR UPDATE";
     const FOR_UPDATE_IF_FREE: &'static str = "FOR UPDATE SKIP LOCKED";

@@ -78,7 +78,7 @@ impl Engine for Sqlite {
     const LOSABLE: &'static str = "";
     const BEGIN_CLAIM: &'static str = "BEGIN IMMEDIATE";
     const WAITS_ASLEEP: bool = true;
-    const CHAIN: &'static str = "COMMIT; BEGIN";
+    const CHAIN: Option<&'static str> = None;
     const BEGIN_LOOK: &'static str = "BEGIN";
     const FOR_UPDATE: &'static str = "";
     const FOR_UPDATE_IF_FREE: &'static str = "";

@@ -86,16 +86,25 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         held.retain(|key| ready.remove(key));
         let mut statements = vec![sql::add_lease::<DB>(names, &lease)];
         statements.extend(held.chunks(CHUNK).map(|keys| sql::move_keys::<DB>(names, keys, lease.until)));
-        statements.push(DB::CHAIN.to_owned());
-        if is_free {
-            self.run(connection, statements).await?;
+        let read = if is_free {
+            None
         } else {
-            statements
-                .push(DB::BY_INDEX.to_owned() + &sql::leased_events::<DB>(names, &lease.entries).join("; "));
-            rows = DB::rows(connection, statements.join("; ")).await?;
+            Some(DB::BY_INDEX.to_owned() + &sql::leased_events::<DB>(names, &lease.entries).join("; "))
+        };
+        if let Some(chain) = DB::CHAIN {
+            statements.push(chain.to_owned());
+            statements.extend(read);
+            rows.extend(DB::rows(connection, statements.join("; ")).await?);
+            transaction.commit().await?;
+            drop(turn);
+        } else {
+            self.run(connection, statements).await?;
+            transaction.commit().await?;
+            drop(turn);
+            if let Some(read) = read {
+                rows = DB::rows(&mut *self.pool.acquire().await?, read).await?;
+            }
         }
-        drop(turn);
-        transaction.commit().await?;
         self.read(&lease, &rows).await
     }
 

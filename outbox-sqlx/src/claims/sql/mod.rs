@@ -14,7 +14,7 @@ pub(in crate::claims) use self::parked::*;
 pub(crate) use self::{parked::has_parked, stats::counts};
 use super::{
     CHUNK,
-    state::{LeaseRow, Spot},
+    state::{Key, LeaseRow, Spot},
 };
 use crate::{
     dialect::Dialect,
@@ -143,18 +143,28 @@ fn wanted<DB: Dialect>(types: &[String]) -> String {
     format!("AND {} IN ({})", DB::TYPE, list(types, |wanted| DB::bytes(wanted.as_bytes())))
 }
 
-/// Places of pending events in order, without the leased ones, and whether their keys have parked events. Where they
-/// have, also of those that are not wanted: they are to be parked in order with the others.
+/// How many places a walk looks at where it passes over the events of some keys: a tenth of a second's worth.
+const PASSED: i64 = 500_000;
+
+/// Places of pending events in order, without the leased ones and those of some keys, and whether their keys have parked
+/// events. Where they have, also of those that are not wanted: they are to be parked in order with the others.
 pub(in crate::claims) fn walk<DB: Dialect>(
     names: &Names,
     types: &[String],
     has_keys: bool,
     after: i64,
     leased: &[i64],
+    passed: &[Key],
     limit: i64,
 ) -> String {
     let leased =
         if leased.is_empty() { String::new() } else { format!("AND {}", DB::none_of("seq", leased)) };
+    let passed = if passed.is_empty() {
+        String::new()
+    } else {
+        let keys = list(passed, |key| DB::bytes(key));
+        format!("AND seq <= {} AND partition_hash NOT IN ({keys})", after.saturating_add(PASSED))
+    };
     let keys = names.quoted_part(KEY);
     let key = format!("(SELECT k.partition_hash FROM {keys} AS k WHERE k.partition_hash = e.partition_hash)");
     let key = if has_keys { key.as_str() } else { "NULL" };
@@ -164,7 +174,7 @@ pub(in crate::claims) fn walk<DB: Dialect>(
     };
     format!(
         "SELECT seq, id, partition_hash, {key} AS keyed FROM {} AS e {}
-        WHERE status = 'pending' AND seq > {after} {leased} {types} ORDER BY seq LIMIT {limit}",
+        WHERE status = 'pending' AND seq > {after} {leased} {passed} {types} ORDER BY seq LIMIT {limit}",
         names.quoted_table(),
         DB::hint(names, "fifo"),
     )
@@ -321,8 +331,8 @@ pub(crate) fn statements<DB: Dialect>(names: &Names, events: &[EventId]) -> Vec<
     let by_id = |statements: Vec<String>| statements.into_iter().map(|sql| (sql, "id"));
     let mut statements = vec![
         (front::<DB>(names, &[], 500), "fifo"),
-        (walk::<DB>(names, &[], true, 5000, &[], 2000), "fifo"),
-        (walk::<DB>(names, &types, true, 5000, &[5001, 5002], 2000), "fifo"),
+        (walk::<DB>(names, &[], true, 5000, &[], &[], 2000), "fifo"),
+        (walk::<DB>(names, &types, true, 5000, &[5001, 5002], &keys[..1], 2000), "fifo"),
         (self::events::<DB>(names, events), "id"),
         (bury::<DB>(names, events[0], "why"), "id"),
         (ready::<DB>(names, 0, None, 500), "key_ready"),
