@@ -50,7 +50,7 @@ pub(super) fn of(measured: &[Measured], amounts: Amounts) -> String {
     );
     for Measured { title, hot_key, .. } in measured {
         let (events, claims, time) = (grouped(hot_key.events), hot_key.claims, hot_key.time.as_secs_f64());
-        let meanwhile = speed(hot_key.meanwhile);
+        let meanwhile = speed(&[hot_key.meanwhile]);
         let _ = writeln!(text, "| {title} | {events} | {claims} | {time:.2} s | {meanwhile} |");
     }
     text
