@@ -6,7 +6,8 @@
 //! their key, which a row of its own says when to look at. What waits for a retry is parked likewise.
 //!
 //! Claims, renewals and settlements of one outbox wait for one another, by a lock that saves never touch, and so
-//! all is decided here and in one place, on what no other changes meanwhile.
+//! all is decided here and in one place, on what no other changes meanwhile. The events themselves are read and decoded
+//! after the lock, under the lease.
 //!
 //! What keeps the order of a key: as long as it has a row, its events are handed out from the parked ones, and
 //! whatever of it comes back or is met among the pending ones is parked.
