@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     SqlxOutbox,
-    claims::sql,
+    claims::{CHUNK, sql},
     dead_letter::Selection,
     dialect::Engine,
     error,
@@ -82,11 +82,14 @@ impl Engine for MySql {
     const BY_INDEX: &'static str = "";
     const LOSABLE: &'static str = "";
     const BEGIN_CLAIM: &'static str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION";
+    const WAITS_ASLEEP: bool = false;
+    const CHAIN: Option<&'static str> = Some("COMMIT AND CHAIN");
     const BEGIN_LOOK: &'static str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; \
                                       START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
     const FOR_UPDATE: &'static str = "FOR UPDATE";
     const FOR_UPDATE_IF_FREE: &'static str = "FOR UPDATE SKIP LOCKED";
     const RETURNING: bool = false;
+    const WRITES_IN_WITH: bool = false;
     // Only the form for many tables takes the name of an index.
     const DELETE_TARGET: &'static str = "gone";
     const LATERAL: bool = false;
@@ -125,8 +128,25 @@ impl Engine for MySql {
         literal_text(text)
     }
 
+    fn one_of(column: &str, numbers: &[i64]) -> String {
+        let numbers: Vec<String> = numbers.iter().map(i64::to_string).collect();
+        format!("{column} IN ({})", numbers.join(","))
+    }
+
+    fn none_of(column: &str, numbers: &[i64]) -> String {
+        let parts = numbers.chunks(CHUNK).map(|numbers| {
+            let numbers: Vec<String> = numbers.iter().map(i64::to_string).collect();
+            format!("{column} + 0 NOT IN ({})", numbers.join(","))
+        });
+        parts.collect::<Vec<_>>().join(" AND ")
+    }
+
     fn hint(names: &Names, index: &str) -> String {
         format!("FORCE INDEX ({})", names.quoted_index(index))
+    }
+
+    fn by_place(_names: &Names) -> String {
+        "FORCE INDEX (PRIMARY)".to_owned()
     }
 
     fn pending(names: &Names, limit: i64) -> String {

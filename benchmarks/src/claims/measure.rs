@@ -125,12 +125,15 @@ pub(super) struct HotKey {
     pub(super) claims: u32,
     /// How long that was.
     pub(super) time: Duration,
+    /// How many events of other keys a second one worker took after that, until as many as a measurement has were
+    /// gone: while the rest of the key's events is put aside.
+    pub(super) meanwhile: f64,
 }
 
 /// Measures.
 pub(super) async fn run(subject: Subject, amounts: Amounts) -> Result<Measured> {
     let orders = Orders::of_keys(amounts.keys);
-    let mut hot_key = HotKey { events: 0, claims: 0, time: Duration::ZERO };
+    let mut hot_key = HotKey { events: 0, claims: 0, time: Duration::ZERO, meanwhile: 0.0 };
     let mut states = Vec::new();
     for tables in &subject.tables {
         let start = Instant::now();
@@ -208,9 +211,12 @@ async fn block(queue: &Queue, orders: &Orders, amounts: Amounts) -> Result<(HotK
     let mut claims = 0;
     loop {
         claims += 1;
-        let taken = queue.ways[0].1.take(LIMIT).await?;
+        let taken = queue.ways[0].1.take(LIMIT).await? as u64;
         if taken > 0 {
-            return Ok((HotKey { events, claims, time: start.elapsed() }, others - taken as u64));
+            let time = start.elapsed();
+            let (more, rest) = drain(&queue.ways[0].1, 1, LIMIT, others.saturating_sub(taken)).await?;
+            let hot_key = HotKey { events, claims, time, meanwhile: rate(more, rest) };
+            return Ok((hot_key, others.saturating_sub(taken + more)));
         }
         ensure!(start.elapsed() < PATIENCE, "events of other keys never came past those of the hot one");
     }

@@ -45,10 +45,13 @@ pub(super) fn of(measured: &[Measured], amounts: Amounts) -> String {
         engine.own_speed(&mut text);
     }
     text.push_str("\n#### A hot key that is blocked: until the first events of others come\n\n");
-    text.push_str("| engine | events of the key | claims | time |\n|---|--:|--:|--:|\n");
+    text.push_str(
+        "| engine | events of the key | claims | time | and then, with 1 worker |\n|---|--:|--:|--:|--:|\n",
+    );
     for Measured { title, hot_key, .. } in measured {
         let (events, claims, time) = (grouped(hot_key.events), hot_key.claims, hot_key.time.as_secs_f64());
-        let _ = writeln!(text, "| {title} | {events} | {claims} | {time:.2} s |");
+        let meanwhile = speed(&[hot_key.meanwhile]);
+        let _ = writeln!(text, "| {title} | {events} | {claims} | {time:.2} s | {meanwhile} |");
     }
     text
 }

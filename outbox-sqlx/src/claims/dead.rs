@@ -31,6 +31,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         ids: &[EventId],
         statement: fn(&Names, &[EventId]) -> String,
     ) -> sqlx::Result<(u64, bool)> {
+        let _turn = self.turn().await;
         let mut transaction = self.begin_claim().await?;
         let connection = &mut *transaction;
         let sql = format!("{}; {}", sql::lock::<DB>(&self.names), sql::state::<DB>(&self.names, None));

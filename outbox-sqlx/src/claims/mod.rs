@@ -6,7 +6,8 @@
 //! their key, which a row of its own says when to look at. What waits for a retry is parked likewise.
 //!
 //! Claims, renewals and settlements of one outbox wait for one another, by a lock that saves never touch, and so
-//! all is decided here and in one place, on what no other changes meanwhile.
+//! all is decided here and in one place, on what no other changes meanwhile. The events themselves are read and decoded
+//! after the lock, under the lease.
 //!
 //! What keeps the order of a key: as long as it has a row, its events are handed out from the parked ones, and
 //! whatever of it comes back or is met among the pending ones is parked.
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use outbox_traits::{Claim, ClaimStore, ErrorKind, Lease, Leased, Result, Settlement, async_trait};
 use sqlx::Transaction;
+use tokio::sync::MutexGuard;
 use uuid::Uuid;
 
 use self::take::Step;
@@ -99,6 +101,11 @@ impl<DB: Dialect> ClaimStore for SqlxOutbox<DB> {
 }
 
 impl<DB: Dialect> SqlxOutbox<DB> {
+    /// Waits for the others of this handle, where the engine has those who wait for its lock sleep for longer and longer.
+    async fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+        if DB::WAITS_ASLEEP { Some(self.turn.lock().await) } else { None }
+    }
+
     async fn begin_claim(&self) -> sqlx::Result<Transaction<'static, DB>> {
         self.begin(Some(DB::BEGIN_CLAIM)).await
     }

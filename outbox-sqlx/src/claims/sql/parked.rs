@@ -2,7 +2,7 @@
 
 use outbox_traits::EventId;
 
-use super::{ids, list};
+use super::{ids, list, pending_at};
 use crate::{
     claims::{
         FAR,
@@ -205,16 +205,18 @@ pub(in crate::claims) fn remove_keys<DB: Dialect>(names: &Names, of: &[Key]) -> 
 }
 
 /// Takes pending events out of the order, and into that of their keys.
-pub(in crate::claims) fn park<DB: Dialect>(names: &Names, events: &[EventId]) -> Vec<String> {
-    let (table, by_id, ids) = (names.quoted_table(), DB::hint(names, "id"), ids::<DB>(events));
-    let status = DB::STATUS;
-    vec![
-        format!("UPDATE {table} {by_id} SET status = 'parked' WHERE id IN ({ids}) AND {status} = 'pending'"),
-        format!(
-            "INSERT INTO {} (seq, id, partition_hash, retry_at)
-            SELECT seq, id, partition_hash, NULL FROM {table} {by_id}
-            WHERE id IN ({ids}) AND {status} = 'parked'",
-            names.quoted_part(PARKED)
-        ),
-    ]
+pub(in crate::claims) fn park<DB: Dialect>(names: &Names, places: &[i64]) -> Vec<String> {
+    let (table, parked, index) = (names.quoted_table(), names.quoted_part(PARKED), DB::by_place(names));
+    let park = format!("UPDATE {table} {index} SET status = 'parked' WHERE {}", pending_at::<DB>(places));
+    let insert = format!("INSERT INTO {parked} (seq, id, partition_hash, retry_at) ");
+    if DB::WRITES_IN_WITH {
+        let gone = format!("WITH gone AS ({park} RETURNING seq, id, partition_hash) ");
+        return vec![gone + &insert + "SELECT seq, id, partition_hash, NULL FROM gone"];
+    }
+    let at = DB::one_of("seq", places);
+    let of = format!(
+        "SELECT seq, id, partition_hash, NULL FROM {table} {index} WHERE {at} AND {} = 'parked'",
+        DB::STATUS
+    );
+    vec![park, insert + &of]
 }
