@@ -30,7 +30,8 @@ impl MongoOutbox {
         let mut conflicts = Conflicts::new();
         loop {
             let changed = async {
-                let mut held = self.hold().await?;
+                let mut turn = self.turn.lock().await;
+                let mut held = self.hold(&mut turn).await?;
                 let changed = self.change_holders_once(&mut held, &holders, index, change).await;
                 held.end(changed).await
             };

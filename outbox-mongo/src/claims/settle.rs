@@ -5,25 +5,27 @@ use std::{
     time::Duration,
 };
 
-use bson::{DateTime, Document, doc};
+use bson::{Bson, DateTime, Document, doc};
 use mongodb::error::Error as DriverError;
 use outbox_traits::{Lease, Outcome, Result, Retention, Settlement};
+use uuid::Uuid;
 
 use super::{
-    FAR, Held, end, later,
+    FAR, Held,
+    deliver::Decided,
+    end, later,
     state::{Entry, Leases, values},
 };
 use crate::{
     MongoOutbox,
-    document::{self, DEAD_LETTER, DELIVERED, HOLDS_KEY, Key, PARKED, PENDING, key_value},
+    document::{self, DEAD_LETTER, HOLDS_KEY, Key, PARKED, PENDING, key_value},
     indexes::{ID_KEYS, RETRY_KEYS, keys},
     store::as_batch,
 };
 
-/// How deliveries ended: what is the same of many is written by one command.
+/// How deliveries failed: what is the same of many is written by one command.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum End<'a> {
-    Delivered,
     /// With the hash, where the document has none: what waits is found by it.
     Waiting(DateTime, &'a str, Option<Key>),
     /// And whether it holds its key.
@@ -32,14 +34,9 @@ enum End<'a> {
 
 impl End<'_> {
     fn update(&self, now: DateTime) -> Document {
-        let mut count = doc! { "attempts": 1 };
         let mut set = doc! {};
         let mut update = doc! {};
         match self {
-            Self::Delivered => {
-                set.extend(doc! { "status": DELIVERED, "deliveredAt": now });
-                update.insert("$unset", doc! { "retryAt": "" });
-            }
             Self::Waiting(retry_at, _, hash) => {
                 set.extend(doc! { "status": PARKED, "retryAt": *retry_at });
                 if let Some(key) = hash {
@@ -54,13 +51,11 @@ impl End<'_> {
                 update.insert("$unset", doc! { "retryAt": "" });
             }
         }
-        if let Self::Waiting(_, error, _) | Self::Dead(error, _) = self {
-            count.insert("failures", 1);
-            set.extend(doc! { "lastFailedAt": now, "lastError": *error });
-            // Where there is none, it is set.
-            update.insert("$min", doc! { "firstFailedAt": now });
-        }
-        update.insert("$inc", count);
+        let (Self::Waiting(_, error, _) | Self::Dead(error, _)) = self;
+        set.extend(doc! { "lastFailedAt": now, "lastError": *error });
+        // Where there is none, it is set.
+        update.insert("$min", doc! { "firstFailedAt": now });
+        update.insert("$inc", doc! { "attempts": 1, "failures": 1 });
         update.insert("$set", set);
         update
     }
@@ -97,14 +92,16 @@ impl MongoOutbox {
         let wanted: HashSet<(String, String)> = leases.iter().map(name).collect();
         let mut renewed = HashSet::new();
         for mut old in self.held_leases(held, leases.iter().copied()).await? {
-            let (again, rest): (Vec<Entry>, Vec<Entry>) = std::mem::take(&mut old.entries)
-                .into_iter()
-                .partition(|entry| wanted.contains(&(old.token.clone(), entry.event.clone())));
+            let (again, rest): (Vec<Entry>, Vec<Entry>) =
+                std::mem::take(&mut old.entries).into_iter().partition(|entry| {
+                    !entry.is_delivered && wanted.contains(&(old.token.clone(), entry.event.clone()))
+                });
             renewed.extend(again.iter().map(|entry| (old.token.clone(), entry.event.clone())));
             if rest.is_empty() {
                 self.keep_leases(held, &Leases { until, entries: again, ..old }).await?;
             } else if !again.is_empty() {
-                let new = Leases { until, entries: again, ..old.clone() };
+                let id = Bson::String(Uuid::new_v4().to_string());
+                let new = Leases { id, until, entries: again, ..old.clone() };
                 self.add_leases(held, &new).await?;
                 self.keep_leases(held, &Leases { entries: rest, ..old }).await?;
             }
@@ -113,15 +110,19 @@ impl MongoOutbox {
         Ok(leases.iter().map(answer).collect())
     }
 
+    /// Beside the answers, what is delivered and to be marked so after the commit.
     pub(super) async fn settle_once(
         &self,
         held: &mut Held<'_>,
         settlements: &[Settlement],
-    ) -> Result<Vec<Result<()>>, DriverError> {
+    ) -> Result<(Vec<Result<()>>, Vec<Decided>), DriverError> {
         let leases = self.held_leases(held, settlements.iter().map(|settlement| settlement.lease)).await?;
         let mut names: HashSet<(String, String)> = leases
             .iter()
-            .flat_map(|leases| leases.entries.iter().map(|entry| (leases.token.clone(), entry.event.clone())))
+            .flat_map(|leases| {
+                let open = leases.entries.iter().filter(|entry| !entry.is_delivered);
+                open.map(|entry| (leases.token.clone(), entry.event.clone()))
+            })
             .collect();
         // Each takes its lease away, so that a second one of the same finds nothing.
         let valid: Vec<bool> =
@@ -134,6 +135,7 @@ impl MongoOutbox {
             (HashMap::new(), HashMap::new());
         let mut holding: HashMap<Key, HashSet<String>> = HashMap::new();
         let mut answers = Vec::with_capacity(settlements.len());
+        let mut delivered = HashSet::new();
         for (Settlement { lease, outcome }, is_valid) in valid() {
             let id = lease.event().to_string();
             let Some(event) = open.get(&id).filter(|_| *is_valid) else {
@@ -142,7 +144,10 @@ impl MongoOutbox {
             };
             answers.push(Ok(()));
             let end = match outcome {
-                Outcome::Delivered => End::Delivered,
+                Outcome::Delivered => {
+                    delivered.insert(name(lease));
+                    continue;
+                }
                 Outcome::DeadLetter { error, holds_key } => {
                     let holds_key = *holds_key && !event.has_no_key;
                     if holds_key {
@@ -163,19 +168,30 @@ impl MongoOutbox {
         }
         for (end, ids) in ends {
             let these = doc! { "eventId": { "$in": ids }, "status": { "$in": [PENDING, PARKED] } };
-            if matches!(end, End::Delivered) && self.retention == Retention::DeleteOnDelivery {
-                self.events.delete_many(these).hint(keys(ID_KEYS)).session(&mut held.session).await?;
-                continue;
-            }
             let update = self.events.update_many(these, end.update(held.now)).hint(keys(ID_KEYS));
             update.session(&mut held.session).await?;
         }
+        let mut decided = Vec::new();
         for mut leases in leases {
-            let count = leases.entries.len();
+            let mut of_these = Vec::new();
+            let (count, mut rest) = (leases.entries.len(), 0);
             let token = leases.token.clone();
-            leases.entries.retain(|entry| names.contains(&(token.clone(), entry.event.clone())));
-            if leases.entries.len() < count {
+            leases.entries.retain_mut(|entry| {
+                let name = (token.clone(), entry.event.clone());
+                if delivered.contains(&name) && !entry.is_delivered {
+                    entry.is_delivered = true;
+                    of_these.push(entry.clone());
+                    return true;
+                }
+                let stays = entry.is_delivered || names.contains(&name);
+                rest += usize::from(stays);
+                stays
+            });
+            if leases.entries.len() < count || !of_these.is_empty() {
                 self.keep_leases(held, &leases).await?;
+            }
+            if !of_these.is_empty() {
+                decided.push(Decided { id: leases.id, entries: of_these, is_all: rest == 0 });
             }
         }
         if !waiting.is_empty() {
@@ -187,7 +203,7 @@ impl MongoOutbox {
             }
             self.hold_keys(held, holding).await?;
         }
-        Ok(answers)
+        Ok((answers, decided))
     }
 
     /// Those of the events that are still to be delivered.
