@@ -115,6 +115,7 @@ async fn claims_go_by_their_indexes() {
     // More keys than a claim reads at once.
     let key = |(number, event): (usize, Event)| event.with_partition_key(format!("m{number}"));
     h.store.save_all(&events(450).into_iter().enumerate().map(key).collect::<Vec<_>>()).await.unwrap();
+    assert_eq!(claim(1).await[0].event.partition_key(), Some("k0"), "the hot key would be all");
     let failed: Vec<_> =
         claim(450).await.iter().map(|one| Settlement::retry(one.lease, Duration::ZERO, "failed")).collect();
     assert!(h.store.settle(&failed).await.unwrap().iter().all(Result::is_ok));
