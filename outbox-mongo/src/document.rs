@@ -72,7 +72,7 @@ fn head(event: &Event) -> Document {
 /// Puts a value there as itself and, where that is not exact or not wanted, beside it as text.
 fn put(document: &mut Document, name: &str, value: &Value, text: &str, wanted: bool) {
     let bson = if wanted { json::to_bson(value) } else { Bson::Null };
-    let is_exact = wanted && json::is_exact(value, &bson);
+    let is_exact = wanted && json::is_exact(value);
     document.insert(name, bson);
     if !is_exact {
         document.insert(format!("{name}Json"), text);

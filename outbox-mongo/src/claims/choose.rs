@@ -51,7 +51,9 @@ impl MongoOutbox {
         let page_size = look.saturating_add(others).clamp(1, PAGES.1);
         // Where nothing is in the way the first ones are those to take.
         let is_whole = others == 0;
-        let (is_due, view) = tokio::join!(self.promote(), self.view(claim, page_size, is_whole));
+        let mut moment = self.moment().await?;
+        let view = self.view(&mut moment, claim, page_size, is_whole);
+        let (is_due, view) = tokio::join!(self.promote(), view);
         if is_due? {
             return Ok(Step::Again);
         }
@@ -73,7 +75,7 @@ impl MongoOutbox {
             }
         }
         self.leased.store(busy.events.len(), Relaxed);
-        let found = self.look(&view, claim, look, &busy).await?;
+        let found = self.look(&mut moment, &view, claim, look, &busy).await?;
         if found.stepped.len() > BUDGET {
             let mut held = self.hold(turn).await?;
             let mut parked = Ok(());

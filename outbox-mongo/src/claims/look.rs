@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use bson::{Bson, Document, RawDocument, doc};
-use mongodb::error::Error as DriverError;
+use mongodb::{ClientSession, error::Error as DriverError, options::ReadConcern};
 use outbox_traits::Claim;
 
 use super::{Held, state::values, view::View};
@@ -76,11 +76,9 @@ pub(super) struct Found {
 impl MongoOutbox {
     /// Finds the events to take, in order. All that is older than the last of them and of its key is among them:
     /// the walk has met so many pending events, or all, and the parked ones of each key are read from the first on.
-    ///
-    /// The leases were read before, and whoever changes what is asked for here, but for the keys that are leased,
-    /// has the lock first. So the questions need not be of one moment, as long as the lock is unchanged at the end.
     pub(super) async fn look(
         &self,
+        moment: &mut ClientSession,
         view: &View,
         claim: &Claim,
         limit: usize,
@@ -88,9 +86,9 @@ impl MongoOutbox {
     ) -> Result<Found, DriverError> {
         let mut found = Found::default();
         if !view.keys.is_empty() {
-            self.find_parked(view, claim, limit, busy, &mut found).await?;
+            self.find_parked(moment, view, claim, limit, busy, &mut found).await?;
         }
-        self.find_pending(view, claim, limit, busy, &mut found).await?;
+        self.find_pending(moment, view, claim, limit, busy, &mut found).await?;
         found.spots.sort_by_key(|spot| spot.seq);
         found.spots.truncate(limit);
         Ok(found)
@@ -99,6 +97,7 @@ impl MongoOutbox {
     /// Keys that are ready, and neither busy nor known as such; not all, where there are many.
     async fn find_ready(
         &self,
+        moment: &mut ClientSession,
         view: &View,
         busy: &Busy,
         known: &HashSet<Key>,
@@ -112,9 +111,14 @@ impl MongoOutbox {
         let seen = values(busy.keys.iter().chain(known));
         let due = doc! { "readyAt": { "$lte": view.now }, "_id": { "$nin": seen } };
         let find = self.keys.find(due).sort(doc! { "readyAt": 1 }).hint(keys(READY_KEYS));
-        let mut cursor = find.limit(as_limit(KEYS)).batch_size(as_batch(KEYS)).await?;
+        let mut cursor = find
+            .limit(as_limit(KEYS))
+            .batch_size(as_batch(KEYS))
+            .read_concern(ReadConcern::snapshot())
+            .session(&mut *moment)
+            .await?;
         let mut ready = HashSet::new();
-        while cursor.advance().await? {
+        while cursor.advance(moment).await? {
             ready.insert(cursor.deserialize_current()?.get_binary_generic("_id")?.clone());
         }
         Ok(ready)
@@ -123,6 +127,7 @@ impl MongoOutbox {
     /// Finds parked events of keys that are ready.
     async fn find_parked(
         &self,
+        moment: &mut ClientSession,
         view: &View,
         claim: &Claim,
         limit: usize,
@@ -130,7 +135,7 @@ impl MongoOutbox {
         found: &mut Found,
     ) -> Result<(), DriverError> {
         while found.spots.len() < limit {
-            let ready = self.find_ready(view, busy, &found.ready).await?;
+            let ready = self.find_ready(moment, view, busy, &found.ready).await?;
             if ready.is_empty() {
                 break;
             }
@@ -140,9 +145,9 @@ impl MongoOutbox {
             let asked = limit.saturating_add(busy.events.len());
             let find = self.events.find(parked).sort(doc! { "seq": 1 }).hint(keys(PARKED_KEYS));
             let find = find.projection(Spot::fields()).limit(as_limit(asked)).batch_size(as_batch(asked));
-            let mut cursor = find.await?;
+            let mut cursor = find.read_concern(ReadConcern::snapshot()).session(&mut *moment).await?;
             let (mut count, mut empty) = (0, ready.clone());
-            while cursor.advance().await? {
+            while cursor.advance(moment).await? {
                 let spot = Spot::of(cursor.current())?;
                 empty.remove(&spot.key);
                 count += 1;
@@ -165,6 +170,7 @@ impl MongoOutbox {
     /// Walks the pending events in order, past those of busy keys.
     async fn find_pending(
         &self,
+        moment: &mut ClientSession,
         view: &View,
         claim: &Claim,
         limit: usize,
@@ -183,7 +189,7 @@ impl MongoOutbox {
             let mut have_documents = HashSet::new();
             if !view.has_all_keys {
                 let keys = page.iter().map(|spot| spot.key.clone()).filter(|key| !busy.keys.contains(key));
-                have_documents = self.have_documents(&keys.collect()).await?;
+                have_documents = self.have_documents(moment, &keys.collect()).await?;
             }
             for spot in page {
                 if spot.is_one_of(&busy.events) {
@@ -204,22 +210,28 @@ impl MongoOutbox {
                 return Ok(());
             }
             page_size = PAGES.1;
-            page = self.page_of_pending(claim, met, page_size).await?;
+            page = self.page_of_pending(moment, claim, met, page_size).await?;
         }
     }
 
     /// By how many come before, and not by the last one: some that were written elsewhere have no place.
     async fn page_of_pending(
         &self,
+        moment: &mut ClientSession,
         claim: &Claim,
         skip: usize,
         size: usize,
     ) -> Result<Vec<Spot>, DriverError> {
         let find = self.events.find(pending(claim)).sort(doc! { "seq": 1 }).hint(keys(FIFO_KEYS));
         let find = find.projection(Spot::fields()).skip(skip as u64);
-        let mut cursor = find.limit(as_limit(size)).batch_size(as_batch(size)).await?;
+        let mut cursor = find
+            .limit(as_limit(size))
+            .batch_size(as_batch(size))
+            .read_concern(ReadConcern::snapshot())
+            .session(&mut *moment)
+            .await?;
         let mut page = Vec::with_capacity(size);
-        while cursor.advance().await? {
+        while cursor.advance(moment).await? {
             page.push(Spot::of(cursor.current())?);
         }
         Ok(page)

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use bson::{Bson, DateTime, Document, doc};
-use mongodb::error::Error as DriverError;
+use mongodb::{ClientSession, error::Error as DriverError, options::ReadConcern};
 use uuid::Uuid;
 
 use super::{Held, LOCK, NEVER};
@@ -182,15 +182,19 @@ impl MongoOutbox {
     }
 
     /// Which of these keys have a document.
-    pub(super) async fn have_documents(&self, keys: &HashSet<Key>) -> Result<HashSet<Key>, DriverError> {
+    pub(super) async fn have_documents(
+        &self,
+        moment: &mut ClientSession,
+        keys: &HashSet<Key>,
+    ) -> Result<HashSet<Key>, DriverError> {
         let mut found = HashSet::new();
         if keys.is_empty() {
             return Ok(found);
         }
         let these = doc! { "_id": { "$in": values(keys) } };
         let find = self.keys.find(these).projection(doc! { "_id": 1 }).batch_size(as_batch(keys.len()));
-        let mut cursor = find.await?;
-        while cursor.advance().await? {
+        let mut cursor = find.read_concern(ReadConcern::snapshot()).session(&mut *moment).await?;
+        while cursor.advance(moment).await? {
             found.insert(cursor.deserialize_current()?.get_binary_generic("_id")?.clone());
         }
         Ok(found)

@@ -1,9 +1,9 @@
-//! What a claim goes by: everything at one moment, in one question and outside of any transaction.
+//! What a claim goes by: everything at one moment, outside of any transaction, and nearly all in one question.
 
 use std::collections::HashMap;
 
 use bson::{DateTime, Document, RawDocumentBuf, doc};
-use mongodb::{error::Error as DriverError, options::ReadConcern};
+use mongodb::{ClientSession, error::Error as DriverError, options::ReadConcern};
 use outbox_traits::Claim;
 
 use super::{
@@ -41,9 +41,15 @@ pub(super) struct View {
 }
 
 impl MongoOutbox {
+    /// Whose reads are all of one moment.
+    pub(super) async fn moment(&self) -> Result<ClientSession, DriverError> {
+        self.database.client().start_session().snapshot(true).await
+    }
+
     /// With the first pending events, whole or in what they are chosen by; `None` where there is no lock yet.
     pub(super) async fn view(
         &self,
+        moment: &mut ClientSession,
         claim: &Claim,
         page_size: usize,
         is_whole: bool,
@@ -64,13 +70,16 @@ impl MongoOutbox {
         ];
         question.push(doc! { "$unionWith": { "coll": self.leases.name(), "pipeline": leases } });
         question.push(doc! { "$unionWith": { "coll": self.keys.name(), "pipeline": known } });
-        let answer =
-            self.events.aggregate(question).hint(keys(FIFO_KEYS)).read_concern(ReadConcern::snapshot());
-        let mut cursor =
-            answer.batch_size(as_batch(page_size + 2 * KNOWN_KEYS)).await?.with_type::<RawDocumentBuf>();
+        let answer = self.events.aggregate(question).hint(keys(FIFO_KEYS));
+        let answer = answer.batch_size(as_batch(page_size + 2 * KNOWN_KEYS));
+        let mut cursor = answer
+            .read_concern(ReadConcern::snapshot())
+            .session(&mut *moment)
+            .await?
+            .with_type::<RawDocumentBuf>();
         let mut lock = None;
         let (mut leases, mut known, mut page) = (Vec::new(), HashMap::new(), Vec::with_capacity(page_size));
-        while cursor.advance().await? {
+        while cursor.advance(moment).await? {
             let raw = cursor.current();
             if raw.get("_id")?.is_some() {
                 page.push(raw.to_owned());
