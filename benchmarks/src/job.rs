@@ -100,6 +100,11 @@ impl Order {
         Self { key: Some(key), ..self }
     }
 
+    /// The same, with its own number as the partition key.
+    pub(crate) fn with_own_key(self) -> Self {
+        Self { key: None, ..self }
+    }
+
     pub(crate) fn total(&self) -> i64 {
         self.total
     }

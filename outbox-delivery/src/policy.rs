@@ -29,8 +29,11 @@ pub enum Decision {
         /// How long from now on, by the store's clock.
         after: Duration,
     },
-    /// It becomes a dead letter, and its key goes on without it.
+    /// It becomes a dead letter, and its key goes on without it, unless the relay
+    /// [holds the keys](crate::Relay::with_held_keys) of all dead letters.
     DeadLetter,
+    /// It becomes a dead letter, and its key waits until somebody requeues or discards it.
+    HoldKey,
 }
 
 /// Decides what becomes of an event that was not accepted.

@@ -71,8 +71,8 @@ impl Record {
         }
     }
 
-    pub(crate) fn dead_lettered(&self, id: EventId, error: &str) {
-        tracing::error!(event = %id, error, "the event is set aside as a dead letter");
+    pub(crate) fn dead_lettered(&self, id: EventId, error: &str, holds_key: bool) {
+        tracing::error!(event = %id, error, holds_key, "the event is set aside as a dead letter");
         self.count(Counter::DeadLettered, 1);
     }
 

@@ -8,7 +8,7 @@ mod support;
 use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 use outbox_delivery::{CancellationToken, Decision, Failed, Relay};
-use outbox_traits::{ErrorKind, Event};
+use outbox_traits::{ErrorKind, Event, PublishErrorKind};
 use tokio::{
     runtime::Builder,
     task::JoinSet,
@@ -34,12 +34,16 @@ fn events(count: usize) -> Vec<Event> {
 }
 
 fn relay(store: &Remote, consumer: &Consumer) -> Relay {
+    let is_requeued = store.is_requeued_now_and_then();
     Relay::new(store.clone(), consumer.clone())
         .with_batch_size(fastrand::usize(1..6))
         .with_concurrency(fastrand::usize(1..4))
         .with_lease(SECOND * fastrand::u32(1..4))
         .with_publish_timeout(SECOND * fastrand::u32(1..5))
-        .with_retry_policy(|_: &Failed<'_>| Decision::Retry { after: SECOND * fastrand::u32(..100) / 100 })
+        .with_retry_policy(move |failed: &Failed<'_>| match failed.error.kind() {
+            PublishErrorKind::Rejected if is_requeued => Decision::HoldKey,
+            _ => Decision::Retry { after: SECOND * fastrand::u32(..100) / 100 },
+        })
         .with_max_crashes(u32::MAX)
 }
 
@@ -74,7 +78,7 @@ async fn crash_and_recover(store: &Remote, consumer: &Consumer, crashes: &[usize
                 let polls = crashes.next().unwrap_or(usize::MAX);
                 running.spawn(run_until_poll(relay(store, consumer), polls));
             }
-            () = sleep(SECOND / 10) => {}
+            () = sleep(SECOND / 10) => store.requeue_one().await,
         }
     }
 }
@@ -115,6 +119,29 @@ fn crashes_of_several_relays_lose_nothing_and_keep_the_order() {
         fastrand::seed(seed);
         let crashes: Vec<_> = (0..6).map(|_| fastrand::usize(1..120)).collect();
         case(seed, &crashes, |_, _| {});
+    }
+}
+
+/// Whatever is set aside is requeued by somebody, one at a time: so all is delivered in the end, in order.
+#[test]
+fn crashes_with_dead_letters_that_hold_their_keys_keep_the_order() {
+    for seed in 9000..9600 {
+        fastrand::seed(seed);
+        let crashes: Vec<_> = (0..6).map(|_| fastrand::usize(1..200)).collect();
+        case(seed, &crashes, |store, consumer| {
+            store.requeue_now_and_then();
+            store.decide(|_| match fastrand::u8(..24) {
+                0 => Fate::Fails(ErrorKind::Unavailable),
+                1 => Fate::AnswerIsLost,
+                _ => Fate::Works,
+            });
+            consumer.decide(|_| match fastrand::u8(..12) {
+                0 => Ending::Failed,
+                1 => Ending::Rejected,
+                2 => Ending::AnswerIsLost,
+                _ => Ending::Accepted,
+            });
+        });
     }
 }
 

@@ -67,7 +67,9 @@ impl ClaimStore for MemoryOutbox {
                 Outcome::Retry { after, error } => {
                     state.end_failed(seq, Status::Waiting(later(now, *after)), error, now);
                 }
-                Outcome::DeadLetter { error } => state.end_failed(seq, Status::Dead(now), error, now),
+                Outcome::DeadLetter { error, holds_key } => {
+                    state.end_failed(seq, Status::Dead { at: now, holds_key: *holds_key }, error, now);
+                }
                 Outcome::Released => state.release_lease(seq),
                 _ => state.deliver(seq, now, self.retention),
             }

@@ -12,7 +12,7 @@ pub(crate) struct Keys {
 #[derive(Debug, Default)]
 struct Key {
     pending: BTreeSet<u64>,
-    /// How many of its events are leased or wait for a retry.
+    /// How many of its events are leased, wait for a retry, or hold it as dead letters.
     blocked_by: usize,
 }
 

@@ -65,7 +65,10 @@ pub(crate) enum Status {
     /// It failed, and is tried again from then on.
     Waiting(DateTime<Utc>),
     Delivered(DateTime<Utc>),
-    Dead(DateTime<Utc>),
+    Dead {
+        at: DateTime<Utc>,
+        holds_key: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -212,7 +215,7 @@ impl State {
 
     /// Makes a row that cannot be decoded a dead letter.
     pub(crate) fn set_aside(&mut self, seq: u64, now: DateTime<Utc>) {
-        self.set_status(seq, Status::Dead(now));
+        self.set_status(seq, Status::Dead { at: now, holds_key: false });
         if let Some(row) = self.rows.get_mut(&seq) {
             row.last_error = Some("the stored content cannot be read as an event".to_owned());
         }
@@ -267,7 +270,7 @@ impl State {
     pub(crate) fn acknowledge(&mut self, id: EventId, now: DateTime<Utc>, retention: Retention) {
         let Some(&seq) = self.seq_of.get(&id) else { return };
         let status = self.rows.get(&seq).map(|row| row.status);
-        if !matches!(status, None | Some(Status::Delivered(_) | Status::Dead(_))) {
+        if !matches!(status, None | Some(Status::Delivered(_) | Status::Dead { .. })) {
             self.deliver(seq, now, retention);
         }
     }
@@ -300,14 +303,15 @@ impl State {
 
     fn dead_letter(&self, seq: u64) -> Option<DeadLetter> {
         let row = self.rows.get(&seq)?;
-        let Status::Dead(dead_at) = row.status else { return None };
+        let Status::Dead { at, holds_key } = row.status else { return None };
         let content = match &row.content {
             Content::Event(event) => Ok(Event::clone(event)),
             Content::Undecodable { raw, .. } => Err(raw.clone()),
         };
         let reason = row.last_error.clone().unwrap_or_default();
         let mut letter =
-            DeadLetter::new(row.content.id(), row.content.event_type().to_owned(), content, reason, dead_at);
+            DeadLetter::new(row.content.id(), row.content.event_type().to_owned(), content, reason, at);
+        letter.holds_key = holds_key && row.content.key().is_some();
         letter.attempts = row.attempts;
         letter.failures = row.failures;
         letter.first_failed_at = row.first_failed_at;
@@ -358,7 +362,12 @@ impl State {
                 self.waiting.insert((until, seq))
             }
             Status::Delivered(at) => self.delivered.insert((at, seq)),
-            Status::Dead(_) => self.dead.insert(seq),
+            Status::Dead { holds_key, .. } => {
+                if holds_key {
+                    self.claimable.block(key);
+                }
+                self.dead.insert(seq)
+            }
         };
     }
 
@@ -379,7 +388,12 @@ impl State {
                 self.waiting.remove(&(until, seq))
             }
             Status::Delivered(at) => self.delivered.remove(&(at, seq)),
-            Status::Dead(_) => self.dead.remove(&seq),
+            Status::Dead { holds_key, .. } => {
+                if holds_key {
+                    self.claimable.unblock(key);
+                }
+                self.dead.remove(&seq)
+            }
         };
     }
 }

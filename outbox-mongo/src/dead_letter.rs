@@ -7,7 +7,8 @@ use outbox_traits::{DeadLetterFilter, DeadLetterPage, DeadLetterStore, EventId, 
 
 use crate::{
     MongoOutbox,
-    document::{self, DEAD_LETTER, PENDING, SCHEDULED},
+    claims::Held,
+    document::{self, DEAD_LETTER, HOLDS_KEY, PENDING, SCHEDULED},
     indexes::{FIFO_KEYS, ID_KEYS, keys},
     store::{BATCH, as_batch, as_limit},
 };
@@ -18,7 +19,7 @@ const DISCARD: &str = "discard dead letters of";
 
 /// What becomes of dead letters.
 #[derive(Clone, Copy)]
-enum Change {
+pub(crate) enum Change {
     Requeue,
     Discard,
 }
@@ -106,23 +107,55 @@ impl MongoOutbox {
         }
     }
 
+    /// Those that hold their keys are changed with these, under the lock of all claims.
     async fn change(&self, these: &Document, index: &str, change: Change) -> Result<u64, DriverError> {
+        let mut others = these.clone();
+        others.insert(HOLDS_KEY, doc! { "$exists": false });
+        let changed = self.apply(&others, index, change, None).await?;
+        Ok(changed + self.change_holders(these, index, change).await?)
+    }
+
+    /// Changes them, in a transaction or each by itself.
+    pub(crate) async fn apply(
+        &self,
+        these: &Document,
+        index: &str,
+        change: Change,
+        mut held: Option<&mut Held<'_>>,
+    ) -> Result<u64, DriverError> {
         if let Change::Discard = change {
-            return Ok(self.events.delete_many(these.clone()).hint(keys(index)).await?.deleted_count);
+            let delete = self.events.delete_many(these.clone()).hint(keys(index));
+            let deleted = match held {
+                Some(held) => delete.session(&mut held.session).await?,
+                None => delete.await?,
+            };
+            return Ok(deleted.deleted_count);
         }
-        // One that was to wait waits again for the next fetch, which goes by the server's clock.
+        // Without the server's time, one that was to wait waits again for the next fetch, which goes by that. With
+        // its key free, others would overtake it meanwhile.
         let mut waiting = these.clone();
-        waiting.insert("notBefore", doc! { "$type": "date" });
+        waiting.insert(
+            "notBefore",
+            match &held {
+                Some(held) => doc! { "$gt": held.now },
+                None => doc! { "$type": "date" },
+            },
+        );
         let mut requeued = 0;
         for (filter, status) in [(waiting, SCHEDULED), (these.clone(), PENDING)] {
             let fresh = doc! {
                 "$set": { "status": status },
                 "$unset": {
                     "attempts": "", "failures": "", "firstFailedAt": "", "lastFailedAt": "",
-                    "lastError": "", "deadAt": "", "standInId": "",
+                    "lastError": "", "deadAt": "", "standInId": "", HOLDS_KEY: "",
                 },
             };
-            requeued += self.events.update_many(filter, fresh).hint(keys(index)).await?.modified_count;
+            let update = self.events.update_many(filter, fresh).hint(keys(index));
+            let updated = match &mut held {
+                Some(held) => update.session(&mut held.session).await?,
+                None => update.await?,
+            };
+            requeued += updated.modified_count;
         }
         Ok(requeued)
     }

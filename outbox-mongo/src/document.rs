@@ -18,6 +18,9 @@ pub(crate) const DEAD_LETTER: &str = "dead_letter";
 /// Pending, but out of the order of all and in that of its key: others are handed out before it, or it waits.
 pub(crate) const PARKED: &str = "parked";
 
+/// Of a dead letter: whether the others of its key wait for it.
+pub(crate) const HOLDS_KEY: &str = "holdsKey";
+
 /// Lanes divide the partition keys, for workers that share the outbox.
 const LANES: u8 = 64;
 const MAX_REASON_CHARS: usize = 2000;
@@ -69,7 +72,7 @@ fn head(event: &Event) -> Document {
 /// Puts a value there as itself and, where that is not exact or not wanted, beside it as text.
 fn put(document: &mut Document, name: &str, value: &Value, text: &str, wanted: bool) {
     let bson = if wanted { json::to_bson(value) } else { Bson::Null };
-    let is_exact = wanted && json::is_exact(value, &bson);
+    let is_exact = wanted && json::is_exact(value);
     document.insert(name, bson);
     if !is_exact {
         document.insert(format!("{name}Json"), text);
@@ -126,6 +129,12 @@ pub(crate) fn key(raw: &RawDocument) -> Key {
         Some(id) => hash("id:", EventId::as_uuid(&id).as_bytes()),
         None => hash("document:", raw_id(raw).as_bytes()),
     })
+}
+
+/// Whether the event waits for no other, and no other for it.
+pub(crate) fn has_no_key(raw: &RawDocument) -> bool {
+    let id = raw.get_str("eventId").ok().and_then(|id| id.parse::<EventId>().ok());
+    stored_key(raw).is_none_or(|key| id.is_some_and(|id| key == hash("id:", id.as_uuid().as_bytes())))
 }
 
 pub(crate) fn stored_key(raw: &RawDocument) -> Option<Key> {
@@ -247,6 +256,7 @@ pub(crate) fn dead_letter(raw: &RawDocument) -> DeadLetter {
     letter.failures = count(raw, "failures");
     letter.first_failed_at = time("firstFailedAt");
     letter.last_failed_at = time("lastFailedAt");
+    letter.holds_key = document.get_bool(HOLDS_KEY).unwrap_or(false);
     letter
 }
 

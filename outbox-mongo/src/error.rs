@@ -125,7 +125,7 @@ pub(crate) fn kind(error: &DriverError) -> ErrorKind {
             | 11602 | 13435 | 13436,
         ) => ErrorKind::Unavailable,
         // A lock that was not to be had, a write conflict, a snapshot that is gone, a transaction that is.
-        Some(24 | 112 | 246 | 251) => ErrorKind::Conflict,
+        Some(24 | 112 | 239 | 246 | 251) => ErrorKind::Conflict,
         Some(DUPLICATE_KEY) if is_duplicate(error) => ErrorKind::Conflict,
         // No such collection or index, an index or a collection of another shape, a name that cannot be.
         Some(26 | 27 | 48 | 73 | 85 | 86 | 166) => ErrorKind::Schema,

@@ -52,6 +52,7 @@
 //! | `retryAt` | of what is parked: no earlier than this, if it failed |
 //! | `partitionHash`, `lane` | of the partition key or, where there is none, of the id, for workers that share the outbox |
 //! | `attempts`, `failures`, `firstFailedAt`, `lastFailedAt`, `lastError` | of deliveries that were started, and that failed |
+//! | `holdsKey` | of a dead letter whose key waits for it |
 //! | `standInId` | an id for a dead document that has none of its own |
 //!
 //! BSON cannot hold whole numbers beyond 64 signed bits, a NUL in a name, and documents beyond 16 MiB, which JSON of
@@ -61,10 +62,11 @@
 //! # Claims
 //! Beside the collection, here called `outbox`, are two more. `outbox.leases` has a document for each claim whose
 //! leases are held, with its events in a list, so that a claim writes one document and not one for each event; and
-//! the one document that all claims, renewals and settlements write first. They are transactions, of which one at a
-//! time goes on; writers of events never wait for them. One whose process dies in the middle of it holds up the
-//! others for some seconds: then they end it, if they have the same user. Else the server gives it up by itself, by
-//! default after a minute. `outbox.keys` has a document for each key of parked events, which says when they are ready.
+//! the one document that is the lock of claims, renewals and failures. They are transactions that write it, of which one
+//! at a time goes on; writers of events never wait for them, and neither do settlements of what was delivered. One whose process
+//! dies in the middle of it holds up the others for some seconds: then they end it, if they have the same user. Else the
+//! server gives it up by itself, by default after a minute. `outbox.keys` has a document for each key of parked events,
+//! which says when they are ready, and by which dead letters it is held, if it is: then they are never ready.
 //!
 //! A leased event is `pending` or `parked` in its own document. So a reader of the TypeScript shape must not deliver
 //! from a collection from which others claim, and neither should [`get_pending`](outbox_traits::OutboxStore::get_pending)

@@ -16,17 +16,19 @@ use crate::{
 const MAX_LOOKS: usize = 1000;
 
 impl MongoOutbox {
-    /// What has become due takes its place in the order, which it has kept from its save on.
-    pub(crate) async fn promote(&self) -> Result<(), DriverError> {
+    /// What has become due takes its place in the order, which it has kept from its save on. Whether there was any.
+    pub(crate) async fn promote(&self) -> Result<bool, DriverError> {
+        let mut promoted = false;
         loop {
             let due = doc! { "status": SCHEDULED, "$expr": { "$lte": ["$notBefore", "$$NOW"] } };
             let ids = purge::find_ids(&self.events, due, SCHEDULED_KEYS).await?;
             if !ids.is_empty() {
                 let filter = doc! { "_id": { "$in": &ids }, "status": SCHEDULED };
                 self.events.update_many(filter, doc! { "$set": { "status": PENDING } }).await?;
+                promoted = true;
             }
             if ids.len() < BATCH {
-                return Ok(());
+                return Ok(promoted);
             }
         }
     }
@@ -43,8 +45,10 @@ impl MongoOutbox {
                 "$expr": { "$lte": ["$retryAt", "$$NOW"] },
             };
         }
-        if !beside.leased.is_empty() {
-            filter.insert("eventId", doc! { "$nin": beside.leased });
+        let mut held = beside.leased;
+        held.extend(beside.delivered);
+        if !held.is_empty() {
+            filter.insert("eventId", doc! { "$nin": held });
         }
         let mut events = Vec::new();
         let mut look = limit;
@@ -74,7 +78,7 @@ impl MongoOutbox {
         Ok(events)
     }
 
-    async fn set_aside(&self, raw: &RawDocument, reason: &str) -> Result<(), DriverError> {
+    pub(crate) async fn set_aside(&self, raw: &RawDocument, reason: &str) -> Result<(), DriverError> {
         let Some(id) = raw.get("_id")? else { return Ok(()) };
         let filter = doc! { "_id": Bson::try_from(id)?, "status": { "$in": [PENDING, PARKED] } };
         self.events.update_one(filter, document::set_aside(raw, reason)).await?;

@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize},
+    },
     time::Duration,
 };
 
@@ -51,6 +54,8 @@ pub struct MongoOutbox {
     pub(crate) is_ready: Arc<AtomicBool>,
     /// Whether the last claim found nothing.
     pub(crate) is_idle: Arc<AtomicBool>,
+    /// How many events were leased when it was last looked: as many more are to be read to get past them.
+    pub(crate) leased: Arc<AtomicUsize>,
 }
 
 impl MongoOutbox {
@@ -67,6 +72,7 @@ impl MongoOutbox {
             time_to_live: None,
             is_ready: Arc::default(),
             is_idle: Arc::default(),
+            leased: Arc::default(),
         }
     }
 
@@ -84,6 +90,7 @@ impl MongoOutbox {
             turn: Arc::default(),
             is_ready: Arc::default(),
             is_idle: Arc::default(),
+            leased: Arc::default(),
             ..self
         })
     }

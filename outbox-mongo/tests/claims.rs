@@ -103,3 +103,61 @@ async fn a_claim_whose_process_dies_in_the_middle_of_it_is_ended_and_no_other_tr
     assert_eq!(h.rows().await, ["slow"]);
     h.close().await;
 }
+
+/// A settlement is written into the lease first; the process dies before it is written anywhere else.
+#[tokio::test]
+async fn what_was_settled_by_a_process_that_died_then_is_delivered() {
+    let Some(h) = require("claims::half_settled", Mongo::open().await) else { return };
+    let events: Vec<Event> =
+        (0..4).map(|number| Event::new("t", json!(number)).unwrap().with_partition_key("k")).collect();
+    h.store.save_all(&events).await.unwrap();
+    let claim = async |limit| h.store.claim(&Claim::new("w").with_limit(limit)).await.unwrap();
+    let leases = h.database().collection::<Document>("outbox.leases");
+    let first = claim(2).await;
+    let decided = doc! { "$set": { "delivered": true }, "$inc": { "revision": 1_i64 } };
+    leases.update_one(doc! { "token": first[0].lease.token().to_string() }, decided).await.unwrap();
+    // It is not handed out again, and what follows is.
+    let pending = h.store.get_pending(9).await.unwrap();
+    assert_eq!(pending.iter().map(Event::id).collect::<Vec<_>>(), [events[2].id(), events[3].id()]);
+    assert!(h.store.renew(&[first[0].lease], Duration::from_secs(9)).await.unwrap()[0].is_err());
+    assert!(h.store.settle(&[Settlement::released(first[0].lease)]).await.unwrap()[0].is_err());
+    let second = claim(2).await;
+    assert_eq!(second.iter().map(|one| one.event.id()).collect::<Vec<_>>(), [events[2].id(), events[3].id()]);
+
+    // Of the second lease one is settled so, and the other not at all.
+    let decided = doc! { "$set": { "entries.0.delivered": true }, "$inc": { "revision": 1_i64 } };
+    leases.update_one(doc! { "token": second[0].lease.token().to_string() }, decided).await.unwrap();
+    h.advance(Duration::from_hours(1)).await;
+    let again = claim(9).await;
+    assert_eq!(again.len(), 1);
+    assert_eq!((again[0].event.id(), again[0].attempts), (events[3].id(), 2));
+    assert!(h.store.settle(&[Settlement::delivered(again[0].lease)]).await.unwrap()[0].is_ok());
+    assert_eq!(h.store.purge(Duration::ZERO).await.unwrap(), 4);
+    assert_eq!(leases.count_documents(doc! { "_id": { "$ne": "lock" } }).await.unwrap(), 0);
+    h.close().await;
+}
+
+/// A lease that was read is written only as it was read.
+#[tokio::test]
+async fn settlements_of_one_claim_from_many_sides_lose_nothing() {
+    let Some(h) = require("claims::sides", Mongo::open().await) else { return };
+    let events: Vec<Event> = (0..24).map(|number| Event::new("t", json!(number)).unwrap()).collect();
+    h.store.save_all(&events).await.unwrap();
+    let leased = h.store.claim(&Claim::new("w")).await.unwrap();
+    let mut sides = tokio::task::JoinSet::new();
+    for some in leased.chunks(4) {
+        let (store, leases) = (h.store.clone(), some.iter().map(|one| one.lease).collect::<Vec<_>>());
+        sides.spawn(async move {
+            store.renew(&leases[..2], Duration::from_mins(1)).await.unwrap();
+            let delivered: Vec<_> = leases.iter().copied().map(Settlement::delivered).collect();
+            // Each side settles twice, and one of the two counts.
+            let settle = async || store.settle(&delivered).await.unwrap();
+            let (first, second) = tokio::join!(settle(), settle());
+            first.iter().zip(&second).filter(|(first, second)| first.is_ok() != second.is_ok()).count()
+        });
+    }
+    assert_eq!(sides.join_all().await.into_iter().sum::<usize>(), 24);
+    assert!(h.store.claim(&Claim::new("w")).await.unwrap().is_empty());
+    assert_eq!(h.store.purge(Duration::ZERO).await.unwrap(), 24);
+    h.close().await;
+}

@@ -112,6 +112,14 @@ async fn claims_go_by_their_indexes() {
     assert_eq!(h.store.get_pending(10).await.unwrap().len(), 10);
     let stats = h.store.stats().await.unwrap();
     assert_eq!((stats.pending, stats.leased, stats.delivered), (4500 - 1, 70, 31));
+    // More keys than a claim reads at once.
+    let key = |(number, event): (usize, Event)| event.with_partition_key(format!("m{number}"));
+    h.store.save_all(&events(450).into_iter().enumerate().map(key).collect::<Vec<_>>()).await.unwrap();
+    assert_eq!(claim(1).await[0].event.partition_key(), Some("k0"), "the hot key would be all");
+    let failed: Vec<_> =
+        claim(450).await.iter().map(|one| Settlement::retry(one.lease, Duration::ZERO, "failed")).collect();
+    assert!(h.store.settle(&failed).await.unwrap().iter().all(Result::is_ok));
+    assert_eq!(claim(20).await.len(), 20);
     h.database().run_command(doc! { "profile": 0 }).await.unwrap();
 
     let mut profile = h.database().collection::<Document>("system.profile").find(doc! {}).await.unwrap();

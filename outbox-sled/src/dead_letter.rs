@@ -88,10 +88,11 @@ fn page(trees: &Trees, filter: &DeadLetterFilter) -> sled::Result<DeadLetterPage
     let mut found = matching(trees, filter.after.unwrap_or(0), filter);
     let (mut letters, mut last) = (Vec::new(), None);
     for letter in found.by_ref().take(filter.limit) {
-        let (place, row, at, reason) = letter?;
+        let (place, row, dead) = letter?;
         let record = trees.events.get(&place)?.unwrap_or_default();
         let content = row::decode(&record).map_err(|_| String::from_utf8_lossy(&record).into_owned());
-        let mut letter = DeadLetter::new(row.id, row.r#type, content, reason, clock::time(at));
+        let mut letter = DeadLetter::new(row.id, row.r#type, content, dead.reason, clock::time(dead.at));
+        letter.holds_key = dead.holds_key && row.key.is_some();
         (letter.attempts, letter.failures) = (row.attempts, row.failures);
         letter.first_failed_at = row.first_failed_at.map(clock::time);
         letter.last_failed_at = row.last_failed_at.map(clock::time);
@@ -105,12 +106,19 @@ fn page(trees: &Trees, filter: &DeadLetterFilter) -> sled::Result<DeadLetterPage
     Ok(DeadLetterPage::new(letters, next))
 }
 
-/// Dead rows after a place, oldest first: the place, the row, when and why.
+/// What is known of a death.
+struct Dead {
+    at: i64,
+    reason: String,
+    holds_key: bool,
+}
+
+/// Dead rows after a place, oldest first.
 fn matching(
     trees: &Trees,
     after: u64,
     filter: &DeadLetterFilter,
-) -> impl Iterator<Item = sled::Result<(IVec, Row, i64, String)>> {
+) -> impl Iterator<Item = sled::Result<(IVec, Row, Dead)>> {
     let start = after.saturating_add(1).to_be_bytes();
     trees.dead.range(start..).keys().filter_map(move |place| {
         let found = place.and_then(|place| Ok((trees.rows.get(&place)?, place)));
@@ -119,8 +127,9 @@ fn matching(
             Ok((row, place)) => {
                 let row = Row::decode(&row.unwrap_or_default())?;
                 // It may have been requeued since the scan passed it.
-                let Status::Dead { at, reason } = row.status.clone() else { return None };
-                filter.matches(&row.r#type, clock::time(at)).then_some(Ok((place, row, at, reason)))
+                let Status::Dead { at, reason, holds_key } = row.status.clone() else { return None };
+                let dead = Dead { at, reason, holds_key };
+                filter.matches(&row.r#type, clock::time(at)).then_some(Ok((place, row, dead)))
             }
         }
     })

@@ -16,7 +16,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Key {
     pending: u64,
-    /// How many of its events are leased or wait for a retry.
+    /// How many of its events are leased, wait for a retry, or hold it as dead letters.
     blocked_by: u64,
     /// A place of this key that is not after its first pending event.
     start: u64,

@@ -61,9 +61,12 @@ pub(crate) enum Status {
     /// It failed, and is tried again from then on.
     Waiting(i64),
     Delivered(i64),
+    #[serde(rename_all = "camelCase")]
     Dead {
         at: i64,
         reason: String,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        holds_key: bool,
     },
 }
 

@@ -38,6 +38,9 @@ pub(crate) struct View<'a> {
 /// An index has no values.
 pub(crate) const NOTHING: &[u8] = &[];
 
+/// But in the index of dead events, of one that holds its key.
+const HOLDS_KEY: &[u8] = &[1];
+
 impl<'a> View<'a> {
     /// In the order of `Trees::all`.
     pub(crate) fn of(trees: &'a [TransactionalTree; COUNT], wakes: &'a Cell<bool>) -> Self {
@@ -191,9 +194,9 @@ impl<'a> View<'a> {
                 row.count_attempt(Some(error), now);
                 Status::Waiting(clock::later(now, *after))
             }
-            Outcome::DeadLetter { error } => {
+            Outcome::DeadLetter { error, holds_key } => {
                 row.count_attempt(Some(error), now);
-                Status::Dead { at: now, reason: reason(error) }
+                Status::Dead { at: now, reason: reason(error), holds_key: *holds_key }
             }
             Outcome::Released => Status::Pending,
             _ => {
@@ -218,7 +221,11 @@ impl<'a> View<'a> {
         if self.pending.get(place)?.is_some() {
             let mut row = self.row(place, Status::Pending)?;
             row.key = row.key.or_else(|| key.map(str::to_owned));
-            return self.set_status(place, row, Status::Dead { at: now, reason: reason(why) });
+            return self.set_status(
+                place,
+                row,
+                Status::Dead { at: now, reason: reason(why), holds_key: false },
+            );
         }
         self.remove_claimable(key, place)
     }
@@ -309,7 +316,12 @@ impl<'a> View<'a> {
                 self.block(key)?;
             }
             Status::Delivered(at) => _ = self.delivered.insert(timed(*at, place), NOTHING)?,
-            Status::Dead { .. } => _ = self.dead.insert(place, NOTHING)?,
+            Status::Dead { holds_key, .. } => {
+                self.dead.insert(place, if *holds_key { HOLDS_KEY } else { NOTHING })?;
+                if *holds_key {
+                    self.block(key)?;
+                }
+            }
         }
         Ok(())
     }
@@ -332,7 +344,13 @@ impl<'a> View<'a> {
                 }
             }
             Status::Delivered(at) => _ = self.delivered.remove(timed(*at, place))?,
-            Status::Dead { .. } => _ = self.dead.remove(place)?,
+            // The index says it also of a row that cannot be read: a key must not be held for ever.
+            Status::Dead { .. } => {
+                if self.dead.remove(place)?.is_some_and(|held| held == HOLDS_KEY) {
+                    self.wakes.set(true);
+                    self.unblock(key)?;
+                }
+            }
         }
         Ok(())
     }
@@ -355,7 +373,7 @@ impl<'a> View<'a> {
 }
 
 /// What a dead row that cannot be read is taken for.
-const DEAD: Status = Status::Dead { at: 0, reason: String::new() };
+const DEAD: Status = Status::Dead { at: 0, reason: String::new(), holds_key: false };
 
 /// Whether it is yet to be delivered.
 fn is_open(status: &Status) -> bool {

@@ -81,6 +81,40 @@ async fn claims_attempts_and_counts_survive_reopening() {
 }
 
 #[tokio::test]
+async fn a_held_key_is_held_after_reopening() {
+    let directory = tempfile::tempdir().unwrap();
+    let all = [event(Some("a")), event(Some("a")), event(Some("b"))];
+    let outbox = reopen(directory.path());
+    outbox.save_all(&all).await.unwrap();
+    let leased = claim(&outbox, 1).await;
+    settle(&outbox, &[Settlement::dead_letter_holding_key(leased[0].lease, "broken")]).await;
+    drop(outbox);
+
+    let outbox = reopen(directory.path());
+    assert!(outbox.dead_letters(&DeadLetterFilter::new()).await.unwrap().letters[0].holds_key);
+    assert_eq!(claimed(&claim(&outbox, 10).await), ids([&all[2]]));
+    assert!(outbox.requeue(all[0].id()).await.unwrap());
+    drop(outbox);
+
+    let outbox = reopen(directory.path());
+    assert_eq!(claimed(&claim(&outbox, 10).await), ids([&all[0], &all[1]]));
+}
+
+/// Its hold is known from the index, so that the key is not held for ever.
+#[tokio::test]
+async fn a_dead_letter_whose_row_cannot_be_read_can_be_discarded_and_frees_its_key() {
+    let (db, outbox) = temporary();
+    let all = [event(Some("a")), event(Some("a"))];
+    outbox.save_all(&all).await.unwrap();
+    let leased = claim(&outbox, 1).await;
+    settle(&outbox, &[Settlement::dead_letter_holding_key(leased[0].lease, "broken")]).await;
+    db.open_tree("outbox.rows").unwrap().insert(1_u64.to_be_bytes(), "{").unwrap();
+    assert!(claim(&outbox, 10).await.is_empty());
+    assert!(outbox.discard(all[0].id()).await.unwrap());
+    assert_eq!(claimed(&claim(&outbox, 10).await), ids([&all[1]]));
+}
+
+#[tokio::test]
 async fn an_outbox_of_format_1_is_upgraded() {
     let (db, outbox) = temporary();
     let hidden = event(Some("a")).with_not_before(outbox.now() + Duration::from_secs(60));

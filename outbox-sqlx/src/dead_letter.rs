@@ -72,53 +72,53 @@ impl<DB: Dialect> DeadLetterStore for SqlxOutbox<DB> {
     }
 
     async fn requeue(&self, id: EventId) -> Result<bool> {
-        let mut connection = self.acquire(REQUEUE).await?;
-        let changed = self.change(&mut connection, &[id], DB::requeue).await.map_err(self.error(REQUEUE))?;
-        drop(connection);
-        self.requeued(changed);
-        Ok(changed > 0)
+        let changed = self.change_dead(&[id], DB::requeue).await.map_err(self.error(REQUEUE))?;
+        self.changed(changed.0 > 0);
+        Ok(changed.0 > 0)
     }
 
     async fn requeue_all(&self, filter: &DeadLetterFilter) -> Result<u64> {
-        let mut connection = self.acquire(REQUEUE).await?;
-        let changed = self.change_dead(&mut connection, filter, DB::requeue).await;
-        drop(connection);
+        let changed = self.change_matching(filter, DB::requeue).await;
         // Also what was done before an error.
-        self.requeued(*changed.as_ref().unwrap_or(&1));
-        changed.map_err(self.error(REQUEUE))
+        self.changed(changed.as_ref().map_or(true, |(changed, _)| *changed > 0));
+        Ok(changed.map_err(self.error(REQUEUE))?.0)
     }
 
     async fn discard(&self, id: EventId) -> Result<bool> {
-        let mut connection = self.acquire(DISCARD).await?;
-        let changed = self.change(&mut connection, &[id], sql::discard::<DB>).await;
-        Ok(changed.map_err(self.error(DISCARD))? > 0)
+        let discard = self.change_dead(&[id], sql::discard::<DB>).await;
+        let (discarded, is_free) = discard.map_err(self.error(DISCARD))?;
+        self.changed(is_free);
+        Ok(discarded > 0)
     }
 
     async fn discard_all(&self, filter: &DeadLetterFilter) -> Result<u64> {
-        let mut connection = self.acquire(DISCARD).await?;
-        self.change_dead(&mut connection, filter, sql::discard::<DB>).await.map_err(self.error(DISCARD))
+        let discard = self.change_matching(filter, sql::discard::<DB>).await;
+        self.changed(discard.as_ref().map_or(true, |(_, is_free)| *is_free));
+        Ok(discard.map_err(self.error(DISCARD))?.0)
     }
 }
 
 impl<DB: Dialect> SqlxOutbox<DB> {
-    /// Wakes who listens, if anything became pending again.
-    fn requeued(&self, changed: u64) {
-        if changed > 0 {
+    /// Wakes who listens, if there is more to claim than before.
+    fn changed(&self, is_more: bool) {
+        if is_more {
             self.wake.committed();
         }
     }
 
-    /// Changes all dead letters that match, page by page and each once.
-    async fn change_dead(
+    /// Changes all dead letters that match, page by page and each once. It returns how many, and whether any key
+    /// goes on without them.
+    async fn change_matching(
         &self,
-        connection: &mut DB::Connection,
         filter: &DeadLetterFilter,
         statement: fn(&Names, &[EventId]) -> String,
-    ) -> Result<u64, sqlx::Error> {
+    ) -> Result<(u64, bool), sqlx::Error> {
         let mut selection = Selection::new(filter, None, as_limit(BATCH));
-        let mut changed = 0;
+        let (mut changed, mut is_free) = (0, false);
         loop {
-            let rows = DB::dead_letters(connection, &self.names, &selection, true).await?;
+            let mut connection = self.pool.acquire().await?;
+            let rows = DB::dead_letters(&mut connection, &self.names, &selection, true).await?;
+            drop(connection);
             let mut ids = Vec::with_capacity(rows.len());
             for row in &rows {
                 let (seq, id) = row.position()?;
@@ -126,9 +126,13 @@ impl<DB: Dialect> SqlxOutbox<DB> {
                 selection.after = seq;
                 ids.push(id);
             }
-            changed += self.change(connection, &ids, statement).await?;
+            if !ids.is_empty() {
+                let more = self.change_dead(&ids, statement).await?;
+                changed += more.0;
+                is_free |= more.1;
+            }
             if ids.len() < BATCH {
-                return Ok(changed);
+                return Ok((changed, is_free));
             }
         }
     }

@@ -52,10 +52,16 @@ mod sealed {
 
         /// Goes before a statement in the same message, and makes an index the way whatever the statistics say.
         const BY_INDEX: &'static str;
-        /// Goes before a claim in the same message: its commit need not outlive a crash.
+        /// Goes before a notice in the same message: its commit need not outlive a crash.
         const LOSABLE: &'static str;
-        /// Begins a transaction in which each statement sees what was committed before it.
+        /// Begins a transaction in which each statement sees what was committed before it, and goes by indexes as
+        /// after [`BY_INDEX`](Self::BY_INDEX). Its commit need not outlive a crash of the server.
         const BEGIN_CLAIM: &'static str;
+        /// Whether those who wait to write look now and then, and sleep in between.
+        const WAITS_ASLEEP: bool;
+        /// Commits a transaction and begins another at once, where one statement does: what goes on in the same message
+        /// is not under the locks of the first, and whatever is cut off then, there is one transaction to end.
+        const CHAIN: Option<&'static str>;
         /// Begins a transaction in which all statements see one moment, and that writes nothing.
         const BEGIN_LOOK: &'static str;
         /// Ends a reading that locks its rows.
@@ -64,6 +70,8 @@ mod sealed {
         const FOR_UPDATE_IF_FREE: &'static str;
         /// Whether an update can return rows.
         const RETURNING: bool;
+        /// Whether a `WITH` takes an update, and its rows can be inserted.
+        const WRITES_IN_WITH: bool;
         /// What stands between `DELETE` and `FROM`, where the rows are those of a table called `gone`.
         const DELETE_TARGET: &'static str;
         /// Whether a subquery can refer to a table beside it.
@@ -95,8 +103,14 @@ mod sealed {
         fn bytes(bytes: &[u8]) -> String;
         /// A text, without NUL characters.
         fn text(text: &str) -> String;
+        /// That a large integer is one of these.
+        fn one_of(column: &str, numbers: &[i64]) -> String;
+        /// That a large integer is none of these, in words that search no index.
+        fn none_of(column: &str, numbers: &[i64]) -> String;
         /// Names the index that is to be used.
         fn hint(names: &Names, index: &str) -> String;
+        /// The same for pending events by their places.
+        fn by_place(names: &Names) -> String;
 
         /// The first pending events.
         fn pending(names: &Names, limit: i64) -> String;

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     SqlxOutbox,
+    claims::{CHUNK, sql},
     dead_letter::Selection,
     dialect::Engine,
     error,
@@ -81,11 +82,14 @@ impl Engine for MySql {
     const BY_INDEX: &'static str = "";
     const LOSABLE: &'static str = "";
     const BEGIN_CLAIM: &'static str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION";
+    const WAITS_ASLEEP: bool = false;
+    const CHAIN: Option<&'static str> = Some("COMMIT AND CHAIN");
     const BEGIN_LOOK: &'static str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; \
                                       START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
     const FOR_UPDATE: &'static str = "FOR UPDATE";
     const FOR_UPDATE_IF_FREE: &'static str = "FOR UPDATE SKIP LOCKED";
     const RETURNING: bool = false;
+    const WRITES_IN_WITH: bool = false;
     // Only the form for many tables takes the name of an index.
     const DELETE_TARGET: &'static str = "gone";
     const LATERAL: bool = false;
@@ -124,8 +128,25 @@ impl Engine for MySql {
         literal_text(text)
     }
 
+    fn one_of(column: &str, numbers: &[i64]) -> String {
+        let numbers: Vec<String> = numbers.iter().map(i64::to_string).collect();
+        format!("{column} IN ({})", numbers.join(","))
+    }
+
+    fn none_of(column: &str, numbers: &[i64]) -> String {
+        let parts = numbers.chunks(CHUNK).map(|numbers| {
+            let numbers: Vec<String> = numbers.iter().map(i64::to_string).collect();
+            format!("{column} + 0 NOT IN ({})", numbers.join(","))
+        });
+        parts.collect::<Vec<_>>().join(" AND ")
+    }
+
     fn hint(names: &Names, index: &str) -> String {
         format!("FORCE INDEX ({})", names.quoted_index(index))
+    }
+
+    fn by_place(_names: &Names) -> String {
+        "FORCE INDEX (PRIMARY)".to_owned()
     }
 
     fn pending(names: &Names, limit: i64) -> String {
@@ -269,12 +290,13 @@ impl Engine for MySql {
                 "{EVENT}, `last_error`, `attempts`, `failures`,
                 TIMESTAMPDIFF(MICROSECOND, '1970-01-01', `first_failed_at`),
                 TIMESTAMPDIFF(MICROSECOND, '1970-01-01', `last_failed_at`),
-                TIMESTAMPDIFF(MICROSECOND, '1970-01-01', `dead_at`)"
+                TIMESTAMPDIFF(MICROSECOND, '1970-01-01', `dead_at`), {}",
+                sql::holds_key::<Self>(names)
             )
         };
         // Compared as bytes: as text, trailing spaces do not count.
         let sql = format!(
-            "SELECT {columns} FROM {} FORCE INDEX ({})
+            "SELECT {columns} FROM {} AS e FORCE INDEX ({})
             WHERE `status` = 'dead_letter' AND `seq` > ?
                 AND (? IS NULL OR CAST(`type` AS BINARY) = ?)
                 AND (? IS NULL OR `dead_at` >= ?)

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     SqlxOutbox,
+    claims::sql,
     dead_letter::Selection,
     dialect::Engine,
     error,
@@ -42,6 +43,13 @@ impl PgOutbox {
     }
 }
 
+macro_rules! by_index {
+    () => {
+        "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off; \
+        SET LOCAL jit = off; "
+    };
+}
+
 /// Goes before each statement in the same message, and ends with its implicit transaction.
 ///
 /// An outbox grows from nothing to millions of rows faster than its statistics, so that a plan that sorts or
@@ -49,8 +57,7 @@ impl PgOutbox {
 /// message is planned anew each time: a prepared statement would keep the plan of the day on which the table
 /// was empty. What has no index to go by looks dear enough then to be compiled, which takes far longer than to
 /// run it.
-const BY_INDEX: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; \
-                        SET LOCAL enable_sort = off; SET LOCAL jit = off; ";
+const BY_INDEX: &str = by_index!();
 
 const EVENT: &str = r#""seq", "id", "type", "payload"::text, "meta"::text,
     (extract(epoch FROM "not_before") * 1000000)::bigint"#;
@@ -81,13 +88,17 @@ impl Engine for Postgres {
     const INSERT_CHUNK: (usize, usize) = (10_000, 16 * 1024 * 1024);
     const INSERT_IS_ATOMIC: bool = true;
     const BY_INDEX: &'static str = BY_INDEX;
-    // What a lost claim costs is a redelivery.
     const LOSABLE: &'static str = "SET LOCAL synchronous_commit = off; ";
-    const BEGIN_CLAIM: &'static str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+    // What a lost claim or settlement costs is a redelivery.
+    const BEGIN_CLAIM: &'static str =
+        concat!("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = off; ", by_index!());
+    const WAITS_ASLEEP: bool = false;
+    const CHAIN: Option<&'static str> = Some("COMMIT AND CHAIN");
     const BEGIN_LOOK: &'static str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
     const FOR_UPDATE: &'static str = "FOR UPDATE";
     const FOR_UPDATE_IF_FREE: &'static str = "FOR UPDATE SKIP LOCKED";
     const RETURNING: bool = true;
+    const WRITES_IN_WITH: bool = true;
     const DELETE_TARGET: &'static str = "";
     const LATERAL: bool = true;
     const SORTS_NULLS: bool = true;
@@ -126,8 +137,24 @@ impl Engine for Postgres {
         format!("convert_from({}, 'UTF8')", Self::bytes(text.as_bytes()))
     }
 
+    // As one array, which is quicker to parse than many numbers.
+    fn one_of(column: &str, numbers: &[i64]) -> String {
+        let numbers: Vec<String> = numbers.iter().map(i64::to_string).collect();
+        format!("{column} = ANY ('{{{}}}'::bigint[])", numbers.join(","))
+    }
+
+    // In these words the array is hashed; what is none of all is compared with each before PostgreSQL 15.
+    fn none_of(column: &str, numbers: &[i64]) -> String {
+        format!("({}) IS NOT TRUE", Self::one_of(column, numbers))
+    }
+
     // It has no such thing; see `BY_INDEX`.
     fn hint(_names: &Names, _index: &str) -> String {
+        String::new()
+    }
+
+    // The index of pending events in order has it.
+    fn by_place(_names: &Names) -> String {
         String::new()
     }
 
@@ -276,11 +303,12 @@ impl Engine for Postgres {
                 r#"{EVENT}, "last_error", "attempts", "failures",
                 (extract(epoch FROM "first_failed_at") * 1000000)::bigint,
                 (extract(epoch FROM "last_failed_at") * 1000000)::bigint,
-                (extract(epoch FROM "dead_at") * 1000000)::bigint"#
+                (extract(epoch FROM "dead_at") * 1000000)::bigint, {}"#,
+                sql::holds_key::<Self>(names)
             )
         };
         let sql = format!(
-            r#"SELECT {columns} FROM {}
+            r#"SELECT {columns} FROM {} AS e
             WHERE "status" = 'dead_letter' AND "seq" > $1
                 AND ($2::text IS NULL OR "type" = $2)
                 AND ($3::timestamptz IS NULL OR "dead_at" >= $3)

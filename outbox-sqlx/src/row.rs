@@ -42,20 +42,18 @@ impl NewRow {
             );
             return Err(Error::new(ErrorKind::InvalidEvent, message).with_event(event.id()));
         }
-        // The prefixes keep keys and ids apart.
-        let digest = match event.partition_key() {
-            Some(key) => Sha256::new_with_prefix("key:").chain_update(key),
-            None => Sha256::new_with_prefix("id:").chain_update(event.id().as_uuid().as_bytes()),
-        }
-        .finalize();
+        let hash = match event.partition_key() {
+            Some(key) => first_half(&Sha256::new_with_prefix("key:").chain_update(key).finalize()),
+            None => hash_without_key(event.id()),
+        };
         Ok(Self {
             id: event.id().into(),
             event_type: event.event_type().to_owned(),
             payload,
             meta,
             not_before: event.not_before(),
-            partition_hash: std::array::from_fn(|index| digest[index]),
-            lane: i16::from(digest[0] % LANES),
+            partition_hash: hash,
+            lane: i16::from(hash[0] % LANES),
             idempotency_hash: event.meta().idempotency_key.as_deref().map(|key| {
                 std::array::from_fn::<u8, 32, _>({
                     let digest = Sha256::digest(key);
@@ -69,6 +67,15 @@ impl NewRow {
     pub(crate) fn bytes(&self) -> usize {
         self.event_type.len() + self.payload.len() + self.meta.len() + 128
     }
+}
+
+/// What stands for the partition key of an event that has none. The prefixes keep keys and ids apart.
+pub(crate) fn hash_without_key(id: EventId) -> [u8; 16] {
+    first_half(&Sha256::new_with_prefix("id:").chain_update(id.as_uuid().as_bytes()).finalize())
+}
+
+fn first_half(digest: &[u8]) -> [u8; 16] {
+    std::array::from_fn(|index| digest[index])
 }
 
 /// Cuts rows into runs of bounded size; a row beyond the bound is a run of its own.
@@ -114,7 +121,7 @@ pub struct Stored {
 
 /// A row of an engine, as the shared code reads it. The statements name the columns in this order: `seq`,
 /// `id`, `type`, `payload`, `meta`, `not_before`; and for a dead letter also `last_error`, `attempts`,
-/// `failures`, `first_failed_at`, `last_failed_at`, `dead_at`. Times are in microseconds since 1970.
+/// `failures`, `first_failed_at`, `last_failed_at`, `dead_at` and its place if it holds its key. Times are in microseconds since 1970.
 pub trait ReadRow: Row {
     /// Place and id.
     fn position(&self) -> sqlx::Result<(i64, EventId)>;
@@ -170,6 +177,7 @@ where
         letter.failures = count(8);
         letter.first_failed_at = time(9);
         letter.last_failed_at = time(10);
+        letter.holds_key = !self.is_null(12)?;
         Ok((seq, letter))
     }
 

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     SqlxOutbox,
+    claims::sql,
     dead_letter::Selection,
     dialect::Engine,
     error,
@@ -77,10 +78,13 @@ impl Engine for Sqlite {
     const BY_INDEX: &'static str = "";
     const LOSABLE: &'static str = "";
     const BEGIN_CLAIM: &'static str = "BEGIN IMMEDIATE";
+    const WAITS_ASLEEP: bool = true;
+    const CHAIN: Option<&'static str> = None;
     const BEGIN_LOOK: &'static str = "BEGIN";
     const FOR_UPDATE: &'static str = "";
     const FOR_UPDATE_IF_FREE: &'static str = "";
     const RETURNING: bool = true;
+    const WRITES_IN_WITH: bool = false;
     const DELETE_TARGET: &'static str = "";
     const LATERAL: bool = false;
     const SORTS_NULLS: bool = false;
@@ -119,8 +123,23 @@ impl Engine for Sqlite {
         format!("CAST({} AS TEXT)", Self::bytes(text.as_bytes()))
     }
 
+    fn one_of(column: &str, numbers: &[i64]) -> String {
+        let numbers: Vec<String> = numbers.iter().map(i64::to_string).collect();
+        format!("{column} IN ({})", numbers.join(","))
+    }
+
+    fn none_of(column: &str, numbers: &[i64]) -> String {
+        let numbers: Vec<String> = numbers.iter().map(i64::to_string).collect();
+        format!("{column} + 0 NOT IN ({})", numbers.join(","))
+    }
+
     fn hint(names: &Names, index: &str) -> String {
         format!("INDEXED BY {}", names.quoted_index(index))
+    }
+
+    // The primary key, which is the way where no other index is named.
+    fn by_place(_names: &Names) -> String {
+        "NOT INDEXED".to_owned()
     }
 
     fn pending(names: &Names, limit: i64) -> String {
@@ -261,11 +280,12 @@ impl Engine for Sqlite {
         } else {
             format!(
                 r#"{EVENT}, "last_error", "attempts", "failures",
-                "first_failed_at" * 1000, "last_failed_at" * 1000, "dead_at" * 1000"#
+                "first_failed_at" * 1000, "last_failed_at" * 1000, "dead_at" * 1000, {}"#,
+                sql::holds_key::<Self>(names)
             )
         };
         let sql = format!(
-            r#"SELECT {columns} FROM {} INDEXED BY {}
+            r#"SELECT {columns} FROM {} AS e INDEXED BY {}
             WHERE "status" = 'dead_letter' AND "seq" > ?1
                 AND (?2 IS NULL OR "type" = ?2)
                 AND (?3 IS NULL OR "dead_at" * 1000 >= ?3)

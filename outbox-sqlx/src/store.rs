@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use outbox_traits::{Event, EventId, OutboxStore, Result, Retention, Saved, async_trait};
 use sqlx::{Pool, Row, Transaction, pool::PoolConnection};
+use tokio::sync::Mutex;
 
 use crate::{
     claims::{Conflicts, sql},
@@ -30,6 +31,8 @@ pub struct SqlxOutbox<DB: Dialect> {
     pub(crate) names: Arc<Names>,
     pub(crate) retention: Retention,
     pub(crate) wake: Arc<Wake<DB>>,
+    /// Held by whoever claims or settles, where the engine would let them look now and then whether they may.
+    pub(crate) turn: Arc<Mutex<()>>,
 }
 
 impl<DB: Dialect> SqlxOutbox<DB> {
@@ -37,7 +40,8 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     #[must_use]
     pub fn new(pool: Pool<DB>) -> Self {
         let names = Arc::new(Names::new(&DB::RULES, &DB::OUTBOX));
-        Self { wake: Wake::new(&pool, &names), pool, names, retention: Retention::default() }
+        let wake = Wake::new(&pool, &names);
+        Self { pool, names, retention: Retention::default(), wake, turn: Arc::default() }
     }
 
     /// In another table. Any name that the engine takes as a quoted identifier will do; the other tables and the
@@ -66,7 +70,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     fn named(self, names: Names) -> Self {
         let names = Arc::new(names);
         // Another table's commits are not this one's.
-        Self { wake: Wake::new(&self.pool, &names), names, ..self }
+        Self { wake: Wake::new(&self.pool, &names), names, turn: Arc::default(), ..self }
     }
 
     /// What becomes of delivered events.
@@ -370,8 +374,13 @@ impl<DB: Dialect> SqlxOutbox<DB> {
 
 impl<DB: Dialect> Clone for SqlxOutbox<DB> {
     fn clone(&self) -> Self {
-        let (pool, names) = (self.pool.clone(), Arc::clone(&self.names));
-        Self { pool, names, retention: self.retention, wake: Arc::clone(&self.wake) }
+        Self {
+            pool: self.pool.clone(),
+            names: Arc::clone(&self.names),
+            retention: self.retention,
+            wake: Arc::clone(&self.wake),
+            turn: Arc::clone(&self.turn),
+        }
     }
 }
 

@@ -14,8 +14,9 @@ use crate::{Event, EventId, OutboxStore, Result};
 /// effect, whatever name the worker has. All times are by the store's clock.
 ///
 /// - Claims made at the same time are disjoint.
-/// - While an event of a [partition key](Event::partition_key) is leased or waits for a retry, no other event of
-///   that key is handed to anyone. One claim may take several events of a key, in order.
+/// - While an event of a [partition key](Event::partition_key) is leased, waits for a retry, or is a dead letter
+///   that holds its key, no other event of that key is handed to anyone. One claim may take several events of a
+///   key, in order.
 /// - Events without a partition key do not wait for one another.
 /// - The cost of a claim is bounded by its limit and by what is leased, not by the backlog, by one hot key or by
 ///   how many keys wait.
@@ -170,10 +171,13 @@ pub enum Outcome {
         /// Why.
         error: String,
     },
-    /// It failed for good: it becomes a dead letter, and its key does not wait for it.
+    /// It failed for good: it becomes a dead letter.
     DeadLetter {
         /// Why.
         error: String,
+        /// Whether its partition key waits until it is requeued or discarded. If not, or where the event has no
+        /// key, nothing waits for it.
+        holds_key: bool,
     },
     /// It was not tried: it is claimable again at once, and the attempt does not count.
     Released,
@@ -192,10 +196,16 @@ impl Settlement {
         Self { lease, outcome: Outcome::Retry { after, error: error.into() } }
     }
 
-    /// It failed for good.
+    /// It failed for good, and its key does not wait for it.
     #[must_use]
     pub fn dead_letter(lease: Lease, error: impl Into<String>) -> Self {
-        Self { lease, outcome: Outcome::DeadLetter { error: error.into() } }
+        Self { lease, outcome: Outcome::DeadLetter { error: error.into(), holds_key: false } }
+    }
+
+    /// It failed for good, and its key waits until it is requeued or discarded.
+    #[must_use]
+    pub fn dead_letter_holding_key(lease: Lease, error: impl Into<String>) -> Self {
+        Self { lease, outcome: Outcome::DeadLetter { error: error.into(), holds_key: true } }
     }
 
     /// It was not tried.

@@ -7,7 +7,9 @@ use crate::{Event, EventId, OutboxStore, Result};
 
 /// A store that shows what was set aside.
 ///
-/// A dead event is claimed by nobody, purged by nobody and blocks nobody.
+/// A dead event is claimed by nobody and purged by nobody. It blocks nobody, unless it was settled as one that
+/// [holds its key](crate::Outcome::DeadLetter): then the other events of its key wait until it is requeued or
+/// discarded, and those of other keys do not.
 #[async_trait]
 pub trait DeadLetterStore: OutboxStore {
     /// Dead events in the order of the outbox, a page at a time.
@@ -15,14 +17,15 @@ pub trait DeadLetterStore: OutboxStore {
     /// An undecodable row is set aside by the fetch that meets it, and is shown from then on.
     async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<DeadLetterPage>;
 
-    /// Makes one dead event pending again, with fresh attempts. It returns whether there was one.
+    /// Makes one dead event pending again, with fresh attempts and in its old place: of its key, it comes before all
+    /// that waited for it. It returns whether there was one.
     async fn requeue(&self, id: EventId) -> Result<bool>;
 
     /// Makes all dead events pending again that match, with fresh attempts, and returns how many. The filter's
     /// page (`limit` and `after`) does not count here.
     async fn requeue_all(&self, filter: &DeadLetterFilter) -> Result<u64>;
 
-    /// Removes one dead event for good. It returns whether there was one.
+    /// Removes one dead event for good, and what waited for it goes on. It returns whether there was one.
     async fn discard(&self, id: EventId) -> Result<bool>;
 
     /// Removes all dead events that match for good, and returns how many. The filter's page (`limit` and
@@ -52,10 +55,12 @@ pub struct DeadLetter {
     pub last_failed_at: Option<DateTime<Utc>>,
     /// When it was set aside, by the store's clock.
     pub dead_at: DateTime<Utc>,
+    /// Whether the other events of its partition key wait until it is requeued or discarded.
+    pub holds_key: bool,
 }
 
 impl DeadLetter {
-    /// A dead letter without attempts or failures; a store sets the rest.
+    /// A dead letter without attempts or failures that holds no key; a store sets the rest.
     #[must_use]
     pub fn new(
         id: EventId,
@@ -74,6 +79,7 @@ impl DeadLetter {
             first_failed_at: None,
             last_failed_at: None,
             dead_at,
+            holds_key: false,
         }
     }
 }

@@ -136,6 +136,8 @@ pub(crate) enum How {
     Delivered,
     Retry,
     DeadLetter,
+    /// A dead letter that holds its key.
+    Held,
     Released,
 }
 

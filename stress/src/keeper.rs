@@ -3,7 +3,7 @@
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use anyhow::{Context as _, Result};
-use outbox_traits::{DeadLetterFilter, DeadLetterStore, Event, EventId, OutboxStore, StatsStore};
+use outbox_traits::{DeadLetter, DeadLetterFilter, DeadLetterStore, Event, EventId, OutboxStore, StatsStore};
 
 use crate::{
     engine::Engine,
@@ -66,6 +66,17 @@ impl<E: Engine> Part<E> {
         self.shared.record.end_of(op, changed, |count| Answer::Changed(*count));
     }
 
+    /// Lets go on what waits for dead letters, where nobody else does any more.
+    pub(crate) async fn requeue_what_holds(&mut self) {
+        for letter in self.letters().await.unwrap_or_default() {
+            if letter.holds_key {
+                let op = self.shared.record.begin(Call::Requeue { event: Some(letter.id) });
+                let changed = self.engine.store().requeue(letter.id).await;
+                self.shared.record.end_of(op, changed, |changed| Answer::Changed(u64::from(*changed)));
+            }
+        }
+    }
+
     pub(crate) async fn pending(&mut self) -> Vec<EventId> {
         let op = self.shared.record.begin(Call::Pending);
         let pending = self.engine.store().get_pending(FULL).await;
@@ -74,12 +85,16 @@ impl<E: Engine> Part<E> {
         events.as_ref().map(ids).unwrap_or_default()
     }
 
-    /// All of them.
     async fn dead(&mut self) -> outbox_traits::Result<Vec<EventId>> {
+        Ok(self.letters().await?.iter().map(|letter| letter.id).collect())
+    }
+
+    /// All of them.
+    async fn letters(&mut self) -> outbox_traits::Result<Vec<DeadLetter>> {
         let (mut filter, mut all) = (DeadLetterFilter::new(), Vec::new());
         loop {
             let page = self.engine.store().dead_letters(&filter).await?;
-            all.extend(page.letters.iter().map(|letter| letter.id));
+            all.extend(page.letters);
             match page.next {
                 Some(next) => filter.after = Some(next),
                 None => return Ok(all),

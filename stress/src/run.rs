@@ -108,7 +108,10 @@ async fn drain<E: Engine>(last: &mut Part<E>) {
     let (began, mut empty_since) = (Instant::now(), Instant::now());
     while empty_since.elapsed() < SETTLED_AFTER {
         match last.drain().await {
-            Some(0) => last.pause(20, 20).await,
+            Some(0) => {
+                last.requeue_what_holds().await;
+                last.pause(20, 20).await;
+            }
             Some(_) | None => empty_since = Instant::now(),
         }
         if began.elapsed() > DRAINED_WITHIN {

@@ -136,8 +136,10 @@ impl<E: Engine> Part<E> {
             } else {
                 failed.extend(key);
                 let error = "the transport is down";
-                settlements.push(if self.chance(25) {
+                settlements.push(if self.chance(12) {
                     Settlement::dead_letter(lease, error)
+                } else if self.chance(15) {
+                    Settlement::dead_letter_holding_key(lease, error)
                 } else {
                     let after = self.millis(0, 300);
                     Settlement::retry(lease, after, error)
@@ -197,6 +199,7 @@ fn how(settlement: &Settlement) -> How {
     use outbox_traits::Outcome;
     match settlement.outcome {
         Outcome::Retry { .. } => How::Retry,
+        Outcome::DeadLetter { holds_key: true, .. } => How::Held,
         Outcome::DeadLetter { .. } => How::DeadLetter,
         Outcome::Released => How::Released,
         _ => How::Delivered,

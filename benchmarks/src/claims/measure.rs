@@ -24,6 +24,8 @@ const BATCHES: u32 = 20;
 pub(super) const BATCH: u32 = 100;
 /// How many events of the hot key there are at most.
 const MOST_HOT: u32 = 300_000;
+/// How many events wait for a retry at most.
+pub(super) const MOST_RETRIES: u32 = 100_000;
 
 /// What else is in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,10 +38,17 @@ pub(super) enum Condition {
     Before,
     /// Events of one key, whose first is leased all the time, in front of the others.
     HotKey,
+    /// Events that failed, each of a key of its own, and wait for their retry all the time.
+    Retries,
 }
 
 impl Condition {
-    pub(super) const ALL: [Self; 4] = [Self::Empty, Self::Behind, Self::Before, Self::HotKey];
+    pub(super) const ALL: [Self; 5] = [Self::Empty, Self::Behind, Self::Before, Self::HotKey, Self::Retries];
+
+    /// Whether code by hand is measured with it, which knows neither keys nor retries.
+    pub(super) fn has_by_hand(self) -> bool {
+        !matches!(self, Self::HotKey | Self::Retries)
+    }
 
     /// In the name of a table.
     pub(super) fn name(self) -> &'static str {
@@ -48,6 +57,7 @@ impl Condition {
             Self::Behind => "behind",
             Self::Before => "before",
             Self::HotKey => "hot_key",
+            Self::Retries => "retries",
         }
     }
 }
@@ -115,12 +125,15 @@ pub(super) struct HotKey {
     pub(super) claims: u32,
     /// How long that was.
     pub(super) time: Duration,
+    /// How many events of other keys a second one worker took after that, until as many as a measurement has were
+    /// gone: while the rest of the key's events is put aside.
+    pub(super) meanwhile: f64,
 }
 
 /// Measures.
 pub(super) async fn run(subject: Subject, amounts: Amounts) -> Result<Measured> {
     let orders = Orders::of_keys(amounts.keys);
-    let mut hot_key = HotKey { events: 0, claims: 0, time: Duration::ZERO };
+    let mut hot_key = HotKey { events: 0, claims: 0, time: Duration::ZERO, meanwhile: 0.0 };
     let mut states = Vec::new();
     for tables in &subject.tables {
         let start = Instant::now();
@@ -131,6 +144,7 @@ pub(super) async fn run(subject: Subject, amounts: Amounts) -> Result<Measured> 
                 Condition::Behind => queue.table.fill(amounts.backlog).await?,
                 Condition::Before => *pending = orders.save(queue, amounts.backlog).await?,
                 Condition::HotKey => (hot_key, *pending) = block(queue, &orders, amounts).await?,
+                Condition::Retries => queue.fail(&orders, amounts.backlog.min(MOST_RETRIES)).await?,
             }
         }
         if tables.condition != Condition::Empty {
@@ -197,9 +211,12 @@ async fn block(queue: &Queue, orders: &Orders, amounts: Amounts) -> Result<(HotK
     let mut claims = 0;
     loop {
         claims += 1;
-        let taken = queue.ways[0].1.take(LIMIT).await?;
+        let taken = queue.ways[0].1.take(LIMIT).await? as u64;
         if taken > 0 {
-            return Ok((HotKey { events, claims, time: start.elapsed() }, others - taken as u64));
+            let time = start.elapsed();
+            let (more, rest) = drain(&queue.ways[0].1, 1, LIMIT, others.saturating_sub(taken)).await?;
+            let hot_key = HotKey { events, claims, time, meanwhile: rate(more, rest) };
+            return Ok((hot_key, others.saturating_sub(taken + more)));
         }
         ensure!(start.elapsed() < PATIENCE, "events of other keys never came past those of the hot one");
     }

@@ -51,13 +51,13 @@ pub(super) async fn measure(amounts: Amounts) -> Result<Measured> {
                 (Way::KEPT, handle(Retention::UntilPurged)),
                 (Way::DELETED, handle(Retention::DeleteOnDelivery)),
             ];
-            let by_hand = if condition == Condition::HotKey {
-                None
-            } else {
+            let by_hand = if condition.has_by_hand() {
                 let by_hand = ByHand::new(&client, &by_hand).await?;
                 let way = Way { aim: Some(30.0), ..Way::ONE_BY_ONE };
                 let taker: Arc<dyn Taker> = Arc::new(OneByOne(by_hand.events.clone()));
                 Some(Queue::by_hand(by_hand, vec![(way, taker)]))
+            } else {
+                None
             };
             tables.push(Tables { condition, outbox: Queue::outbox(outbox, handles), by_hand });
         }

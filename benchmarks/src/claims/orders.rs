@@ -49,6 +49,11 @@ impl Orders {
         self.save_as(queue, count, |order| order.with_key("hot".to_owned())).await
     }
 
+    /// The same, each of a key of its own.
+    pub(super) async fn save_alone(&self, queue: &Queue, count: u32) -> Result<u64> {
+        self.save_as(queue, count, Order::with_own_key).await
+    }
+
     async fn save_as(&self, queue: &Queue, count: u32, change: fn(Order) -> Order) -> Result<u64> {
         let mut left = count;
         while left > 0 {

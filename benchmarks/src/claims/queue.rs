@@ -5,13 +5,14 @@ use std::{fmt::Debug, sync::Arc, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use outbox_traits::{Claim, ClaimStore, Event, Saved, Settlement, async_trait};
 
+use super::orders::Orders;
 use crate::job::Order;
 
 /// How many events are saved at once where it is not measured.
 pub(super) const FILL: u32 = 1000;
 /// Longer than any worker takes for what it claims, also on a busy machine.
 const LEASE: Duration = Duration::from_secs(600);
-/// Longer than any run.
+/// Longer than any run, for a lease or a wait.
 const LONG_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How events are taken.
@@ -96,6 +97,27 @@ impl Queue {
         let claim = Claim::new("blocker").with_limit(1).with_lease(LONG_LEASE);
         ensure!(store.claim(&claim).await?.len() == 1, "there is no event to lease");
         Ok(())
+    }
+
+    /// Saves events, each of a key of its own, and settles them to be tried again when the run is over.
+    pub(super) async fn fail(&self, orders: &Orders, count: u32) -> Result<()> {
+        let store = self.store.as_ref().context("only the outbox has retries")?;
+        orders.save_alone(self, count).await?;
+        let claim = Claim::new("failing").with_limit(FILL as usize).with_lease(LEASE);
+        let mut failed = 0;
+        while failed < count {
+            let leased = store.claim(&claim).await?;
+            ensure!(!leased.is_empty(), "{} events cannot be claimed", count - failed);
+            let settlements: Vec<_> = leased
+                .iter()
+                .map(|leased| Settlement::retry(leased.lease, LONG_LEASE, "it failed"))
+                .collect();
+            for settled in store.settle(&settlements).await? {
+                settled?;
+            }
+            failed += u32::try_from(leased.len())?;
+        }
+        self.table.tidy().await
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     Amounts,
-    measure::{BATCH, Condition, LIMIT, Measured, Sample, Work},
+    measure::{BATCH, Condition, LIMIT, MOST_RETRIES, Measured, Sample, Work},
     queue::Way,
 };
 use crate::{
@@ -45,10 +45,13 @@ pub(super) fn of(measured: &[Measured], amounts: Amounts) -> String {
         engine.own_speed(&mut text);
     }
     text.push_str("\n#### A hot key that is blocked: until the first events of others come\n\n");
-    text.push_str("| engine | events of the key | claims | time |\n|---|--:|--:|--:|\n");
+    text.push_str(
+        "| engine | events of the key | claims | time | and then, with 1 worker |\n|---|--:|--:|--:|--:|\n",
+    );
     for Measured { title, hot_key, .. } in measured {
         let (events, claims, time) = (grouped(hot_key.events), hot_key.claims, hot_key.time.as_secs_f64());
-        let _ = writeln!(text, "| {title} | {events} | {claims} | {time:.2} s |");
+        let meanwhile = speed(&[hot_key.meanwhile]);
+        let _ = writeln!(text, "| {title} | {events} | {claims} | {time:.2} s | {meanwhile} |");
     }
     text
 }
@@ -58,7 +61,7 @@ impl Measured {
         self.each(|work, way, condition, own| {
             let mut by_hand = self.ways(work, condition).into_iter().filter(|way| !way.is_outbox).peekable();
             let start = self.start(work, way, condition);
-            if by_hand.peek().is_none() && condition != Condition::HotKey {
+            if by_hand.peek().is_none() && condition.has_by_hand() {
                 let _ = writeln!(text, "{start} {} | | | | | |", speed(&own));
             }
             for by_hand in by_hand {
@@ -138,6 +141,7 @@ impl Condition {
             Self::Behind => format!("behind {} delivered", grouped(backlog)),
             Self::Before => format!("before {} pending", grouped(backlog)),
             Self::HotKey => "behind a blocked hot key".to_owned(),
+            Self::Retries => format!("beside {} that wait for a retry", grouped(backlog.min(MOST_RETRIES))),
         }
     }
 }

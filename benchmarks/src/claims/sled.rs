@@ -40,13 +40,13 @@ pub(super) async fn measure(place: &Place, amounts: Amounts) -> Result<Measured>
             (Way::KEPT, handle(Retention::UntilPurged)),
             (Way::DELETED, handle(Retention::DeleteOnDelivery)),
         ];
-        let by_hand = if condition == Condition::HotKey {
-            None
-        } else {
+        let by_hand = if condition.has_by_hand() {
             let by_hand = ByHand::new(&open("hand", condition)?)?;
             let way = Way { title: "remove in a batch", ..Way::BY_HAND };
             let taker = Remove { turn: Mutex::default(), by_hand: by_hand.clone() };
             Some(Queue::by_hand(by_hand, vec![(way, Arc::new(taker))]))
+        } else {
+            None
         };
         tables.push(Tables { condition, outbox: Queue::outbox(outbox, handles), by_hand });
     }

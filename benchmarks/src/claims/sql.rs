@@ -55,11 +55,11 @@ pub(super) async fn measure<DB: HandWritten>(place: &Place, amounts: Amounts) ->
                 (Way::DELETED, handle(Retention::DeleteOnDelivery)),
             ];
             let pool = pools[Condition::ALL.len() + index].clone();
-            let by_hand = if condition == Condition::HotKey {
-                None
-            } else {
+            let by_hand = if condition.has_by_hand() {
                 let ways = DB::takers(&pool);
                 Some(Queue::by_hand(Side::hand_written(pool).await?, ways))
+            } else {
+                None
             };
             tables.push(Tables { condition, outbox: Queue::outbox(outbox, handles), by_hand });
         }

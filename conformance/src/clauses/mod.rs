@@ -39,8 +39,8 @@ macro_rules! model {
     };
 }
 
-/// Random histories of saves, claims, settlements of every kind, leases that run out, acknowledgements and
-/// requeues, each run against a fresh store and against a model of the clauses. A failure is shrunk to a short
+/// Random histories of saves, claims, settlements of every kind, leases that run out, acknowledgements, requeues and
+/// discards, each run against a fresh store and against a model of the clauses. A failure is shrunk to a short
 /// counter-example.
 ///
 /// `claim_model!(Harness, 64)` runs 64 of them, as a test named `claim_model::histories_agree_with_the_clauses`.
@@ -240,6 +240,13 @@ macro_rules! __group {
             the_idempotency_key_is_taken_in_every_state
             a_requeued_event_has_fresh_attempts
             many_dead_events_are_requeued_and_discarded
+            a_held_key_waits_and_no_other_does
+            a_dead_letter_says_whether_it_holds_its_key
+            a_requeued_event_comes_before_what_waited_for_it
+            a_discard_ends_the_hold
+            a_key_is_free_when_the_last_that_holds_it_is_gone
+            leases_of_a_held_key_go_on_and_nothing_comes_after_them
+            many_held_keys_hold_up_no_other
             a_history_of_many_workers_keeps_the_order_of_each_key
         }
     };
@@ -319,7 +326,7 @@ mod tests {
         every_clause_is_listed! {
             store: "store/events.rs", "store/save.rs", "store/order.rs", "store/pending.rs",
                 "store/acknowledge.rs", "store/purge.rs", "store/retention.rs";
-            claim: "claim/lease.rs", "claim/keys.rs", "claim/settle.rs", "claim/history.rs";
+            claim: "claim/lease.rs", "claim/keys.rs", "claim/settle.rs", "claim/held.rs", "claim/history.rs";
             concurrent: "concurrent.rs";
             durable: "durable.rs";
             schema: "schema.rs";

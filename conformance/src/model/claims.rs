@@ -11,6 +11,7 @@ use outbox_traits::{
 };
 use proptest::{
     collection::vec,
+    option,
     prelude::{Strategy, any},
     prop_assert, prop_assert_eq, prop_oneof,
     test_runner::TestCaseError,
@@ -37,14 +38,16 @@ enum Step {
     Settle(Vec<(usize, End)>),
     Acknowledge(Vec<usize>),
     Advance(u32),
-    Requeue(bool),
+    /// One of the dead letters, or all.
+    Requeue(Option<usize>),
+    Discard(Option<usize>),
 }
 
 #[derive(Clone, Copy, Debug)]
 enum End {
     Delivered,
     Retry(u32),
-    DeadLetter,
+    DeadLetter { holds_key: bool },
     Released,
 }
 
@@ -54,7 +57,7 @@ fn steps() -> impl Strategy<Value = Step> {
     let end = prop_oneof![
         4 => any::<bool>().prop_map(|_| End::Delivered),
         3 => (0..4_u32).prop_map(End::Retry),
-        1 => any::<bool>().prop_map(|_| End::DeadLetter),
+        3 => any::<bool>().prop_map(|holds_key| End::DeadLetter { holds_key }),
         2 => any::<bool>().prop_map(|_| End::Released),
     ];
     prop_oneof![
@@ -64,7 +67,8 @@ fn steps() -> impl Strategy<Value = Step> {
         6 => vec((0..8_usize, end), 1..5).prop_map(Step::Settle),
         1 => vec(0..12_usize, 1..3).prop_map(Step::Acknowledge),
         3 => (1..4_u32).prop_map(Step::Advance),
-        1 => any::<bool>().prop_map(Step::Requeue),
+        2 => option::of(0..4_usize).prop_map(Step::Requeue),
+        1 => option::of(0..4_usize).prop_map(Step::Discard),
     ]
 }
 
@@ -74,7 +78,7 @@ enum Status {
     Leased { until: i64 },
     Waiting { until: i64 },
     Delivered,
-    Dead,
+    Dead { holds_key: bool },
 }
 
 #[derive(Debug)]
@@ -117,8 +121,22 @@ impl Model {
     fn is_busy(&self, key: Option<usize>) -> bool {
         key.is_some()
             && self.rows.iter().any(|row| {
-                row.key == key && matches!(row.status, Status::Leased { .. } | Status::Waiting { .. })
+                row.key == key
+                    && matches!(
+                        row.status,
+                        Status::Leased { .. } | Status::Waiting { .. } | Status::Dead { holds_key: true }
+                    )
             })
+    }
+
+    /// One of the dead letters, by a number that is counted around, or all: their places and ids.
+    fn dead(&self, number: Option<usize>) -> Vec<(usize, EventId)> {
+        let all = self.rows.iter().enumerate().filter(|(_, row)| matches!(row.status, Status::Dead { .. }));
+        let all = all.map(|(index, row)| (index, row.id));
+        match number {
+            Some(number) => all.clone().skip(number % all.count().max(1)).take(1).collect(),
+            None => all.collect(),
+        }
     }
 
     /// The events that a claim may take, each only after those of its key before it.
@@ -179,10 +197,10 @@ impl Model {
             End::Delivered => Status::Delivered,
             End::Retry(0) | End::Released => Status::Pending,
             End::Retry(steps) => Status::Waiting { until: now + beside(steps.into()) },
-            End::DeadLetter => Status::Dead,
+            End::DeadLetter { holds_key } => Status::Dead { holds_key: holds_key && row.key.is_some() },
         };
         row.attempts += u32::from(!matches!(end, End::Released));
-        row.failures += u32::from(matches!(end, End::Retry(_) | End::DeadLetter));
+        row.failures += u32::from(matches!(end, End::Retry(_) | End::DeadLetter { .. }));
         true
     }
 }
@@ -206,8 +224,16 @@ where
             );
             let dead =
                 h.store().dead_letters(&DeadLetterFilter::new().with_limit(ALL)).await.map_err(fail)?;
-            let dead: Vec<EventId> = dead.letters.iter().map(|letter| letter.id).collect();
-            prop_assert_eq!(dead, model.of_status(|status| status == Status::Dead), "dead after {:?}", step);
+            for holds_key in [false, true] {
+                let dead = dead.letters.iter().filter(|letter| letter.holds_key == holds_key);
+                prop_assert_eq!(
+                    dead.map(|letter| letter.id).collect::<Vec<_>>(),
+                    model.of_status(|status| status == Status::Dead { holds_key }),
+                    "dead and holding their key ({}) after {:?}",
+                    holds_key,
+                    step
+                );
+            }
         }
         Ok(())
     });
@@ -257,7 +283,8 @@ where
                 End::Delivered => Settlement::delivered(*lease),
                 End::Retry(0) => Settlement::retry(*lease, Duration::ZERO, "failed"),
                 End::Retry(steps) => Settlement::retry(*lease, seconds(beside((*steps).into())), "failed"),
-                End::DeadLetter => Settlement::dead_letter(*lease, "failed"),
+                End::DeadLetter { holds_key: false } => Settlement::dead_letter(*lease, "failed"),
+                End::DeadLetter { holds_key: true } => Settlement::dead_letter_holding_key(*lease, "failed"),
                 End::Released => Settlement::released(*lease),
             };
             let settlements: Vec<Settlement> = ends.iter().map(settlement).collect();
@@ -279,7 +306,7 @@ where
             for index in indexes {
                 let Some(row) = model.rows.get_mut(*index) else { continue };
                 h.store().acknowledge(row.id).await.map_err(fail)?;
-                if row.status != Status::Dead {
+                if !matches!(row.status, Status::Dead { .. }) {
                     (row.status, row.lease) = (Status::Delivered, None);
                 }
             }
@@ -289,21 +316,53 @@ where
             h.advance(seconds(by)).await;
             model.now += by;
         }
-        Step::Requeue(all) => {
-            let dead: Vec<usize> =
-                (0..model.rows.len()).filter(|index| model.rows[*index].status == Status::Dead).collect();
-            let requeued = if *all { &dead[..] } else { &dead[..dead.len().min(1)] };
-            if *all {
-                let count = h.store().requeue_all(&DeadLetterFilter::new()).await.map_err(fail)?;
-                prop_assert_eq!(count, dead.len() as u64);
-            } else if let Some(index) = dead.first() {
-                prop_assert!(h.store().requeue(model.rows[*index].id).await.map_err(fail)?);
-            }
-            for index in requeued {
-                let row = &mut model.rows[*index];
-                (row.status, row.attempts, row.failures) = (Status::Pending, 0, 0);
-            }
+        Step::Requeue(number) => requeue(h, model, *number).await?,
+        Step::Discard(number) => discard(h, model, *number).await?,
+    }
+    Ok(())
+}
+
+async fn requeue<H: Harness>(
+    h: &Arc<H>,
+    model: &mut Model,
+    number: Option<usize>,
+) -> Result<(), TestCaseError>
+where
+    H::Store: DeadLetterStore,
+{
+    let dead = model.dead(number);
+    if number.is_none() {
+        let count = h.store().requeue_all(&DeadLetterFilter::new()).await.map_err(fail)?;
+        prop_assert_eq!(count, dead.len() as u64);
+    }
+    for (index, id) in dead {
+        if number.is_some() {
+            prop_assert!(h.store().requeue(id).await.map_err(fail)?);
         }
+        let row = &mut model.rows[index];
+        (row.status, row.attempts, row.failures) = (Status::Pending, 0, 0);
+    }
+    Ok(())
+}
+
+async fn discard<H: Harness>(
+    h: &Arc<H>,
+    model: &mut Model,
+    number: Option<usize>,
+) -> Result<(), TestCaseError>
+where
+    H::Store: DeadLetterStore,
+{
+    let dead = model.dead(number);
+    if number.is_none() {
+        let count = h.store().discard_all(&DeadLetterFilter::new()).await.map_err(fail)?;
+        prop_assert_eq!(count, dead.len() as u64);
+    }
+    for (_, id) in dead {
+        if number.is_some() {
+            prop_assert!(h.store().discard(id).await.map_err(fail)?);
+        }
+        model.rows.retain(|row| row.id != id);
     }
     Ok(())
 }

@@ -22,6 +22,8 @@ impl ClaimStore for Broken {
             Fault::AClaimIgnoresItsTypes => request.types.clear(),
             Fault::LeasesNeverRunOut => request.lease = FOR_EVER,
             Fault::ALeaseHoldsBeyondItsEnd => request.lease += Duration::from_millis(1),
+            Fault::AHoldHoldsUpAll if !self.holding().await?.is_empty() => return Ok(Vec::new()),
+            Fault::AHoldEndsInTime => self.let_go_of_old().await?,
             Fault::AWaitingKeyHoldsUpAll if self.memory().waiting > 0 => return Ok(Vec::new()),
             Fault::ClaimsOverlap => {
                 let last = self.memory().last_claim.clone();
@@ -42,6 +44,7 @@ impl ClaimStore for Broken {
             _ => {}
         }
         let mut leased = self.inner.claim(&request).await?;
+        self.keep_back(&mut leased).await?;
         if self.fault == Fault::UndecodableRowsAreLeased {
             for letter in self.inner.dead_letters(&DeadLetterFilter::new()).await?.letters {
                 let event = Event::new("broken", json!(null))?.with_id(letter.id);
@@ -113,10 +116,13 @@ impl Broken {
                 *settlement = Settlement::retry(lease, Duration::ZERO, "released");
             }
             (Fault::RetriesDoNotWait, Outcome::Retry { error, .. })
-            | (Fault::DeadLettersAreTriedAgain, Outcome::DeadLetter { error }) => {
+            | (Fault::DeadLettersAreTriedAgain, Outcome::DeadLetter { error, .. }) => {
                 *settlement = Settlement::retry(lease, Duration::ZERO, error.clone());
             }
-            (Fault::ADeadLetterBlocksItsKey, Outcome::DeadLetter { error }) => {
+            (Fault::HeldKeysAreHandedOut, Outcome::DeadLetter { error, .. }) => {
+                *settlement = Settlement::dead_letter(lease, error.clone());
+            }
+            (Fault::ADeadLetterBlocksItsKey, Outcome::DeadLetter { error, .. }) => {
                 *settlement = Settlement::retry(lease, FOR_EVER, error.clone());
             }
             (Fault::AWaitingKeyHoldsUpAll, Outcome::Retry { .. }) => self.memory().waiting += 1,

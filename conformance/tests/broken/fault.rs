@@ -93,6 +93,14 @@ faults! {
     DeadLettersAreTriedAgain,
     ADeadLetterBlocksItsKey,
     TheErrorGetsLost,
+    HeldKeysAreHandedOut,
+    HoldsAreNotTold,
+    AHoldHoldsUpAll,
+    AHoldEndsInTime,
+    AnAcknowledgeEndsTheHold,
+    ARequeuedEventComesLast,
+    OneRequeueEndsAllHolds,
+    ADiscardDoesNotEndTheHold,
     UndecodableRowsAreLeased,
 
     // Dead letters.

@@ -9,6 +9,7 @@ mod alter;
 mod claim;
 mod fault;
 mod harness;
+mod held;
 mod inbox;
 mod session;
 mod store;
@@ -196,6 +197,22 @@ rejected! {
         by "claim::a_dead_event_is_claimed_by_nobody_and_blocks_nobody";
     a_dead_letter_that_blocks_its_key: ADeadLetterBlocksItsKey
         by "claim::a_dead_event_is_claimed_by_nobody_and_blocks_nobody";
+    held_keys_that_are_handed_out: HeldKeysAreHandedOut
+        by "claim::a_held_key_waits_and_no_other_does";
+    holds_that_are_not_told: HoldsAreNotTold
+        by "claim::a_dead_letter_says_whether_it_holds_its_key";
+    a_hold_that_holds_up_all: AHoldHoldsUpAll
+        by "claim::a_held_key_waits_and_no_other_does", "claim::many_held_keys_hold_up_no_other";
+    a_hold_that_ends_in_time: AHoldEndsInTime
+        by "claim::a_held_key_waits_and_no_other_does";
+    an_acknowledge_that_ends_the_hold: AnAcknowledgeEndsTheHold
+        by "claim::a_held_key_waits_and_no_other_does";
+    a_requeued_event_that_comes_last: ARequeuedEventComesLast
+        by "claim::a_requeued_event_comes_before_what_waited_for_it";
+    a_requeue_that_ends_all_holds: OneRequeueEndsAllHolds
+        by "claim::a_key_is_free_when_the_last_that_holds_it_is_gone";
+    a_discard_that_does_not_end_the_hold: ADiscardDoesNotEndTheHold
+        by "claim::a_discard_ends_the_hold";
     an_error_that_gets_lost: TheErrorGetsLost
         by "claim::failures_are_kept_with_their_times_and_the_last_error";
     undecodable_rows_that_are_leased_again_and_again: UndecodableRowsAreLeased
@@ -296,6 +313,9 @@ fn random_histories_reject_broken_stores() {
         (claims, Fault::OwnershipWithoutAFence, true),
         (claims, Fault::AttemptsAreKeptInMemory, true),
         (claims, Fault::DeadLettersAreTriedAgain, true),
+        (claims, Fault::HeldKeysAreHandedOut, true),
+        (claims, Fault::HoldsAreNotTold, true),
+        (claims, Fault::AHoldHoldsUpAll, true),
     ]
     .map(|(check, fault, is_rejected)| (fault, is_rejected, message(check, fault)));
     QUIET.set(false);

@@ -9,8 +9,8 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use outbox_memory::{ManualClock, MemoryOutbox, MemorySession};
 use outbox_traits::{
-    DeadLetterFilter, DeadLetterPage, DeadLetterStore, Error, ErrorKind, Event, EventId, Lease, Leased, Meta,
-    OutboxStore, Result, Retention, Saved, async_trait,
+    DeadLetterFilter, DeadLetterStore, Error, ErrorKind, Event, EventId, Lease, Leased, Meta, OutboxStore,
+    Result, Retention, Saved, async_trait,
 };
 
 use tokio::sync::watch;
@@ -32,6 +32,8 @@ pub(crate) struct Memory {
     pub(crate) last_leases: HashMap<EventId, Lease>,
     pub(crate) last_claim: Vec<Leased>,
     pub(crate) waiting: usize,
+    /// Partition keys.
+    pub(crate) held_for_ever: HashSet<String>,
     saves: usize,
 }
 
@@ -309,6 +311,7 @@ impl OutboxStore for Broken {
                 memory.cursor = memory.cursor.max(place + 1);
             }
             Fault::AcknowledgeTouchesTheDead => drop(self.inner.requeue(id).await?),
+            Fault::AnAcknowledgeEndsTheHold => self.let_go(|letter| letter.id == id).await?,
             _ => {}
         }
         self.inner.acknowledge(id).await
@@ -371,54 +374,5 @@ impl Broken {
             .map(|event| replaced.get(&event.id()).cloned().unwrap_or(event))
             .map(|event| self.restored(alter::read(self.fault, event)))
             .collect()
-    }
-}
-
-#[async_trait]
-impl DeadLetterStore for Broken {
-    async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<DeadLetterPage> {
-        let mut page = self.inner.dead_letters(filter).await?;
-        if self.fault == Fault::ALastPagePromisesAnother && page.letters.len() == filter.limit {
-            page.next.get_or_insert(u64::MAX);
-        }
-        Ok(page)
-    }
-
-    async fn requeue(&self, id: EventId) -> Result<bool> {
-        self.inner.requeue(id).await
-    }
-
-    async fn requeue_all(&self, filter: &DeadLetterFilter) -> Result<u64> {
-        if self.fault == Fault::OnlySomeAreRequeued {
-            let mut changed = 0;
-            for id in self.some_dead(filter).await? {
-                changed += u64::from(self.inner.requeue(id).await?);
-            }
-            return Ok(changed);
-        }
-        self.inner.requeue_all(filter).await
-    }
-
-    async fn discard(&self, id: EventId) -> Result<bool> {
-        self.inner.discard(id).await
-    }
-
-    async fn discard_all(&self, filter: &DeadLetterFilter) -> Result<u64> {
-        if self.fault == Fault::OnlySomeAreDiscarded {
-            let mut changed = 0;
-            for id in self.some_dead(filter).await? {
-                changed += u64::from(self.inner.discard(id).await?);
-            }
-            return Ok(changed);
-        }
-        self.inner.discard_all(filter).await
-    }
-}
-
-impl Broken {
-    /// One page of them, and no more.
-    async fn some_dead(&self, filter: &DeadLetterFilter) -> Result<Vec<EventId>> {
-        let page = self.inner.dead_letters(&filter.clone().with_limit(1000)).await?;
-        Ok(page.letters.iter().map(|letter| letter.id).collect())
     }
 }

@@ -3,7 +3,7 @@
 use std::{cmp::Reverse, collections::HashSet};
 
 use futures_util::FutureExt;
-use outbox_traits::{Claim, ErrorKind, EventId, Lease, Leased, Result, Settlement};
+use outbox_traits::{Claim, ErrorKind, EventId, Lease, Leased, Outcome, Result, Settlement};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -111,7 +111,8 @@ impl Worker<'_> {
             let error = format!(
                 "{crashes} deliveries were started and never ended: the event may kill the worker that publishes it"
             );
-            self.unsettled.push(Settlement::dead_letter(lease, error));
+            let outcome = Outcome::DeadLetter { error, holds_key: self.relay.way.holds_keys };
+            self.unsettled.push(Settlement { lease, outcome });
         }
     }
 
@@ -122,6 +123,14 @@ impl Worker<'_> {
                 self.unsettled.push(Settlement::released(lease));
             }
         }
+    }
+
+    /// Gives up what is of these lanes and not being published.
+    pub(super) fn give_back_lanes(&mut self, lanes: &HashSet<Lane>) {
+        let waiting = self.queue.take_lanes(lanes);
+        self.give_back(waiting);
+        let suspect = self.suspect.take_if(|suspect| lanes.contains(&Lane::of(&suspect.event)));
+        self.give_back(suspect);
     }
 
     /// Gives up everything that is not being published.
@@ -192,8 +201,7 @@ impl Worker<'_> {
     /// No publish of these begins any more, nor of what is behind them in their lanes.
     fn end(&mut self, ids: &HashSet<EventId>) {
         let lanes = self.queue.lanes_of(ids);
-        let waiting = self.queue.take_lanes(&lanes);
-        self.give_back(waiting);
+        self.give_back_lanes(&lanes);
         if let Some(suspect) = self.suspect.take_if(|suspect| ids.contains(&suspect.event.id())) {
             self.give_back([suspect]);
         }

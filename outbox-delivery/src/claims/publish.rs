@@ -125,8 +125,7 @@ impl Worker<'_> {
         }
         // What is behind a failed event may come only after it, and that may take long.
         let lanes: HashSet<Lane> = failures.iter().map(|(event, _)| Lane::of(event)).collect();
-        let behind = self.queue.take_lanes(&lanes);
-        self.give_back(behind);
+        self.give_back_lanes(&lanes);
     }
 
     fn decide(&self, event: &Event, error: &PublishError, history: History, is_broken: bool) -> Outcome {
@@ -139,8 +138,11 @@ impl Worker<'_> {
         let failed = Failed { event, error, attempts, failures: failures.saturating_add(1) };
         match self.relay.way.policy.decide(&failed) {
             Decision::Retry { after } => Outcome::Retry { after, error: text() },
-            Decision::DeadLetter if is_broken => Outcome::Retry { after: RETRY_ALONE, error: text() },
-            Decision::DeadLetter => Outcome::DeadLetter { error: text() },
+            _ if is_broken => Outcome::Retry { after: RETRY_ALONE, error: text() },
+            decision => {
+                let holds_key = decision == Decision::HoldKey || self.relay.way.holds_keys;
+                Outcome::DeadLetter { error: text(), holds_key }
+            }
         }
     }
 

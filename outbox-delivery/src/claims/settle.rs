@@ -65,7 +65,9 @@ impl Worker<'_> {
     fn took(&mut self, now: Instant, settlement: &Settlement) {
         match &settlement.outcome {
             Outcome::Released => self.record.released(1),
-            Outcome::DeadLetter { error } => self.record.dead_lettered(settlement.lease.event(), error),
+            Outcome::DeadLetter { error, holds_key } => {
+                self.record.dead_lettered(settlement.lease.event(), error, *holds_key);
+            }
             Outcome::Retry { after, .. } => {
                 if let Some(due) = now.checked_add(*after).filter(|_| self.due.len() < MAX_DUE) {
                     self.due.push(Reverse(due));

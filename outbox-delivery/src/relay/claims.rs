@@ -17,6 +17,7 @@ pub struct Claims {
     pub(crate) longest_poll: Option<Duration>,
     pub(crate) policy: Box<dyn RetryPolicy>,
     pub(crate) max_crashes: u32,
+    pub(crate) holds_keys: bool,
 }
 
 impl fmt::Debug for Claims {
@@ -27,6 +28,7 @@ impl fmt::Debug for Claims {
             .field("concurrency", &self.concurrency)
             .field("longest_poll", &self.longest_poll)
             .field("max_crashes", &self.max_crashes)
+            .field("holds_keys", &self.holds_keys)
             .finish_non_exhaustive()
     }
 }
@@ -75,6 +77,7 @@ impl fmt::Debug for Claims {
 /// | [`with_poll_interval`](Self::with_poll_interval) | from 50 ms up to 1 s, with wake-ups up to 5 s |
 /// | [`with_retry_policy`](Self::with_retry_policy) | from 100 ms up to 5 minutes, dead after 20 failures |
 /// | [`with_max_crashes`](Self::with_max_crashes) | 10 |
+/// | [`with_held_keys`](Self::with_held_keys) | a dead letter blocks nobody |
 impl Relay<Claims> {
     /// A relay for a store with claims, in any number of workers and processes.
     ///
@@ -87,6 +90,7 @@ impl Relay<Claims> {
             longest_poll: None,
             policy: Box::new(ExponentialRetry::default()),
             max_crashes: 10,
+            holds_keys: false,
         };
         Self::build(transport, way)
     }
@@ -138,6 +142,19 @@ impl Relay<Claims> {
     #[must_use]
     pub fn with_max_crashes(mut self, crashes: u32) -> Self {
         self.way.max_crashes = crashes.max(1);
+        self
+    }
+
+    /// Makes every dead letter hold its partition key: no other event of the key is published, by any worker, until
+    /// somebody [requeues](outbox_traits::DeadLetterStore::requeue) or
+    /// [discards](outbox_traits::DeadLetterStore::discard) it. By default a dead letter blocks nobody.
+    ///
+    /// For keys whose events make no sense without those before them. Somebody has to look: a key that is held waits
+    /// for ever, and what waits is pending. Other keys go on, and so do events without a key. A
+    /// [policy](Self::with_retry_policy) can hold the keys of some events only: [`HoldKey`](crate::Decision::HoldKey).
+    #[must_use]
+    pub fn with_held_keys(mut self) -> Self {
+        self.way.holds_keys = true;
         self
     }
 

@@ -2,6 +2,7 @@
 
 mod failures;
 mod health;
+mod held;
 mod leases;
 #[cfg(feature = "metrics")]
 mod metrics;

@@ -4,7 +4,10 @@
 use std::{
     collections::HashSet,
     fmt,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -55,6 +58,8 @@ pub(crate) struct Remote {
     /// What was settled as delivered.
     delivered: Arc<Mutex<HashSet<EventId>>>,
     settlements: Arc<Mutex<Vec<Vec<Settlement>>>>,
+    /// Whether somebody requeues what was set aside.
+    is_requeued: Arc<AtomicBool>,
 }
 
 impl Remote {
@@ -71,6 +76,7 @@ impl Remote {
             calls: Arc::default(),
             delivered: Arc::default(),
             settlements: Arc::default(),
+            is_requeued: Arc::default(),
         }
     }
 
@@ -121,6 +127,24 @@ impl Remote {
     pub(crate) async fn dead(&self) -> Vec<DeadLetter> {
         self.tell_the_time();
         self.inner.dead_letters(&DeadLetterFilter::new()).await.unwrap().letters
+    }
+
+    /// Somebody looks at the dead letters from now on, and requeues them.
+    pub(crate) fn requeue_now_and_then(&self) {
+        self.is_requeued.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_requeued_now_and_then(&self) -> bool {
+        self.is_requeued.load(Relaxed)
+    }
+
+    /// Requeues any one dead letter, if somebody looks at them.
+    pub(crate) async fn requeue_one(&self) {
+        if self.is_requeued_now_and_then()
+            && let Some(letter) = fastrand::choice(self.dead().await)
+        {
+            self.inner.requeue(letter.id).await.unwrap();
+        }
     }
 
     /// The events that could be claimed now.

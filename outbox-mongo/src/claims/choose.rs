@@ -1,13 +1,17 @@
 //! What a claim takes: from leases that ran out to its own.
 
-use bson::{Bson, Document, doc};
-use mongodb::error::Error as DriverError;
+use std::sync::atomic::Ordering::Relaxed;
+
+use bson::{Bson, Document, RawDocument, doc};
+use mongodb::{ClientSession, error::Error as DriverError};
 use outbox_traits::{Claim, Event, Lease, Leased};
 
 use super::{
-    Held, end,
-    look::{Busy, Spot},
-    state::{Entry, Leases},
+    LOCK, end,
+    look::{BUDGET, Busy, PAGES, Spot},
+    stalled,
+    state::{Entry, Leases, values},
+    view::View,
 };
 use crate::{
     MongoOutbox,
@@ -16,111 +20,221 @@ use crate::{
     store::{BATCH, as_batch},
 };
 
-/// How often one claim sets undecodable events aside and looks again.
-const MAX_LOOKS: usize = 100;
+/// What came of one look.
+pub(super) enum Step {
+    Leased(Vec<Leased>),
+    /// Something was put in order, or another was quicker.
+    Again,
+    /// Some events could not be read, and were set aside.
+    Undecodable,
+}
+
+/// An event that is taken, with its place, its own `_id`, and its counts.
+struct Chosen {
+    position: u64,
+    id: Bson,
+    key: Key,
+    event: Event,
+    attempts: u32,
+    failures: u32,
+}
 
 impl MongoOutbox {
-    /// What it leases; `None` where it has made way, and found nothing yet.
     pub(super) async fn claim_once(
         &self,
-        held: &mut Held<'_>,
+        turn: &mut Option<ClientSession>,
         claim: &Claim,
-    ) -> Result<Option<Vec<Leased>>, DriverError> {
+        look: usize,
+    ) -> Result<Step, DriverError> {
         let limit = claim.limit.min(Claim::MAX_LIMIT);
-        let mut leases = self.leases(held, Document::new()).await?;
-        self.expire(held, &mut leases).await?;
-        let mut busy = Busy { has_keys: self.has_keys(held).await?, ..Busy::default() };
-        for entry in leases.into_iter().flat_map(|leases| leases.entries) {
-            busy.events.insert(entry.event);
-            busy.keys.insert(entry.key);
+        let others = self.leased.load(Relaxed);
+        let page_size = look.saturating_add(others).clamp(1, PAGES.1);
+        // Where nothing is in the way the first ones are those to take.
+        let is_whole = others == 0;
+        let mut moment = self.moment().await?;
+        let view = self.view(&mut moment, claim, page_size, is_whole);
+        let (is_due, view) = tokio::join!(self.promote(), view);
+        if is_due? {
+            return Ok(Step::Again);
         }
-        let mut look = limit;
-        for _ in 0..MAX_LOOKS {
-            let found = self.look(held, claim, look, &mut busy).await?;
-            let is_over = found.spots.is_empty();
-            let Some(mut chosen) = self.read(held, found.spots).await? else {
-                // Where there is one there may be many: they must not cost a look each.
-                look = limit.max(BATCH);
-                continue;
-            };
-            chosen.truncate(limit);
-            if is_over {
-                return Ok((!found.more).then(Vec::new));
-            }
-            let entries = chosen
-                .iter()
-                .map(|(key, event, _, _)| Entry { event: event.id().to_string(), key: key.clone() });
-            let leases = Leases::new(&claim.worker, end(held.now, claim.lease), entries.collect());
-            self.add_leases(held, &leases).await?;
-            let token = leases.token();
-            let leased = chosen.into_iter().map(|(_, event, attempts, failures)| {
-                let lease = Lease::new(event.id(), token);
-                Leased::new(event, lease, attempts.saturating_add(1), failures)
-            });
-            return Ok(Some(leased.collect()));
-        }
-        Ok(None)
-    }
-
-    async fn has_keys(&self, held: &mut Held<'_>) -> Result<bool, DriverError> {
-        let find = self.keys.find_one(doc! {}).projection(doc! { "_id": 1 });
-        Ok(find.session(&mut held.session).await?.is_some())
-    }
-
-    /// Ends leases that ran out: each of their events has one more started attempt.
-    async fn expire(&self, held: &mut Held<'_>, leases: &mut Vec<Leases>) -> Result<(), DriverError> {
+        let Some(mut view) = view? else {
+            self.make_lock().await?;
+            return Ok(Step::Again);
+        };
         let (expired, active): (Vec<_>, Vec<_>) =
-            std::mem::take(leases).into_iter().partition(|leases| leases.until <= held.now);
-        *leases = active;
-        if expired.is_empty() {
-            return Ok(());
+            std::mem::take(&mut view.leases).into_iter().partition(|leases| leases.until <= view.now);
+        if !expired.is_empty() {
+            self.expire(turn, &view, &expired).await?;
+            return Ok(Step::Again);
         }
+        let mut busy = Busy::default();
+        for entry in active.into_iter().flat_map(|leases| leases.entries) {
+            busy.events.insert(entry.event);
+            if !entry.is_delivered {
+                busy.keys.insert(entry.key);
+            }
+        }
+        self.leased.store(busy.events.len(), Relaxed);
+        let found = self.look(&mut moment, &view, claim, look, &busy).await?;
+        if found.stepped.len() > BUDGET {
+            let mut held = self.hold(turn).await?;
+            let mut parked = Ok(());
+            if held.is_after(&view) {
+                parked = self.park(&mut held, &found.stepped).await;
+            }
+            held.end(parked).await?;
+            return Ok(Step::Again);
+        }
+        if !found.empty.is_empty() {
+            let mut held = self.hold(turn).await?;
+            let mut removed = Ok(());
+            if held.is_after(&view) {
+                let these = doc! { "_id": { "$in": values(&found.empty) } };
+                removed = self.keys.delete_many(these).session(&mut held.session).await.map(|_| ());
+            }
+            held.end(removed).await?;
+            return Ok(Step::Again);
+        }
+        let Some(mut chosen) = self.read(&view, &found.spots).await? else {
+            return Ok(Step::Undecodable);
+        };
+        chosen.truncate(limit);
+        if chosen.is_empty() {
+            return Ok(Step::Leased(Vec::new()));
+        }
+        let entry = |one: &Chosen| Entry {
+            id: one.id.clone(),
+            event: one.event.id().to_string(),
+            key: one.key.clone(),
+            is_delivered: false,
+        };
+        let entries = chosen.iter().map(entry).collect();
+        let leases = Leases::new(&claim.worker, end(view.now, claim.lease), entries);
+        if !self.lease(turn, &view, &leases).await? {
+            return Ok(Step::Again);
+        }
+        let token = leases.token();
+        let leased = chosen.into_iter().map(|one| {
+            let lease = Lease::new(one.event.id(), token);
+            Leased::new(one.event, lease, one.attempts.saturating_add(1), one.failures)
+        });
+        Ok(Step::Leased(leased.collect()))
+    }
+
+    /// Writes leases down, if nobody had the lock since they were decided on.
+    async fn lease(
+        &self,
+        turn: &mut Option<ClientSession>,
+        view: &View,
+        leases: &Leases,
+    ) -> Result<bool, DriverError> {
+        let mut held = self.begin(turn, view.now, view.version).await?;
+        let sessions = stalled::with_session(&held.session);
+        let version = view.version.saturating_add(1);
+        let lock = vec![doc! { "$set": { "version": version, "now": "$$NOW", "sessions": sessions } }];
+        // Two documents in one command, which the driver has no word for.
+        let both = doc! {
+            "update": self.leases.name(),
+            "updates": [
+                { "q": { "_id": LOCK, "version": view.version }, "u": lock },
+                { "q": { "_id": &leases.id }, "u": leases.document(view.now), "upsert": true },
+            ],
+        };
+        let written = self.database.run_command(both).session(&mut held.session).await;
+        match written.and_then(|answer| Ok(answer.get_i32("n")?)) {
+            Ok(2) => held.end(Ok(true)).await,
+            Ok(_) => {
+                held.give_up().await;
+                Ok(false)
+            }
+            Err(error) => held.end(Err(error)).await,
+        }
+    }
+
+    /// Ends leases that ran out: each of their events has one more started attempt, but for those that are delivered.
+    async fn expire(
+        &self,
+        turn: &mut Option<ClientSession>,
+        view: &View,
+        expired: &[Leases],
+    ) -> Result<(), DriverError> {
+        for leases in expired {
+            let delivered: Vec<Entry> =
+                leases.entries.iter().filter(|entry| entry.is_delivered).cloned().collect();
+            self.mark_delivered(&delivered).await?;
+        }
+        let entries = expired.iter().flat_map(|leases| &leases.entries);
         let events: Vec<&str> =
-            expired.iter().flat_map(|leases| &leases.entries).map(|entry| entry.event.as_str()).collect();
-        let these = doc! { "eventId": { "$in": events }, "status": { "$in": [PENDING, PARKED] } };
-        let attempt = doc! { "$inc": { "attempts": 1 } };
-        self.events.update_many(these, attempt).hint(keys(ID_KEYS)).session(&mut held.session).await?;
-        let ids: Vec<&Bson> = expired.iter().map(|leases| &leases.id).collect();
-        self.leases.delete_many(doc! { "_id": { "$in": ids } }).session(&mut held.session).await?;
-        Ok(())
+            entries.filter(|entry| !entry.is_delivered).map(|entry| entry.event.as_str()).collect();
+        let mut held = self.hold(turn).await?;
+        if !held.is_after(view) {
+            return held.end(Ok(())).await;
+        }
+        let ended = async {
+            let these: Vec<Document> = expired.iter().map(Leases::unchanged).collect();
+            let these = doc! { "$or": these };
+            let ended = self.leases.delete_many(these).session(&mut held.session).await?.deleted_count;
+            if ended < expired.len() as u64 {
+                return Ok(false);
+            }
+            if !events.is_empty() {
+                let these = doc! { "eventId": { "$in": events }, "status": { "$in": [PENDING, PARKED] } };
+                let attempt = doc! { "$inc": { "attempts": 1 } };
+                let update = self.events.update_many(these, attempt).hint(keys(ID_KEYS));
+                update.session(&mut held.session).await?;
+            }
+            Ok(true)
+        };
+        match ended.await {
+            Ok(false) => {
+                held.give_up().await;
+                Ok(())
+            }
+            ended => held.end(ended).await.map(|_| ()),
+        }
     }
 
     /// Reads the events themselves, in order; `None` where some could not be, and were set aside.
-    #[allow(clippy::type_complexity, reason = "a row, taken apart at once")]
-    async fn read(
-        &self,
-        held: &mut Held<'_>,
-        spots: Vec<Spot>,
-    ) -> Result<Option<Vec<(Key, Event, u32, u32)>>, DriverError> {
+    async fn read(&self, view: &View, spots: &[Spot]) -> Result<Option<Vec<Chosen>>, DriverError> {
         let mut read = Vec::with_capacity(spots.len());
         let mut undecodable = Vec::new();
-        for spots in spots.chunks(BATCH) {
-            let ids: Vec<&Bson> = spots.iter().map(|spot| &spot.id).collect();
-            let find = self.events.find(doc! { "_id": { "$in": ids } }).hint(keys("_id"));
-            let find = find.batch_size(as_batch(spots.len()));
-            let mut cursor = find.session(&mut held.session).await?;
-            while cursor.advance(&mut held.session).await? {
-                let raw = cursor.current();
-                match document::event(raw) {
-                    Ok(event) => {
-                        let counts = (document::count(raw, "attempts"), document::count(raw, "failures"));
-                        let position = document::position(raw);
-                        read.push((position, (document::key(raw), event, counts.0, counts.1)));
-                    }
-                    Err(reason) => undecodable.push((raw.to_owned(), reason)),
-                }
+        let mut take = |raw: &RawDocument| -> Result<(), DriverError> {
+            match document::event(raw) {
+                Ok(event) => read.push(Chosen {
+                    position: document::position(raw),
+                    id: raw.get("_id")?.map(Bson::try_from).transpose()?.unwrap_or(Bson::Null),
+                    key: document::key(raw),
+                    event,
+                    attempts: document::count(raw, "attempts"),
+                    failures: document::count(raw, "failures"),
+                }),
+                Err(reason) => undecodable.push((raw.to_owned(), reason)),
+            }
+            Ok(())
+        };
+        let mut others = Vec::new();
+        for spot in spots {
+            match spot.in_page {
+                Some(index) => take(&view.page[index])?,
+                None => others.push(&spot.id),
             }
         }
-        if undecodable.is_empty() {
-            read.sort_by_key(|(position, _)| *position);
-            return Ok(Some(read.into_iter().map(|(_, read)| read).collect()));
+        for ids in others.chunks(BATCH) {
+            // One that was acknowledged meanwhile is open no more.
+            let these = doc! { "_id": { "$in": ids }, "status": { "$in": [PENDING, PARKED] } };
+            let find = self.events.find(these).hint(keys("_id")).batch_size(as_batch(ids.len()));
+            let mut cursor = find.await?;
+            while cursor.advance().await? {
+                take(cursor.current())?;
+            }
         }
-        for (raw, reason) in undecodable {
-            let Some(id) = raw.get("_id")? else { continue };
-            let this = doc! { "_id": Bson::try_from(id)? };
-            let aside = document::set_aside(&raw, &reason);
-            self.events.update_one(this, aside).session(&mut held.session).await?;
+        for (raw, reason) in &undecodable {
+            self.set_aside(raw, reason).await?;
         }
-        Ok(None)
+        if !undecodable.is_empty() {
+            return Ok(None);
+        }
+        read.sort_by_key(|chosen| chosen.position);
+        Ok(Some(read))
     }
 }

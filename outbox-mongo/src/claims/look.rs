@@ -1,12 +1,12 @@
 //! Where a claim looks for events: among the parked ones of ready keys, and the pending ones in their order.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use bson::{Bson, Document, RawDocument, doc};
-use mongodb::error::Error as DriverError;
+use mongodb::{ClientSession, error::Error as DriverError, options::ReadConcern};
 use outbox_traits::Claim;
 
-use super::{Held, state::values};
+use super::{Held, state::values, view::View};
 use crate::{
     MongoOutbox,
     document::{self, Key, PARKED, PENDING},
@@ -17,11 +17,11 @@ use crate::{
 /// Ready keys whose parked events one command reads: the server merges so many, 200 at most, without sorting.
 const KEYS: usize = 100;
 /// Events that are stepped over, rather than parked, as long as there are no more of them.
-const BUDGET: usize = 1000;
-/// Events that one transaction parks, roughly: then it makes an end, so that none is long.
+pub(super) const BUDGET: usize = 1000;
+/// Events that one transaction parks, roughly, so that none is long.
 const MAX_PARKED: usize = 5000;
 /// A page of the walk, at least and at most.
-const PAGES: (usize, usize) = (100, 2000);
+pub(super) const PAGES: (usize, usize) = (100, 2000);
 
 /// What an event is chosen by.
 pub(super) struct Spot {
@@ -29,6 +29,8 @@ pub(super) struct Spot {
     pub(super) event: Option<String>,
     pub(super) key: Key,
     pub(super) seq: u64,
+    /// Where it is whole in the page of the view, if it is.
+    pub(super) in_page: Option<usize>,
 }
 
 impl Spot {
@@ -38,7 +40,12 @@ impl Spot {
             event: raw.get_str("eventId").ok().map(str::to_owned),
             key: document::key(raw),
             seq: document::position(raw),
+            in_page: None,
         })
+    }
+
+    fn is_one_of(&self, events: &HashSet<String>) -> bool {
+        self.event.as_ref().is_some_and(|event| events.contains(event))
     }
 
     pub(super) fn fields() -> Document {
@@ -49,10 +56,9 @@ impl Spot {
 /// What stands in the way of a claim.
 #[derive(Default)]
 pub(super) struct Busy {
+    /// Leased, or delivered and still to be marked so.
     pub(super) events: HashSet<String>,
     pub(super) keys: HashSet<Key>,
-    /// Whether any key has a document.
-    pub(super) has_keys: bool,
 }
 
 /// What a claim has found so far.
@@ -61,8 +67,10 @@ pub(super) struct Found {
     pub(super) spots: Vec<Spot>,
     /// Keys that have a document, and whose parked events were looked at.
     pub(super) ready: HashSet<Key>,
-    /// Whether there may be more behind what was parked.
-    pub(super) more: bool,
+    /// Those of them that have no parked events any more: they are keys like others.
+    pub(super) empty: HashSet<Key>,
+    /// Pending events that were stepped over.
+    pub(super) stepped: Vec<Spot>,
 }
 
 impl MongoOutbox {
@@ -70,59 +78,85 @@ impl MongoOutbox {
     /// the walk has met so many pending events, or all, and the parked ones of each key are read from the first on.
     pub(super) async fn look(
         &self,
-        held: &mut Held<'_>,
+        moment: &mut ClientSession,
+        view: &View,
         claim: &Claim,
         limit: usize,
-        busy: &mut Busy,
+        busy: &Busy,
     ) -> Result<Found, DriverError> {
         let mut found = Found::default();
-        if busy.has_keys {
-            self.find_parked(held, claim, limit, busy, &mut found).await?;
+        if !view.keys.is_empty() {
+            self.find_parked(moment, view, claim, limit, busy, &mut found).await?;
         }
-        self.find_pending(held, claim, limit, busy, &mut found).await?;
+        self.find_pending(moment, view, claim, limit, busy, &mut found).await?;
         found.spots.sort_by_key(|spot| spot.seq);
         found.spots.truncate(limit);
         Ok(found)
     }
 
+    /// Keys that are ready, and neither busy nor known as such; not all, where there are many.
+    async fn find_ready(
+        &self,
+        moment: &mut ClientSession,
+        view: &View,
+        busy: &Busy,
+        known: &HashSet<Key>,
+    ) -> Result<HashSet<Key>, DriverError> {
+        let is_new = |key: &&Key| !busy.keys.contains(*key) && !known.contains(*key);
+        if view.has_all_keys {
+            let mut due: Vec<_> = view.keys.iter().filter(|(_, ready_at)| **ready_at <= view.now).collect();
+            due.sort_by_key(|(_, ready_at)| **ready_at);
+            return Ok(due.into_iter().map(|(key, _)| key).filter(is_new).take(KEYS).cloned().collect());
+        }
+        let seen = values(busy.keys.iter().chain(known));
+        let due = doc! { "readyAt": { "$lte": view.now }, "_id": { "$nin": seen } };
+        let find = self.keys.find(due).sort(doc! { "readyAt": 1 }).hint(keys(READY_KEYS));
+        let mut cursor = find
+            .limit(as_limit(KEYS))
+            .batch_size(as_batch(KEYS))
+            .read_concern(ReadConcern::snapshot())
+            .session(&mut *moment)
+            .await?;
+        let mut ready = HashSet::new();
+        while cursor.advance(moment).await? {
+            ready.insert(cursor.deserialize_current()?.get_binary_generic("_id")?.clone());
+        }
+        Ok(ready)
+    }
+
     /// Finds parked events of keys that are ready.
     async fn find_parked(
         &self,
-        held: &mut Held<'_>,
+        moment: &mut ClientSession,
+        view: &View,
         claim: &Claim,
         limit: usize,
         busy: &Busy,
         found: &mut Found,
     ) -> Result<(), DriverError> {
         while found.spots.len() < limit {
-            let seen = values(busy.keys.iter().chain(&found.ready));
-            let due = doc! { "readyAt": { "$lte": held.now }, "_id": { "$nin": seen } };
-            let find = self.keys.find(due).sort(doc! { "readyAt": 1 }).hint(keys(READY_KEYS));
-            let find = find.limit(as_limit(KEYS)).batch_size(as_batch(KEYS));
-            let mut cursor = find.session(&mut held.session).await?;
-            let mut ready = HashSet::new();
-            while cursor.advance(&mut held.session).await? {
-                ready.insert(cursor.deserialize_current()?.get_binary_generic("_id")?.clone());
-            }
+            let ready = self.find_ready(moment, view, busy, &found.ready).await?;
             if ready.is_empty() {
                 break;
             }
             let mut parked = doc! { "status": PARKED, "partitionHash": { "$in": values(&ready) } };
             of_types(&mut parked, claim);
+            // Some may be delivered already.
+            let asked = limit.saturating_add(busy.events.len());
             let find = self.events.find(parked).sort(doc! { "seq": 1 }).hint(keys(PARKED_KEYS));
-            let find = find.projection(Spot::fields()).limit(as_limit(limit)).batch_size(as_batch(limit));
-            let mut cursor = find.session(&mut held.session).await?;
+            let find = find.projection(Spot::fields()).limit(as_limit(asked)).batch_size(as_batch(asked));
+            let mut cursor = find.read_concern(ReadConcern::snapshot()).session(&mut *moment).await?;
             let (mut count, mut empty) = (0, ready.clone());
-            while cursor.advance(&mut held.session).await? {
+            while cursor.advance(moment).await? {
                 let spot = Spot::of(cursor.current())?;
                 empty.remove(&spot.key);
                 count += 1;
-                found.spots.push(spot);
+                if !spot.is_one_of(&busy.events) {
+                    found.spots.push(spot);
+                }
             }
-            if count < limit && claim.types.is_empty() && !empty.is_empty() {
-                // Nothing of them is parked any more: they are keys like others.
-                let these = doc! { "_id": { "$in": values(&empty) } };
-                self.keys.delete_many(these).session(&mut held.session).await?;
+            if count < asked && claim.types.is_empty() {
+                found.empty.extend(empty);
             }
             let is_last = ready.len() < KEYS;
             found.ready.extend(ready);
@@ -136,81 +170,75 @@ impl MongoOutbox {
     /// Walks the pending events in order, past those of busy keys.
     async fn find_pending(
         &self,
-        held: &mut Held<'_>,
+        moment: &mut ClientSession,
+        view: &View,
         claim: &Claim,
         limit: usize,
-        busy: &mut Busy,
+        busy: &Busy,
         found: &mut Found,
     ) -> Result<(), DriverError> {
-        let mut pending = doc! { "status": PENDING };
-        of_types(&mut pending, claim);
-        let mut page_size = limit.saturating_add(busy.events.len()).clamp(PAGES.0, PAGES.1);
-        let (mut met, mut taken, mut parked) = (0, 0, 0);
-        let mut stepped = Vec::new();
+        let (mut met, mut taken) = (0, 0);
+        let mut page_size = view.page_size;
+        let mut page = Vec::with_capacity(view.page.len());
+        for (index, raw) in view.page.iter().enumerate() {
+            page.push(Spot { in_page: view.is_whole.then_some(index), ..Spot::of(raw)? });
+        }
         loop {
-            let page = self.page_of_pending(held, &pending, met - parked, page_size).await?;
             met += page.len();
             let is_last = page.len() < page_size;
-            let end = page.last().map_or(0, |spot| spot.seq);
-            let mut keyed = HashMap::new();
-            if busy.has_keys {
-                let keys = page.iter().map(|spot| spot.key.clone()).collect();
-                keyed = self.keyed(held, &keys).await?;
+            let mut have_documents = HashSet::new();
+            if !view.has_all_keys {
+                let keys = page.iter().map(|spot| spot.key.clone()).filter(|key| !busy.keys.contains(key));
+                have_documents = self.have_documents(moment, &keys.collect()).await?;
             }
             for spot in page {
-                if spot.event.as_ref().is_some_and(|event| busy.events.contains(event)) {
+                if spot.is_one_of(&busy.events) {
                     continue;
                 }
-                let waits = keyed.contains_key(&spot.key) && !found.ready.contains(&spot.key);
-                if waits || busy.keys.contains(&spot.key) {
-                    stepped.push(spot);
+                let has_document = view.keys.contains_key(&spot.key) || have_documents.contains(&spot.key);
+                if busy.keys.contains(&spot.key) || has_document && !found.ready.contains(&spot.key) {
+                    found.stepped.push(spot);
                     continue;
                 }
                 found.spots.push(spot);
                 taken += 1;
                 if taken == limit {
-                    break;
+                    return Ok(());
                 }
             }
-            if stepped.len() > BUDGET {
-                parked += stepped.len();
-                self.park(held, &std::mem::take(&mut stepped)).await?;
-                busy.has_keys = true;
-            }
-            if is_last || taken == limit {
-                return Ok(());
-            }
-            if parked >= MAX_PARKED {
-                found.more = true;
-                // What is parked further on may have pending events before it that the walk has not met.
-                found.spots.retain(|spot| spot.seq <= end);
+            if is_last || found.stepped.len() >= MAX_PARKED {
                 return Ok(());
             }
             page_size = PAGES.1;
+            page = self.page_of_pending(moment, claim, met, page_size).await?;
         }
     }
 
     /// By how many come before, and not by the last one: some that were written elsewhere have no place.
     async fn page_of_pending(
         &self,
-        held: &mut Held<'_>,
-        pending: &Document,
+        moment: &mut ClientSession,
+        claim: &Claim,
         skip: usize,
         size: usize,
     ) -> Result<Vec<Spot>, DriverError> {
-        let find = self.events.find(pending.clone()).sort(doc! { "seq": 1 }).hint(keys(FIFO_KEYS));
+        let find = self.events.find(pending(claim)).sort(doc! { "seq": 1 }).hint(keys(FIFO_KEYS));
         let find = find.projection(Spot::fields()).skip(skip as u64);
-        let find = find.limit(as_limit(size)).batch_size(as_batch(size));
-        let mut cursor = find.session(&mut held.session).await?;
+        let mut cursor = find
+            .limit(as_limit(size))
+            .batch_size(as_batch(size))
+            .read_concern(ReadConcern::snapshot())
+            .session(&mut *moment)
+            .await?;
         let mut page = Vec::with_capacity(size);
-        while cursor.advance(&mut held.session).await? {
+        while cursor.advance(moment).await? {
             page.push(Spot::of(cursor.current())?);
         }
         Ok(page)
     }
 
     /// Takes events out of the order of all.
-    async fn park(&self, held: &mut Held<'_>, spots: &[Spot]) -> Result<(), DriverError> {
+    pub(super) async fn park(&self, held: &mut Held<'_>, spots: &[Spot]) -> Result<(), DriverError> {
         let ids: Vec<&Bson> = spots.iter().map(|spot| &spot.id).collect();
         // One that was written elsewhere has no hash, and none of its kind is ever stepped over: it is alone.
         let these = doc! { "_id": { "$in": ids }, "status": PENDING };
@@ -219,6 +247,13 @@ impl MongoOutbox {
         let now = held.now;
         self.add_keys(held, spots.iter().map(|spot| (spot.key.clone(), now)).collect()).await
     }
+}
+
+/// The pending events that a claim wants.
+pub(super) fn pending(claim: &Claim) -> Document {
+    let mut pending = doc! { "status": PENDING };
+    of_types(&mut pending, claim);
+    pending
 }
 
 fn of_types(filter: &mut Document, claim: &Claim) {

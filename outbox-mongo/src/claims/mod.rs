@@ -1,21 +1,27 @@
 //! Claims: leases in lists, and busy keys parked.
 //!
 //! A claim writes one document, whatever it leases: its token and the list of its events and their keys. It reads
-//! that of others first, walks the pending events in order and steps over those whose keys are busy. Where it steps
+//! those of others first, walks the pending events in order and steps over those whose keys are busy. Where it steps
 //! over many they are parked: taken out of the order, so that no claim meets them again, and found by their key,
 //! of which a document says when to look at it. What waits for a retry is parked likewise.
 //!
-//! Claims, renewals and settlements are transactions that write one document first, the lock: of two at once one is
-//! refused, and is tried again. So all is decided here, on what no other changes meanwhile.
+//! One document is the lock, and has a version. A claim reads all that it goes by, the version too, and then writes
+//! its leases in a small transaction that takes the version on, if nobody else has: else it looks again. What parks, ends
+//! leases that ran out, renews or writes down failures is a transaction that writes the lock first. So all is decided
+//! here, on what no other changes meanwhile. Only a settlement that says delivered or released goes without the lock: it
+//! is one change of the document of its lease, which holds as long as the lease does.
 //!
 //! What keeps the order of a key: a claim merges its parked events with the pending ones that the walk has met, and
 //! takes only what is older than all that it has not looked at.
 
 mod choose;
+mod dead;
+mod deliver;
 mod look;
 mod settle;
 mod stalled;
 mod state;
+mod view;
 
 use std::{
     sync::atomic::Ordering::Relaxed,
@@ -29,14 +35,15 @@ use mongodb::{
     options::{ReadConcern, ReturnDocument, WriteConcern},
 };
 use outbox_traits::{Claim, ClaimStore, ErrorKind, Lease, Leased, Result, Settlement, async_trait};
-use tokio::sync::MutexGuard;
 use uuid::Uuid;
 
+use self::{choose::Step, view::View};
 use crate::{
     MongoOutbox,
     document::{PARKED, PENDING, SCHEDULED},
     error,
     indexes::{FIFO_KEYS, keys},
+    store::BATCH,
 };
 
 const CLAIM: &str = "claim events from";
@@ -54,6 +61,11 @@ const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
 /// How often a commit whose fate is unknown is asked for again.
 const MAX_COMMITS: usize = 3;
 
+/// The year 9000: a key that is ready later is never ready, but held by dead letters. No lease and no wait ends then.
+const FAR: DateTime = DateTime::from_millis(221_845_392_000_000);
+/// When a held key is ready.
+const NEVER: DateTime = DateTime::from_millis(FAR.timestamp_millis() + 250 * 365 * 24 * 3600 * 1000);
+
 /// A time so long after another, rounded up.
 fn later(time: DateTime, by: Duration) -> DateTime {
     let millis = i64::try_from(by.min(LONGEST).as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
@@ -66,14 +78,21 @@ fn end(now: DateTime, length: Duration) -> DateTime {
 }
 
 /// The lock, in an open transaction.
-struct Held<'a> {
-    session: ClientSession,
+pub(crate) struct Held<'a> {
+    pub(crate) session: ClientSession,
     /// The server's time.
-    now: DateTime,
-    turn: MutexGuard<'a, Option<ClientSession>>,
+    pub(crate) now: DateTime,
+    /// Of the lock.
+    version: i64,
+    turn: &'a mut Option<ClientSession>,
 }
 
 impl Held<'_> {
+    /// Whether nobody had the lock in between.
+    fn is_after(&self, view: &View) -> bool {
+        self.version == view.version.saturating_add(1)
+    }
+
     /// Commits what was done, or undoes what was not.
     async fn end<T>(mut self, done: Result<T, DriverError>) -> Result<T, DriverError> {
         if let Err(error) = &done {
@@ -94,6 +113,13 @@ impl Held<'_> {
         *self.turn = Some(self.session);
         done
     }
+
+    /// Undoes what was done.
+    async fn give_up(mut self) {
+        if self.session.abort_transaction().await.is_ok() {
+            *self.turn = Some(self.session);
+        }
+    }
 }
 
 /// What has lost its server is not worth keeping.
@@ -102,8 +128,13 @@ fn is_usable_after(error: &DriverError) -> bool {
 }
 
 impl MongoOutbox {
-    async fn hold(&self) -> Result<Held<'_>, DriverError> {
-        let mut turn = self.turn.lock().await;
+    /// A transaction of what has to do with claims.
+    async fn begin<'a>(
+        &self,
+        turn: &'a mut Option<ClientSession>,
+        now: DateTime,
+        version: i64,
+    ) -> Result<Held<'a>, DriverError> {
         // Of these transactions only: others may end it when it stalls.
         let mut session = match turn.take() {
             Some(session) => session,
@@ -114,26 +145,29 @@ impl MongoOutbox {
             .read_concern(ReadConcern::snapshot())
             .write_concern(WriteConcern::majority())
             .await?;
+        Ok(Held { session, now, version, turn })
+    }
+
+    /// One that has the lock.
+    async fn hold<'a>(&self, turn: &'a mut Option<ClientSession>) -> Result<Held<'a>, DriverError> {
+        let mut held = self.begin(turn, DateTime::MIN, 0).await?;
         let version = doc! { "$add": [{ "$ifNull": ["$version", 0_i64] }, 1_i64] };
-        let sessions = stalled::with_session(&session);
+        let sessions = stalled::with_session(&held.session);
         let lock = vec![doc! { "$set": { "version": version, "now": "$$NOW", "sessions": sessions } }];
         let locked = self
             .leases
             .find_one_and_update(doc! { "_id": LOCK }, lock)
             .upsert(true)
             .return_document(ReturnDocument::After)
-            .session(&mut session)
+            .session(&mut held.session)
             .await;
-        let now = locked.and_then(|lock| Ok(lock.unwrap_or_default().get_datetime("now").copied()?));
-        match now {
-            Ok(now) => Ok(Held { session, now, turn }),
-            Err(error) => {
-                session.abort_transaction().await.ok();
-                if is_usable_after(&error) {
-                    *turn = Some(session);
-                }
-                Err(error)
-            }
+        let state = locked.and_then(|lock| {
+            let lock = lock.unwrap_or_default();
+            Ok((*lock.get_datetime("now")?, lock.get_i64("version")?))
+        });
+        match state {
+            Ok((now, version)) => Ok(Held { now, version, ..held }),
+            Err(error) => held.end(Err(error)).await,
         }
     }
 }
@@ -162,7 +196,8 @@ impl ClaimStore for MongoOutbox {
         let mut conflicts = Conflicts::new();
         loop {
             let renewed = async {
-                let mut held = self.hold().await?;
+                let mut turn = self.turn.lock().await;
+                let mut held = self.hold(&mut turn).await?;
                 let renewed = self.renew_once(&mut held, leases, length).await;
                 held.end(renewed).await
             };
@@ -178,18 +213,27 @@ impl ClaimStore for MongoOutbox {
             return Ok(Vec::new());
         }
         self.ready(SETTLE).await?;
+        if deliver::is_simple(settlements) {
+            return self.settle_simply(settlements).await.map_err(self.error(SETTLE));
+        }
         let mut conflicts = Conflicts::new();
-        loop {
+        let settled = loop {
             let settled = async {
-                let mut held = self.hold().await?;
+                let mut turn = self.turn.lock().await;
+                let mut held = self.hold(&mut turn).await?;
                 let settled = self.settle_once(&mut held, settlements).await;
                 held.end(settled).await
             };
             match settled.await {
-                Ok(answers) => return Ok(answers),
+                Ok(settled) => break settled,
                 Err(error) => conflicts.wait(self, error).await.map_err(self.error(SETTLE))?,
             }
+        };
+        let (answers, decided) = settled;
+        for decided in decided {
+            self.follow_up(&decided).await.map_err(self.error(SETTLE))?;
         }
+        Ok(answers)
     }
 }
 
@@ -202,17 +246,19 @@ impl MongoOutbox {
     }
 
     async fn claim_some(&self, claim: &Claim) -> Result<Vec<Leased>, DriverError> {
-        self.promote().await?;
         let mut conflicts = Conflicts::new();
+        let mut look = claim.limit.min(Claim::MAX_LIMIT);
         for _ in 0..MAX_STEPS {
             let step = async {
-                let mut held = self.hold().await?;
-                let step = self.claim_once(&mut held, claim).await;
-                held.end(step).await
+                // Those of this process wait here, rather than to look in vain.
+                let mut turn = self.turn.lock().await;
+                self.claim_once(&mut turn, claim, look).await
             };
             match step.await {
-                Ok(Some(leased)) => return Ok(leased),
-                Ok(None) => {}
+                Ok(Step::Leased(leased)) => return Ok(leased),
+                Ok(Step::Again) => {}
+                // Where there is one there may be many: they must not cost a look each.
+                Ok(Step::Undecodable) => look = look.max(BATCH),
                 Err(error) => conflicts.wait(self, error).await?,
             }
         }
@@ -224,7 +270,8 @@ impl MongoOutbox {
         let mut conflicts = Conflicts::new();
         loop {
             let forgotten = async {
-                let mut held = self.hold().await?;
+                let mut turn = self.turn.lock().await;
+                let mut held = self.hold(&mut turn).await?;
                 let forgotten = self.forget_once(&mut held, ids).await;
                 held.end(forgotten).await
             };

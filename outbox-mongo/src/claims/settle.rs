@@ -5,58 +5,57 @@ use std::{
     time::Duration,
 };
 
-use bson::{DateTime, Document, doc};
+use bson::{Bson, DateTime, Document, doc};
 use mongodb::error::Error as DriverError;
 use outbox_traits::{Lease, Outcome, Result, Retention, Settlement};
+use uuid::Uuid;
 
 use super::{
-    Held, end, later,
+    FAR, Held,
+    deliver::Decided,
+    end, later,
     state::{Entry, Leases, values},
 };
 use crate::{
     MongoOutbox,
-    document::{self, DEAD_LETTER, DELIVERED, Key, PARKED, PENDING, key_value},
+    document::{self, DEAD_LETTER, HOLDS_KEY, Key, PARKED, PENDING, key_value},
     indexes::{ID_KEYS, RETRY_KEYS, keys},
     store::as_batch,
 };
 
-/// How deliveries ended: what is the same of many is written by one command.
+/// How deliveries failed: what is the same of many is written by one command.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum End<'a> {
-    Delivered,
     /// With the hash, where the document has none: what waits is found by it.
     Waiting(DateTime, &'a str, Option<Key>),
-    Dead(&'a str),
+    /// And whether it holds its key.
+    Dead(&'a str, bool),
 }
 
 impl End<'_> {
     fn update(&self, now: DateTime) -> Document {
-        let mut count = doc! { "attempts": 1 };
         let mut set = doc! {};
         let mut update = doc! {};
         match self {
-            Self::Delivered => {
-                set.extend(doc! { "status": DELIVERED, "deliveredAt": now });
-                update.insert("$unset", doc! { "retryAt": "" });
-            }
             Self::Waiting(retry_at, _, hash) => {
                 set.extend(doc! { "status": PARKED, "retryAt": *retry_at });
                 if let Some(key) = hash {
                     set.insert("partitionHash", key_value(key));
                 }
             }
-            Self::Dead(_) => {
+            Self::Dead(_, holds_key) => {
                 set.extend(doc! { "status": DEAD_LETTER, "deadAt": now });
+                if *holds_key {
+                    set.insert(HOLDS_KEY, true);
+                }
                 update.insert("$unset", doc! { "retryAt": "" });
             }
         }
-        if let Self::Waiting(_, error, _) | Self::Dead(error) = self {
-            count.insert("failures", 1);
-            set.extend(doc! { "lastFailedAt": now, "lastError": *error });
-            // Where there is none, it is set.
-            update.insert("$min", doc! { "firstFailedAt": now });
-        }
-        update.insert("$inc", count);
+        let (Self::Waiting(_, error, _) | Self::Dead(error, _)) = self;
+        set.extend(doc! { "lastFailedAt": now, "lastError": *error });
+        // Where there is none, it is set.
+        update.insert("$min", doc! { "firstFailedAt": now });
+        update.insert("$inc", doc! { "attempts": 1, "failures": 1 });
         update.insert("$set", set);
         update
     }
@@ -66,6 +65,7 @@ impl End<'_> {
 struct Open {
     key: Key,
     has_hash: bool,
+    has_no_key: bool,
 }
 
 impl MongoOutbox {
@@ -92,14 +92,16 @@ impl MongoOutbox {
         let wanted: HashSet<(String, String)> = leases.iter().map(name).collect();
         let mut renewed = HashSet::new();
         for mut old in self.held_leases(held, leases.iter().copied()).await? {
-            let (again, rest): (Vec<Entry>, Vec<Entry>) = std::mem::take(&mut old.entries)
-                .into_iter()
-                .partition(|entry| wanted.contains(&(old.token.clone(), entry.event.clone())));
+            let (again, rest): (Vec<Entry>, Vec<Entry>) =
+                std::mem::take(&mut old.entries).into_iter().partition(|entry| {
+                    !entry.is_delivered && wanted.contains(&(old.token.clone(), entry.event.clone()))
+                });
             renewed.extend(again.iter().map(|entry| (old.token.clone(), entry.event.clone())));
             if rest.is_empty() {
                 self.keep_leases(held, &Leases { until, entries: again, ..old }).await?;
             } else if !again.is_empty() {
-                let new = Leases { until, entries: again, ..old.clone() };
+                let id = Bson::String(Uuid::new_v4().to_string());
+                let new = Leases { id, until, entries: again, ..old.clone() };
                 self.add_leases(held, &new).await?;
                 self.keep_leases(held, &Leases { entries: rest, ..old }).await?;
             }
@@ -108,15 +110,19 @@ impl MongoOutbox {
         Ok(leases.iter().map(answer).collect())
     }
 
+    /// Beside the answers, what is delivered and to be marked so after the commit.
     pub(super) async fn settle_once(
         &self,
         held: &mut Held<'_>,
         settlements: &[Settlement],
-    ) -> Result<Vec<Result<()>>, DriverError> {
+    ) -> Result<(Vec<Result<()>>, Vec<Decided>), DriverError> {
         let leases = self.held_leases(held, settlements.iter().map(|settlement| settlement.lease)).await?;
         let mut names: HashSet<(String, String)> = leases
             .iter()
-            .flat_map(|leases| leases.entries.iter().map(|entry| (leases.token.clone(), entry.event.clone())))
+            .flat_map(|leases| {
+                let open = leases.entries.iter().filter(|entry| !entry.is_delivered);
+                open.map(|entry| (leases.token.clone(), entry.event.clone()))
+            })
             .collect();
         // Each takes its lease away, so that a second one of the same finds nothing.
         let valid: Vec<bool> =
@@ -127,7 +133,9 @@ impl MongoOutbox {
 
         let (mut ends, mut waiting): (HashMap<End<'_>, Vec<String>>, HashMap<Key, DateTime>) =
             (HashMap::new(), HashMap::new());
+        let mut holding: HashMap<Key, HashSet<String>> = HashMap::new();
         let mut answers = Vec::with_capacity(settlements.len());
+        let mut delivered = HashSet::new();
         for (Settlement { lease, outcome }, is_valid) in valid() {
             let id = lease.event().to_string();
             let Some(event) = open.get(&id).filter(|_| *is_valid) else {
@@ -136,8 +144,17 @@ impl MongoOutbox {
             };
             answers.push(Ok(()));
             let end = match outcome {
-                Outcome::Delivered => End::Delivered,
-                Outcome::DeadLetter { error } => End::Dead(error),
+                Outcome::Delivered => {
+                    delivered.insert(name(lease));
+                    continue;
+                }
+                Outcome::DeadLetter { error, holds_key } => {
+                    let holds_key = *holds_key && !event.has_no_key;
+                    if holds_key {
+                        holding.entry(event.key.clone()).or_default().insert(id.clone());
+                    }
+                    End::Dead(error, holds_key)
+                }
                 Outcome::Retry { after, error } => {
                     let retry_at = later(held.now, *after);
                     let last = waiting.entry(event.key.clone()).or_insert(retry_at);
@@ -151,25 +168,42 @@ impl MongoOutbox {
         }
         for (end, ids) in ends {
             let these = doc! { "eventId": { "$in": ids }, "status": { "$in": [PENDING, PARKED] } };
-            if matches!(end, End::Delivered) && self.retention == Retention::DeleteOnDelivery {
-                self.events.delete_many(these).hint(keys(ID_KEYS)).session(&mut held.session).await?;
-                continue;
-            }
             let update = self.events.update_many(these, end.update(held.now)).hint(keys(ID_KEYS));
             update.session(&mut held.session).await?;
         }
+        let mut decided = Vec::new();
         for mut leases in leases {
-            let count = leases.entries.len();
+            let mut of_these = Vec::new();
+            let (count, mut rest) = (leases.entries.len(), 0);
             let token = leases.token.clone();
-            leases.entries.retain(|entry| names.contains(&(token.clone(), entry.event.clone())));
-            if leases.entries.len() < count {
+            leases.entries.retain_mut(|entry| {
+                let name = (token.clone(), entry.event.clone());
+                if delivered.contains(&name) && !entry.is_delivered {
+                    entry.is_delivered = true;
+                    of_these.push(entry.clone());
+                    return true;
+                }
+                let stays = entry.is_delivered || names.contains(&name);
+                rest += usize::from(stays);
+                stays
+            });
+            if leases.entries.len() < count || !of_these.is_empty() {
                 self.keep_leases(held, &leases).await?;
+            }
+            if !of_these.is_empty() {
+                decided.push(Decided { id: leases.id, entries: of_these, is_all: rest == 0 });
             }
         }
         if !waiting.is_empty() {
             self.add_keys(held, waiting).await?;
         }
-        Ok(answers)
+        if !holding.is_empty() {
+            for (key, others) in self.holders(held, &holding.keys().cloned().collect()).await? {
+                holding.entry(key).or_default().extend(others);
+            }
+            self.hold_keys(held, holding).await?;
+        }
+        Ok((answers, decided))
     }
 
     /// Those of the events that are still to be delivered.
@@ -187,7 +221,10 @@ impl MongoOutbox {
         while cursor.advance(&mut held.session).await? {
             let raw = cursor.current();
             let has_hash = document::stored_key(raw).is_some();
-            open.insert(raw.get_str("eventId")?.to_owned(), Open { key: document::key(raw), has_hash });
+            open.insert(
+                raw.get_str("eventId")?.to_owned(),
+                Open { key: document::key(raw), has_hash, has_no_key: document::has_no_key(raw) },
+            );
         }
         Ok(open)
     }
@@ -218,13 +255,20 @@ impl MongoOutbox {
 
     /// Of keys that are not ready yet, when they are, after something of them has ceased to wait.
     async fn replace_keys(&self, held: &mut Held<'_>, changed: &HashSet<Key>) -> Result<(), DriverError> {
-        let mut ready: HashMap<Key, DateTime> = self.keyed(held, changed).await?;
-        ready.retain(|_, time| *time > held.now);
+        let mut known: HashMap<Key, DateTime> = self.keyed(held, changed).await?;
+        known.retain(|_, time| *time > held.now && *time < FAR);
+        self.free_keys(held, known.into_keys()).await
+    }
+
+    /// Says of keys when they are ready: when nothing of them waits for a retry any more.
+    pub(super) async fn free_keys(
+        &self,
+        held: &mut Held<'_>,
+        free: impl Iterator<Item = Key>,
+    ) -> Result<(), DriverError> {
+        let mut ready: HashMap<Key, DateTime> = free.map(|key| (key, held.now)).collect();
         if ready.is_empty() {
             return Ok(());
-        }
-        for time in ready.values_mut() {
-            *time = held.now;
         }
         let waiting = doc! {
             "status": PARKED, "partitionHash": { "$in": values(ready.keys()) },

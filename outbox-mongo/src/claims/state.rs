@@ -3,14 +3,18 @@
 use std::collections::{HashMap, HashSet};
 
 use bson::{Bson, DateTime, Document, doc};
-use mongodb::error::Error as DriverError;
+use mongodb::{ClientSession, error::Error as DriverError, options::ReadConcern};
 use uuid::Uuid;
 
-use super::{Held, LOCK};
+use super::{Held, LOCK, NEVER};
 use crate::{
     MongoOutbox,
-    document::{Key, key_value},
+    document::{DELIVERED, Key, key_value},
+    store::as_batch,
 };
+
+/// Of a key: the dead letters that hold it.
+const HELD_BY: &str = "heldBy";
 
 /// Leases of one claim that end together.
 #[derive(Clone, Debug)]
@@ -19,14 +23,20 @@ pub(super) struct Leases {
     pub(super) token: String,
     pub(super) worker: String,
     pub(super) until: DateTime,
+    /// Counts the changes of the document, for who changes it by what it has read.
+    pub(super) revision: i64,
     pub(super) entries: Vec<Entry>,
 }
 
 /// A leased event.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
+    /// The `_id` of its document; null in a list that an earlier version wrote.
+    pub(super) id: Bson,
     pub(super) event: String,
     pub(super) key: Key,
+    /// Whether it is settled as delivered, whatever its own document says yet.
+    pub(super) is_delivered: bool,
 }
 
 /// What is beside the events, for those that have no lock.
@@ -34,6 +44,8 @@ pub(super) struct Entry {
 pub(crate) struct Beside {
     /// The ids of leased events.
     pub(crate) leased: Vec<String>,
+    /// The ids of events that are settled as delivered, whatever their documents say yet.
+    pub(crate) delivered: Vec<String>,
     /// Whether there are, perhaps, parked events.
     pub(crate) has_keys: bool,
 }
@@ -42,31 +54,63 @@ impl Leases {
     /// Of a new claim.
     pub(super) fn new(worker: &str, until: DateTime, entries: Vec<Entry>) -> Self {
         let token = Uuid::new_v4().to_string();
-        Self { id: Bson::Null, token, worker: worker.to_owned(), until, entries }
+        let id = Bson::String(token.clone());
+        Self { id, token, worker: worker.to_owned(), until, revision: 0, entries }
     }
 
     pub(super) fn token(&self) -> Uuid {
         self.token.parse().unwrap_or_default()
     }
 
-    fn of(document: &Document) -> Result<Self, DriverError> {
+    pub(super) fn of(document: &Document) -> Result<Self, DriverError> {
         let entries = document.get_array("entries")?.iter().filter_map(Bson::as_document);
+        let are_delivered = document.get_bool(DELIVERED).unwrap_or(false);
         let entry = |entry: &Document| {
-            let key = entry.get_binary_generic("key")?.clone();
-            Ok(Entry { event: entry.get_str("event")?.to_owned(), key })
+            Ok(Entry {
+                id: entry.get("id").cloned().unwrap_or(Bson::Null),
+                event: entry.get_str("event")?.to_owned(),
+                key: entry.get_binary_generic("key")?.clone(),
+                is_delivered: are_delivered || entry.get_bool(DELIVERED).unwrap_or(false),
+            })
         };
         Ok(Self {
             id: document.get("_id").cloned().unwrap_or(Bson::Null),
             token: document.get_str("token")?.to_owned(),
             worker: document.get_str("worker")?.to_owned(),
             until: *document.get_datetime("until")?,
+            revision: document.get_i64("revision").unwrap_or(0),
             entries: entries.map(entry).collect::<Result<_, DriverError>>()?,
         })
     }
 
-    fn list(&self) -> Vec<Document> {
-        let entry = |entry: &Entry| doc! { "event": &entry.event, "key": key_value(&entry.key) };
+    /// As a claim writes them.
+    pub(super) fn document(&self, now: DateTime) -> Document {
+        doc! {
+            "_id": &self.id, "token": &self.token, "worker": &self.worker, "until": self.until, "claimedAt": now,
+            "revision": self.revision, "entries": self.list(),
+        }
+    }
+
+    pub(super) fn list(&self) -> Vec<Document> {
+        let entry = |entry: &Entry| {
+            let mut document = doc! { "event": &entry.event, "key": key_value(&entry.key), "id": &entry.id };
+            if entry.is_delivered {
+                document.insert(DELIVERED, true);
+            }
+            document
+        };
         self.entries.iter().map(entry).collect()
+    }
+
+    /// This document, if nobody has changed it since it was read.
+    pub(super) fn unchanged(&self) -> Document {
+        // An earlier version does not count.
+        let revision = if self.revision == 0 {
+            doc! { "$in": [0_i64, Bson::Null] }
+        } else {
+            doc! { "$eq": self.revision }
+        };
+        doc! { "_id": &self.id, "revision": revision }
     }
 }
 
@@ -78,18 +122,25 @@ impl MongoOutbox {
     /// What is leased, and whether something is parked, in one question.
     pub(crate) async fn beside(&self) -> Result<Beside, DriverError> {
         let question = [
-            doc! { "$match": { "$expr": { "$gt": ["$until", "$$NOW"] } } },
-            doc! { "$project": { "events": "$entries.event" } },
+            doc! { "$match": { "token": { "$exists": true } } },
+            doc! { "$addFields": { "isOver": { "$lte": ["$until", "$$NOW"] } } },
             doc! { "$unionWith": { "coll": self.keys.name(), "pipeline": [{ "$limit": 1 }] } },
         ];
         let mut cursor = self.leases.aggregate(question).await?;
         let mut beside = Beside::default();
         while cursor.advance().await? {
-            match cursor.deserialize_current()?.get_array("events") {
-                Ok(events) => {
-                    beside.leased.extend(events.iter().filter_map(Bson::as_str).map(str::to_owned));
+            let document = cursor.deserialize_current()?;
+            if !document.contains_key("token") {
+                beside.has_keys = true;
+                continue;
+            }
+            let is_over = document.get_bool("isOver")?;
+            for entry in Leases::of(&document)?.entries {
+                if entry.is_delivered {
+                    beside.delivered.push(entry.event);
+                } else if !is_over {
+                    beside.leased.push(entry.event);
                 }
-                Err(_) => beside.has_keys = true,
             }
         }
         Ok(beside)
@@ -111,10 +162,7 @@ impl MongoOutbox {
     }
 
     pub(super) async fn add_leases(&self, held: &mut Held<'_>, leases: &Leases) -> Result<(), DriverError> {
-        let document = doc! {
-            "token": &leases.token, "worker": &leases.worker, "until": leases.until, "claimedAt": held.now,
-            "entries": leases.list(),
-        };
+        let document = leases.document(held.now);
         self.leases.insert_one(document).session(&mut held.session).await?;
         Ok(())
     }
@@ -125,10 +173,31 @@ impl MongoOutbox {
         if leases.entries.is_empty() {
             self.leases.delete_one(this).session(&mut held.session).await?;
         } else {
-            let left = doc! { "$set": { "until": leases.until, "entries": leases.list() } };
+            let left = doc! {
+                "$set": { "until": leases.until, "entries": leases.list() }, "$inc": { "revision": 1_i64 },
+            };
             self.leases.update_one(this, left).session(&mut held.session).await?;
         }
         Ok(())
+    }
+
+    /// Which of these keys have a document.
+    pub(super) async fn have_documents(
+        &self,
+        moment: &mut ClientSession,
+        keys: &HashSet<Key>,
+    ) -> Result<HashSet<Key>, DriverError> {
+        let mut found = HashSet::new();
+        if keys.is_empty() {
+            return Ok(found);
+        }
+        let these = doc! { "_id": { "$in": values(keys) } };
+        let find = self.keys.find(these).projection(doc! { "_id": 1 }).batch_size(as_batch(keys.len()));
+        let mut cursor = find.read_concern(ReadConcern::snapshot()).session(&mut *moment).await?;
+        while cursor.advance(moment).await? {
+            found.insert(cursor.deserialize_current()?.get_binary_generic("_id")?.clone());
+        }
+        Ok(found)
     }
 
     /// Which of these keys have a document, and when they are ready.
@@ -159,6 +228,42 @@ impl MongoOutbox {
         let old = self.keyed(held, &ready.keys().cloned().collect()).await?;
         ready.retain(|key, time| old.get(key).is_none_or(|old| old < time));
         self.place_keys(held, ready).await
+    }
+
+    /// By which dead letters these keys are held, where any are.
+    pub(super) async fn holders(
+        &self,
+        held: &mut Held<'_>,
+        keys: &HashSet<Key>,
+    ) -> Result<HashMap<Key, HashSet<String>>, DriverError> {
+        let these = doc! { "_id": { "$in": values(keys) }, HELD_BY: { "$exists": true } };
+        let mut cursor = self.keys.find(these).session(&mut held.session).await?;
+        let mut found = HashMap::new();
+        while cursor.advance(&mut held.session).await? {
+            let document = cursor.deserialize_current()?;
+            let holders = document.get_array(HELD_BY)?.iter().filter_map(Bson::as_str).map(str::to_owned);
+            found.insert(document.get_binary_generic("_id")?.clone(), holders.collect());
+        }
+        Ok(found)
+    }
+
+    /// Makes keys wait until all of these dead letters are gone.
+    pub(super) async fn hold_keys(
+        &self,
+        held: &mut Held<'_>,
+        by: HashMap<Key, HashSet<String>>,
+    ) -> Result<(), DriverError> {
+        if by.is_empty() {
+            return Ok(());
+        }
+        let these = doc! { "_id": { "$in": values(by.keys()) } };
+        self.keys.delete_many(these).session(&mut held.session).await?;
+        let new = by.iter().map(|(key, events)| {
+            let events: Vec<&String> = events.iter().collect();
+            doc! { "_id": key_value(key), "readyAt": NEVER, HELD_BY: events }
+        });
+        self.keys.insert_many(new.collect::<Vec<_>>()).session(&mut held.session).await?;
+        Ok(())
     }
 
     /// Says of keys when they are ready.

@@ -6,7 +6,7 @@ use outbox_traits::{Claim, EventId};
 
 use super::{
     CHUNK, sql,
-    state::{Key, Read, Spot, State, key},
+    state::{Key, Spot, State, key},
 };
 use crate::{SqlxOutbox, dialect::Dialect, row::ReadRow, store::as_limit};
 
@@ -19,10 +19,12 @@ const KEYS: usize = 100;
 const HEADS: usize = 1000;
 /// Events that are stepped over, rather than parked, as long as there are no more of them.
 const BUDGET: usize = 1000;
+/// How many times as many are parked in one transaction at most.
+const STEP: usize = 8;
 /// Events behind leases that may be about to end are stepped over up to so many: the next claim may take them.
 const PASSED: usize = 500;
-/// A page of the walk.
-const PAGE: usize = 2000;
+/// The least and the most that a page of the walk has.
+const PAGE: (usize, usize) = (100, 2000);
 /// A lease of less than so many microseconds may be about to end: what is behind it is not parked.
 const FRESH: i64 = 100_000;
 
@@ -43,7 +45,7 @@ impl Head {
 /// What a claim has found so far.
 #[derive(Default)]
 pub(super) struct Found {
-    spots: Vec<Spot>,
+    pub(super) spots: Vec<Spot>,
     /// Keys that have a row, and were ready.
     pub(super) ready: HashSet<Key>,
     /// Those of them of which no parked event is left behind.
@@ -52,22 +54,46 @@ pub(super) struct Found {
     pub(super) more: bool,
 }
 
+/// Pending events that cannot be taken, with their keys.
+#[derive(Default)]
+struct Behind {
+    /// Their keys have parked events.
+    keys: Vec<(i64, Key)>,
+    /// Their keys are leased.
+    leases: Vec<(i64, Key)>,
+}
+
+impl Behind {
+    fn len(&self) -> usize {
+        self.keys.len() + self.leases.len()
+    }
+
+    /// The keys of more than so many.
+    fn most(&self, many: usize) -> Vec<Key> {
+        let mut counts: HashMap<Key, usize> = HashMap::new();
+        for (_, key) in self.keys.iter().chain(&self.leases) {
+            *counts.entry(*key).or_default() += 1;
+        }
+        counts.into_iter().filter(|(_, count)| *count > many).map(|(key, _)| key).collect()
+    }
+}
+
+impl Found {
+    /// The first pending events, where nobody is in the way.
+    pub(super) fn front(spots: Vec<Spot>) -> Self {
+        Self { spots, ..Self::default() }
+    }
+}
+
 impl<DB: Dialect> SqlxOutbox<DB> {
-    /// Reads the events to take, in order, with those among them that cannot be decoded.
+    /// Finds the events to take, in order.
     pub(super) async fn look(
         &self,
         connection: &mut DB::Connection,
         claim: &Claim,
         limit: usize,
         state: &mut State,
-    ) -> sqlx::Result<(Vec<Read>, Found)> {
-        if state.leases.is_empty() && !state.has_keys {
-            // Nobody is in the way.
-            let rows =
-                DB::rows(connection, sql::front::<DB>(&self.names, &claim.types, as_limit(limit))).await?;
-            let reads = rows.iter().map(Read::of).collect::<sqlx::Result<_>>()?;
-            return Ok((reads, Found::default()));
-        }
+    ) -> sqlx::Result<Found> {
         let mut found = Found::default();
         if state.has_keys {
             self.find_parked(connection, claim, limit, state, &mut found).await?;
@@ -75,19 +101,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         self.find_pending(connection, claim, limit, state, &mut found).await?;
         found.spots.sort_unstable_by_key(|spot| spot.seq);
         found.spots.truncate(limit);
-        let mut reads = Vec::with_capacity(found.spots.len());
-        for spots in found.spots.chunks(CHUNK) {
-            let ids: Vec<EventId> = spots.iter().map(|spot| spot.id).collect();
-            let rows = DB::rows(connection, sql::events::<DB>(&self.names, &ids)).await?;
-            let mut read = rows.iter().map(Read::of).collect::<sqlx::Result<Vec<_>>>()?;
-            read.sort_unstable_by_key(|read| read.spot.seq);
-            let parked: HashSet<i64> = spots.iter().filter(|spot| spot.parked).map(|spot| spot.seq).collect();
-            for read in &mut read {
-                read.spot.parked = parked.contains(&read.spot.seq);
-            }
-            reads.append(&mut read);
-        }
-        Ok((reads, found))
+        Ok(found)
     }
 
     /// Finds parked events of keys that are ready.
@@ -166,52 +180,57 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         state: &mut State,
         found: &mut Found,
     ) -> sqlx::Result<()> {
-        let (leased, busy) = (state.leased(), state.busy());
+        let (leased, busy) = (state.leased_places(), state.busy());
         let budget = BUDGET.max(2 * limit);
-        let (mut behind_keys, mut behind_leases) = (Vec::new(), Vec::new());
+        let mut behind = Behind::default();
+        let mut hot = Vec::new();
         let (mut after, mut taken, mut passed) = (0, 0, 0);
-        let mut size = (limit + leased.len()).min(2 * PAGE);
+        // A few more than are wanted: some may have to be stepped over.
+        let mut size = (limit + limit / 4).clamp(PAGE.0, PAGE.1);
         let is_end = 'walk: loop {
-            let sql = sql::walk::<DB>(&self.names, &claim.types, state.has_keys, after, as_limit(size));
+            let (names, types, size_now) = (&self.names, &claim.types, as_limit(size));
+            let sql = sql::walk::<DB>(names, types, state.has_keys, after, &leased, &hot, size_now);
             let rows = DB::rows(connection, sql).await?;
             for row in &rows {
                 let (seq, id) = row.position()?;
                 after = seq;
-                if leased.contains(&id) {
-                    continue;
-                }
                 // A key that is none is that of an event that cannot be decoded, and found out later.
                 let key = key(row, 2)?.unwrap_or_default();
-                let spot = Spot { seq, id, key, parked: false };
-                if !row.is_null(3)? && !found.open.contains(&key) {
-                    behind_keys.push(id);
-                } else if let Some(holder) = busy.get(&key) {
-                    if holder.since + FRESH <= state.now {
-                        behind_leases.push(spot);
-                    } else {
-                        passed += 1;
-                    }
-                } else {
-                    found.spots.push(spot);
+                let is_keyed = !row.is_null(3)? && !found.open.contains(&key);
+                let holder = busy.get(&key);
+                if !is_keyed && holder.is_none() {
+                    found.spots.push(Spot { seq, id, key, parked: false });
                     taken += 1;
+                } else if is_keyed && hot.is_empty() {
+                    behind.keys.push((seq, key));
+                } else if hot.is_empty() && holder.is_some_and(|holder| holder.since + FRESH <= state.now) {
+                    behind.leases.push((seq, key));
+                } else {
+                    passed += 1;
                 }
-                if taken == limit
-                    || behind_keys.len() + behind_leases.len() == 4 * budget
-                    || passed == PASSED.max(limit)
-                {
+                if taken == limit || passed == PASSED.max(limit) {
                     break 'walk false;
+                }
+                if hot.is_empty() && behind.len() == STEP * budget {
+                    // Enough for one transaction. What comes behind the events of those keys that most of it has is
+                    // looked for all the same, so that others do not wait until all are parked.
+                    hot = behind.most(budget);
+                    if hot.is_empty() {
+                        break 'walk false;
+                    }
+                    continue 'walk;
                 }
             }
             if rows.len() < size {
-                break true;
+                break hot.is_empty();
             }
-            size = PAGE;
+            size = (2 * size).min(PAGE.1);
         };
-        let mut to_park = behind_keys;
+        let mut to_park: Vec<i64> = behind.keys.iter().map(|(seq, _)| *seq).collect();
         let mut statements = Vec::new();
-        if behind_leases.len() > budget {
+        if behind.leases.len() > budget {
             let mut keys: Vec<(Key, i64)> =
-                behind_leases.iter().map(|spot| (spot.key, busy[&spot.key].until)).collect();
+                behind.leases.iter().map(|(_, key)| (*key, busy[key].until)).collect();
             keys.sort_unstable();
             keys.dedup();
             statements.extend(keys.chunks(CHUNK).map(|keys| sql::add_keys::<DB>(&self.names, keys)));
@@ -219,10 +238,10 @@ impl<DB: Dialect> SqlxOutbox<DB> {
             // A claim of some types does not see all events of a key, which are to be parked in order: it only
             // marks the key, and the next look sees them all.
             if claim.types.is_empty() {
-                to_park.extend(behind_leases.iter().map(|spot| spot.id));
+                to_park.extend(behind.leases.iter().map(|(seq, _)| *seq));
             }
         }
-        statements.extend(to_park.chunks(CHUNK).flat_map(|ids| sql::park::<DB>(&self.names, ids)));
+        statements.extend(to_park.chunks(CHUNK).flat_map(|places| sql::park::<DB>(&self.names, places)));
         found.more |= !statements.is_empty() && !is_end;
         self.run(connection, statements).await
     }

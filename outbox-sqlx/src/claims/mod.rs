@@ -6,12 +6,14 @@
 //! their key, which a row of its own says when to look at. What waits for a retry is parked likewise.
 //!
 //! Claims, renewals and settlements of one outbox wait for one another, by a lock that saves never touch, and so
-//! all is decided here and in one place, on what no other changes meanwhile.
+//! all is decided here and in one place, on what no other changes meanwhile. The events themselves are read and decoded
+//! after the lock, under the lease.
 //!
 //! What keeps the order of a key: as long as it has a row, its events are handed out from the parked ones, and
 //! whatever of it comes back or is met among the pending ones is parked.
 
 mod choose;
+mod dead;
 mod pending;
 mod settle;
 pub(crate) mod sql;
@@ -22,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use outbox_traits::{Claim, ClaimStore, ErrorKind, Lease, Leased, Result, Settlement, async_trait};
 use sqlx::Transaction;
+use tokio::sync::MutexGuard;
 use uuid::Uuid;
 
 use self::take::Step;
@@ -41,6 +44,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MAX_STEPS: usize = 10_000;
 /// No lease and no wait is longer: the engines can count it.
 const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
+
+/// When the retry of a dead letter that holds its key is due: never. It is parked, and so its key waits for it.
+const NEVER: i64 = FAR + 250 * 365 * 24 * 3600 * 1_000_000;
+/// The year 9000: what is due later is never due, and no retry is.
+const FAR: i64 = 221_845_392_000 * 1_000_000;
 
 /// In microseconds, rounded up, and what the engines can count.
 fn micros(length: Duration) -> i64 {
@@ -93,6 +101,11 @@ impl<DB: Dialect> ClaimStore for SqlxOutbox<DB> {
 }
 
 impl<DB: Dialect> SqlxOutbox<DB> {
+    /// Waits for the others of this handle, where the engine has those who wait for its lock sleep for longer and longer.
+    async fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+        if DB::WAITS_ASLEEP { Some(self.turn.lock().await) } else { None }
+    }
+
     async fn begin_claim(&self) -> sqlx::Result<Transaction<'static, DB>> {
         self.begin(Some(DB::BEGIN_CLAIM)).await
     }

@@ -6,7 +6,7 @@ use super::{
     CHUNK,
     settle::rewritten,
     sql,
-    state::{Read, State, key},
+    state::{Read, Spot, State, key},
 };
 use crate::{
     SqlxOutbox,
@@ -34,7 +34,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
             let look = as_limit(limit.saturating_add(leased.len()));
             // The pending ones before the parked ones: what is parked in between is seen twice, and not never.
             let mut spots = BTreeMap::new();
-            for row in &DB::rows(connection, sql::walk::<DB>(names, &[], false, 0, look)).await? {
+            for row in &DB::rows(connection, sql::walk::<DB>(names, &[], false, 0, &[], &[], look)).await? {
                 let (seq, id) = row.position()?;
                 spots.insert(seq, id);
             }
@@ -62,11 +62,10 @@ impl<DB: Dialect> SqlxOutbox<DB> {
                 let rows = DB::rows(connection, sql::events::<DB>(names, ids)).await?;
                 reads.extend(rows.iter().map(Read::of).collect::<sqlx::Result<Vec<_>>>()?);
             }
-            let broken = reads.iter().filter_map(|read| Some((read.spot, read.event.as_ref().err()?)));
-            let buried: Vec<String> =
-                broken.map(|(spot, reason)| sql::bury::<DB>(names, spot.id, reason)).collect();
+            let broken = reads.iter().filter_map(|read| Some((read.id, read.event.as_ref().err()?)));
+            let buried: Vec<String> = broken.map(|(id, reason)| sql::bury::<DB>(names, id, reason)).collect();
             if buried.is_empty() {
-                reads.sort_unstable_by_key(|read| read.spot.seq);
+                reads.sort_unstable_by_key(|read| read.seq);
                 return Ok(Some(reads.into_iter().filter_map(|read| read.event.ok()).collect()));
             }
             // Each event that cannot be decoded is met once, so that this comes to an end.
@@ -77,14 +76,15 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     /// The time, and how many events are leased that nobody has acknowledged since.
     pub(crate) async fn leased(&self, connection: &mut DB::Connection) -> sqlx::Result<(i64, u64)> {
         let state = State::glimpse::<DB>(connection, &self.names).await?;
-        let ids: Vec<EventId> = state.leased().into_iter().collect();
-        let open = self.open(connection, &ids, false).await?;
+        let spots: Vec<Spot> = state.active().flat_map(|lease| lease.entries.iter().copied()).collect();
+        let open = self.open(connection, &spots, false).await?;
         Ok((state.now, open.len() as u64))
     }
 
     /// Retries that are due take their place in the order.
     pub(crate) async fn retry_due(&self) -> sqlx::Result<()> {
         loop {
+            let _turn = self.turn().await;
             let mut transaction = self.begin_claim().await?;
             self.lock_and_run(&mut transaction, Vec::new()).await?;
             let due = self.due_retries(&mut transaction).await?;
@@ -113,6 +113,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     /// After an acknowledgement of events that may be leased or parked: their keys wait for them no more.
     pub(crate) async fn forget(&self, acknowledged: &[EventId]) -> sqlx::Result<()> {
         let names = &self.names;
+        let _turn = self.turn().await;
         let mut transaction = self.begin_claim().await?;
         let mut state = State::hold::<DB>(&mut transaction, names, None).await?;
         state.has_keys = self.lock_and_run(&mut transaction, Vec::new()).await?;

@@ -9,11 +9,15 @@ use outbox_traits::{EventId, Lease, Outcome, Result, Retention, Settlement};
 use uuid::Uuid;
 
 use super::{
-    CHUNK, micros,
+    CHUNK, NEVER, micros,
     sql::{self, End},
     state::{Key, LeaseRow, Spot, State, key},
 };
-use crate::{SqlxOutbox, dialect::Dialect, row::ReadRow};
+use crate::{
+    SqlxOutbox,
+    dialect::Dialect,
+    row::{ReadRow, hash_without_key},
+};
 
 fn tokens(leases: impl Iterator<Item = Lease>) -> Vec<Uuid> {
     let mut tokens: Vec<Uuid> = leases.map(|lease| lease.token()).collect();
@@ -23,7 +27,7 @@ fn tokens(leases: impl Iterator<Item = Lease>) -> Vec<Uuid> {
 }
 
 /// What is held, and until when.
-fn held(state: &State) -> HashMap<Lease, (Spot, i64)> {
+pub(super) fn held(state: &State) -> HashMap<Lease, (Spot, i64)> {
     let entries = state
         .active()
         .flat_map(|row| row.entries.iter().map(|spot| (Lease::new(spot.id, row.token), (*spot, row.until))));
@@ -31,7 +35,7 @@ fn held(state: &State) -> HashMap<Lease, (Spot, i64)> {
 }
 
 /// Until when keys are leased.
-fn until(leased: impl Iterator<Item = (Spot, i64)>) -> HashMap<Key, i64> {
+pub(super) fn until(leased: impl Iterator<Item = (Spot, i64)>) -> HashMap<Key, i64> {
     let mut keys = HashMap::new();
     for (spot, until) in leased {
         let last = keys.entry(spot.key).or_insert(until);
@@ -93,11 +97,10 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     pub(super) async fn open(
         &self,
         connection: &mut DB::Connection,
-        ids: &[EventId],
+        spots: &[Spot],
         locked: bool,
     ) -> sqlx::Result<HashSet<EventId>> {
-        let parts = ids.chunks(CHUNK).map(|ids| sql::open::<DB>(&self.names, ids, locked));
-        self.ids(connection, parts.collect()).await
+        self.ids(connection, sql::open::<DB>(&self.names, spots, locked)).await
     }
 
     async fn ids(
@@ -117,13 +120,13 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         leases: &[Lease],
         length: Duration,
     ) -> sqlx::Result<Vec<Result<()>>> {
+        let _turn = self.turn().await;
         let mut transaction = self.begin_claim().await?;
         let tokens = tokens(leases.iter().copied());
         let mut state = State::hold::<DB>(&mut transaction, &self.names, Some(&tokens)).await?;
         let held = held(&state);
-        let ids: Vec<EventId> =
-            leases.iter().filter(|lease| held.contains_key(lease)).map(Lease::event).collect();
-        let open = self.open(&mut transaction, &ids, false).await?;
+        let spots: Vec<Spot> = leases.iter().filter_map(|lease| Some(held.get(lease)?.0)).collect();
+        let open = self.open(&mut transaction, &spots, false).await?;
         let renewed: HashSet<Lease> = leases
             .iter()
             .filter(|lease| held.contains_key(lease) && open.contains(&lease.event()))
@@ -149,6 +152,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
 
     pub(super) async fn settle_once(&self, settlements: &[Settlement]) -> sqlx::Result<Vec<Result<()>>> {
         let names = &self.names;
+        let _turn = self.turn().await;
         let mut transaction = self.begin_claim().await?;
         let connection = &mut *transaction;
         let tokens = tokens(settlements.iter().map(|settlement| settlement.lease));
@@ -165,7 +169,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
             let pairs = settlements.iter().zip(&settled);
             pairs.filter_map(|(settlement, spot)| Some((settlement, spot.as_ref()?)))
         };
-        let took = self.write_ends(connection, valid().map(|(settlement, _)| settlement), state.now).await?;
+        let took = self.write_ends(connection, valid(), state.now).await?;
 
         let gone: HashSet<Lease> = valid().map(|(settlement, _)| settlement.lease).collect();
         let mut statements =
@@ -180,6 +184,11 @@ impl<DB: Dialect> SqlxOutbox<DB> {
                 }
                 Outcome::Retry { after, .. } if took => {
                     waiting.push((*spot, state.now.saturating_add(micros(*after))));
+                }
+                Outcome::DeadLetter { holds_key: true, .. }
+                    if took && spot.key != hash_without_key(spot.id) =>
+                {
+                    waiting.push((*spot, NEVER));
                 }
                 _ => {}
             }
@@ -208,35 +217,33 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     async fn write_ends<'a>(
         &self,
         connection: &mut DB::Connection,
-        settlements: impl Iterator<Item = &'a Settlement>,
+        settlements: impl Iterator<Item = (&'a Settlement, &'a Spot)>,
         now: i64,
     ) -> sqlx::Result<HashSet<EventId>> {
-        let (mut ends, mut released): (HashMap<End<'a>, Vec<EventId>>, _) = (HashMap::new(), Vec::new());
-        for Settlement { lease, outcome } in settlements {
-            let end = match outcome {
+        let (mut ends, mut released): (HashMap<End<'a>, Vec<Spot>>, _) = (HashMap::new(), Vec::new());
+        for (settlement, spot) in settlements {
+            let end = match &settlement.outcome {
                 Outcome::Delivered if self.retention == Retention::DeleteOnDelivery => End::Deleted,
                 Outcome::Delivered => End::Delivered,
                 Outcome::Retry { error, .. } => End::Waiting(error),
-                Outcome::DeadLetter { error } => End::Dead(error),
+                Outcome::DeadLetter { error, .. } => End::Dead(error),
                 // An outcome of a later version of the contract is none that this one could write.
                 _ => {
-                    released.push(lease.event());
+                    released.push(*spot);
                     continue;
                 }
             };
-            ends.entry(end).or_default().push(lease.event());
+            ends.entry(end).or_default().push(*spot);
         }
-        let statements = ends.iter().flat_map(|(end, ids)| {
-            ids.chunks(CHUNK).map(|ids| sql::end::<DB>(&self.names, *end, ids, now)).collect::<Vec<_>>()
-        });
+        let statements = ends.iter().flat_map(|(end, spots)| sql::end::<DB>(&self.names, *end, spots, now));
         let statements: Vec<String> = statements.collect();
         if DB::RETURNING {
             let mut took = self.ids(connection, statements).await?;
             took.extend(self.open(connection, &released, false).await?);
             return Ok(took);
         }
-        let mut all: Vec<EventId> = ends.into_values().flatten().chain(released).collect();
-        all.sort_unstable();
+        let mut all: Vec<Spot> = ends.into_values().flatten().chain(released).collect();
+        all.sort_unstable_by_key(|spot| spot.seq);
         let took = self.open(connection, &all, true).await?;
         self.run(connection, statements).await?;
         Ok(took)

@@ -130,6 +130,12 @@ impl State {
         expired.flat_map(|lease| lease.entries.iter().copied()).collect()
     }
 
+    /// The places of leased events among the pending ones.
+    pub(super) fn leased_places(&self) -> Vec<i64> {
+        let entries = self.active().flat_map(|lease| &lease.entries);
+        entries.filter(|entry| !entry.parked).map(|entry| entry.seq).collect()
+    }
+
     pub(super) fn leased(&self) -> HashSet<EventId> {
         self.active().flat_map(|lease| &lease.entries).map(|entry| entry.id).collect()
     }
@@ -155,10 +161,22 @@ pub(super) struct Busy {
     pub(super) until: i64,
 }
 
-/// An event as a claim reads it.
+/// Columns of a whole event.
+pub(super) const EVENT: usize = 9;
+
+impl Spot {
+    /// Of a pending event that was read as a whole. A key that is none is that of an event that cannot be decoded.
+    pub(super) fn of<R: ReadRow>(row: &R) -> sqlx::Result<Self> {
+        let (seq, id) = row.position()?;
+        Ok(Self { seq, id, key: key(row, EVENT - 1)?.unwrap_or_default(), parked: false })
+    }
+}
+
+/// An event as it was read.
 #[derive(Debug)]
 pub(super) struct Read {
-    pub(super) spot: Spot,
+    pub(super) seq: i64,
+    pub(super) id: EventId,
     pub(super) attempts: u32,
     pub(super) failures: u32,
     pub(super) event: Result<outbox_traits::Event, String>,
@@ -168,12 +186,10 @@ impl Read {
     pub(super) fn of<R: ReadRow>(row: &R) -> sqlx::Result<Self> {
         let Stored { seq, event } = row.stored()?;
         let (_, id) = row.position()?;
-        let found = key(row, 8)?;
-        let event = match found {
+        let event = match key(row, EVENT - 1)? {
             Some(_) => event,
             None => event.and(Err("the hash of the partition key does not have 16 bytes".to_owned())),
         };
-        let spot = Spot { seq, id, key: found.unwrap_or_default(), parked: false };
-        Ok(Self { spot, attempts: row.count(6)?, failures: row.count(7)?, event })
+        Ok(Self { seq, id, attempts: row.count(6)?, failures: row.count(7)?, event })
     }
 }

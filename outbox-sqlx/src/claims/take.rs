@@ -1,14 +1,18 @@
 //! One transaction of a claim.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use outbox_traits::{Claim, EventId, Lease, Leased};
 use sqlx::Row;
 use uuid::Uuid;
 
 use super::{
-    CHUNK, micros, sql,
-    state::{Key, LeaseRow, Spot, State, key},
+    CHUNK,
+    choose::Found,
+    micros,
+    settle::{held, rewritten, until},
+    sql,
+    state::{EVENT, Key, LeaseRow, Read, Spot, State, key},
 };
 use crate::{
     SqlxOutbox,
@@ -16,9 +20,6 @@ use crate::{
     row::ReadRow,
     store::{BATCH, as_limit},
 };
-
-/// How often one claim sets undecodable events aside and looks again.
-const MAX_LOOKS: usize = 100;
 
 /// Where one transaction of a claim has led to.
 #[derive(Debug)]
@@ -38,51 +39,38 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         Ok(())
     }
 
+    /// Under the lock no more is done than to choose events and to write their lease down. It is let go of before they
+    /// are read and decoded, so that others choose meanwhile.
     pub(super) async fn claim_once(&self, claim: &Claim) -> sqlx::Result<Step> {
         let names = &self.names;
         let limit = claim.limit.min(Claim::MAX_LIMIT);
+        let turn = self.turn().await;
         let mut transaction = self.begin_claim().await?;
         let connection = &mut *transaction;
         let sql = format!(
-            "{}{}; {}; {}",
-            DB::LOSABLE,
+            "{}; {}; {}; {}",
             sql::lock::<DB>(names),
             sql::state::<DB>(names, None),
-            DB::due(names, 1)
+            DB::due(names, 1),
+            sql::front::<DB>(names, &claim.types, as_limit(limit)),
         );
-        let rows = DB::rows(connection, sql).await?;
+        let mut rows = DB::rows(connection, sql).await?;
         // Only a scheduled event that is due makes a row of two columns.
         if rows.iter().any(|row| row.len() == 2) {
             transaction.rollback().await?;
             return Ok(Step::Promote);
         }
         let mut state = State::of(&rows)?;
-        drop(rows);
+        rows.retain(|row| row.len() == EVENT);
+        let is_free = state.leases.is_empty() && !state.has_keys;
         self.expire(connection, &mut state).await?;
-
-        let mut more = false;
-        let mut look = limit;
-        let mut reads = Vec::new();
-        let mut ready = HashSet::new();
-        for _ in 0..MAX_LOOKS {
-            let found = self.look(connection, claim, look, &mut state).await?;
-            reads = found.0;
-            (more, ready) = (found.1.more, found.1.ready);
-            let broken = reads.iter().filter_map(|read| Some((read.spot, read.event.as_ref().err()?)));
-            let buried: Vec<String> = broken
-                .flat_map(|(spot, reason)| {
-                    [sql::bury::<DB>(names, spot.id, reason), sql::remove_parked(names, &[spot.seq])]
-                })
-                .collect();
-            if buried.is_empty() {
-                break;
-            }
-            self.run(connection, buried).await?;
-            look = limit.max(BATCH);
-        }
-        reads.retain(|read| read.event.is_ok());
-        reads.truncate(limit);
-        if reads.is_empty() {
+        let found = if is_free {
+            Found::front(rows.iter().map(Spot::of).collect::<sqlx::Result<_>>()?)
+        } else {
+            self.look(connection, claim, limit, &mut state).await?
+        };
+        let Found { spots, mut ready, more, .. } = found;
+        if spots.is_empty() {
             transaction.commit().await?;
             return Ok(if more { Step::Again } else { Step::Done(Vec::new()) });
         }
@@ -92,20 +80,95 @@ impl<DB: Dialect> SqlxOutbox<DB> {
             until: state.now.saturating_add(micros(claim.lease).max(1000)),
             claimed_at: state.now,
             worker: claim.worker.clone(),
-            entries: reads.iter().map(|read| read.spot).collect(),
+            entries: spots,
         };
         let mut held: Vec<Key> = lease.entries.iter().map(|spot| spot.key).collect();
         held.retain(|key| ready.remove(key));
         let mut statements = vec![sql::add_lease::<DB>(names, &lease)];
         statements.extend(held.chunks(CHUNK).map(|keys| sql::move_keys::<DB>(names, keys, lease.until)));
-        self.run(connection, statements).await?;
-        transaction.commit().await?;
+        let read = if is_free {
+            None
+        } else {
+            Some(DB::BY_INDEX.to_owned() + &sql::leased_events::<DB>(names, &lease.entries).join("; "))
+        };
+        if let Some(chain) = DB::CHAIN {
+            statements.push(chain.to_owned());
+            statements.extend(read);
+            rows.extend(DB::rows(connection, statements.join("; ")).await?);
+            transaction.commit().await?;
+            drop(turn);
+        } else {
+            self.run(connection, statements).await?;
+            transaction.commit().await?;
+            drop(turn);
+            if let Some(read) = read {
+                rows = DB::rows(&mut *self.pool.acquire().await?, read).await?;
+            }
+        }
+        self.read(&lease, &rows).await
+    }
 
-        let leased = reads.into_iter().filter_map(|read| {
-            let held = Lease::new(read.spot.id, lease.token);
-            Some(Leased::new(read.event.ok()?, held, read.attempts.saturating_add(1), read.failures))
-        });
-        Ok(Step::Done(leased.collect()))
+    /// What is handed out of a lease: its events as they were read, but for those that somebody has acknowledged
+    /// meanwhile, and those that cannot be decoded, which are set aside.
+    async fn read(&self, lease: &LeaseRow, rows: &[DB::Row]) -> sqlx::Result<Step> {
+        let mut left: HashMap<i64, Spot> = lease.entries.iter().map(|spot| (spot.seq, *spot)).collect();
+        let mut leased = Vec::with_capacity(rows.len());
+        let mut broken = HashMap::new();
+        for row in rows {
+            let Read { seq, id, attempts, failures, event } = Read::of(row)?;
+            match event {
+                // Not one of another place: it was deleted meanwhile, and saved again.
+                Ok(event) if left.remove(&seq).is_some() => {
+                    let held = Lease::new(id, lease.token);
+                    leased.push((seq, Leased::new(event, held, attempts.saturating_add(1), failures)));
+                }
+                Ok(_) => {}
+                Err(reason) => {
+                    broken.insert(seq, reason);
+                }
+            }
+        }
+        if !left.is_empty() {
+            self.leave_out(lease.token, left.into_values().collect(), &broken).await?;
+        }
+        if leased.is_empty() {
+            return Ok(Step::Again);
+        }
+        leased.sort_unstable_by_key(|(seq, _)| *seq);
+        Ok(Step::Done(leased.into_iter().map(|(_, leased)| leased).collect()))
+    }
+
+    /// Ends leases on events that are not handed out, and sets aside which of them cannot be decoded: without an attempt,
+    /// since nobody has tried.
+    async fn leave_out(
+        &self,
+        token: Uuid,
+        spots: Vec<Spot>,
+        broken: &HashMap<i64, String>,
+    ) -> sqlx::Result<()> {
+        let names = &self.names;
+        let _turn = self.turn().await;
+        let mut transaction = self.begin_claim().await?;
+        let connection = &mut *transaction;
+        let state = State::hold::<DB>(connection, names, Some(&[token])).await?;
+        let mut held = held(&state);
+        let spots: Vec<Spot> =
+            spots.into_iter().filter(|spot| held.remove(&Lease::new(spot.id, token)).is_some()).collect();
+        let reasons = spots.iter().filter_map(|spot| Some((spot.id, broken.get(&spot.seq)?)));
+        let mut statements: Vec<String> =
+            reasons.map(|(id, reason)| sql::bury::<DB>(names, id, reason)).collect();
+        let gone: HashSet<EventId> = spots.iter().map(|spot| spot.id).collect();
+        statements.extend(self.rewrite_leases(rewritten(&state, |lease, until| {
+            (!gone.contains(&lease.event())).then_some(until)
+        })));
+        let parked: Vec<i64> = spots.iter().filter(|spot| spot.parked).map(|spot| spot.seq).collect();
+        statements.extend(parked.chunks(CHUNK).map(|places| sql::remove_parked(names, places)));
+        if self.lock_and_run(connection, statements).await? {
+            let leased = until(held.values().copied());
+            let keys = spots.iter().map(|spot| spot.key).collect();
+            self.place_keys(connection, keys, state.now, &leased, &[]).await?;
+        }
+        transaction.commit().await
     }
 
     /// Ends leases that ran out. Their events go back to where they were; but where the key has parked events
@@ -132,8 +195,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         }
         let expired = state.expired();
         state.leases.retain(|lease| lease.until > now);
-        let ids: Vec<EventId> = expired.iter().map(|spot| spot.id).collect();
-        statements.extend(sql::expire::<DB>(&self.names, &ids));
+        statements.extend(sql::expire::<DB>(&self.names, &expired));
         self.run(connection, statements).await?;
         if state.has_keys {
             let pending: Vec<Spot> = expired.into_iter().filter(|spot| !spot.parked).collect();
@@ -155,7 +217,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
             let rows = DB::rows(connection, sql::keyed::<DB>(&self.names, &keys)).await?;
             let keyed = rows.iter().map(|row| key(row, 0)).collect::<sqlx::Result<HashSet<_>>>()?;
             let back = pending.iter().filter(|spot| keyed.contains(&Some(spot.key)) || is_keyed(&spot.key));
-            let back: Vec<EventId> = back.map(|spot| spot.id).collect();
+            let back: Vec<i64> = back.map(|spot| spot.seq).collect();
             if !back.is_empty() {
                 statements.extend(sql::park::<DB>(&self.names, &back));
             }

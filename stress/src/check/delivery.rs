@@ -79,7 +79,7 @@ fn come_back(
             };
             let what = match how {
                 How::Delivered => "delivered",
-                How::DeadLetter if !facts.requeues.iter().any(requeued) => "dead",
+                How::DeadLetter | How::Held if !facts.requeues.iter().any(requeued) => "dead",
                 _ => continue,
             };
             fault(lease.claim_began, format!("{event} was {what} already when it was claimed"), event);

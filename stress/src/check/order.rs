@@ -52,7 +52,7 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Vec<Found>) {
     }
 }
 
-/// Accepted by the transport, dead or discarded.
+/// Accepted by the transport, discarded, or dead without holding its key.
 fn out_of_the_way(facts: &Facts<'_>, event: EventId) -> u64 {
     let accepted = facts.leases_of(event).flat_map(|lease| &lease.publishes).filter_map(|publish| publish.1);
     let dead = facts.settlings_of(event).filter(|one| one.how == How::DeadLetter && one.may_have_taken());
@@ -102,7 +102,9 @@ fn of_one_session(key: &str, queue: &mut [Queued<'_>], found: &mut Vec<Found>) {
 fn breach(key: &str, earlier: &Queued<'_>, later: &Queued<'_>, found: &mut Vec<Found>) {
     if later.published != NEVER && later.published < earlier.out_of_the_way {
         let (first, second) = (earlier.event, later.event);
-        let what = format!("{second} of the key `{key}` was published before {first} was accepted or dead");
+        let what = format!(
+            "{second} of the key `{key}` was published before {first} was accepted, or dead without a hold"
+        );
         found.push(Found { fault: Fault::Order, at: later.published, what, events: vec![first, second] });
     }
 }

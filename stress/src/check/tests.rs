@@ -292,6 +292,17 @@ fn an_earlier_event_of_a_key_is_accepted_or_dead_before_a_later_one_is_published
     let mut dead = two();
     dead.claim(10, &[first, second]).settle(15, first, How::DeadLetter, true).publish(20, second, true);
     dead.has(&[]);
+    let mut held = two();
+    held.claim(10, &[first]).settle(15, first, How::Held, true);
+    held.claim(20, &[lease(2, 2)]).publish(25, lease(2, 2), true).has(&[Fault::Order]);
+    // Requeued, it comes first; discarded, it is out of the way.
+    let mut requeued = two();
+    requeued.claim(10, &[first]).settle(15, first, How::Held, true).requeue(18);
+    requeued.claim(20, &[lease(1, 2), lease(2, 2)]).publish(25, lease(2, 2), true).has(&[Fault::Order]);
+    let mut discarded = two();
+    discarded.claim(10, &[first]).settle(15, first, How::Held, true);
+    discarded.call(18, Call::Discard { event: event(1) }, (19, Answer::Changed(1)));
+    discarded.claim(20, &[lease(2, 2)]).publish(25, lease(2, 2), true).has(&[]);
     // The store cannot keep one from publishing whose lease has run out.
     two().claim(10, &[first, second]).publish(120, second, true).has(&[]);
 }

@@ -1,5 +1,6 @@
 //! Section 7: claim, renew, settle, and what of section 8 comes of settlements.
 
+mod held;
 mod history;
 mod keys;
 mod lease;
@@ -12,7 +13,7 @@ use serde_json::json;
 
 use crate::Harness;
 
-pub use self::{history::*, keys::*, lease::*, settle::*};
+pub use self::{held::*, history::*, keys::*, lease::*, settle::*};
 
 /// How long leases last here, unless a clause says otherwise.
 pub(crate) const LEASE: Duration = Duration::from_secs(30);

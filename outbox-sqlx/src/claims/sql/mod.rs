@@ -11,8 +11,14 @@ use outbox_traits::EventId;
 use uuid::Uuid;
 
 pub(in crate::claims) use self::parked::*;
-pub(crate) use self::{parked::has_parked, stats::counts};
-use super::state::LeaseRow;
+pub(crate) use self::{
+    parked::{has_parked, holds_key},
+    stats::counts,
+};
+use super::{
+    CHUNK,
+    state::{Key, LeaseRow, Spot},
+};
 use crate::{
     dialect::Dialect,
     names::{KEY, LEASE, Names, VERSION},
@@ -34,19 +40,13 @@ fn ids<DB: Dialect>(ids: &[EventId]) -> String {
 
 /// Waits for whoever claims or settles in this outbox. What follows in the transaction sees what they did.
 pub(in crate::claims) fn lock<DB: Dialect>(names: &Names) -> String {
-    format!(
-        "{}SELECT version FROM {} WHERE version = 2 {}",
-        DB::BY_INDEX,
-        names.quoted_part(VERSION),
-        DB::FOR_UPDATE
-    )
+    format!("SELECT version FROM {} WHERE version = 2 {}", names.quoted_part(VERSION), DB::FOR_UPDATE)
 }
 
 /// Keeps leases as they are until the transaction ends: all, or those of some tokens.
 pub(in crate::claims) fn hold<DB: Dialect>(names: &Names, tokens: Option<&[Uuid]>) -> String {
     format!(
-        "{}SELECT token FROM {} WHERE {} ORDER BY token, leased_until {}",
-        DB::BY_INDEX,
+        "SELECT token FROM {} WHERE {} ORDER BY token, leased_until {}",
         names.quoted_part(LEASE),
         of_tokens::<DB>("token", tokens),
         DB::FOR_UPDATE
@@ -92,33 +92,50 @@ pub(crate) fn has_leases<DB: Dialect>(names: &Names) -> String {
 }
 
 /// Counts the attempts of leases that ran out.
-pub(in crate::claims) fn expire<DB: Dialect>(names: &Names, events: &[EventId]) -> Vec<String> {
-    let sql: Vec<String> = events
-        .chunks(super::CHUNK)
-        .map(|events| update::<DB>(names, "attempts = attempts + 1", events))
-        .collect();
-    sql
+pub(in crate::claims) fn expire<DB: Dialect>(names: &Names, events: &[Spot]) -> Vec<String> {
+    update::<DB>(names, "attempts = attempts + 1", events)
 }
 
-fn update<DB: Dialect>(names: &Names, set: &str, events: &[EventId]) -> String {
-    format!(
-        "UPDATE {} {} SET {set} WHERE id IN ({}) AND {} IN {OPEN}",
-        names.quoted_table(),
-        DB::hint(names, "id"),
-        ids::<DB>(events),
-        DB::STATUS
-    )
+/// Where leased events are that somebody may still deliver, in parts that one statement each takes: which index it is to
+/// go by, and the condition. A pending one is found by its place, which is shorter than an id, and in an index of few.
+fn leased<DB: Dialect>(names: &Names, events: &[Spot]) -> Vec<(String, String)> {
+    let (parked, pending): (Vec<Spot>, Vec<Spot>) = events.iter().partition(|spot| spot.parked);
+    let pending = pending.chunks(CHUNK).map(|spots| (DB::by_place(names), pending_at::<DB>(&places(spots))));
+    let parked = parked.chunks(CHUNK).map(|spots| {
+        let ids = list(spots, |spot| DB::uuid(spot.id.into()));
+        let condition = format!("id IN ({ids}) AND {} IN ('parked', 'waiting')", DB::STATUS);
+        (DB::hint(names, "id"), condition)
+    });
+    pending.chain(parked).collect()
 }
 
-/// Whole events from the front of the order.
+fn places(spots: &[Spot]) -> Vec<i64> {
+    spots.iter().map(|spot| spot.seq).collect()
+}
+
+/// That an event is pending and in one of these places.
+fn pending_at<DB: Dialect>(places: &[i64]) -> String {
+    format!("{} AND status = 'pending'", DB::one_of("seq", places))
+}
+
+fn update<DB: Dialect>(names: &Names, set: &str, events: &[Spot]) -> Vec<String> {
+    let table = names.quoted_table();
+    let parts = leased::<DB>(names, events).into_iter();
+    parts.map(|(index, wanted)| format!("UPDATE {table} {index} SET {set} WHERE {wanted}")).collect()
+}
+
+/// Whole events from the front of the order, if nothing is leased and no key has parked events.
 pub(in crate::claims) fn front<DB: Dialect>(names: &Names, types: &[String], limit: i64) -> String {
     format!(
         "SELECT {}, attempts, failures, partition_hash FROM {} {} WHERE status = 'pending' {}
+            AND NOT EXISTS (SELECT 1 FROM {}) AND NOT EXISTS (SELECT 1 FROM {})
         ORDER BY seq LIMIT {limit}",
         DB::EVENT,
         names.quoted_table(),
         DB::hint(names, "fifo"),
         wanted::<DB>(types),
+        names.quoted_part(LEASE),
+        names.quoted_part(KEY),
     )
 }
 
@@ -129,15 +146,28 @@ fn wanted<DB: Dialect>(types: &[String]) -> String {
     format!("AND {} IN ({})", DB::TYPE, list(types, |wanted| DB::bytes(wanted.as_bytes())))
 }
 
-/// Places of pending events in order, and whether their keys have parked events. Where they have, also of those
-/// that are not wanted: they are to be parked in order with the others.
+/// How many places a walk looks at where it passes over the events of some keys: a tenth of a second's worth.
+const PASSED: i64 = 500_000;
+
+/// Places of pending events in order, without the leased ones and those of some keys, and whether their keys have parked
+/// events. Where they have, also of those that are not wanted: they are to be parked in order with the others.
 pub(in crate::claims) fn walk<DB: Dialect>(
     names: &Names,
     types: &[String],
     has_keys: bool,
     after: i64,
+    leased: &[i64],
+    passed: &[Key],
     limit: i64,
 ) -> String {
+    let leased =
+        if leased.is_empty() { String::new() } else { format!("AND {}", DB::none_of("seq", leased)) };
+    let passed = if passed.is_empty() {
+        String::new()
+    } else {
+        let keys = list(passed, |key| DB::bytes(key));
+        format!("AND seq <= {} AND partition_hash NOT IN ({keys})", after.saturating_add(PASSED))
+    };
     let keys = names.quoted_part(KEY);
     let key = format!("(SELECT k.partition_hash FROM {keys} AS k WHERE k.partition_hash = e.partition_hash)");
     let key = if has_keys { key.as_str() } else { "NULL" };
@@ -147,22 +177,38 @@ pub(in crate::claims) fn walk<DB: Dialect>(
     };
     format!(
         "SELECT seq, id, partition_hash, {key} AS keyed FROM {} AS e {}
-        WHERE status = 'pending' AND seq > {after} {types} ORDER BY seq LIMIT {limit}",
+        WHERE status = 'pending' AND seq > {after} {leased} {passed} {types} ORDER BY seq LIMIT {limit}",
         names.quoted_table(),
         DB::hint(names, "fifo"),
     )
 }
 
-/// Whole events by their ids, in no order.
-pub(in crate::claims) fn events<DB: Dialect>(names: &Names, events: &[EventId]) -> String {
+/// Places and keys of those of these events that are pending.
+pub(in crate::claims) fn still_pending<DB: Dialect>(names: &Names, events: &[EventId]) -> String {
     format!(
-        "SELECT {}, attempts, failures, partition_hash FROM {} {} WHERE id IN ({}) AND {} IN {OPEN}",
-        DB::EVENT,
+        "SELECT seq, id, partition_hash FROM {} {} WHERE id IN ({}) AND {} = 'pending'",
         names.quoted_table(),
         DB::hint(names, "id"),
         ids::<DB>(events),
         DB::STATUS
     )
+}
+
+/// Whole events by their ids, in no order.
+pub(in crate::claims) fn events<DB: Dialect>(names: &Names, events: &[EventId]) -> String {
+    let wanted = format!("id IN ({}) AND {} IN {OPEN}", ids::<DB>(events), DB::STATUS);
+    whole::<DB>(names, &DB::hint(names, "id"), &wanted)
+}
+
+/// Whole leased events, in no order.
+pub(in crate::claims) fn leased_events<DB: Dialect>(names: &Names, events: &[Spot]) -> Vec<String> {
+    let parts = leased::<DB>(names, events).into_iter();
+    parts.map(|(index, wanted)| whole::<DB>(names, &index, &wanted)).collect()
+}
+
+fn whole<DB: Dialect>(names: &Names, index: &str, wanted: &str) -> String {
+    let table = names.quoted_table();
+    format!("SELECT {}, attempts, failures, partition_hash FROM {table} {index} WHERE {wanted}", DB::EVENT)
 }
 
 pub(in crate::claims) fn add_lease<DB: Dialect>(names: &Names, lease: &LeaseRow) -> String {
@@ -191,16 +237,11 @@ pub(in crate::claims) fn remove_leases<DB: Dialect>(names: &Names, tokens: &[Uui
     format!("DELETE FROM {} WHERE token IN ({tokens})", names.quoted_part(LEASE))
 }
 
-/// The ids of those events that are still open; locked, they stay so until the transaction ends.
-pub(in crate::claims) fn open<DB: Dialect>(names: &Names, events: &[EventId], locked: bool) -> String {
-    format!(
-        "SELECT id FROM {} {} WHERE id IN ({}) AND {} IN {OPEN} {}",
-        names.quoted_table(),
-        DB::hint(names, "id"),
-        ids::<DB>(events),
-        DB::STATUS,
-        if locked { DB::FOR_UPDATE } else { "" }
-    )
+/// The ids of those leased events that are still open; locked, they stay so until the transaction ends.
+pub(in crate::claims) fn open<DB: Dialect>(names: &Names, events: &[Spot], locked: bool) -> Vec<String> {
+    let (table, lock) = (names.quoted_table(), if locked { DB::FOR_UPDATE } else { "" });
+    let parts = leased::<DB>(names, events).into_iter();
+    parts.map(|(index, wanted)| format!("SELECT id FROM {table} {index} WHERE {wanted} {lock}")).collect()
 }
 
 fn failed<DB: Dialect>(error: &str, clock: &str) -> String {
@@ -211,30 +252,29 @@ fn failed<DB: Dialect>(error: &str, clock: &str) -> String {
     )
 }
 
-fn delete<DB: Dialect>(names: &Names, events: &[EventId], status: &str) -> String {
-    format!(
-        "DELETE {} FROM {} AS gone {} WHERE id IN ({}) AND {} {status}",
-        DB::DELETE_TARGET,
-        names.quoted_table(),
-        DB::hint(names, "id"),
-        ids::<DB>(events),
-        DB::STATUS
-    )
+fn delete<DB: Dialect>(names: &Names, index: &str, wanted: &str) -> String {
+    let table = names.quoted_table();
+    format!("DELETE {} FROM {table} AS gone {index} WHERE {wanted}", DB::DELETE_TARGET)
+}
+
+fn delete_by_id<DB: Dialect>(names: &Names, events: &[EventId], status: &str) -> String {
+    let wanted = format!("id IN ({}) AND {} {status}", ids::<DB>(events), DB::STATUS);
+    DB::BY_INDEX.to_owned() + &delete::<DB>(names, &DB::hint(names, "id"), &wanted)
 }
 
 /// Deletes delivered events.
 pub(crate) fn purge<DB: Dialect>(names: &Names, events: &[EventId]) -> String {
-    DB::BY_INDEX.to_owned() + &delete::<DB>(names, events, "= 'delivered'")
+    delete_by_id::<DB>(names, events, "= 'delivered'")
 }
 
 /// Deletes dead events.
 pub(crate) fn discard<DB: Dialect>(names: &Names, events: &[EventId]) -> String {
-    DB::BY_INDEX.to_owned() + &delete::<DB>(names, events, "= 'dead_letter'")
+    delete_by_id::<DB>(names, events, "= 'dead_letter'")
 }
 
 /// Deletes events as they are delivered.
 pub(crate) fn acknowledge_and_delete<DB: Dialect>(names: &Names, events: &[EventId]) -> String {
-    DB::BY_INDEX.to_owned() + &delete::<DB>(names, events, &format!("IN {UNDELIVERED}"))
+    delete_by_id::<DB>(names, events, &format!("IN {UNDELIVERED}"))
 }
 
 /// How a delivery ended, of events to which the same happened.
@@ -251,48 +291,65 @@ pub(in crate::claims) enum End<'a> {
 pub(in crate::claims) fn end<DB: Dialect>(
     names: &Names,
     end: End<'_>,
-    events: &[EventId],
+    events: &[Spot],
     now: i64,
-) -> String {
+) -> Vec<String> {
     let clock = DB::time(now);
     let set = |set: String| update::<DB>(names, &set, events);
     let sql = match end {
         End::Delivered => {
             set(format!("status = 'delivered', delivered_at = {clock}, attempts = attempts + 1"))
         }
-        End::Deleted => delete::<DB>(names, events, &format!("IN {OPEN}")),
+        End::Deleted => {
+            let parts = leased::<DB>(names, events).into_iter();
+            parts.map(|(index, wanted)| delete::<DB>(names, &index, &wanted)).collect()
+        }
         End::Waiting(error) => set(format!("status = 'waiting', {}", failed::<DB>(error, &clock))),
         End::Dead(error) => {
             set(format!("status = 'dead_letter', dead_at = {clock}, {}", failed::<DB>(error, &clock)))
         }
     };
-    sql + if DB::RETURNING { " RETURNING id" } else { "" }
+    let returning = if DB::RETURNING { " RETURNING id" } else { "" };
+    sql.into_iter().map(|sql| sql + returning).collect()
 }
 
 /// Sets an event aside that cannot be read, without an attempt.
 pub(in crate::claims) fn bury<DB: Dialect>(names: &Names, event: EventId, reason: &str) -> String {
-    let set = format!(
-        "status = 'dead_letter', dead_at = {}, last_error = {}",
+    format!(
+        "UPDATE {} {} SET status = 'dead_letter', dead_at = {}, last_error = {}
+        WHERE id = {} AND {} IN {OPEN}",
+        names.quoted_table(),
+        DB::hint(names, "id"),
         DB::CLOCK,
-        DB::text(&row::reason(reason))
-    );
-    update::<DB>(names, &set, &[event])
+        DB::text(&row::reason(reason)),
+        DB::uuid(event.into()),
+        DB::STATUS
+    )
 }
+
+/// Stands for whatever an engine finds pending events by if it has their places.
+#[cfg(all(test, feature = "mysql", feature = "postgres", feature = "sqlite"))]
+pub(crate) const PLACE: &str = "place";
 
 /// What must not search a table, and the index that it is to use.
 #[cfg(all(test, feature = "mysql", feature = "postgres", feature = "sqlite"))]
 pub(crate) fn statements<DB: Dialect>(names: &Names, events: &[EventId]) -> Vec<(String, &'static str)> {
     let keys: Vec<[u8; 16]> = (0..40).map(|number| [number; 16]).collect();
     let types = ["t".to_owned()];
-    let park = park::<DB>(names, events).into_iter().map(|sql| (sql, "id"));
+    let spots = |parked| {
+        let spot = move |(seq, id): (i64, &EventId)| Spot { seq, id: *id, key: [0; 16], parked };
+        (1..).zip(events).map(spot).collect::<Vec<Spot>>()
+    };
+    let (pending_ones, parked_ones) = (spots(false), spots(true));
+    let by_place = |statements: Vec<String>| statements.into_iter().map(|sql| (sql, PLACE));
+    let by_id = |statements: Vec<String>| statements.into_iter().map(|sql| (sql, "id"));
     let mut statements = vec![
         (front::<DB>(names, &[], 500), "fifo"),
-        (walk::<DB>(names, &[], true, 5000, 2000), "fifo"),
-        (walk::<DB>(names, &types, true, 5000, 2000), "fifo"),
+        (walk::<DB>(names, &[], true, 5000, &[], &[], 2000), "fifo"),
+        (walk::<DB>(names, &types, true, 5000, &[5001, 5002], &keys[..1], 2000), "fifo"),
         (self::events::<DB>(names, events), "id"),
-        (open::<DB>(names, events, true), "id"),
-        (end::<DB>(names, End::Dead("why"), events, 0), "id"),
-        (end::<DB>(names, End::Deleted, events, 0), "id"),
+        (still_pending::<DB>(names, events), "id"),
+        (bury::<DB>(names, events[0], "why"), "id"),
         (ready::<DB>(names, 0, None, 500), "key_ready"),
         (ready::<DB>(names, 0, Some((0, keys[0])), 500), "key_ready"),
         (heads::<DB>(names, &[], &keys, 0, 10), "parked_key"),
@@ -302,6 +359,16 @@ pub(crate) fn statements<DB: Dialect>(names: &Names, events: &[EventId]) -> Vec<
         (strays::<DB>(names, events), "parked_id"),
         (last_retries::<DB>(names, &keys), "parked_last"),
     ];
-    statements.extend(park);
+    statements.extend(by_place(park::<DB>(names, &places(&pending_ones))));
+    for spots in [&pending_ones, &parked_ones] {
+        let all = [
+            leased_events::<DB>(names, spots),
+            open::<DB>(names, spots, true),
+            end::<DB>(names, End::Dead("why"), spots, 0),
+            end::<DB>(names, End::Deleted, spots, 0),
+        ];
+        let all = all.into_iter().flatten().collect();
+        if spots[0].parked { statements.extend(by_id(all)) } else { statements.extend(by_place(all)) }
+    }
     statements.into_iter().map(|(sql, index)| (format!("{}{sql}", DB::BY_INDEX), index)).collect()
 }

@@ -2,9 +2,12 @@
 
 use outbox_traits::EventId;
 
-use super::{ids, list};
+use super::{ids, list, pending_at};
 use crate::{
-    claims::state::{Key, Spot},
+    claims::{
+        FAR,
+        state::{Key, Spot},
+    },
     dialect::Dialect,
     names::{KEY, Names, PARKED},
 };
@@ -21,6 +24,18 @@ pub(in crate::claims) fn has_keys(names: &Names) -> String {
 /// A row that begins with -1 if there are parked events.
 pub(crate) fn has_parked<DB: Dialect>(names: &Names) -> String {
     format!("SELECT CAST(-1 AS {}), id FROM {} LIMIT 1", DB::BIGINT, names.quoted_part(PARKED))
+}
+
+/// Whether a row `p` is that of an event `e` that is parked, waits for a retry, or is dead and holds its key.
+fn is_parked<DB: Dialect>() -> String {
+    let (status, far) = (DB::STATUS, DB::time(FAR));
+    format!("(e.{status} IN ('parked', 'waiting') OR e.{status} = 'dead_letter' AND p.retry_at >= {far})")
+}
+
+/// The place of an event `e` that is dead, if it holds its key.
+pub(crate) fn holds_key<DB: Dialect>(names: &Names) -> String {
+    let (parked, far) = (names.quoted_part(PARKED), DB::time(FAR));
+    format!("(SELECT p.seq FROM {parked} AS p WHERE p.seq = e.seq AND p.retry_at >= {far}) AS holds_key")
 }
 
 /// Those of the keys that have parked events.
@@ -74,10 +89,10 @@ pub(in crate::claims) fn heads<DB: Dialect>(
         format!(
             "SELECT p.partition_hash, p.seq, p.id, {} AS retry,
                 (SELECT e.id FROM {table} AS e {by_id}
-                WHERE e.id = p.id AND e.seq = p.seq AND e.{} IN ('parked', 'waiting')) AS live
+                WHERE e.id = p.id AND e.seq = p.seq AND {}) AS live
             FROM {} AS p {} WHERE p.partition_hash = {key} {of_type} ORDER BY p.seq LIMIT {limit}",
             DB::micros("p.retry_at"),
-            DB::STATUS,
+            is_parked::<DB>(),
             names.quoted_part(PARKED),
             DB::hint(names, "parked_key"),
         )
@@ -124,15 +139,15 @@ pub(in crate::claims) fn retry_now(names: &Names, places: &[i64]) -> String {
     format!("UPDATE {parked} SET retry_at = NULL WHERE seq IN ({})", list(places, i64::to_string))
 }
 
-/// Parked rows of events that are not parked any more, of these.
+/// Parked rows of these events, and whether they are so still.
 pub(in crate::claims) fn strays<DB: Dialect>(names: &Names, events: &[EventId]) -> String {
     format!(
         "SELECT p.seq, p.partition_hash, (SELECT e.id FROM {} AS e {}
-                WHERE e.id = p.id AND e.seq = p.seq AND e.{} IN ('parked', 'waiting')) AS live
+                WHERE e.id = p.id AND e.seq = p.seq AND {}) AS live
         FROM {} AS p {} WHERE p.id IN ({})",
         names.quoted_table(),
         DB::hint(names, "id"),
-        DB::STATUS,
+        is_parked::<DB>(),
         names.quoted_part(PARKED),
         DB::hint(names, "parked_id"),
         ids::<DB>(events),
@@ -190,16 +205,18 @@ pub(in crate::claims) fn remove_keys<DB: Dialect>(names: &Names, of: &[Key]) -> 
 }
 
 /// Takes pending events out of the order, and into that of their keys.
-pub(in crate::claims) fn park<DB: Dialect>(names: &Names, events: &[EventId]) -> Vec<String> {
-    let (table, by_id, ids) = (names.quoted_table(), DB::hint(names, "id"), ids::<DB>(events));
-    let status = DB::STATUS;
-    vec![
-        format!("UPDATE {table} {by_id} SET status = 'parked' WHERE id IN ({ids}) AND {status} = 'pending'"),
-        format!(
-            "INSERT INTO {} (seq, id, partition_hash, retry_at)
-            SELECT seq, id, partition_hash, NULL FROM {table} {by_id}
-            WHERE id IN ({ids}) AND {status} = 'parked'",
-            names.quoted_part(PARKED)
-        ),
-    ]
+pub(in crate::claims) fn park<DB: Dialect>(names: &Names, places: &[i64]) -> Vec<String> {
+    let (table, parked, index) = (names.quoted_table(), names.quoted_part(PARKED), DB::by_place(names));
+    let park = format!("UPDATE {table} {index} SET status = 'parked' WHERE {}", pending_at::<DB>(places));
+    let insert = format!("INSERT INTO {parked} (seq, id, partition_hash, retry_at) ");
+    if DB::WRITES_IN_WITH {
+        let gone = format!("WITH gone AS ({park} RETURNING seq, id, partition_hash) ");
+        return vec![gone + &insert + "SELECT seq, id, partition_hash, NULL FROM gone"];
+    }
+    let at = DB::one_of("seq", places);
+    let of = format!(
+        "SELECT seq, id, partition_hash, NULL FROM {table} {index} WHERE {at} AND {} = 'parked'",
+        DB::STATUS
+    );
+    vec![park, insert + &of]
 }

@@ -1,0 +1,119 @@
+//! Dead letters of a broken store, also those that hold their keys.
+
+use chrono::TimeDelta;
+use outbox_traits::{
+    Claim, ClaimStore, DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetterStore, EventId, Leased,
+    OutboxStore, Result, Settlement, async_trait,
+};
+
+use crate::{fault::Fault, store::Broken};
+
+#[async_trait]
+impl DeadLetterStore for Broken {
+    async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<DeadLetterPage> {
+        let mut page = self.inner.dead_letters(filter).await?;
+        if self.fault == Fault::HoldsAreNotTold {
+            page.letters.iter_mut().for_each(|letter| letter.holds_key = false);
+        }
+        if self.fault == Fault::ALastPagePromisesAnother && page.letters.len() == filter.limit {
+            page.next.get_or_insert(u64::MAX);
+        }
+        Ok(page)
+    }
+
+    async fn requeue(&self, id: EventId) -> Result<bool> {
+        if self.fault == Fault::ARequeuedEventComesLast
+            && let Some(letter) = self.holding().await?.into_iter().find(|letter| letter.id == id)
+            && let Ok(event) = letter.content
+        {
+            self.inner.discard(id).await?;
+            self.inner.save(&event).await?;
+            return Ok(true);
+        }
+        let requeued = self.inner.requeue(id).await?;
+        if self.fault == Fault::OneRequeueEndsAllHolds {
+            self.let_go(|_| true).await?;
+        }
+        Ok(requeued)
+    }
+
+    async fn requeue_all(&self, filter: &DeadLetterFilter) -> Result<u64> {
+        if self.fault == Fault::OnlySomeAreRequeued {
+            let mut changed = 0;
+            for id in self.some_dead(filter).await? {
+                changed += u64::from(self.inner.requeue(id).await?);
+            }
+            return Ok(changed);
+        }
+        self.inner.requeue_all(filter).await
+    }
+
+    async fn discard(&self, id: EventId) -> Result<bool> {
+        if self.fault == Fault::ADiscardDoesNotEndTheHold {
+            let letters = self.holding().await?;
+            let discarded = letters.into_iter().find(|letter| letter.id == id);
+            let key = discarded.and_then(|letter| letter.content.ok()?.partition_key().map(str::to_owned));
+            self.memory().held_for_ever.extend(key);
+        }
+        self.inner.discard(id).await
+    }
+
+    async fn discard_all(&self, filter: &DeadLetterFilter) -> Result<u64> {
+        if self.fault == Fault::OnlySomeAreDiscarded {
+            let mut changed = 0;
+            for id in self.some_dead(filter).await? {
+                changed += u64::from(self.inner.discard(id).await?);
+            }
+            return Ok(changed);
+        }
+        self.inner.discard_all(filter).await
+    }
+}
+
+impl Broken {
+    /// One page of them, and no more.
+    async fn some_dead(&self, filter: &DeadLetterFilter) -> Result<Vec<EventId>> {
+        let page = self.inner.dead_letters(&filter.clone().with_limit(1000)).await?;
+        Ok(page.letters.iter().map(|letter| letter.id).collect())
+    }
+
+    pub(crate) async fn holding(&self) -> Result<Vec<DeadLetter>> {
+        let mut letters =
+            self.inner.dead_letters(&DeadLetterFilter::new().with_limit(usize::MAX)).await?.letters;
+        letters.retain(|letter| letter.holds_key);
+        Ok(letters)
+    }
+
+    /// Ends the hold of these dead letters, and leaves them dead.
+    pub(crate) async fn let_go(&self, of: impl Fn(&DeadLetter) -> bool + Send) -> Result<()> {
+        let letters = self.holding().await?;
+        for letter in &letters {
+            self.inner.requeue(letter.id).await?;
+        }
+        let leased = self.inner.claim(&Claim::new("nobody").with_limit(usize::MAX)).await?;
+        let back = |leased: &Leased| match letters.iter().find(|letter| letter.id == leased.event.id()) {
+            None => Settlement::released(leased.lease),
+            Some(letter) if of(letter) => Settlement::dead_letter(leased.lease, &letter.reason),
+            Some(letter) => Settlement::dead_letter_holding_key(leased.lease, &letter.reason),
+        };
+        let back: Vec<Settlement> = leased.iter().map(back).collect();
+        self.inner.settle(&back).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn let_go_of_old(&self) -> Result<()> {
+        let long_ago = self.clock.now() - TimeDelta::hours(1);
+        self.let_go(|letter| letter.dead_at < long_ago).await
+    }
+
+    /// Gives back what a fault keeps from everybody.
+    pub(crate) async fn keep_back(&self, leased: &mut Vec<Leased>) -> Result<()> {
+        let held = self.memory().held_for_ever.clone();
+        let is_held = |leased: &Leased| leased.event.partition_key().is_some_and(|key| held.contains(key));
+        let (kept, rest): (Vec<Leased>, Vec<Leased>) = leased.drain(..).partition(is_held);
+        *leased = rest;
+        let back: Vec<Settlement> = kept.iter().map(|one| Settlement::released(one.lease)).collect();
+        self.inner.settle(&back).await?;
+        Ok(())
+    }
+}

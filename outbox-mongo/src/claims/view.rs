@@ -1,0 +1,116 @@
+//! What a claim goes by: everything at one moment, outside of any transaction, and nearly all in one question.
+
+use std::collections::HashMap;
+
+use bson::{DateTime, Document, RawDocumentBuf, doc};
+use mongodb::{ClientSession, error::Error as DriverError, options::ReadConcern};
+use outbox_traits::Claim;
+
+use super::{
+    LOCK,
+    look::{self, Spot},
+    state::Leases,
+};
+use crate::{
+    MongoOutbox,
+    document::Key,
+    indexes::{FIFO_KEYS, keys},
+    store::{as_batch, as_limit},
+};
+
+/// Keys with documents that are read at once; where there are more, only those that are asked for.
+const KNOWN_KEYS: usize = 200;
+
+/// How a claim finds things.
+#[derive(Debug)]
+pub(super) struct View {
+    /// The server's time.
+    pub(super) now: DateTime,
+    /// The lock's: whoever has it to write may do so as long as it is the same.
+    pub(super) version: i64,
+    /// Those that ran out included.
+    pub(super) leases: Vec<Leases>,
+    /// Keys that have a document, and when they are ready; the first of them.
+    pub(super) keys: HashMap<Key, DateTime>,
+    pub(super) has_all_keys: bool,
+    /// The first pending events.
+    pub(super) page: Vec<RawDocumentBuf>,
+    pub(super) page_size: usize,
+    /// Whether these are whole events.
+    pub(super) is_whole: bool,
+}
+
+impl MongoOutbox {
+    /// Whose reads are all of one moment.
+    pub(super) async fn moment(&self) -> Result<ClientSession, DriverError> {
+        self.database.client().start_session().snapshot(true).await
+    }
+
+    /// With the first pending events, whole or in what they are chosen by; `None` where there is no lock yet.
+    pub(super) async fn view(
+        &self,
+        moment: &mut ClientSession,
+        claim: &Claim,
+        page_size: usize,
+        is_whole: bool,
+    ) -> Result<Option<View>, DriverError> {
+        let mut question = vec![
+            doc! { "$match": look::pending(claim) },
+            doc! { "$sort": { "seq": 1 } },
+            doc! { "$limit": as_limit(page_size) },
+        ];
+        if !is_whole {
+            question.push(doc! { "$project": Spot::fields() });
+        }
+        // No event has a document without an `_id`.
+        let leases = vec![doc! { "$replaceWith": { "leases": "$$ROOT", "now": "$$NOW" } }];
+        let known = vec![
+            doc! { "$limit": as_limit(KNOWN_KEYS + 1) },
+            doc! { "$replaceWith": { "key": "$_id", "readyAt": "$readyAt" } },
+        ];
+        question.push(doc! { "$unionWith": { "coll": self.leases.name(), "pipeline": leases } });
+        question.push(doc! { "$unionWith": { "coll": self.keys.name(), "pipeline": known } });
+        let answer = self.events.aggregate(question).hint(keys(FIFO_KEYS));
+        let answer = answer.batch_size(as_batch(page_size + 2 * KNOWN_KEYS));
+        let mut cursor = answer
+            .read_concern(ReadConcern::snapshot())
+            .session(&mut *moment)
+            .await?
+            .with_type::<RawDocumentBuf>();
+        let mut lock = None;
+        let (mut leases, mut known, mut page) = (Vec::new(), HashMap::new(), Vec::with_capacity(page_size));
+        while cursor.advance(moment).await? {
+            let raw = cursor.current();
+            if raw.get("_id")?.is_some() {
+                page.push(raw.to_owned());
+            } else if let Ok(document) = raw.get_document("leases") {
+                let document = Document::try_from(document)?;
+                if document.get_str("_id").is_ok_and(|id| id == LOCK) {
+                    lock = Some((raw.get_datetime("now")?, document.get_i64("version").unwrap_or(0)));
+                } else {
+                    leases.push(Leases::of(&document)?);
+                }
+            } else {
+                known.insert(raw.get_binary("key")?.bytes.to_vec(), raw.get_datetime("readyAt")?);
+            }
+        }
+        let has_all_keys = known.len() <= KNOWN_KEYS;
+        Ok(lock.map(|(now, version)| View {
+            now,
+            version,
+            leases,
+            keys: known,
+            has_all_keys,
+            page,
+            page_size,
+            is_whole,
+        }))
+    }
+
+    /// Makes the document that is the lock.
+    pub(super) async fn make_lock(&self) -> Result<(), DriverError> {
+        let new = doc! { "$setOnInsert": { "version": 0_i64 } };
+        self.leases.update_one(doc! { "_id": LOCK }, new).upsert(true).await?;
+        Ok(())
+    }
+}
