@@ -69,6 +69,12 @@ pub trait Harness: Sized + Send + Sync + 'static {
     /// Writes a row into the outbox, at its end, that cannot be decoded as an event.
     async fn insert_undecodable(&self, id: EventId);
 
+    /// A piece of what [`insert_undecodable`](Self::insert_undecodable) writes, which the dead letter must show. Unless told
+    /// otherwise, nothing in particular.
+    fn undecodable_content(&self) -> &str {
+        ""
+    }
+
     /// The time by the store's clock. That of this machine, unless told otherwise.
     async fn now(&self) -> DateTime<Utc> {
         Utc::now()

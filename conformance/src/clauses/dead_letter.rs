@@ -46,7 +46,7 @@ where
         assert_eq!(letters[0].id, id);
         assert!(!letters[0].reason.is_empty(), "it does not say why");
         let raw = letters[0].content.as_ref().expect_err("it cannot be an event");
-        assert!(!raw.is_empty(), "the raw content is gone");
+        assert!(!raw.is_empty() && raw.contains(h.undecodable_content()), "the raw content is gone: {raw:?}");
         assert_eq!((letters[0].attempts, letters[0].failures), (0, 0), "nobody tried to deliver it");
     }
 }

@@ -104,6 +104,7 @@ faults! {
     UndecodableRowsAreLeased,
 
     // Dead letters.
+    TheRawContentGetsLost,
     ALastPagePromisesAnother,
     OnlySomeAreRequeued,
     OnlySomeAreDiscarded,

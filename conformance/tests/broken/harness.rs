@@ -83,6 +83,10 @@ impl<const DELETES: bool> Harness for Faulty<DELETES> {
         self.store.inner.insert_undecodable(id, "suite.broken", r#"{"payload": tru"#);
     }
 
+    fn undecodable_content(&self) -> &str {
+        r#"{"payload": tru"#
+    }
+
     async fn now(&self) -> DateTime<Utc> {
         self.clock.now()
     }

@@ -15,6 +15,11 @@ impl DeadLetterStore for Broken {
         if self.fault == Fault::HoldsAreNotTold {
             page.letters.iter_mut().for_each(|letter| letter.holds_key = false);
         }
+        if self.fault == Fault::TheRawContentGetsLost {
+            page.letters.iter_mut().filter(|letter| letter.content.is_err()).for_each(|letter| {
+                letter.content = Err("it cannot be read".to_owned());
+            });
+        }
         if self.fault == Fault::ALastPagePromisesAnother && page.letters.len() == filter.limit {
             page.next.get_or_insert(u64::MAX);
         }

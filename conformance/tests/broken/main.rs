@@ -218,6 +218,8 @@ rejected! {
     undecodable_rows_that_are_leased_again_and_again: UndecodableRowsAreLeased
         by "claim::an_undecodable_row_is_never_leased";
 
+    a_raw_content_that_gets_lost: TheRawContentGetsLost
+        by "dead_letter::an_undecodable_row_is_shown_with_its_raw_content";
     a_last_page_that_promises_another: ALastPagePromisesAnother
         by "dead_letter::dead_letters_come_oldest_first_in_pages";
     a_requeue_of_all_that_takes_some: OnlySomeAreRequeued

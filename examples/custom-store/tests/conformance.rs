@@ -56,6 +56,10 @@ impl Harness for Journal {
         self.store.insert_raw(id, "not an event").await.unwrap();
     }
 
+    fn undecodable_content(&self) -> &str {
+        "not an event"
+    }
+
     async fn now(&self) -> DateTime<Utc> {
         self.store.now()
     }

@@ -104,6 +104,10 @@ impl<const DELETES: bool> Harness for MongoOf<DELETES> {
         self.outbox().insert_one(row).await.unwrap();
     }
 
+    fn undecodable_content(&self) -> &str {
+        "broken"
+    }
+
     async fn advance(&self, by: Duration) {
         let by = i64::try_from(by.as_millis()).unwrap();
         for time in

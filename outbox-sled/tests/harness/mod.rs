@@ -101,6 +101,10 @@ impl<const DELETES: bool> Harness for Sled<DELETES> {
         self.tree("outbox.events").insert(place, r#"{"payload": tru"#).unwrap();
     }
 
+    fn undecodable_content(&self) -> &str {
+        r#"{"payload": tru"#
+    }
+
     async fn now(&self) -> DateTime<Utc> {
         self.store().now()
     }

@@ -121,6 +121,10 @@ where
         self.run(&E::undecodable(id)).await;
     }
 
+    fn undecodable_content(&self) -> &str {
+        "broken"
+    }
+
     async fn advance(&self, by: Duration) {
         let times =
             ["not_before", "created_at", "delivered_at", "dead_at", "first_failed_at", "last_failed_at"];
