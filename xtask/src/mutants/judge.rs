@@ -12,6 +12,9 @@ use super::suite::{End, Suite, Test};
 /// A test that passed without a mutant so long ago would pass now.
 const FRESH: Duration = Duration::from_mins(2);
 
+/// So many seconds are waited when a test does not pass without a mutant, before it is tried again.
+const PAUSES: [u64; 5] = [1, 5, 15, 30, 60];
+
 /// Judges mutants with the tests of a suite, and learns from each which tests are worth trying first.
 pub(crate) struct Judge<'a> {
     /// Without any mutant.
@@ -48,11 +51,7 @@ impl<'a> Judge<'a> {
         let reached_by = tests.len();
         let at_most = at_most.unwrap_or(reached_by);
         for test in self.by_promise(file, tests).into_iter().take(at_most) {
-            let end = suite.run(test, mutant)?;
-            if end == End::Passed {
-                continue;
-            }
-            self.must_pass(test, end)?;
+            let Some(end) = self.notices(suite, mutant, test)? else { continue };
             let mut learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
             *learnt.caught.entry((file.to_owned(), test.name.clone())).or_default() += 1;
             let by = test.name.clone();
@@ -70,24 +69,30 @@ impl<'a> Judge<'a> {
         tests
     }
 
-    /// A test that failed is no proof if it fails without the mutant too, because a server is down for instance.
-    fn must_pass(&self, test: &Test, end: End) -> Result<()> {
-        let now = Instant::now();
-        let passed = {
-            let learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
-            learnt.passed.get(&test.name).copied()
-        };
-        let is_fresh = passed.is_some_and(|passed| now.duration_since(passed) < FRESH);
-        if end == End::Failed && is_fresh {
-            return Ok(());
+    /// How a test notices a mutant, if it does. That it failed is no proof while it fails without the mutant too, because
+    /// a server is down for instance, or busy with what the mutant before has left behind.
+    fn notices(&self, suite: &Suite<'_>, mutant: Option<usize>, test: &Test) -> Result<Option<End>> {
+        for seconds in PAUSES {
+            let end = suite.run(test, mutant)?;
+            if end == End::Passed {
+                return Ok(None);
+            }
+            if end == End::Failed && self.has_passed(test) {
+                return Ok(Some(end));
+            }
+            if self.original.run(test, None)? == End::Passed {
+                let mut learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
+                learnt.passed.insert(test.name.clone(), Instant::now());
+                return Ok(Some(end));
+            }
+            std::thread::sleep(Duration::from_secs(seconds));
         }
-        // Twice: once it may have been for a reason of its own.
-        let passes = || anyhow::Ok(self.original.run(test, None)? == End::Passed);
-        if !passes()? && !passes()? {
-            bail!("{} does not pass any more, and no mutant is on", test.name);
-        }
-        let mut learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
-        learnt.passed.insert(test.name.clone(), Instant::now());
-        Ok(())
+        bail!("{} does not pass any more, and no mutant is on", test.name)
+    }
+
+    /// Whether it has passed without a mutant a short while ago.
+    fn has_passed(&self, test: &Test) -> bool {
+        let learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
+        learnt.passed.get(&test.name).is_some_and(|passed| passed.elapsed() < FRESH)
     }
 }

@@ -241,9 +241,7 @@ fn report(subject: &Subject, record: &Mutex<Record>, chosen: &BTreeSet<usize>, p
     for (name, reached_by) in missed {
         println!("- {name} (reached by {reached_by} tests)");
     }
-    println!(
-        "\n| crate | mutants | unviable | viable | caught | timed out, and so caught | missed | caught of the viable |"
-    );
-    println!("|---|--:|--:|--:|--:|--:|--:|--:|");
+    println!("\n| crate | mutants | unviable | not tried | tried | caught | timed out | missed | caught |");
+    println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|");
     println!("{}", sums.row(package));
 }
