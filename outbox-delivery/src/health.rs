@@ -21,6 +21,8 @@ struct State {
     running: usize,
     /// When the store answered last, or a run began.
     answered_at: Option<Instant>,
+    /// Until when the transport is left alone, and the store is not asked for anything.
+    paused_until: Option<Instant>,
     /// The first failure of a publish since the last event was accepted, and the last one.
     failing: Option<(Instant, Instant)>,
     /// Whether there was nothing to do when it looked last.
@@ -82,13 +84,15 @@ impl Health {
         if state.running == 0 {
             return Err(Unhealthy::NotRunning);
         }
-        if let Some(silence) = state.answered_at.map(|at| at.elapsed()).filter(|time| *time > self.limit) {
+        // In a pause nobody asks.
+        let silence = state.answered_at.max(state.paused_until).map(|at| at.elapsed());
+        if let Some(silence) = silence.filter(|time| *time > self.limit) {
             return Err(Unhealthy::NoAnswer(silence));
         }
         // Where the last failure is long ago, somebody else has taken care of the event.
         if let Some((first, last)) = state.failing
             && first.elapsed() > self.limit
-            && last.elapsed() <= self.limit
+            && Some(last).max(state.paused_until).is_none_or(|last| last.elapsed() <= self.limit)
         {
             return Err(Unhealthy::NothingAccepted(first.elapsed()));
         }
@@ -104,6 +108,16 @@ impl Health {
         state.running += 1;
         state.answered_at = Some(Instant::now());
         Running(self.clone())
+    }
+
+    /// The store answered.
+    pub(crate) fn heard(&self) {
+        self.lock().answered_at = Some(Instant::now());
+    }
+
+    /// Nothing is published until then.
+    pub(crate) fn paused(&self, until: Option<Instant>) {
+        self.lock().paused_until = until;
     }
 
     /// The store answered, and whether there was nothing to do.

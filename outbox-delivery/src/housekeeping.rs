@@ -8,7 +8,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{record::Record, relay::Common, wake};
+use crate::{guard, record::Record, relay::Common, wake};
 
 /// How often delivered events are purged, on average.
 const PURGE_INTERVAL: Duration = Duration::from_mins(1);
@@ -41,7 +41,7 @@ pub(crate) async fn beside(common: &Common, store: &dyn OutboxStore, record: &Re
 
 async fn count(store: &dyn StatsStore, record: &Record) {
     loop {
-        match store.stats().await {
+        match guard::store(async { store.stats().await }).await {
             Ok(stats) => record.stats(&stats),
             Err(error) => record.store_failed(&error),
         }
@@ -54,7 +54,7 @@ async fn purge(store: &dyn OutboxStore, older_than: Duration, record: &Record, p
         // Relays that began together do not purge together.
         sleep(PURGE_INTERVAL.mul_f64(0.5 + fastrand::f64())).await;
         let Ok(_one_at_a_time) = purging.try_lock() else { continue };
-        match store.purge(older_than).await {
+        match guard::store(async { store.purge(older_than).await }).await {
             Ok(count) => record.purged(count),
             Err(error) => record.store_failed(&error),
         }

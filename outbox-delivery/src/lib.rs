@@ -40,6 +40,7 @@
 //!   broker brings it.
 
 mod claims;
+mod guard;
 mod health;
 mod housekeeping;
 mod into_store;

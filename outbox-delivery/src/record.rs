@@ -6,6 +6,7 @@ use std::{
 };
 
 use outbox_traits::{Error, Event, EventId, PublishError, PublishErrorKind, Stats};
+use tokio::time::Instant;
 
 use crate::{
     Health, Report,
@@ -44,6 +45,16 @@ impl Record {
         self.health.answered(is_idle);
     }
 
+    /// The store answered something else.
+    pub(crate) fn store_answered(&self) {
+        self.health.heard();
+    }
+
+    /// The transport is left alone until then, and with it the store.
+    pub(crate) fn paused(&self, until: Option<Instant>) {
+        self.health.paused(until);
+    }
+
     /// The transport answered for so many events, of which these were not accepted.
     pub(crate) fn answered(&self, all: usize, failures: &[(&Event, PublishError)]) {
         let is_tried = |(_, error): &&(&Event, PublishError)| error.kind() != PublishErrorKind::NotAttempted;
@@ -74,6 +85,10 @@ impl Record {
     pub(crate) fn dead_lettered(&self, id: EventId, error: &str) {
         tracing::error!(event = %id, error, "the event is set aside as a dead letter");
         self.count(Counter::DeadLettered, 1);
+    }
+
+    pub(crate) fn policy_panicked(&self, id: EventId, panic: &str) {
+        tracing::error!(event = %id, panic, "the retry policy panicked, and the default one decides in its place");
     }
 
     pub(crate) fn lease_lost(&self, id: EventId) {

@@ -1,11 +1,13 @@
 //! A relay on claims that runs, in simulated time.
 
+mod edges;
 mod failures;
 mod health;
 mod leases;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod outages;
+mod panics;
 mod stop;
 #[path = "../support/mod.rs"]
 mod support;

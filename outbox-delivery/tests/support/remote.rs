@@ -4,7 +4,7 @@
 use std::{
     collections::HashSet,
     fmt,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -22,6 +22,7 @@ pub(crate) enum Call {
     Renew,
     Settle,
     Purge,
+    Stats,
 }
 
 /// What happens to a call.
@@ -35,6 +36,7 @@ pub(crate) enum Fate {
     /// It is done so much later.
     Takes(Duration),
     Hangs,
+    Panics,
 }
 
 type Fates = dyn FnMut(Call) -> Fate + Send;
@@ -93,6 +95,12 @@ impl Remote {
     /// What it answers, instead of the store itself, to one who wants to listen.
     pub(crate) fn wake_by(&self, wakes: impl FnMut() -> Result<Box<dyn Wakeups>> + Send + 'static) {
         *self.wakes.lock().unwrap() = Some(Box::new(wakes));
+    }
+
+    /// Its clock jumps, as when somebody sets it.
+    pub(crate) fn set_clock_ahead(&self, by: Duration) {
+        self.tell_the_time();
+        self.clock.advance(by);
     }
 
     pub(crate) fn count(&self, call: Call) -> usize {
@@ -161,6 +169,7 @@ impl Remote {
             Fate::Fails(kind) => return Err(Error::new(kind, "told to fail")),
             Fate::Takes(time) => sleep(time).await,
             Fate::Hangs => std::future::pending().await,
+            Fate::Panics => panic!("told to panic"),
             Fate::Works | Fate::AnswerIsLost => {}
         }
         self.tell_the_time();
@@ -239,7 +248,8 @@ impl ClaimStore for Remote {
 #[async_trait]
 impl WakeStore for Remote {
     async fn wakeups(&self) -> Result<Box<dyn Wakeups>> {
-        if let Some(wake) = &mut *self.wakes.lock().unwrap() {
+        // Where it was told to panic, it is asked again.
+        if let Some(wake) = &mut *self.wakes.lock().unwrap_or_else(PoisonError::into_inner) {
             return wake();
         }
         self.inner.wakeups().await
@@ -249,6 +259,6 @@ impl WakeStore for Remote {
 #[async_trait]
 impl StatsStore for Remote {
     async fn stats(&self) -> Result<Stats> {
-        Ok(self.counts().await)
+        self.call(Call::Stats, self.inner.stats()).await
     }
 }
