@@ -102,6 +102,9 @@ faults! {
     HiddenEventsAreNotCounted,
     TheOldestIsThatOfTheEventsOwnTime,
     TheOldestMayBeDelivered,
+    TheOldestDueMayBeHidden,
+    WhatIsLeasedIsNotDue,
+    WhatIsBehindARetryIsDue,
 
     // Wake-ups.
     WakeupsNeverCome,
