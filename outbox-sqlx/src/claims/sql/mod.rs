@@ -11,7 +11,11 @@ use outbox_traits::EventId;
 use uuid::Uuid;
 
 pub(in crate::claims) use self::parked::*;
-pub(crate) use self::{parked::has_parked, stats::counts};
+pub(in crate::claims) use self::stats::leased;
+pub(crate) use self::{
+    parked::has_parked,
+    stats::{counts, due},
+};
 use super::state::LeaseRow;
 use crate::{
     dialect::Dialect,
