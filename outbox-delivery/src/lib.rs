@@ -41,6 +41,8 @@
 //!   broker brings it.
 
 mod claims;
+#[cfg(feature = "metrics")]
+mod gauges;
 mod guard;
 mod health;
 mod housekeeping;
@@ -62,6 +64,8 @@ mod wake;
 
 pub use tokio_util::sync::CancellationToken;
 
+#[cfg(feature = "metrics")]
+pub use crate::gauges::report_stats;
 #[cfg(feature = "opentelemetry")]
 pub use crate::trace_context::EventTrace;
 pub use crate::{

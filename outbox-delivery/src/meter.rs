@@ -56,13 +56,14 @@ impl Meter {
     }
 
     pub(crate) fn stats(&self, stats: &Stats) {
-        let oldest = stats.oldest_pending.unwrap_or_default().as_secs_f64();
+        let seconds = |age: Option<Duration>| age.unwrap_or_default().as_secs_f64();
         for (name, value) in [
             ("outbox_pending", as_float(stats.pending)),
             ("outbox_leased", as_float(stats.leased)),
             ("outbox_delivered", as_float(stats.delivered)),
             ("outbox_dead", as_float(stats.dead)),
-            ("outbox_oldest_pending_age_seconds", oldest),
+            ("outbox_oldest_pending_age_seconds", seconds(stats.oldest_pending)),
+            ("outbox_oldest_due_age_seconds", seconds(stats.oldest_due)),
         ] {
             guarded(|| metrics::gauge!(name, "relay" => self.relay.clone()).set(value));
         }

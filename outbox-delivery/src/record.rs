@@ -40,14 +40,8 @@ impl Record {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The store handed out events, or said that there are none, and whether that means that there is nothing to do.
-    pub(crate) fn fetched(&self, is_idle: bool) {
-        self.health.answered(is_idle);
-    }
-
-    /// The store answered something else.
     pub(crate) fn store_answered(&self) {
-        self.health.heard();
+        self.health.answered();
     }
 
     /// The transport is left alone until then, and with it the store.
@@ -107,7 +101,13 @@ impl Record {
 
     pub(crate) fn stats(&self, stats: &Stats) {
         self.meter.stats(stats);
-        self.health.oldest(stats.oldest_pending);
+        self.health.oldest_due(stats.oldest_due);
+    }
+
+    /// What was known of the store is old.
+    pub(crate) fn stats_failed(&self, error: &Error) {
+        self.health.oldest_due(None);
+        self.store_failed(error);
     }
 
     pub(crate) fn store_failed(&self, error: &Error) {

@@ -153,7 +153,7 @@ impl<'a> Worker<'a> {
             let mut events = guard::store(async { self.relay.way.store.get_pending(limit).await }).await?;
             self.store_backoff.reset();
             let fetched = events.len();
-            self.record.fetched(fetched == 0);
+            self.record.store_answered();
             if fetched < limit {
                 self.lanes.keep_only(&events);
             }

@@ -70,18 +70,19 @@ impl MongoOutbox {
         Ok(Some(Duration::from_secs(if saved == 0 { 0 } else { age })))
     }
 
-    /// For how long the first event has been due: of those that no key keeps back, of those that are handed out by
-    /// their keys, of those that are hidden, perhaps until a time that has come, and of those that are leased.
+    /// For how long the first event has been due: of those before which nothing of their keys is parked, of those that
+    /// are, of those that are hidden, perhaps until a time that has come, and of those that are leased.
     async fn oldest_due(&self) -> Result<Option<Duration>, DriverError> {
         let now = doc! { "$set": { "now": "$$NOW" } };
-        let (keys, events) = (self.keys.name(), self.events.name());
+        let events = self.events.name();
         let first = [
             doc! { "$match": { "status": PENDING } },
             doc! { "$sort": { "seq": 1 } },
             doc! { "$lookup": {
-                "from": keys, "localField": "partitionHash", "foreignField": "_id", "as": "keys",
+                "from": events, "localField": "partitionHash", "foreignField": "partitionHash", "as": "parked",
+                "pipeline": [{ "$match": { "status": PARKED } }, { "$limit": 1 }],
             } },
-            doc! { "$match": { "keys": [] } },
+            doc! { "$match": { "parked": [] } },
             doc! { "$limit": 1 },
             now.clone(),
         ];

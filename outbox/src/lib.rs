@@ -112,6 +112,8 @@ pub use outbox_sqlx::{SqlxInbox, SqlxOutbox, sqlx};
 /// The relay, which moves pending events to a transport.
 #[cfg(feature = "relay")]
 pub mod relay {
+    #[cfg(feature = "metrics")]
+    pub use outbox_delivery::report_stats;
     pub use outbox_delivery::{
         CancellationToken, Claims, Decision, ExponentialRetry, Failed, Health, IntoStore, Relay, Report,
         RetryPolicy, SingleWorker, Unhealthy,

@@ -56,7 +56,7 @@ impl Worker<'_> {
         };
         self.store.reset(now);
         let is_empty = claimed.is_empty();
-        self.record.fetched(was_empty_handed && is_empty);
+        self.record.store_answered();
         if !was_empty_handed {
             self.is_futile_beside = is_empty;
         }

@@ -77,17 +77,19 @@ fn first_parked<DB: Dialect>(names: &Names) -> String {
 }
 
 /// When the first of each kind were saved, until when they were hidden and, of those that failed, when their keys
-/// were ready: of those that no key keeps back, of those that are handed out by their keys, and of those that are hidden,
-/// perhaps until a time that has come. Each with the index that it is to use.
+/// were ready: of those before which nothing of their keys is parked, of those that are, and of those that are hidden, perhaps
+/// until a time that has come. Each with the index that it is to use.
 pub(crate) fn due<DB: Dialect>(names: &Names) -> Vec<(String, &'static str)> {
     let (table, keys) = (names.quoted_table(), names.quoted_part(KEY));
     let (created, hidden) = (DB::micros("created_at"), DB::micros("not_before"));
     let nothing = format!("CAST(NULL AS {})", DB::BIGINT);
     let first = format!(
         "SELECT {created}, {hidden}, {nothing} FROM {table} AS e {} WHERE status = 'pending'
-        AND (SELECT k.partition_hash FROM {keys} AS k WHERE k.partition_hash = e.partition_hash) IS NULL
+        AND (SELECT MIN(p.seq) FROM {} AS p {} WHERE p.partition_hash = e.partition_hash) IS NULL
         ORDER BY seq LIMIT 1",
-        DB::hint(names, "fifo")
+        DB::hint(names, "fifo"),
+        names.quoted_part(PARKED),
+        DB::hint(names, "parked_key"),
     );
     let of_event = |column: &str| {
         format!("(SELECT {column} FROM {table} AS e {} WHERE e.id = p.id)", DB::hint(names, "id"))
