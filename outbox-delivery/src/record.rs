@@ -83,6 +83,7 @@ impl Record {
 
     pub(crate) fn policy_panicked(&self, id: EventId, panic: &str) {
         tracing::error!(event = %id, panic, "the retry policy panicked, and the default one decides in its place");
+        self.lock().last_error = Some(format!("the retry policy panicked: {panic} (event {id})"));
     }
 
     pub(crate) fn lease_lost(&self, id: EventId) {

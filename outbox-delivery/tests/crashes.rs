@@ -21,6 +21,8 @@
 //! | it gave nothing back on a stop | seed 501, a stop at poll 74 |
 //! | it began two publishes of a key at once | seed 0, a crash at poll 2 |
 //! | it went on publishing after its leases had ended | seed 5006 |
+//! | it took a time-out for an acceptance | seed 0, a crash at poll 2 |
+//! | it took a failure for an acceptance | seed 0, a crash at poll 1 |
 
 mod support;
 

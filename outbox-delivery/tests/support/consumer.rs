@@ -187,13 +187,11 @@ impl Transport for Consumer {
         }
         self.lock().accepted.insert(event.id());
         self.take_turns().await;
-        match ending {
-            Ending::AnswerIsLost => Err(PublishError::failed("the answer is lost")),
-            _ => {
-                self.lock().answered.insert(event.id());
-                Ok(())
-            }
+        if matches!(ending, Ending::AnswerIsLost) {
+            return Err(PublishError::failed("the answer is lost"));
         }
+        self.lock().answered.insert(event.id());
+        Ok(())
     }
 }
 
