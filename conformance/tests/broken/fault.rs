@@ -110,6 +110,9 @@ faults! {
     HiddenEventsAreNotCounted,
     TheOldestIsThatOfTheEventsOwnTime,
     TheOldestMayBeDelivered,
+    TheOldestDueMayBeHidden,
+    WhatIsLeasedIsNotDue,
+    WhatIsBehindARetryIsDue,
 
     // Wake-ups.
     WakeupsNeverCome,
