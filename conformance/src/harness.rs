@@ -71,7 +71,7 @@ pub trait Harness: Sized + Send + Sync + 'static {
 
     /// A piece of what [`insert_undecodable`](Self::insert_undecodable) writes, which the dead letter must show. Unless told
     /// otherwise, nothing in particular.
-    fn undecodable_content(&self) -> &str {
+    fn undecodable_content(&self) -> &'static str {
         ""
     }
 

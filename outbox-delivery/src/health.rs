@@ -21,12 +21,12 @@ struct State {
     running: usize,
     /// When the store answered last, or a run began.
     answered_at: Option<Instant>,
+    /// Until when the transport is left alone, and the store is not asked for anything.
+    paused_until: Option<Instant>,
     /// The first failure of a publish since the last event was accepted, and the last one.
     failing: Option<(Instant, Instant)>,
-    /// Whether there was nothing to do when it looked last.
-    is_idle: bool,
-    /// The age of the oldest event, by the store's stats.
-    oldest: Option<Duration>,
+    /// For how long the oldest event has been due, by the store's stats.
+    oldest_due: Option<Duration>,
 }
 
 /// Why a relay is not making progress.
@@ -39,7 +39,7 @@ pub enum Unhealthy {
     NoAnswer(Duration),
     /// Publishes have failed for so long, and no event was accepted.
     NothingAccepted(Duration),
-    /// The oldest event that is still to be delivered was saved so long ago, and there is work.
+    /// The oldest event that is due has been so for so long.
     Behind(Duration),
 }
 
@@ -49,7 +49,7 @@ impl fmt::Display for Unhealthy {
             Self::NotRunning => f.write_str("the relay is not running"),
             Self::NoAnswer(time) => write!(f, "the outbox store has not answered for {time:?}"),
             Self::NothingAccepted(time) => write!(f, "no event was accepted for {time:?}"),
-            Self::Behind(age) => write!(f, "the oldest event to be delivered is {age:?} old"),
+            Self::Behind(age) => write!(f, "the oldest event that is due waits for {age:?}"),
         }
     }
 }
@@ -75,24 +75,26 @@ impl Health {
     ///
     /// # Errors
     /// If it is not running, or if for longer than the [limit](crate::Relay::with_health_limit) the store has not
-    /// answered, or publishes have failed and none was accepted, or the oldest event is older than that although the
-    /// relay has work. The last one needs [`with_stats`](crate::Relay::with_stats).
+    /// answered, or publishes have failed and none was accepted, or the oldest event has been due. The last one needs
+    /// [`with_stats`](crate::Relay::with_stats), and is as new as what the store was last asked: at most ten seconds.
     pub fn check(&self) -> Result<(), Unhealthy> {
         let state = self.lock();
         if state.running == 0 {
             return Err(Unhealthy::NotRunning);
         }
-        if let Some(silence) = state.answered_at.map(|at| at.elapsed()).filter(|time| *time > self.limit) {
+        // In a pause nobody asks.
+        let silence = state.answered_at.max(state.paused_until).map(|at| at.elapsed());
+        if let Some(silence) = silence.filter(|time| *time > self.limit) {
             return Err(Unhealthy::NoAnswer(silence));
         }
         // Where the last failure is long ago, somebody else has taken care of the event.
         if let Some((first, last)) = state.failing
             && first.elapsed() > self.limit
-            && last.elapsed() <= self.limit
+            && Some(last).max(state.paused_until).is_none_or(|last| last.elapsed() <= self.limit)
         {
             return Err(Unhealthy::NothingAccepted(first.elapsed()));
         }
-        match state.oldest.filter(|age| *age > self.limit && !state.is_idle) {
+        match state.oldest_due.filter(|age| *age > self.limit) {
             Some(age) => Err(Unhealthy::Behind(age)),
             None => Ok(()),
         }
@@ -106,11 +108,14 @@ impl Health {
         Running(self.clone())
     }
 
-    /// The store answered, and whether there was nothing to do.
-    pub(crate) fn answered(&self, is_idle: bool) {
-        let mut state = self.lock();
-        state.answered_at = Some(Instant::now());
-        state.is_idle = is_idle;
+    /// The store answered.
+    pub(crate) fn answered(&self) {
+        self.lock().answered_at = Some(Instant::now());
+    }
+
+    /// Nothing is published until then.
+    pub(crate) fn paused(&self, until: Option<Instant>) {
+        self.lock().paused_until = until;
     }
 
     pub(crate) fn accepted(&self) {
@@ -122,8 +127,9 @@ impl Health {
         self.lock().failing.get_or_insert((now, now)).1 = now;
     }
 
-    pub(crate) fn oldest(&self, age: Option<Duration>) {
-        self.lock().oldest = age;
+    /// For how long the oldest event has been due; `None`: there is none, or nobody knows.
+    pub(crate) fn oldest_due(&self, age: Option<Duration>) {
+        self.lock().oldest_due = age;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -2,19 +2,23 @@
 
 use std::{future::pending, time::Duration};
 
-use outbox_traits::{OutboxStore, StatsStore};
+use outbox_traits::{Error, ErrorKind, OutboxStore, Result, Stats, StatsStore};
 use tokio::{
     sync::{Mutex, Notify},
-    time::sleep,
+    time::{sleep, timeout},
 };
 
-use crate::{record::Record, relay::Common, wake};
+use crate::{guard, record::Record, relay::Common, wake};
 
 /// How often delivered events are purged, on average.
 const PURGE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// How often a store is asked how much it holds.
-const STATS_INTERVAL: Duration = Duration::from_secs(10);
+pub(crate) const STATS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What it says after longer than that is old.
+const STATS_TIMEOUT: Duration = Duration::from_secs(30);
+const SILENT: &str = "the store did not say within 30 s how much it holds";
 
 /// Listens, purges and counts. It never ends.
 pub(crate) async fn beside(common: &Common, store: &dyn OutboxStore, record: &Record, woken: &Notify) {
@@ -41,12 +45,18 @@ pub(crate) async fn beside(common: &Common, store: &dyn OutboxStore, record: &Re
 
 async fn count(store: &dyn StatsStore, record: &Record) {
     loop {
-        match store.stats().await {
+        match stats_of(store).await {
             Ok(stats) => record.stats(&stats),
-            Err(error) => record.store_failed(&error),
+            Err(error) => record.stats_failed(&error),
         }
         sleep(STATS_INTERVAL).await;
     }
+}
+
+/// How much a store holds now.
+pub(crate) async fn stats_of(store: &dyn StatsStore) -> Result<Stats> {
+    let asked = timeout(STATS_TIMEOUT, guard::store(async { store.stats().await })).await;
+    asked.unwrap_or_else(|_| Err(Error::new(ErrorKind::Unavailable, SILENT)))
 }
 
 async fn purge(store: &dyn OutboxStore, older_than: Duration, record: &Record, purging: &Mutex<()>) {
@@ -54,7 +64,7 @@ async fn purge(store: &dyn OutboxStore, older_than: Duration, record: &Record, p
         // Relays that began together do not purge together.
         sleep(PURGE_INTERVAL.mul_f64(0.5 + fastrand::f64())).await;
         let Ok(_one_at_a_time) = purging.try_lock() else { continue };
-        match store.purge(older_than).await {
+        match guard::store(async { store.purge(older_than).await }).await {
             Ok(count) => record.purged(count),
             Err(error) => record.store_failed(&error),
         }

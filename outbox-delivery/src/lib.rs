@@ -29,6 +29,7 @@
 //! The relay is always there; each transport is a feature, and none is on by default.
 //!
 //! - `metrics`: the relay counts and measures, by the facade of the crate `metrics`.
+//! - `opentelemetry`: the trace of an event's producer goes on in its publish, and `EventTrace` puts it there.
 //! - `in-process`: `transport::InProcess`, functions of the same program.
 //! - `json-lines`: `transport::JsonLines`, one line of JSON for each event.
 //! - `nats`: `transport::Nats`, NATS JetStream.
@@ -40,6 +41,9 @@
 //!   broker brings it.
 
 mod claims;
+#[cfg(feature = "metrics")]
+mod gauges;
+mod guard;
 mod health;
 mod housekeeping;
 mod into_store;
@@ -53,11 +57,17 @@ mod report;
 mod retry;
 mod single_worker;
 mod spans;
+#[cfg(feature = "opentelemetry")]
+mod trace_context;
 pub mod transport;
 mod wake;
 
 pub use tokio_util::sync::CancellationToken;
 
+#[cfg(feature = "metrics")]
+pub use crate::gauges::report_stats;
+#[cfg(feature = "opentelemetry")]
+pub use crate::trace_context::EventTrace;
 pub use crate::{
     health::{Health, Unhealthy},
     into_store::IntoStore,

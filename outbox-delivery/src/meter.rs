@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use outbox_traits::Stats;
 
+#[cfg(feature = "metrics")]
+use crate::guard;
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Counter {
     Published,
@@ -40,30 +43,37 @@ impl Meter {
             Counter::Purged => "outbox_purged_total",
             Counter::StoreErrors => "outbox_store_errors_total",
         };
-        metrics::counter!(name, "relay" => self.relay.clone()).increment(count);
+        guarded(|| metrics::counter!(name, "relay" => self.relay.clone()).increment(count));
     }
 
     /// A call of the transport that ended.
     pub(crate) fn published(&self, events: usize, time: Duration) {
         // No batch is so large that a float would not hold its size.
         let size = f64::from(u32::try_from(events).unwrap_or(u32::MAX));
-        metrics::histogram!("outbox_batch_size", "relay" => self.relay.clone()).record(size);
-        metrics::histogram!("outbox_publish_seconds", "relay" => self.relay.clone())
-            .record(time.as_secs_f64());
+        for (name, value) in [("outbox_batch_size", size), ("outbox_publish_seconds", time.as_secs_f64())] {
+            guarded(|| metrics::histogram!(name, "relay" => self.relay.clone()).record(value));
+        }
     }
 
     pub(crate) fn stats(&self, stats: &Stats) {
-        let oldest = stats.oldest_pending.unwrap_or_default().as_secs_f64();
+        let seconds = |age: Option<Duration>| age.unwrap_or_default().as_secs_f64();
         for (name, value) in [
             ("outbox_pending", as_float(stats.pending)),
             ("outbox_leased", as_float(stats.leased)),
             ("outbox_delivered", as_float(stats.delivered)),
             ("outbox_dead", as_float(stats.dead)),
-            ("outbox_oldest_pending_age_seconds", oldest),
+            ("outbox_oldest_pending_age_seconds", seconds(stats.oldest_pending)),
+            ("outbox_oldest_due_age_seconds", seconds(stats.oldest_due)),
         ] {
-            metrics::gauge!(name, "relay" => self.relay.clone()).set(value);
+            guarded(|| metrics::gauge!(name, "relay" => self.relay.clone()).set(value));
         }
     }
+}
+
+/// The recorder is the program's. One that panics costs a number, and the panic's own message says so.
+#[cfg(feature = "metrics")]
+fn guarded(record: impl FnOnce()) {
+    let _ = guard::run(record);
 }
 
 #[cfg(feature = "metrics")]

@@ -39,7 +39,9 @@ pub enum Decision {
 /// Decides what becomes of an event that was not accepted.
 ///
 /// It is asked about each event that [`Failed`](PublishErrorKind::Failed) or was
-/// [`Rejected`](PublishErrorKind::Rejected), and not where nothing was tried. A function can be one:
+/// [`Rejected`](PublishErrorKind::Rejected), and not where nothing was tried. Where it panics,
+/// [`ExponentialRetry::default`] decides, and the panic stands in the log and in the event's last error. A function can
+/// be one:
 ///
 /// ```
 /// use std::time::Duration;

@@ -1,14 +1,13 @@
 //! One call of the transport, and what can be believed of its answer.
 
-use std::{any::Any, collections::HashMap, panic::AssertUnwindSafe, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
-use futures_util::FutureExt;
 use outbox_traits::{Event, EventId, PublishError, Published, Transport};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::{record::Record, relay::Common, spans::Spans};
+use crate::{guard, record::Record, relay::Common, spans::Spans};
 
 /// The answer for each event of a batch, in its order.
 pub(crate) struct Answers {
@@ -49,8 +48,7 @@ async fn call(
     timeout: Duration,
     cut: &CancellationToken,
 ) -> Answers {
-    // The transport is used again after a panic, as it would be in another task.
-    let call = AssertUnwindSafe(async { transport.publish_all(events).await }).catch_unwind();
+    let call = guard::wait(async { transport.publish_all(events).await });
     let all_failed = |message: String, ending| {
         let results = events.iter().map(|_| Err(PublishError::failed(message.clone()))).collect();
         Answers { results, ending }
@@ -64,9 +62,7 @@ async fn call(
         }
         published = call => match published {
             Ok(published) => Answers { results: read(events, published), ending: Ending::Reported },
-            Err(panic) => {
-                all_failed(format!("the transport panicked: {}", text_of(&*panic)), Ending::Broken)
-            }
+            Err(panic) => all_failed(format!("the transport panicked: {panic}"), Ending::Broken),
         },
         () = tokio::time::sleep(timeout) => {
             let message = format!("the transport did not answer within {timeout:?}");
@@ -75,10 +71,17 @@ async fn call(
     }
 }
 
+/// For how long an error asks for the transport to be left alone. Whatever that is, it is asked again after five
+/// minutes.
+pub(crate) fn asks_for(error: &PublishError) -> Duration {
+    error.retry_after().unwrap_or_default().min(Duration::from_mins(5))
+}
+
 /// An event is accepted if the transport said so, and nothing else, of that very event.
 fn read(events: &[Event], published: Vec<Published>) -> Vec<Result<(), PublishError>> {
     let mut answers: HashMap<EventId, Result<(), PublishError>> = HashMap::new();
     for Published { id, result } in published {
+        let result = result.map_err(readable);
         if result.is_err() || !answers.contains_key(&id) {
             answers.insert(id, result);
         }
@@ -87,11 +90,17 @@ fn read(events: &[Event], published: Vec<Published>) -> Vec<Result<(), PublishEr
     events.iter().map(|event| answers.remove(&event.id()).unwrap_or_else(forgotten)).collect()
 }
 
-/// What a panic says, where it is text.
-pub(crate) fn text_of(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("without a message")
+/// The error, or one of the same kind in its place if it has a source that panics when it is asked for its text.
+fn readable(error: PublishError) -> PublishError {
+    match guard::run(|| error.to_string()) {
+        Ok(_) => error,
+        Err(panic) => {
+            let text = format!("the transport failed, and the text of its error panicked: {panic}");
+            let readable = PublishError::new(error.kind(), text);
+            match error.retry_after() {
+                Some(time) => readable.with_retry_after(time),
+                None => readable,
+            }
+        }
+    }
 }

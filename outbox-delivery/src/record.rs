@@ -6,6 +6,7 @@ use std::{
 };
 
 use outbox_traits::{Error, Event, EventId, PublishError, PublishErrorKind, Stats};
+use tokio::time::Instant;
 
 use crate::{
     Health, Report,
@@ -39,9 +40,13 @@ impl Record {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The store handed out events, or said that there are none, and whether that means that there is nothing to do.
-    pub(crate) fn fetched(&self, is_idle: bool) {
-        self.health.answered(is_idle);
+    pub(crate) fn store_answered(&self) {
+        self.health.answered();
+    }
+
+    /// The transport is left alone until then, and with it the store.
+    pub(crate) fn paused(&self, until: Option<Instant>) {
+        self.health.paused(until);
     }
 
     /// The transport answered for so many events, of which these were not accepted.
@@ -76,6 +81,11 @@ impl Record {
         self.count(Counter::DeadLettered, 1);
     }
 
+    pub(crate) fn policy_panicked(&self, id: EventId, panic: &str) {
+        tracing::error!(event = %id, panic, "the retry policy panicked, and the default one decides in its place");
+        self.lock().last_error = Some(format!("the retry policy panicked: {panic} (event {id})"));
+    }
+
     pub(crate) fn lease_lost(&self, id: EventId) {
         tracing::warn!(event = %id, "the lease was lost: somebody else may deliver the event again");
         self.count(Counter::LostLeases, 1);
@@ -92,7 +102,13 @@ impl Record {
 
     pub(crate) fn stats(&self, stats: &Stats) {
         self.meter.stats(stats);
-        self.health.oldest(stats.oldest_pending);
+        self.health.oldest_due(stats.oldest_due);
+    }
+
+    /// What was known of the store is old.
+    pub(crate) fn stats_failed(&self, error: &Error) {
+        self.health.oldest_due(None);
+        self.store_failed(error);
     }
 
     pub(crate) fn store_failed(&self, error: &Error) {

@@ -1,6 +1,6 @@
 //! The loop of a relay that is the only one on its store.
 
-use std::{collections::HashSet, mem};
+use std::{collections::HashSet, mem, time::Duration};
 
 use outbox_traits::{Event, EventId, PublishErrorKind, Result};
 use tokio::{
@@ -10,9 +10,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Relay, SingleWorker,
+    Relay, SingleWorker, guard,
     lanes::{Lane, Lanes},
-    publish::{Answers, Ending, publish},
+    publish::{Answers, Ending, asks_for, publish},
     record::Record,
     retry::Backoff,
 };
@@ -38,8 +38,8 @@ enum Pass {
     Worked,
     /// Nothing is pending but what waits.
     Idle,
-    /// The transport is down.
-    Unavailable,
+    /// The transport is down, and asks to be left alone for so long.
+    Unavailable(Duration),
     /// Something failed that is not to fail.
     Stopped,
 }
@@ -76,7 +76,11 @@ impl<'a> Worker<'a> {
                     let next_poll = now + self.relay.way.poll_interval;
                     Some(self.lanes.next_retry(now).map_or(next_poll, |retry| retry.min(next_poll)))
                 }
-                Ok(Pass::Unavailable) => Some(Instant::now() + self.transport_backoff.next()),
+                Ok(Pass::Unavailable(asked_for)) => {
+                    let until = Instant::now() + self.transport_backoff.next().max(asked_for);
+                    self.record.paused(Some(until));
+                    Some(until)
+                }
                 Err(error) if error.is_retryable() => {
                     self.record.store_failed(&error);
                     Some(Instant::now() + self.store_backoff.next())
@@ -127,14 +131,14 @@ impl<'a> Worker<'a> {
             let never = CancellationToken::new();
             let answers = publish(common, self.record, &batch, &never).await;
             let has_failed = answers.results.iter().any(Result::is_err);
-            let is_unavailable = self.settle(&batch, answers);
+            let unavailable = self.settle(&batch, answers);
             self.acknowledge().await?;
             if has_failed && common.is_strict {
                 self.record.stopped_at(batch[0].id());
                 return Ok(Pass::Stopped);
             }
-            if is_unavailable {
-                return Ok(Pass::Unavailable);
+            if let Some(asked_for) = unavailable {
+                return Ok(Pass::Unavailable(asked_for));
             }
         }
         Ok(Pass::Worked)
@@ -146,10 +150,10 @@ impl<'a> Worker<'a> {
         let most = batch_size.saturating_mul(MAX_FETCHED_BATCHES);
         loop {
             let limit = batch_size.saturating_add(self.waiting).min(most);
-            let mut events = self.relay.way.store.get_pending(limit).await?;
+            let mut events = guard::store(async { self.relay.way.store.get_pending(limit).await }).await?;
             self.store_backoff.reset();
             let fetched = events.len();
-            self.record.fetched(fetched == 0);
+            self.record.store_answered();
             if fetched < limit {
                 self.lanes.keep_only(&events);
             }
@@ -185,8 +189,8 @@ impl<'a> Worker<'a> {
         alone
     }
 
-    /// Takes note of the answers; true if the transport as a whole is down.
-    fn settle(&mut self, events: &[Event], answers: Answers) -> bool {
+    /// Takes note of the answers; if the transport as a whole is down, for how long it asks to be left alone.
+    fn settle(&mut self, events: &[Event], answers: Answers) -> Option<Duration> {
         let now = Instant::now();
         let is_broken = answers.ending == Ending::Broken;
         let mut failures = Vec::new();
@@ -203,13 +207,14 @@ impl<'a> Worker<'a> {
             self.transport_backoff.reset();
         }
         self.record.answered(events.len(), &failures);
-        let is_unavailable = failures.iter().any(|(_, error)| error.kind() == PublishErrorKind::Unavailable);
+        let unavailable = failures.iter().filter(|(_, error)| error.kind() == PublishErrorKind::Unavailable);
+        let unavailable = unavailable.map(|(_, error)| asks_for(error)).max();
         let mut lanes = HashSet::new();
         for (event, error) in &failures {
             // Where the transport is down, what was not tried is not to blame.
             let is_to_blame = match error.kind() {
                 PublishErrorKind::Unavailable => false,
-                PublishErrorKind::NotAttempted => !is_unavailable,
+                PublishErrorKind::NotAttempted => unavailable.is_none(),
                 _ => true,
             };
             let lane = Lane::of(event);
@@ -218,13 +223,15 @@ impl<'a> Worker<'a> {
                 self.lanes.failed(lane, now, is_broken);
             }
         }
-        is_unavailable
+        unavailable
     }
 
     async fn acknowledge(&mut self) -> Result<()> {
         if !self.unacknowledged.is_empty() {
-            self.relay.way.store.acknowledge_all(&self.unacknowledged).await?;
+            let (store, ids) = (&self.relay.way.store, &self.unacknowledged);
+            guard::store(async { store.acknowledge_all(ids).await }).await?;
             self.store_backoff.reset();
+            self.record.store_answered();
             mem::take(&mut self.unacknowledged);
         }
         Ok(())

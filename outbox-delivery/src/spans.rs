@@ -23,15 +23,17 @@ impl Spans {
         for (span, result) in self.events.iter().zip(results) {
             span.record("accepted", result.is_ok());
             if let Err(error) = result {
+                span.record("otel.status_code", "ERROR");
                 span.record("error", tracing::field::display(error));
             }
         }
     }
 }
 
-/// The producer's `traceparent` stands in a field: whoever exports spans can join its trace by it.
+/// The producer's `traceparent` stands in a field: whoever exports spans can join its trace by it, and with the feature
+/// `opentelemetry` it is joined.
 fn of(call: &Span, event: &Event) -> Span {
-    tracing::info_span!(
+    let span = tracing::info_span!(
         parent: call,
         "outbox.event",
         event.id = %event.id(),
@@ -39,5 +41,10 @@ fn of(call: &Span, event: &Event) -> Span {
         traceparent = event.meta().headers.get("traceparent").map(String::as_str),
         accepted = tracing::field::Empty,
         error = tracing::field::Empty,
-    )
+        otel.kind = "producer",
+        otel.status_code = tracing::field::Empty,
+    );
+    #[cfg(feature = "opentelemetry")]
+    crate::trace_context::join(call, &span, event);
+    span
 }

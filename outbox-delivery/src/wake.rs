@@ -5,7 +5,7 @@ use std::time::Duration;
 use outbox_traits::WakeStore;
 use tokio::{sync::Notify, time::sleep};
 
-use crate::retry::Retry;
+use crate::{guard, retry::Retry};
 
 /// Wake-ups that come in a burst are one: as many looks would find no more.
 const BURST: Duration = Duration::from_millis(2);
@@ -14,17 +14,21 @@ const BURST: Duration = Duration::from_millis(2);
 pub(crate) async fn listen(store: &dyn WakeStore, woken: &Notify) {
     let mut backoff = Retry::default().start();
     loop {
-        match store.wakeups().await {
+        let error = match guard::store(async { store.wakeups().await }).await {
             Ok(mut wakeups) => loop {
-                wakeups.wait().await;
+                match guard::wait(async { wakeups.wait().await }).await {
+                    Ok(()) => backoff.reset(),
+                    Err(panic) => break format!("what it listens by panicked: {panic}"),
+                }
                 woken.notify_one();
                 sleep(BURST).await;
             },
-            Err(error) => {
-                tracing::warn!(%error, "the relay cannot listen for wake-ups, and looks by itself until it can");
-                sleep(backoff.next()).await;
-            }
-        }
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!(error, "the relay cannot listen for wake-ups, and looks by itself until it can");
+        sleep(backoff.next()).await;
+        // Something may have been committed while nobody listened.
+        woken.notify_one();
     }
 }
 

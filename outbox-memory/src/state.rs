@@ -76,6 +76,8 @@ pub(crate) struct Row {
     pub(crate) content: Content,
     status: Status,
     saved_at: DateTime<Utc>,
+    /// The last time that it is to be delivered from.
+    due_at: DateTime<Utc>,
     pub(crate) attempts: u32,
     pub(crate) failures: u32,
     first_failed_at: Option<DateTime<Utc>>,
@@ -85,10 +87,12 @@ pub(crate) struct Row {
 
 impl Row {
     fn new(content: Content, status: Status, saved_at: DateTime<Utc>) -> Self {
+        let due_at = content.not_before().map_or(saved_at, |due| due.max(saved_at));
         Self {
             content,
             status,
             saved_at,
+            due_at,
             attempts: 0,
             failures: 0,
             first_failed_at: None,
@@ -208,7 +212,10 @@ impl State {
         while let Some(&(_, seq)) = self.scheduled.first().filter(|(due, _)| *due <= now) {
             self.set_status(seq, Status::Pending);
         }
-        while let Some(&(_, seq)) = self.waiting.first().filter(|(due, _)| *due <= now) {
+        while let Some(&(due, seq)) = self.waiting.first().filter(|(due, _)| *due <= now) {
+            if let Some(row) = self.rows.get_mut(&seq) {
+                row.due_at = due;
+            }
             self.set_status(seq, Status::Pending);
         }
     }
@@ -259,6 +266,11 @@ impl State {
         stats.oldest_pending = oldest
             .and_then(|seq| self.rows.get(seq))
             .map(|row| (now - row.saved_at).to_std().unwrap_or_default());
+        let due = self.claimable.first().into_iter().chain(self.leased.iter().map(|(_, seq)| *seq));
+        stats.oldest_due = due
+            .filter_map(|seq| self.rows.get(&seq))
+            .map(|row| (now - row.due_at).to_std().unwrap_or_default())
+            .max();
         stats
     }
 

@@ -134,13 +134,8 @@ impl MongoOutbox {
         // Without the server's time, one that was to wait waits again for the next fetch, which goes by that. With
         // its key free, others would overtake it meanwhile.
         let mut waiting = these.clone();
-        waiting.insert(
-            "notBefore",
-            match &held {
-                Some(held) => doc! { "$gt": held.now },
-                None => doc! { "$type": "date" },
-            },
-        );
+        let is_to_wait = held.as_ref().map_or(doc! { "$type": "date" }, |held| doc! { "$gt": held.now });
+        waiting.insert("notBefore", is_to_wait);
         let mut requeued = 0;
         for (filter, status) in [(waiting, SCHEDULED), (these.clone(), PENDING)] {
             let fresh = doc! {

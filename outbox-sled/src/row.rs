@@ -28,6 +28,9 @@ pub(crate) struct Row {
     pub(crate) key: Option<String>,
     #[serde(default)]
     pub(crate) saved_at: i64,
+    /// The time of its last retry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) retry_at: Option<i64>,
     /// Deliveries that were started and have ended.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) attempts: u32,
@@ -96,6 +99,7 @@ impl Row {
             not_before: None,
             key: None,
             saved_at: 0,
+            retry_at: None,
             attempts: 0,
             failures: 0,
             first_failed_at: None,
@@ -120,6 +124,12 @@ impl Row {
     pub(crate) fn forget_attempts(&mut self) {
         (self.attempts, self.failures) = (0, 0);
         (self.first_failed_at, self.last_failed_at, self.last_error) = (None, None, None);
+        self.retry_at = None;
+    }
+
+    /// Since when it is to be delivered.
+    pub(crate) fn due_since(&self) -> i64 {
+        [self.not_before, self.retry_at].into_iter().flatten().fold(self.saved_at, i64::max)
     }
 
     /// The status while it is yet to be delivered.

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use outbox_traits::{Result, Stats, StatsStore};
+use sled::IVec;
 
 use crate::{
     SledOutbox,
-    keys::Counts,
+    keys::{self, Counts},
     row::Row,
     trees::{COUNTS, Trees},
+    view,
 };
 
 #[async_trait]
@@ -33,5 +35,20 @@ fn stats(trees: &Trees, now: i64) -> sled::Result<Stats> {
         let age = row.map_or(0, |row| now.saturating_sub(row.saved_at));
         stats.oldest_pending = Some(Duration::from_millis(u64::try_from(age).unwrap_or(0)));
     }
+    let leased = trees.leased.iter().keys().map(|lease| lease.map(|lease| view::place_in(&lease)));
+    for place in first_claimable(trees)?.map(Ok).into_iter().chain(leased) {
+        let row = trees.rows.get(place?)?.and_then(|row| Row::decode(&row));
+        let age = row.map_or(0, |row| now.saturating_sub(row.due_since()));
+        let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
+        stats.oldest_due = stats.oldest_due.max(Some(age));
+    }
     Ok(stats)
+}
+
+/// Of the heads of keys the first one that is there: where it stands, and the event may be a little behind.
+fn first_claimable(trees: &Trees) -> sled::Result<Option<IVec>> {
+    let Some((place, head)) = trees.heads.first()? else { return Ok(None) };
+    let Some(key) = keys::key_of(&head) else { return Ok(Some(place)) };
+    let first = trees.first_of(&key, view::seq_of(&place))?;
+    Ok(first.map(|seq| IVec::from(&seq.to_be_bytes())))
 }

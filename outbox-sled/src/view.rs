@@ -192,7 +192,9 @@ impl<'a> View<'a> {
         let status = match &settlement.outcome {
             Outcome::Retry { after, error } => {
                 row.count_attempt(Some(error), now);
-                Status::Waiting(clock::later(now, *after))
+                let due = clock::later(now, *after);
+                row.retry_at = Some(due);
+                Status::Waiting(due)
             }
             Outcome::DeadLetter { error, holds_key } => {
                 row.count_attempt(Some(error), now);

@@ -103,7 +103,7 @@ async fn check_marks<DB: Dialect, F>(
     }
 }
 
-/// What counts reads an index and, but for what is scheduled or parked, nothing else.
+/// What counts, and looks for the first that is due, reads an index and, but for what is scheduled or parked, nothing else.
 async fn check_counts<DB: Dialect, F>(
     pool: &Pool<DB>,
     names: &Names,
@@ -112,7 +112,7 @@ async fn check_counts<DB: Dialect, F>(
 ) where
     F: Future<Output = String>,
 {
-    for (statement, index) in sql::counts::<DB>(names) {
+    for (statement, index) in sql::counts::<DB>(names).into_iter().chain(sql::due::<DB>(names)) {
         let plan = plan(pool.clone(), format!("{}{statement}", DB::BY_INDEX)).await;
         assert!(plan.contains(&names.index(index)), "{when}, no {index} in {plan}");
         // All of what is parked is read, so that in its own table there is nothing to search for.

@@ -27,7 +27,10 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         let statements: Vec<String> =
             sql::counts::<DB>(&self.names).into_iter().map(|(statement, _)| statement).collect();
         let rows = DB::rows(&mut transaction, format!("{}{}", DB::BY_INDEX, statements.join("; "))).await?;
-        let (now, leased) = self.leased(&mut transaction).await?;
+        let statements: Vec<String> =
+            sql::due::<DB>(&self.names).into_iter().map(|(statement, _)| statement).collect();
+        let first = DB::rows(&mut transaction, format!("{}{}", DB::BY_INDEX, statements.join("; "))).await?;
+        let (now, leased, mut due) = self.leased(&mut transaction).await?;
         transaction.commit().await?;
 
         let numbers = rows.iter().map(|row| row.optional(0)).collect::<sqlx::Result<Vec<_>>>()?;
@@ -39,9 +42,14 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         stats.leased = leased;
         stats.delivered = delivered;
         stats.dead = dead;
+        for row in first {
+            let since = [row.optional(0)?, row.optional(1)?, row.optional(2)?];
+            due.extend(since.into_iter().flatten().max().filter(|since| *since <= now));
+        }
         // A clock that was set back makes no age below zero.
-        stats.oldest_pending =
-            saved.map(|saved| Duration::from_micros(number(Some(now.saturating_sub(*saved)))));
+        let age = |since: i64| Duration::from_micros(number(Some(now.saturating_sub(since))));
+        stats.oldest_pending = saved.copied().map(age);
+        stats.oldest_due = due.into_iter().min().map(age);
         Ok(stats)
     }
 }

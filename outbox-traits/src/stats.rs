@@ -28,4 +28,11 @@ pub struct Stats {
     /// How long ago the oldest event that is pending or leased was saved, by the store's clock. `None`: there is
     /// none.
     pub oldest_pending: Option<Duration>,
+    /// For how long the first event has been due of those that are: that can be claimed now, or are leased. An event is
+    /// due since it was saved, since its `not_before` came or, where it failed, since the time of its retry; there the
+    /// store may count from a later claim of it. What is hidden until a time, waits for a retry, or is behind another
+    /// of its key is not due. `None`: there is none.
+    ///
+    /// One that has been due for longer may hide behind an older event that has just become due.
+    pub oldest_due: Option<Duration>,
 }

@@ -70,6 +70,7 @@
 //! | `sled` | `SledOutbox` and `SledInbox`, embedded |
 //! | `relay` | `relay::Relay` |
 //! | `metrics` | `relay`, which counts and measures by the facade of the crate `metrics` |
+//! | `opentelemetry` | `relay`, whose publishes go on in the trace of the event's producer, and `EventTrace`, by which it gets there |
 //! | `in-process` | `relay`, and `transport::InProcess`: functions of the same program |
 //! | `json-lines` | `relay`, and `transport::JsonLines`: lines of JSON, to a file or any writer |
 //! | `nats` | `relay`, and `transport::Nats`: NATS JetStream |
@@ -111,11 +112,16 @@ pub use outbox_sqlx::{SqlxInbox, SqlxOutbox, sqlx};
 /// The relay, which moves pending events to a transport.
 #[cfg(feature = "relay")]
 pub mod relay {
+    #[cfg(feature = "metrics")]
+    pub use outbox_delivery::report_stats;
     pub use outbox_delivery::{
         CancellationToken, Claims, Decision, ExponentialRetry, Failed, Health, IntoStore, Relay, Report,
         RetryPolicy, SingleWorker, Unhealthy,
     };
 }
+
+#[cfg(feature = "opentelemetry")]
+pub use outbox_delivery::EventTrace;
 
 #[cfg(feature = "relay")]
 #[doc(inline)]

@@ -10,7 +10,8 @@ use crate::process;
 /// What `outbox-traits` may depend on, and through them on what they bring.
 const TRAITS_MAY_USE: &[&str] = &["async-trait", "chrono", "serde", "serde_json", "uuid"];
 
-/// Each feature of the facade that stands for a backend or a broker, and packages that nobody else may bring.
+/// Each feature of the facade that stands for a backend, a broker or the export of traces, and packages that nobody else
+/// may bring.
 const BACKENDS: &[(&str, &[&str])] = &[
     ("memory", &["outbox-memory"]),
     ("sqlite", &["sqlx-sqlite", "libsqlite3-sys", "rusqlite"]),
@@ -23,12 +24,13 @@ const BACKENDS: &[(&str, &[&str])] = &[
     ("kafka", &["rdkafka"]),
     ("rabbitmq", &["lapin"]),
     ("redis", &["redis"]),
+    ("opentelemetry", &["opentelemetry", "opentelemetry_sdk", "tracing-opentelemetry"]),
 ];
 
 /// What would make the traits as heavy as a backend.
 const HEAVY: &[&str] = &["sqlx", "sqlx-core", "tokio", "async-std", "smol"];
 
-/// Whether a feature of the facade stands for a backend or a broker.
+/// Whether a feature of the facade is one of these.
 pub(crate) fn is_backend(feature: &str) -> bool {
     BACKENDS.iter().any(|(backend, _)| *backend == feature)
 }

@@ -74,3 +74,51 @@ where
     acknowledge_all(&h, &[new.id()]).await;
     assert_eq!(stats(&h).await.oldest_pending, None);
 }
+
+/// 9.1: for how long the oldest event has been due. What is hidden until a time, waits for a retry or is behind one
+/// that does is not; what is leased is.
+pub async fn it_says_how_long_the_oldest_has_been_due<H: Harness>(h: Arc<H>)
+where
+    H::Store: StatsStore + ClaimStore,
+{
+    let due = async || stats(&h).await.oldest_due.map(|due| due.as_secs());
+    assert_eq!(due().await, None);
+    let hidden = event("hidden").with_not_before(h.now().await + TimeDelta::seconds(200));
+    save(&h, &hidden).await;
+    h.advance(Duration::from_secs(100)).await;
+    assert_eq!(due().await, None, "hidden until a time");
+    h.advance(Duration::from_secs(200)).await;
+    let since = due().await.expect("its time has come");
+    assert!((90..190).contains(&since), "{since}");
+    acknowledge_all(&h, &[hidden.id()]).await;
+    assert_eq!(due().await, None, "delivered");
+
+    for is_claimed in [true, false] {
+        let [failing, behind] = ["failing", "behind"].map(|name| event(name).with_partition_key("key"));
+        save_all(&h, &[failing.clone(), behind.clone()]).await;
+        h.advance(Duration::from_secs(1000)).await;
+        let since = due().await.expect("it is due");
+        assert!((1000..1090).contains(&since), "{since}");
+        let leased = claim(&h, 1).await;
+        let since = due().await.expect("leased, it is due");
+        assert!((1000..1090).contains(&since), "{since}");
+        settled(&h, [Settlement::retry(leased[0].lease, Duration::from_secs(200), "failed")]).await;
+        assert_eq!(due().await, None, "one waits for a retry, and one for that");
+        h.advance(Duration::from_secs(100)).await;
+        // Whoever claims steps over it.
+        assert!(!is_claimed || claim(&h, 10).await.is_empty());
+        assert_eq!(due().await, None, "it still waits");
+        h.advance(Duration::from_secs(200)).await;
+        let since = due().await.expect("its retry has come");
+        assert!(since < 190, "{since}");
+        let leased = claim(&h, 1).await;
+        assert_eq!(leased[0].event.id(), failing.id());
+        let since = due().await.expect("leased, it is due");
+        assert!(since < 190, "{since}");
+        settled(&h, [Settlement::delivered(leased[0].lease)]).await;
+        let since = due().await.expect("the one behind it is free");
+        assert!((1300..1400).contains(&since), "{since}");
+        acknowledge_all(&h, &[behind.id()]).await;
+        assert_eq!(due().await, None);
+    }
+}

@@ -118,6 +118,9 @@ faults! {
     HiddenEventsAreNotCounted,
     TheOldestIsThatOfTheEventsOwnTime,
     TheOldestMayBeDelivered,
+    TheOldestDueMayBeHidden,
+    WhatIsLeasedIsNotDue,
+    WhatIsBehindARetryIsDue,
 
     // Wake-ups.
     WakeupsNeverCome,

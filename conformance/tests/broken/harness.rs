@@ -83,7 +83,7 @@ impl<const DELETES: bool> Harness for Faulty<DELETES> {
         self.store.inner.insert_undecodable(id, "suite.broken", r#"{"payload": tru"#);
     }
 
-    fn undecodable_content(&self) -> &str {
+    fn undecodable_content(&self) -> &'static str {
         r#"{"payload": tru"#
     }
 

@@ -241,6 +241,12 @@ rejected! {
         by "stats::it_says_how_long_the_oldest_waits";
     an_oldest_that_is_delivered: TheOldestMayBeDelivered
         by "stats::it_says_how_long_the_oldest_waits";
+    an_oldest_due_event_that_is_hidden: TheOldestDueMayBeHidden
+        by "stats::it_says_how_long_the_oldest_has_been_due";
+    leased_events_that_are_not_due: WhatIsLeasedIsNotDue
+        by "stats::it_says_how_long_the_oldest_has_been_due";
+    events_behind_a_retry_that_are_due: WhatIsBehindARetryIsDue
+        by "stats::it_says_how_long_the_oldest_has_been_due";
 
     wakeups_that_never_come: WakeupsNeverCome
         by "wake::a_save_wakes_a_listener";

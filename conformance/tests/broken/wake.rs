@@ -96,6 +96,10 @@ impl StatsStore for Broken {
             Fault::TheOldestMayBeDelivered if stats.delivered > 0 => {
                 stats.oldest_pending.get_or_insert(Duration::from_secs(100));
             }
+            Fault::TheOldestDueMayBeHidden => stats.oldest_due = stats.oldest_pending,
+            Fault::WhatIsLeasedIsNotDue if stats.leased > 0 => stats.oldest_due = None,
+            // It sees none that waits, and takes the one behind it for free.
+            Fault::WhatIsBehindARetryIsDue if stats.pending > 1 => stats.oldest_due = stats.oldest_pending,
             _ => {}
         }
         Ok(stats)

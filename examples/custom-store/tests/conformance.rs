@@ -56,7 +56,7 @@ impl Harness for Journal {
         self.store.insert_raw(id, "not an event").await.unwrap();
     }
 
-    fn undecodable_content(&self) -> &str {
+    fn undecodable_content(&self) -> &'static str {
         "not an event"
     }
 

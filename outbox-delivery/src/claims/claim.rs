@@ -1,6 +1,6 @@
 //! Claims and renewals: what is held, and what is given back at once.
 
-use std::{cmp::Reverse, collections::HashSet};
+use std::{cmp::Reverse, collections::HashSet, mem};
 
 use futures_util::FutureExt;
 use outbox_traits::{Claim, ErrorKind, EventId, Lease, Leased, Outcome, Result, Settlement};
@@ -34,11 +34,10 @@ impl Worker<'_> {
         }
         self.calling.claim = true;
         let way = &self.relay.way;
-        let claim =
-            Claim::new(self.name.clone()).with_limit(batch_size.min(Claim::MAX_LIMIT)).with_lease(way.lease);
+        let claim = Claim::new(self.name.clone()).with_limit(batch_size).with_lease(way.lease);
         let span = tracing::debug_span!("outbox.claim", relay = self.relay.common.name, limit = claim.limit);
         let call = async move {
-            let result = within(way.lease, way.store.claim(&claim)).await;
+            let result = within(way.lease, async { way.store.claim(&claim).await }).await;
             Done::Claimed { sent_at: now, was_empty_handed, result }
         };
         self.calls.push(call.instrument(span).boxed());
@@ -56,19 +55,30 @@ impl Worker<'_> {
             Err(error) => return self.store_failed(now, error),
         };
         self.store.reset(now);
-        self.record.fetched(was_empty_handed && claimed.is_empty());
+        let is_empty = claimed.is_empty();
+        self.record.store_answered();
         if !was_empty_handed {
-            self.is_futile_beside = claimed.is_empty();
+            self.is_futile_beside = is_empty;
         }
         let mut passed_over = HashSet::new();
         let mut has_work = false;
         for leased in claimed {
-            self.leases.hold(leased.lease, sent_at);
+            if self.leases.hold(leased.lease, sent_at) {
+                // The store ended the lease before its time, as where its clock was set. What is held here already goes
+                // on under the new one.
+                self.record.lease_lost(leased.event.id());
+                continue;
+            }
             let lane = Lane::of(&leased.event);
             let is_of_no_use = self.stop.is_some() || self.transport.is_on(now);
-            if is_of_no_use || passed_over.contains(&lane) || self.was_tried(leased.event.id()) {
+            if is_of_no_use || passed_over.contains(&lane) {
                 passed_over.insert(lane);
                 self.give_back([leased]);
+                continue;
+            }
+            if self.was_tried(leased.event.id()) {
+                passed_over.insert(lane);
+                self.kept.push(leased);
                 continue;
             }
             has_work = true;
@@ -94,6 +104,9 @@ impl Worker<'_> {
             self.claim_at = Some(if self.is_futile_beside { now + self.idle.next() } else { now });
         } else if self.once.is_none() {
             self.claim_at = Some(now + self.idle.next());
+        } else if !is_empty {
+            // What was tried before is kept, so that the next claim goes past it.
+            self.claim_at = Some(now);
         } else if was_empty_handed {
             self.begin_stop(now);
         } else {
@@ -139,6 +152,8 @@ impl Worker<'_> {
         self.give_back(waiting);
         let suspect = self.suspect.take();
         self.give_back(suspect);
+        let kept = mem::take(&mut self.kept);
+        self.give_back(kept);
     }
 
     pub(super) fn start_renewing(&mut self, now: Instant) {
@@ -152,7 +167,7 @@ impl Worker<'_> {
         self.calling.renew = true;
         let way = &self.relay.way;
         let call = async move {
-            let result = within(way.lease, way.store.renew(&leases, way.lease)).await;
+            let result = within(way.lease, async { way.store.renew(&leases, way.lease).await }).await;
             Done::Renewed { sent_at: now, leases, result }
         };
         self.calls.push(call.boxed());
@@ -170,6 +185,7 @@ impl Worker<'_> {
             Err(error) => return self.store_failed(now, error),
         };
         self.store.reset(now);
+        self.record.store_answered();
         let mut lost = HashSet::new();
         for (lease, result) in leases.iter().zip(results) {
             match result {
@@ -205,6 +221,8 @@ impl Worker<'_> {
         if let Some(suspect) = self.suspect.take_if(|suspect| ids.contains(&suspect.event.id())) {
             self.give_back([suspect]);
         }
+        let kept: Vec<_> = self.kept.extract_if(.., |kept| ids.contains(&kept.event.id())).collect();
+        self.give_back(kept);
         for id in ids {
             self.flights.cut(*id);
         }

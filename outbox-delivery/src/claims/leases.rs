@@ -24,8 +24,9 @@ impl Leases {
         Self { length, held: HashMap::new() }
     }
 
-    pub(super) fn hold(&mut self, lease: Lease, since: Instant) {
-        self.held.insert(lease.event(), Held { lease, since });
+    /// Whether another lease of the event was held, which this one takes the place of.
+    pub(super) fn hold(&mut self, lease: Lease, since: Instant) -> bool {
+        self.held.insert(lease.event(), Held { lease, since }).is_some()
     }
 
     pub(super) fn renewed(&mut self, lease: &Lease, since: Instant) {

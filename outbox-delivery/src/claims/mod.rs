@@ -34,7 +34,7 @@ use self::{
     queue::Queue,
     stop::Stop,
 };
-use crate::{Claims, Relay, record::Record, relay::MAX_INTERVAL, retry::Retry, wake::Idle};
+use crate::{Claims, Relay, guard, record::Record, relay::MAX_INTERVAL, retry::Retry, wake::Idle};
 
 /// A store that fails is asked again soon: leases do not wait for long.
 const STORE_RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -51,6 +51,8 @@ pub(crate) struct Worker<'a> {
     suspect: Option<Leased>,
     /// The publish of such a one.
     suspect_flight: Option<u64>,
+    /// Claimed again where everything is tried once: held to the end, so that claims go past it.
+    kept: Vec<Leased>,
     flights: Flights,
     leases: Leases,
     unsettled: Vec<Settlement>,
@@ -99,6 +101,7 @@ impl<'a> Worker<'a> {
             queue: Queue::default(),
             suspect: None,
             suspect_flight: None,
+            kept: Vec::new(),
             flights: Flights::default(),
             leases: Leases::new(relay.way.lease),
             unsettled: Vec::new(),
@@ -204,7 +207,7 @@ impl<'a> Worker<'a> {
 
 /// A call of the store, which is not to go on for longer than a lease: what it answers then is of no use.
 async fn within<T>(lease: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
-    timeout(lease, call).await.unwrap_or_else(|_| {
+    timeout(lease, guard::store(call)).await.unwrap_or_else(|_| {
         let message = format!("the store did not answer within the {lease:?} of a lease");
         Err(Error::new(ErrorKind::Unavailable, message))
     })

@@ -11,9 +11,9 @@ use super::{
     flight::{History, Landed},
 };
 use crate::{
-    Decision, Failed,
+    Decision, ExponentialRetry, Failed, RetryPolicy, guard,
     lanes::Lane,
-    publish::{Ending, publish},
+    publish::{Ending, asks_for, publish},
 };
 
 /// Enough to see what went wrong, and no more: it is stored with the event.
@@ -21,9 +21,6 @@ const MAX_ERROR_CHARS: usize = 2000;
 
 /// Where nobody knows which event of a batch was to blame, and the policy would have set this one aside.
 const RETRY_ALONE: Duration = Duration::from_millis(100);
-
-/// Whatever the other side asks for, it is asked again by then.
-const LONGEST_ASKED_FOR: Duration = Duration::from_mins(5);
 
 impl Worker<'_> {
     pub(super) fn start_publishing(&mut self, now: Instant) {
@@ -87,7 +84,7 @@ impl Worker<'_> {
                     PublishErrorKind::NotAttempted => Outcome::Released,
                     PublishErrorKind::Unavailable => {
                         is_unavailable = true;
-                        asked_for = asked_for.max(error.retry_after().unwrap_or_default());
+                        asked_for = asked_for.max(asks_for(error));
                         Outcome::Released
                     }
                     _ => self.decide(event, error, history, is_broken),
@@ -120,7 +117,7 @@ impl Worker<'_> {
             }
             // One that never tries anything, and says no reason, is no better than one that is down.
             if is_unavailable || !was_anything_tried {
-                self.transport_failed(now, asked_for.min(LONGEST_ASKED_FOR));
+                self.transport_failed(now, asked_for);
             }
         }
         // What is behind a failed event may come only after it, and that may take long.
@@ -129,19 +126,27 @@ impl Worker<'_> {
     }
 
     fn decide(&self, event: &Event, error: &PublishError, history: History, is_broken: bool) -> Outcome {
-        let text = || error.to_string().chars().take(MAX_ERROR_CHARS).collect();
+        let text = |more: &str| format!("{error}{more}").chars().take(MAX_ERROR_CHARS).collect();
         if self.relay.common.is_strict {
             // It is left pending, with the failure written down.
-            return Outcome::Retry { after: Duration::ZERO, error: text() };
+            return Outcome::Retry { after: Duration::ZERO, error: text("") };
         }
         let History { attempts, failures } = history;
         let failed = Failed { event, error, attempts, failures: failures.saturating_add(1) };
-        match self.relay.way.policy.decide(&failed) {
-            Decision::Retry { after } => Outcome::Retry { after, error: text() },
-            _ if is_broken => Outcome::Retry { after: RETRY_ALONE, error: text() },
+        let (decision, more) = match guard::run(|| self.relay.way.policy.decide(&failed)) {
+            Ok(decision) => (decision, String::new()),
+            Err(panic) => {
+                self.record.policy_panicked(event.id(), &panic);
+                let more = format!("; and the retry policy panicked: {panic}");
+                (ExponentialRetry::default().decide(&failed), more)
+            }
+        };
+        match decision {
+            Decision::Retry { after } => Outcome::Retry { after, error: text(&more) },
+            _ if is_broken => Outcome::Retry { after: RETRY_ALONE, error: text(&more) },
             decision => {
                 let holds_key = decision == Decision::HoldKey || self.relay.way.holds_keys;
-                Outcome::DeadLetter { error: text(), holds_key }
+                Outcome::DeadLetter { error: text(&more), holds_key }
             }
         }
     }
@@ -151,6 +156,7 @@ impl Worker<'_> {
             self.begin_stop(now);
         } else {
             self.transport.begin(now, asked_for);
+            self.record.paused(self.transport.until());
             self.give_back_all();
         }
     }

@@ -23,7 +23,7 @@ impl Worker<'_> {
         let way = &self.relay.way;
         let span = tracing::debug_span!("outbox.settle", relay = self.relay.common.name, events = count);
         let call = async move {
-            let result = within(way.lease, way.store.settle(&settlements)).await;
+            let result = within(way.lease, async { way.store.settle(&settlements).await }).await;
             Done::Settled { settlements, result }
         };
         self.calls.push(call.instrument(span).boxed());
@@ -44,6 +44,7 @@ impl Worker<'_> {
             }
         };
         self.store.reset(now);
+        self.record.store_answered();
         for (settlement, result) in settlements.into_iter().zip(results) {
             match result {
                 Ok(()) => self.took(now, &settlement),

@@ -5,7 +5,7 @@ mod single_worker;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use outbox_traits::{OutboxStore, Result, StatsStore, Transport, WakeStore};
+use outbox_traits::{Claim, OutboxStore, Result, StatsStore, Transport, WakeStore};
 use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 
@@ -106,10 +106,10 @@ impl<W> Relay<W> {
         Self { common, way }
     }
 
-    /// How many events are fetched and published at a time, at least one. By default 100.
+    /// How many events are fetched and published at a time, from one to [`Claim::MAX_LIMIT`]. By default 100.
     #[must_use]
     pub fn with_batch_size(mut self, batch_size: usize) -> Self {
-        self.common.batch_size = batch_size.max(1);
+        self.common.batch_size = batch_size.clamp(1, Claim::MAX_LIMIT);
         self
     }
 

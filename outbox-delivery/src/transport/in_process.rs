@@ -1,13 +1,13 @@
 //! Functions of the same program as a transport.
 
-use std::{error::Error as StdError, fmt, panic::AssertUnwindSafe, sync::Arc};
+use std::{error::Error as StdError, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use futures_util::{FutureExt, future::BoxFuture};
 use outbox_traits::{Event, PublishError, Transport};
 
 use super::pattern::Pattern;
-use crate::publish::text_of;
+use crate::guard;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 type Handler = dyn Fn(Arc<Event>) -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync;
@@ -82,8 +82,7 @@ impl Transport for InProcess {
             }
             let event = Arc::clone(shared.get_or_insert_with(|| Arc::new(event.clone())));
             // A panic is the failure of this event, and of none of the others of its batch.
-            let call = AssertUnwindSafe(async { handler(event).await });
-            match call.catch_unwind().await {
+            match guard::wait(async { handler(event).await }).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
                     return Err(match error.downcast::<PublishError>() {
@@ -93,7 +92,7 @@ impl Transport for InProcess {
                     });
                 }
                 Err(panic) => {
-                    let message = format!("the subscriber of `{pattern}` panicked: {}", text_of(&*panic));
+                    let message = format!("the subscriber of `{pattern}` panicked: {panic}");
                     return Err(PublishError::failed(message));
                 }
             }

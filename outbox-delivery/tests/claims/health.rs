@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use outbox_delivery::{Decision, Failed, Relay, Unhealthy};
-use outbox_traits::{ErrorKind, OutboxStore};
+use outbox_traits::{Claim, ClaimStore, ErrorKind, OutboxStore, PublishError, Settlement};
 use tokio::time::sleep;
 
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
         Scripted,
         consumer::{Consumer, Ending},
         event,
-        remote::{Fate, Remote},
+        remote::{Call, Fate, Remote},
         start_on_claims as start,
     },
 };
@@ -92,4 +93,51 @@ async fn it_is_unhealthy_when_it_works_and_falls_behind() {
     sleep(Duration::from_secs(200)).await;
     assert_eq!((health.check(), store.counts().await.delivered), (Ok(()), 300));
     relay.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_hidden_or_waits_for_a_retry_is_not_late() {
+    let store = Remote::new();
+    let transport = Scripted::events(|event| match event.event_type() {
+        "bad" => Err(PublishError::failed("no")),
+        _ => Ok(()),
+    });
+    let relay = Relay::new(store.clone(), transport)
+        .with_stats(store.clone())
+        .with_health_limit(2 * MINUTE)
+        .with_retry_policy(|_: &Failed<'_>| Decision::Retry { after: 30 * MINUTE });
+    let health = relay.health();
+    let hidden = event("hidden", "1").with_not_before(store.now() + TimeDelta::hours(1));
+    store.save_all(&[hidden, event("bad", "2"), event("behind", "2")]).await.unwrap();
+    let relay = start(relay);
+    for _ in 0..100 {
+        // With work, too.
+        store.save(&event("good", "3")).await.unwrap();
+        sleep(MINUTE).await;
+        assert_eq!(health.check(), Ok(()));
+    }
+    assert_eq!(relay.stop().await.published, 101);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_due_and_never_handed_out_is_late_although_the_relay_has_no_work() {
+    let store = Remote::new();
+    let relay = Relay::new(store.clone(), Scripted::accepting());
+    let relay = relay.with_stats(store.clone()).with_health_limit(2 * MINUTE);
+    let health = relay.health();
+    let relay = start(relay);
+    store.save(&event("a", "1")).await.unwrap();
+    // Another worker has it, and does not come to an end with it.
+    let lease = store.inner.claim(&Claim::new("other").with_lease(60 * MINUTE)).await.unwrap()[0].lease;
+    sleep(MINUTE).await;
+    assert_eq!(health.check(), Ok(()));
+    sleep(2 * MINUTE).await;
+    assert!(matches!(health.check(), Err(Unhealthy::Behind(_))), "{:?}", health.check());
+    store.inner.settle(&[Settlement::released(lease)]).await.unwrap();
+    sleep(MINUTE).await;
+    assert_eq!(health.check(), Ok(()));
+    // What nobody can say any more is not held against it.
+    store.decide(|call| if call == Call::Stats { Fate::Hangs } else { Fate::Works });
+    sleep(10 * MINUTE).await;
+    assert_eq!((health.check(), relay.stop().await.published), (Ok(()), 1));
 }

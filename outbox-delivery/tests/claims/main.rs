@@ -1,5 +1,6 @@
 //! A relay on claims that runs, in simulated time.
 
+mod edges;
 mod failures;
 mod health;
 mod held;
@@ -7,6 +8,7 @@ mod leases;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod outages;
+mod panics;
 mod stop;
 #[path = "../support/mod.rs"]
 mod support;

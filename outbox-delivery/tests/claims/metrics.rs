@@ -6,7 +6,7 @@ use std::{
 };
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
-use outbox_delivery::Relay;
+use outbox_delivery::{CancellationToken, Relay, report_stats};
 use outbox_traits::{ErrorKind, OutboxStore};
 use tokio::{runtime::Builder, time::sleep};
 
@@ -91,4 +91,36 @@ fn the_metrics_are_those_of_the_documents() {
     assert_eq!(emitted["outbox_published_total"], DebugValue::Counter(published));
     assert_eq!(emitted["outbox_dead_lettered_total"], DebugValue::Counter(1));
     assert_eq!(emitted["outbox_dead"], DebugValue::Gauge(1.0.into()));
+}
+
+#[test]
+fn a_program_without_a_relay_reports_what_stores_of_two_names_hold() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    metrics::with_local_recorder(&recorder, || {
+        runtime.block_on(async {
+            let shutdown = CancellationToken::new();
+            let (orders, mails) = (Remote::new(), Remote::with(&[event("mail", "1")]).await);
+            let reporting = [("orders", &orders), ("mails", &mails)]
+                .map(|(name, store)| tokio::spawn(report_stats(store.clone(), name, shutdown.clone())));
+            orders.save_all(&[event("a", "1"), event("b", "2")]).await.unwrap();
+            sleep(MINUTE).await;
+            shutdown.cancel();
+            for reporting in reporting {
+                reporting.await.unwrap();
+            }
+        });
+    });
+    let mut pending = BTreeMap::new();
+    for (key, _, _, value) in snapshotter.snapshot().into_vec() {
+        if key.key().name() == "outbox_pending" {
+            pending.insert(key.key().labels().next().unwrap().value().to_owned(), value);
+        }
+    }
+    let gauge = |value: f64| DebugValue::Gauge(value.into());
+    assert_eq!(
+        pending,
+        BTreeMap::from([("mails".to_owned(), gauge(1.0)), ("orders".to_owned(), gauge(2.0))])
+    );
 }

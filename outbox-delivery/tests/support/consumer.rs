@@ -10,6 +10,8 @@ use std::{
 use outbox_traits::{Event, EventId, PublishError, Transport, async_trait};
 use tokio::time::sleep;
 
+use super::remote::Remote;
+
 /// What happens to a publish.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Ending {
@@ -33,6 +35,8 @@ pub(crate) struct Consumer {
     state: Arc<Mutex<State>>,
     endings: Arc<Mutex<Box<Endings>>>,
     turns: usize,
+    /// Whose it is, and the store that knows what that one holds.
+    worker: Option<(String, Remote)>,
 }
 
 #[derive(Default)]
@@ -41,6 +45,8 @@ struct State {
     before: HashMap<EventId, EventId>,
     publishing: HashSet<String>,
     accepted: HashSet<EventId>,
+    /// What the relay was told to be accepted.
+    answered: HashSet<EventId>,
     began: Vec<EventId>,
     faults: Vec<String>,
 }
@@ -58,12 +64,40 @@ impl Consumer {
             }
         }
         let endings: Box<Endings> = Box::new(|_| Ending::Accepted);
-        Self { state: Arc::new(Mutex::new(state)), endings: Arc::new(Mutex::new(endings)), turns: 0 }
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            endings: Arc::new(Mutex::new(endings)),
+            turns: 0,
+            worker: None,
+        }
     }
 
     pub(crate) fn with_turns(mut self, turns: usize) -> Self {
         self.turns = turns;
         self
+    }
+
+    /// For a worker of this name, which is to publish only what it holds.
+    pub(crate) fn for_worker(&self, name: &str, store: &Remote) -> Self {
+        Self { worker: Some((name.to_owned(), store.clone())), ..self.clone() }
+    }
+
+    /// Watches that the store settles nothing as delivered before it was said to be accepted.
+    pub(crate) fn watch(&self, store: &Remote) {
+        let consumer = self.clone();
+        store.tell_of_deliveries(move |id| {
+            let mut state = consumer.lock();
+            if !state.answered.contains(&id) {
+                state
+                    .faults
+                    .push(format!("{id} was settled as delivered, and nobody had said that it was accepted"));
+            }
+        });
+    }
+
+    /// Adds what another saw to the faults.
+    pub(crate) fn blame(&self, fault: String) {
+        self.lock().faults.push(fault);
     }
 
     pub(crate) fn decide(&self, endings: impl FnMut(&Event) -> Ending + Send + 'static) {
@@ -94,8 +128,12 @@ impl Consumer {
     }
 
     fn begin(&self, event: &Event) -> Going {
-        let mut state = self.lock();
         let id = event.id();
+        let is_held = self.worker.as_ref().is_none_or(|(name, store)| store.is_held_by(id, name));
+        let mut state = self.lock();
+        if !is_held {
+            state.faults.push(format!("{id} was published without a lease on it"));
+        }
         state.began.push(id);
         if let Some(before) = state.before.get(&id).copied()
             && !state.accepted.contains(&before)
@@ -149,10 +187,11 @@ impl Transport for Consumer {
         }
         self.lock().accepted.insert(event.id());
         self.take_turns().await;
-        match ending {
-            Ending::AnswerIsLost => Err(PublishError::failed("the answer is lost")),
-            _ => Ok(()),
+        if matches!(ending, Ending::AnswerIsLost) {
+            return Err(PublishError::failed("the answer is lost"));
         }
+        self.lock().answered.insert(event.id());
+        Ok(())
     }
 }
 

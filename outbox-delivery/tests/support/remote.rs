@@ -2,15 +2,16 @@
 //! told.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
 };
 
+use chrono::{DateTime, Utc};
 use outbox_memory::{ManualClock, MemoryOutbox, MemorySession};
 use outbox_traits::{
     Claim, ClaimStore, DeadLetter, DeadLetterFilter, DeadLetterStore, Error, ErrorKind, Event, EventId,
@@ -18,6 +19,7 @@ use outbox_traits::{
     async_trait,
 };
 use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Call {
@@ -25,6 +27,7 @@ pub(crate) enum Call {
     Renew,
     Settle,
     Purge,
+    Stats,
 }
 
 /// What happens to a call.
@@ -38,11 +41,22 @@ pub(crate) enum Fate {
     /// It is done so much later.
     Takes(Duration),
     Hangs,
+    Panics,
 }
 
 type Fates = dyn FnMut(Call) -> Fate + Send;
 
 type Wakes = dyn FnMut() -> Result<Box<dyn Wakeups>> + Send;
+
+type Witness = dyn FnMut(EventId) + Send;
+
+/// A lease, as its holder knows it.
+#[derive(Clone, Debug)]
+struct Hold {
+    token: Uuid,
+    worker: String,
+    until: Instant,
+}
 
 #[derive(Clone)]
 pub(crate) struct Remote {
@@ -51,10 +65,15 @@ pub(crate) struct Remote {
     started: Instant,
     elapsed: Arc<Mutex<Duration>>,
     fates: Arc<Mutex<Box<Fates>>>,
+    is_unreliable: Arc<AtomicBool>,
     wakes: Arc<Mutex<Option<Box<Wakes>>>>,
     /// Up to so many turns go to others before and after each call.
     turns: usize,
     calls: Arc<Mutex<Vec<(Call, Instant)>>>,
+    /// Who holds what, and until when, as far as the holder was told.
+    held: Arc<Mutex<HashMap<EventId, Hold>>>,
+    /// Asked at each settlement as delivered that takes.
+    witness: Arc<Mutex<Option<Box<Witness>>>>,
     /// What was settled as delivered.
     delivered: Arc<Mutex<HashSet<EventId>>>,
     settlements: Arc<Mutex<Vec<Vec<Settlement>>>>,
@@ -71,9 +90,12 @@ impl Remote {
             started: Instant::now(),
             elapsed: Arc::default(),
             fates: Arc::new(Mutex::new(Box::new(|_| Fate::Works))),
+            is_unreliable: Arc::default(),
             wakes: Arc::default(),
             turns: 0,
             calls: Arc::default(),
+            held: Arc::default(),
+            witness: Arc::default(),
             delivered: Arc::default(),
             settlements: Arc::default(),
             is_requeued: Arc::default(),
@@ -93,12 +115,25 @@ impl Remote {
 
     /// What happens to each call from now on.
     pub(crate) fn decide(&self, fates: impl FnMut(Call) -> Fate + Send + 'static) {
+        self.is_unreliable.store(true, Relaxed);
         *self.fates.lock().unwrap() = Box::new(fates);
     }
 
     /// What it answers, instead of the store itself, to one who wants to listen.
     pub(crate) fn wake_by(&self, wakes: impl FnMut() -> Result<Box<dyn Wakeups>> + Send + 'static) {
         *self.wakes.lock().unwrap() = Some(Box::new(wakes));
+    }
+
+    /// The time by its clock.
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.tell_the_time();
+        self.clock.now()
+    }
+
+    /// Its clock jumps, as when somebody sets it.
+    pub(crate) fn set_clock_ahead(&self, by: Duration) {
+        self.tell_the_time();
+        self.clock.advance(by);
     }
 
     pub(crate) fn count(&self, call: Call) -> usize {
@@ -108,6 +143,29 @@ impl Remote {
     pub(crate) fn times(&self, call: Call) -> Vec<Instant> {
         let calls = self.calls.lock().unwrap();
         calls.iter().filter(|(made, _)| *made == call).map(|(_, at)| *at).collect()
+    }
+
+    /// Whether all of its calls work.
+    pub(crate) fn is_reliable(&self) -> bool {
+        !self.is_unreliable.load(Relaxed)
+    }
+
+    /// Who is told of each settlement as delivered, at the moment at which it takes.
+    pub(crate) fn tell_of_deliveries(&self, witness: impl FnMut(EventId) + Send + 'static) {
+        *self.witness.lock().unwrap() = Some(Box::new(witness));
+    }
+
+    /// Whether a worker whose name begins so has a lease on the event now.
+    pub(crate) fn is_held_by(&self, id: EventId, worker: &str) -> bool {
+        let held = self.held.lock().unwrap();
+        held.get(&id).is_some_and(|hold| hold.worker.starts_with(worker) && hold.until > Instant::now())
+    }
+
+    /// What such a worker was told that it holds, and has not given back.
+    pub(crate) fn held_by(&self, worker: &str) -> Vec<EventId> {
+        let held = self.held.lock().unwrap();
+        let of_worker = held.iter().filter(|(_, hold)| hold.worker.starts_with(worker));
+        of_worker.filter(|(_, hold)| hold.until > Instant::now()).map(|(id, _)| *id).collect()
     }
 
     pub(crate) fn delivered(&self) -> HashSet<EventId> {
@@ -185,6 +243,7 @@ impl Remote {
             Fate::Fails(kind) => return Err(Error::new(kind, "told to fail")),
             Fate::Takes(time) => sleep(time).await,
             Fate::Hangs => std::future::pending().await,
+            Fate::Panics => panic!("told to panic"),
             Fate::Works | Fate::AnswerIsLost => {}
         }
         self.tell_the_time();
@@ -240,20 +299,57 @@ impl OutboxStore for Remote {
 #[async_trait]
 impl ClaimStore for Remote {
     async fn claim(&self, claim: &Claim) -> Result<Vec<Leased>> {
-        self.call(Call::Claim, self.inner.claim(claim)).await
+        let until = Arc::new(Mutex::new(Instant::now()));
+        let work = async {
+            *until.lock().unwrap() = Instant::now() + claim.lease;
+            self.inner.claim(claim).await
+        };
+        let claimed = self.call(Call::Claim, work).await?;
+        let until = *until.lock().unwrap();
+        let mut held = self.held.lock().unwrap();
+        for Leased { lease, .. } in &claimed {
+            let hold = Hold { token: lease.token(), worker: claim.worker.clone(), until };
+            // An answer that took long may speak of a lease that somebody else has by now.
+            let is_newer = held.get(&lease.event()).is_none_or(|other| other.until <= until);
+            if is_newer {
+                held.insert(lease.event(), hold);
+            }
+        }
+        Ok(claimed)
     }
 
     async fn renew(&self, leases: &[Lease], length: Duration) -> Result<Vec<Result<()>>> {
-        self.call(Call::Renew, self.inner.renew(leases, length)).await
+        let work = async {
+            let results = self.inner.renew(leases, length).await?;
+            let mut held = self.held.lock().unwrap();
+            for (lease, _) in leases.iter().zip(&results).filter(|(_, result)| result.is_ok()) {
+                if let Some(hold) = held.get_mut(&lease.event()).filter(|hold| hold.token == lease.token()) {
+                    hold.until = Instant::now() + length;
+                }
+            }
+            Ok(results)
+        };
+        self.call(Call::Renew, work).await
     }
 
     async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Result<()>>> {
         let settle = async {
             let results = self.inner.settle(settlements).await?;
             self.settlements.lock().unwrap().push(settlements.to_vec());
+            let mut held = self.held.lock().unwrap();
+            for Settlement { lease, .. } in settlements {
+                if held.get(&lease.event()).is_some_and(|hold| hold.token == lease.token()) {
+                    held.remove(&lease.event());
+                }
+            }
             let took = settlements.iter().zip(&results).filter(|(_, result)| result.is_ok());
             let delivered = took.filter(|(settlement, _)| settlement.outcome == Outcome::Delivered);
-            self.delivered.lock().unwrap().extend(delivered.map(|(one, _)| one.lease.event()));
+            for (Settlement { lease, .. }, _) in delivered {
+                self.delivered.lock().unwrap().insert(lease.event());
+                if let Some(witness) = &mut *self.witness.lock().unwrap() {
+                    witness(lease.event());
+                }
+            }
             Ok(results)
         };
         self.call(Call::Settle, settle).await
@@ -263,7 +359,8 @@ impl ClaimStore for Remote {
 #[async_trait]
 impl WakeStore for Remote {
     async fn wakeups(&self) -> Result<Box<dyn Wakeups>> {
-        if let Some(wake) = &mut *self.wakes.lock().unwrap() {
+        // Where it was told to panic, it is asked again.
+        if let Some(wake) = &mut *self.wakes.lock().unwrap_or_else(PoisonError::into_inner) {
             return wake();
         }
         self.inner.wakeups().await
@@ -273,6 +370,6 @@ impl WakeStore for Remote {
 #[async_trait]
 impl StatsStore for Remote {
     async fn stats(&self) -> Result<Stats> {
-        Ok(self.counts().await)
+        self.call(Call::Stats, self.inner.stats()).await
     }
 }

@@ -66,7 +66,7 @@ impl<const DELETES: bool> Harness for Memory<DELETES> {
         self.store.insert_undecodable(id, "suite.broken", r#"{"payload": tru"#);
     }
 
-    fn undecodable_content(&self) -> &str {
+    fn undecodable_content(&self) -> &'static str {
         r#"{"payload": tru"#
     }
 

@@ -104,7 +104,7 @@ impl<const DELETES: bool> Harness for MongoOf<DELETES> {
         self.outbox().insert_one(row).await.unwrap();
     }
 
-    fn undecodable_content(&self) -> &str {
+    fn undecodable_content(&self) -> &'static str {
         "broken"
     }
 
@@ -116,9 +116,12 @@ impl<const DELETES: bool> Harness for MongoOf<DELETES> {
             let earlier = doc! { "$set": { time: { "$subtract": [format!("${time}"), by] } } };
             self.outbox().update_many(doc! { time: { "$type": "date" } }, vec![earlier]).await.unwrap();
         }
-        for (collection, time) in
-            [("outbox.leases", "until"), ("outbox.keys", "readyAt"), ("inbox", "processedAt")]
-        {
+        for (collection, time) in [
+            ("outbox.leases", "until"),
+            ("outbox.leases", "claimedAt"),
+            ("outbox.keys", "readyAt"),
+            ("inbox", "processedAt"),
+        ] {
             let earlier = doc! { "$set": { time: { "$subtract": [format!("${time}"), by] } } };
             let collection = self.database().collection::<Document>(collection);
             collection.update_many(doc! { time: { "$type": "date" } }, vec![earlier]).await.unwrap();

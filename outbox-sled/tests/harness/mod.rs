@@ -101,7 +101,7 @@ impl<const DELETES: bool> Harness for Sled<DELETES> {
         self.tree("outbox.events").insert(place, r#"{"payload": tru"#).unwrap();
     }
 
-    fn undecodable_content(&self) -> &str {
+    fn undecodable_content(&self) -> &'static str {
         r#"{"payload": tru"#
     }
 

@@ -16,6 +16,9 @@ use crate::{
 };
 use outbox_traits::EventId;
 
+/// Of so many leased events it is looked up since when they have been due: they are the oldest.
+const FIRST_LEASED: usize = 100;
+
 impl<DB: Dialect> SqlxOutbox<DB> {
     /// The first pending events where some are leased or parked. Nothing where retries are due, which take their
     /// places in the order first.
@@ -73,12 +76,32 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         }
     }
 
-    /// The time, and how many events are leased that nobody has acknowledged since.
-    pub(crate) async fn leased(&self, connection: &mut DB::Connection) -> sqlx::Result<(i64, u64)> {
+    /// The time, how many events are leased that nobody has acknowledged since, and since when the first of them have
+    /// been due.
+    pub(crate) async fn leased(&self, connection: &mut DB::Connection) -> sqlx::Result<(i64, u64, Vec<i64>)> {
         let state = State::glimpse::<DB>(connection, &self.names).await?;
         let spots: Vec<Spot> = state.active().flat_map(|lease| lease.entries.iter().copied()).collect();
         let open = self.open(connection, &spots, false).await?;
-        Ok((state.now, open.len() as u64))
+        let entries = state
+            .active()
+            .flat_map(|lease| lease.entries.iter().map(|entry| (entry.seq, (entry.id, lease.claimed_at))));
+        let mut first: Vec<_> = entries.filter(|(_, (id, _))| open.contains(id)).collect();
+        first.sort_unstable_by_key(|(seq, _)| *seq);
+        first.truncate(FIRST_LEASED);
+        if first.is_empty() {
+            return Ok((state.now, open.len() as u64, Vec::new()));
+        }
+        let claimed: HashMap<EventId, i64> = first.into_iter().map(|(_, one)| one).collect();
+        let ids: Vec<EventId> = claimed.keys().copied().collect();
+        let mut due = Vec::new();
+        for row in DB::rows(connection, sql::leased_since::<DB>(&self.names, &ids)).await? {
+            let claimed_at = claimed.get(&row.uuid(0)?.into()).copied();
+            // One that failed counts from when it was claimed after its retry had come.
+            let retried = claimed_at.filter(|_| row.optional(3).is_ok_and(|failures| failures > Some(0)));
+            let since = [row.optional(1)?, row.optional(2)?, retried];
+            due.extend(since.into_iter().flatten().max());
+        }
+        Ok((state.now, open.len() as u64, due))
     }
 
     /// Retries that are due take their place in the order.

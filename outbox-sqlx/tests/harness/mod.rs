@@ -121,7 +121,7 @@ where
         self.run(&E::undecodable(id)).await;
     }
 
-    fn undecodable_content(&self) -> &str {
+    fn undecodable_content(&self) -> &'static str {
         "broken"
     }
 

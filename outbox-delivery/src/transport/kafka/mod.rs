@@ -126,7 +126,7 @@ impl Kafka {
 
     async fn send(&self, event: &Event) -> Result<(), PublishError> {
         let message = Message::of(event, self.encoding, &self.source)?;
-        let topic = topic(self.route.of(event))?;
+        let topic = topic(self.route.try_of(event)?)?;
         let mut record = FutureRecord::to(&topic).payload(&message.body).headers(headers(&message)?);
         if let Some(key) = event.partition_key() {
             record = record.key(key);

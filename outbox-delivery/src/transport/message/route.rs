@@ -2,7 +2,9 @@
 
 use std::{fmt, sync::Arc};
 
-use outbox_traits::Event;
+use outbox_traits::{Event, PublishError};
+
+use crate::guard;
 
 /// The subject, topic, exchange, stream or path that an event is published to.
 ///
@@ -56,6 +58,16 @@ impl Route {
     #[must_use]
     pub fn of(&self, event: &Event) -> String {
         (self.route)(event)
+    }
+
+    /// Where this event goes, for a transport: a function that panics is the failure of this event, and of none of the
+    /// others of its batch.
+    ///
+    /// # Errors
+    /// [`Failed`](outbox_traits::PublishErrorKind::Failed), if the function panicked.
+    pub fn try_of(&self, event: &Event) -> Result<String, PublishError> {
+        guard::run(|| self.of(event))
+            .map_err(|panic| PublishError::failed(format!("the function of the route panicked: {panic}")))
     }
 }
 

@@ -174,3 +174,15 @@ fn values_for_headers_are_encoded_as_the_http_binding_says() {
     assert_eq!(percent_encoded("Euro € 😀"), "Euro%20%E2%82%AC%20%F0%9F%98%80");
     assert_eq!(percent_encoded("100% \"x\"\r\n"), "100%25%20%22x%22%0D%0A");
 }
+
+#[test]
+fn a_route_that_panics_is_the_failure_of_its_event() {
+    let route = super::Route::new(|event| {
+        assert_ne!(event.event_type(), "bad", "told to panic");
+        "there".to_owned()
+    });
+    assert_eq!(route.try_of(&Event::new("good", json!({})).unwrap()).unwrap(), "there");
+    let error = route.try_of(&Event::new("bad", json!({})).unwrap()).unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Failed);
+    assert!(error.to_string().contains("told to panic"), "{error}");
+}

@@ -115,7 +115,7 @@ impl Nats {
 
     fn message(&self, event: &Event) -> Result<(Subject, PublishMessage), PublishError> {
         let message = Message::of(event, self.encoding, &self.source)?;
-        let subject = subject(&self.route.of(event))?;
+        let subject = subject(&self.route.try_of(event)?)?;
         let mut headers = HeaderMap::new();
         for (name, value) in &message.headers {
             let (name, value) = header(name, value)?;

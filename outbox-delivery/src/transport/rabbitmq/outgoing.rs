@@ -61,7 +61,7 @@ impl Mapping {
             .with_timestamp(seconds)
             .with_delivery_mode(PERSISTENT)
             .with_headers(headers);
-        let routing_key = short("the routing key", self.route.of(event))?;
+        let routing_key = short("the routing key", self.route.try_of(event)?)?;
         Ok(Outgoing { routing_key, properties, body: message.body })
     }
 }

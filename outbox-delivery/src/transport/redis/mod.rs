@@ -125,7 +125,7 @@ impl RedisStreams {
         let message = Message::of(event, self.encoding, &self.source)?;
         message.check_size(self.max_bytes)?;
         let mut command = redis::cmd("XADD");
-        command.arg(self.route.of(event));
+        command.arg(self.route.try_of(event)?);
         if let Some(max_len) = self.max_len {
             command.arg("MAXLEN").arg("~").arg(max_len);
         }
@@ -154,7 +154,7 @@ impl RedisStreams {
         // The connection puts what is sent at the same time into one pipeline.
         let Err(error) = command.query_async::<String>(&mut connection.clone()).await else { return Ok(()) };
         if is_of_event(&error) {
-            let stream = self.route.of(event);
+            let stream = self.route.try_of(event)?;
             let what = format!("Redis did not add the event to the stream `{stream}`");
             return Err(PublishError::failed(what).with_source(error));
         }

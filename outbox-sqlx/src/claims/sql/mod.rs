@@ -11,9 +11,10 @@ use outbox_traits::EventId;
 use uuid::Uuid;
 
 pub(in crate::claims) use self::parked::*;
+pub(in crate::claims) use self::stats::leased_since;
 pub(crate) use self::{
     parked::{has_parked, holds_key},
-    stats::counts,
+    stats::{counts, due},
 };
 use super::{
     CHUNK,

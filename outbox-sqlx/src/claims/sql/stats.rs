@@ -1,8 +1,11 @@
 //! The statements that count.
 
+use outbox_traits::EventId;
+
+use super::{OPEN, ids};
 use crate::{
     dialect::Dialect,
-    names::{Names, PARKED},
+    names::{KEY, Names, PARKED},
 };
 
 /// How many events are pending, scheduled, parked or waiting, delivered, and dead, each a row of one column; then
@@ -70,5 +73,61 @@ fn first_parked<DB: Dialect>(names: &Names) -> String {
         DB::hint(names, "id"),
         names.quoted_part(PARKED),
         live::<DB>(names)
+    )
+}
+
+/// When the first of each kind were saved, until when they were hidden and, of those that failed, when their keys
+/// were ready: of those before which nothing of their keys is parked, of those that are, and of those that are hidden, perhaps
+/// until a time that has come. Each with the index that it is to use.
+pub(crate) fn due<DB: Dialect>(names: &Names) -> Vec<(String, &'static str)> {
+    let (table, keys) = (names.quoted_table(), names.quoted_part(KEY));
+    let (created, hidden) = (DB::micros("created_at"), DB::micros("not_before"));
+    let nothing = format!("CAST(NULL AS {})", DB::BIGINT);
+    let first = format!(
+        "SELECT {created}, {hidden}, {nothing} FROM {table} AS e {} WHERE status = 'pending'
+        AND (SELECT MIN(p.seq) FROM {} AS p {} WHERE p.partition_hash = e.partition_hash) IS NULL
+        ORDER BY seq LIMIT 1",
+        DB::hint(names, "fifo"),
+        names.quoted_part(PARKED),
+        DB::hint(names, "parked_key"),
+    );
+    let of_event = |column: &str| {
+        format!("(SELECT {column} FROM {table} AS e {} WHERE e.id = p.id)", DB::hint(names, "id"))
+    };
+    let of_key = |column: &str| {
+        format!("(SELECT {column} FROM {keys} AS k WHERE k.partition_hash = p.partition_hash)")
+    };
+    let parked = format!(
+        "SELECT {}, {}, CASE WHEN {} > 0 THEN {} ELSE {nothing} END FROM {} AS p
+        WHERE {} = p.seq AND {} <= {} ORDER BY p.seq LIMIT 1",
+        of_event(&DB::micros("e.created_at")),
+        of_event(&DB::micros("e.not_before")),
+        of_event("e.failures"),
+        of_key(&DB::micros("k.ready_at")),
+        names.quoted_part(PARKED),
+        live::<DB>(names),
+        of_key("k.ready_at"),
+        DB::CLOCK,
+    );
+    let scheduled = format!(
+        "SELECT {created}, {hidden}, {nothing} FROM {table} {} WHERE status = 'scheduled'
+        ORDER BY not_before LIMIT 1",
+        DB::hint(names, "scheduled")
+    );
+    vec![(first, "fifo"), (parked, "id"), (scheduled, "scheduled")]
+}
+
+/// When these were saved, until when they were hidden, and how often they failed.
+pub(in crate::claims) fn leased_since<DB: Dialect>(names: &Names, events: &[EventId]) -> String {
+    format!(
+        "{}SELECT id, {}, {}, CAST(failures AS {}) FROM {} {} WHERE id IN ({}) AND {} IN {OPEN}",
+        DB::BY_INDEX,
+        DB::micros("created_at"),
+        DB::micros("not_before"),
+        DB::BIGINT,
+        names.quoted_table(),
+        DB::hint(names, "id"),
+        ids::<DB>(events),
+        DB::STATUS
     )
 }

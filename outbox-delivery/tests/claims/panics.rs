@@ -1,0 +1,158 @@
+//! What others wrote panics, and the relay goes on.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use outbox_delivery::{Decision, Failed, Relay};
+use outbox_traits::{OutboxStore, PublishError, WakeStore, Wakeups, async_trait};
+use tokio::time::sleep;
+
+use crate::{
+    MINUTE, SECOND, one_a_key,
+    support::{
+        Scripted, event,
+        remote::{Call, Fate, Remote},
+        start_on_claims as start,
+    },
+};
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_panics_leaves_the_decision_to_the_default_one() {
+    let events = [event("bad", "1"), event("never", "2"), event("good", "3")];
+    let store = Remote::with(&events).await;
+    let transport = Scripted::events(|event| match event.event_type() {
+        "good" => Ok(()),
+        "never" => Err(PublishError::rejected("never")),
+        _ => Err(PublishError::failed("no")),
+    });
+    let relay = Relay::new(store.clone(), transport.clone())
+        .with_retry_policy(|_: &Failed<'_>| -> Decision { panic!("told to panic") });
+    let relay = start(relay);
+    sleep(24 * 60 * MINUTE).await;
+    let report = relay.stop().await;
+    assert_eq!((report.published, report.failed, report.dead_lettered), (1, 21, 2));
+    let dead = store.dead().await;
+    let of = |kind: &str| dead.iter().find(|letter| letter.event_type == kind).unwrap();
+    assert_eq!(of("never").reason, "never; and the retry policy panicked: told to panic");
+    assert_eq!(of("bad").failures, 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_panics_is_an_error_that_is_survived() {
+    let store = Remote::with(&one_a_key(20)).await;
+    let mut calls = 0;
+    store.decide(move |_| {
+        calls += 1;
+        if calls % 2 == 0 { Fate::Panics } else { Fate::Works }
+    });
+    let relay = Relay::new(store.clone(), Scripted::accepting())
+        .with_batch_size(2)
+        .with_stats(store.clone())
+        .with_purge(60 * MINUTE);
+    let relay = start(relay);
+    sleep(30 * MINUTE).await;
+    let report = relay.stop().await;
+    assert!(report.store_errors > 5, "{report}");
+    assert_eq!(store.counts().await.delivered, 20);
+}
+
+/// Counts how often somebody began to listen, and panics at each wait.
+#[derive(Debug)]
+struct Panicking;
+
+#[async_trait]
+impl Wakeups for Panicking {
+    async fn wait(&mut self) {
+        panic!("told to panic")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn wakeups_that_panic_are_begun_anew_and_ever_less_often() {
+    let store = Remote::new();
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&tries);
+    store.wake_by(move || {
+        assert!(counter.fetch_add(1, Ordering::Relaxed).is_multiple_of(2), "told to panic");
+        Ok(Box::new(Panicking))
+    });
+    let dynamic: Arc<dyn WakeStore> = Arc::new(store.clone());
+    let relay = start(Relay::new(store.clone(), Scripted::accepting()).with_wakeups(dynamic));
+    sleep(10 * MINUTE).await;
+    store.save(&event("a", "1")).await.unwrap();
+    sleep(10 * SECOND).await;
+    assert_eq!(relay.stop().await.published, 1);
+    let tries = tries.load(Ordering::Relaxed);
+    assert!((25..100).contains(&tries), "{tries} tries");
+    assert!(store.count(Call::Claim) < 1000);
+}
+
+/// An error whose text cannot be had.
+#[derive(Debug)]
+struct Unspeakable;
+
+impl fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        panic!("told to panic")
+    }
+}
+
+impl std::error::Error for Unspeakable {}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_whose_text_panics_keeps_its_kind() {
+    let store = Remote::with(&[event("bad", "1"), event("good", "2")]).await;
+    let transport = Scripted::events(|event| match event.event_type() {
+        "bad" => Err(PublishError::rejected("never").with_source(Unspeakable)),
+        _ => Ok(()),
+    });
+    let report = Relay::new(store.clone(), transport).publish_pending().await.unwrap();
+    assert_eq!((report.published, report.dead_lettered), (1, 1));
+    let reason = &store.dead().await[0].reason;
+    assert_eq!(reason, "the transport failed, and the text of its error panicked: told to panic");
+}
+
+#[cfg(feature = "metrics")]
+mod recorder {
+    use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+
+    #[derive(Debug)]
+    struct Panicking;
+
+    impl Recorder for Panicking {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+            panic!("told to panic")
+        }
+        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+            panic!("told to panic")
+        }
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            panic!("told to panic")
+        }
+    }
+
+    #[test]
+    fn a_recorder_of_metrics_that_panics_costs_no_event() {
+        use super::{Relay, Remote, SECOND, Scripted, one_a_key, sleep, start};
+
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        metrics::with_local_recorder(&Panicking, || {
+            runtime.block_on(async {
+                let store = Remote::with(&one_a_key(3)).await;
+                let relay = Relay::new(store.clone(), Scripted::accepting()).with_stats(store.clone());
+                let relay = start(relay);
+                sleep(SECOND).await;
+                assert_eq!((relay.stop().await.published, store.counts().await.delivered), (3, 3));
+            });
+        });
+    }
+}
