@@ -254,6 +254,7 @@ macro_rules! __group {
         $crate::__emit! { $mode stats:
             it_counts_events_by_their_state
             it_says_how_long_the_oldest_waits
+            the_oldest_may_be_hidden_or_wait_for_a_retry
             it_says_how_long_the_oldest_has_been_due
         }
     };

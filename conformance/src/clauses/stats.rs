@@ -122,3 +122,26 @@ where
         assert_eq!(due().await, None);
     }
 }
+
+/// 9.1: that may be one that is hidden, or waits for a retry.
+pub async fn the_oldest_may_be_hidden_or_wait_for_a_retry<H: Harness>(h: Arc<H>)
+where
+    H::Store: StatsStore + ClaimStore,
+{
+    let (hour, pause) = (Duration::from_hours(1), Duration::from_secs(100));
+    let oldest = async || stats(&h).await.oldest_pending.expect("there is one").as_secs();
+    let hidden = event("hidden").with_not_before(h.now().await + TimeDelta::hours(1));
+    save(&h, &hidden).await;
+    h.advance(pause).await;
+    let failed = event("failed");
+    save(&h, &failed).await;
+    let leased = claim(&h, 1).await;
+    settled(&h, [Settlement::retry(leased[0].lease, hour, "failed")]).await;
+    h.advance(pause).await;
+    save(&h, &event("new")).await;
+    assert!((200..260).contains(&oldest().await), "the hidden one is the oldest: {}", oldest().await);
+    acknowledge_all(&h, &[hidden.id()]).await;
+    assert!((100..160).contains(&oldest().await), "then the one that failed: {}", oldest().await);
+    acknowledge_all(&h, &[failed.id()]).await;
+    assert!((0..60).contains(&oldest().await), "{}", oldest().await);
+}

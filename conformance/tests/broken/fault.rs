@@ -118,6 +118,7 @@ faults! {
     HiddenEventsAreNotCounted,
     TheOldestIsThatOfTheEventsOwnTime,
     TheOldestMayBeDelivered,
+    TheOldestMayBeNeitherHiddenNorWaiting,
     TheOldestDueMayBeHidden,
     WhatIsLeasedIsNotDue,
     WhatIsBehindARetryIsDue,

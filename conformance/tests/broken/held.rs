@@ -15,6 +15,9 @@ impl DeadLetterStore for Broken {
         if self.fault == Fault::HoldsAreNotTold {
             page.letters.iter_mut().for_each(|letter| letter.holds_key = false);
         }
+        if self.fault == Fault::UndecodableRowsAreDropped {
+            page.letters.retain(|letter| letter.content.is_ok());
+        }
         if self.fault == Fault::TheRawContentGetsLost {
             page.letters.iter_mut().filter(|letter| letter.content.is_err()).for_each(|letter| {
                 letter.content = Err("it cannot be read".to_owned());

@@ -127,7 +127,8 @@ rejected! {
     undecodable_rows_that_are_an_error: UndecodableRowsAreAnError
         by "store::an_undecodable_row_is_never_returned_and_blocks_nothing";
     undecodable_rows_that_are_dropped: UndecodableRowsAreDropped
-        by "dead_letter::an_undecodable_row_is_shown_with_its_raw_content";
+        by "dead_letter::an_undecodable_row_is_shown_with_its_raw_content",
+            "claim::an_undecodable_row_is_never_leased";
 
     an_acknowledge_that_does_nothing: AcknowledgeDoesNothing
         by "store::an_acknowledged_event_is_no_longer_pending";
@@ -247,6 +248,8 @@ rejected! {
         by "stats::it_says_how_long_the_oldest_has_been_due";
     events_behind_a_retry_that_are_due: WhatIsBehindARetryIsDue
         by "stats::it_says_how_long_the_oldest_has_been_due";
+    an_oldest_that_is_neither_hidden_nor_waiting: TheOldestMayBeNeitherHiddenNorWaiting
+        by "stats::the_oldest_may_be_hidden_or_wait_for_a_retry";
 
     wakeups_that_never_come: WakeupsNeverCome
         by "wake::a_save_wakes_a_listener";

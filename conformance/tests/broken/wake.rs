@@ -93,6 +93,11 @@ impl StatsStore for Broken {
                 let oldest = pending.iter().map(|event| event.meta().timestamp()).min();
                 stats.oldest_pending = oldest.and_then(|time| (self.clock.now() - time).to_std().ok());
             }
+            Fault::TheOldestMayBeNeitherHiddenNorWaiting => {
+                let pending = self.inner.get_pending(usize::MAX).await?;
+                stats.oldest_pending =
+                    stats.oldest_pending.map(|age| if pending.is_empty() { age } else { Duration::ZERO });
+            }
             Fault::TheOldestMayBeDelivered if stats.delivered > 0 => {
                 stats.oldest_pending.get_or_insert(Duration::from_secs(100));
             }

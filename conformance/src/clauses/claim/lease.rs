@@ -3,7 +3,9 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
-use outbox_traits::{Claim, ClaimStore, Event, EventId, Lease, OutboxStore, Settlement};
+use outbox_traits::{
+    Claim, ClaimStore, DeadLetterFilter, DeadLetterStore, Event, EventId, Lease, OutboxStore, Settlement,
+};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -258,10 +260,10 @@ where
     assert_eq!(leased_ids(&claim(&h, 10).await), [all[1].id()]);
 }
 
-/// 4.5: a row that cannot be decoded is never leased, and blocks neither the claim nor its key.
+/// 4.5: a row that cannot be decoded is never leased, blocks neither the claim nor its key, and is set aside by it.
 pub async fn an_undecodable_row_is_never_leased<H: Harness>(h: Arc<H>)
 where
-    H::Store: ClaimStore,
+    H::Store: ClaimStore + DeadLetterStore,
 {
     let (before, after) = (event("before"), event("after"));
     save(&h, &before).await;
@@ -275,4 +277,6 @@ where
     delivered(&h, &rest).await;
     h.advance(LEASE * 2).await;
     assert_eq!(leased_ids(&claim(&h, 10).await), [before.id()], "they are not leased again and again");
+    let dead = h.store().dead_letters(&DeadLetterFilter::new()).await.expect("dead_letters").letters;
+    assert_eq!(dead.len(), 4, "the claims have set them aside");
 }
