@@ -1,5 +1,6 @@
 //! SQLite.
 
+use chrono::Utc;
 use outbox_traits::{ErrorKind, EventId, Result};
 use sqlx::{
     AssertSqlSafe, Connection, Pool, Sqlite, SqliteConnection, error::DatabaseError, sqlite::SqliteRow,
@@ -393,21 +394,15 @@ const LONGEST_RUN: usize = 128;
 ///
 /// It is quicker to be told of a duplicate by the error than to ask of each row whether it was inserted.
 async fn insert_run(connection: &mut SqliteConnection, names: &Names, rows: &[NewRow]) -> sqlx::Result<bool> {
-    let values = |index: usize| {
-        let [id, kind, payload, meta, not_before, partition, lane, key] =
-            std::array::from_fn(|column| 8 * index + column + 1);
-        format!(
-            "(?{id}, ?{kind}, ?{payload}, ?{meta}, \
-            CASE WHEN ?{not_before} > {CLOCK} THEN 'scheduled' ELSE 'pending' END, ?{not_before}, \
-            ?{partition}, ?{lane}, ?{key}, {CLOCK})"
-        )
-    };
+    let values = vec!["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"; rows.len()];
     let sql = format!(
         r#"INSERT INTO {} ("id", "type", "payload", "meta", "status", "not_before",
             "partition_hash", "lane", "idempotency_hash", "created_at") VALUES {}"#,
         names.quoted_table(),
-        (0..rows.len()).map(values).collect::<Vec<_>>().join(", "),
+        values.join(", "),
     );
+    // The engine runs in this process and by the same clock, which it would read anew for each row.
+    let now = Utc::now();
     let mut query = sqlx::query(AssertSqlSafe(sql));
     for row in rows {
         query = query
@@ -415,10 +410,12 @@ async fn insert_run(connection: &mut SqliteConnection, names: &Names, rows: &[Ne
             .bind(&row.event_type)
             .bind(&row.payload)
             .bind(&row.meta)
+            .bind(if row.not_before > Some(now) { "scheduled" } else { "pending" })
             .bind(row.not_before.map(|time| time.timestamp_millis()))
             .bind(row.partition_hash.as_slice())
             .bind(row.lane)
-            .bind(row.idempotency_hash.as_ref().map(<[u8; 32]>::as_slice));
+            .bind(row.idempotency_hash.as_ref().map(<[u8; 32]>::as_slice))
+            .bind(now.timestamp_millis());
     }
     match query.execute(connection).await {
         Ok(_) => Ok(true),
