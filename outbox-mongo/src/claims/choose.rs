@@ -67,14 +67,16 @@ impl MongoOutbox {
             self.expire(turn, &view, &expired).await?;
             return Ok(Step::Again);
         }
-        let mut busy = Busy::default();
+        let (mut busy, mut open) = (Busy::default(), 0);
         for entry in active.into_iter().flat_map(|leases| leases.entries) {
             busy.events.insert(entry.event);
+            // What is delivered is pending for a moment at most.
             if !entry.is_delivered {
                 busy.keys.insert(entry.key);
+                open += 1;
             }
         }
-        self.leased.store(busy.events.len(), Relaxed);
+        self.leased.store(open, Relaxed);
         let found = self.look(&mut moment, &view, claim, look, &busy).await?;
         if found.stepped.len() > BUDGET {
             let mut held = self.hold(turn).await?;

@@ -20,7 +20,7 @@ const KEYS: usize = 100;
 pub(super) const BUDGET: usize = 1000;
 /// Events that one transaction parks, roughly, so that none is long.
 const MAX_PARKED: usize = 5000;
-/// A page of the walk, at least and at most.
+/// A further page of the walk, at least and at most.
 pub(super) const PAGES: (usize, usize) = (100, 2000);
 
 /// What an event is chosen by.
@@ -209,7 +209,7 @@ impl MongoOutbox {
             if is_last || found.stepped.len() >= MAX_PARKED {
                 return Ok(());
             }
-            page_size = PAGES.1;
+            page_size = page_size.saturating_mul(2).clamp(PAGES.0, PAGES.1);
             page = self.page_of_pending(moment, claim, met, page_size).await?;
         }
     }
