@@ -94,6 +94,8 @@ impl MongoOutbox {
         ];
         let parked = [
             doc! { "$match": { "$expr": { "$lte": ["$readyAt", "$$NOW"] } } },
+            doc! { "$sort": { "readyAt": 1 } },
+            doc! { "$limit": FIRST_READY },
             doc! { "$lookup": {
                 "from": events, "localField": "_id", "foreignField": "partitionHash", "as": "event",
                 "pipeline": [
@@ -137,6 +139,8 @@ impl MongoOutbox {
 
 /// Of so many leased events it is looked up since when they have been due.
 const FIRST_LEASED: i32 = 100;
+/// And of the first parked events of so many keys, those that have been ready for the longest time.
+const FIRST_READY: i32 = 100;
 
 /// For how long an event has been due, if it is.
 fn due_for(event: &Document) -> Result<Option<Duration>, DriverError> {

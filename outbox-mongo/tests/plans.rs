@@ -131,7 +131,10 @@ async fn claims_go_by_their_indexes() {
         // All leases are read in the order in which they come, and one key, whichever, for whether there is one.
         let is_events = entry.get_str("ns").unwrap().ends_with(".outbox");
         assert!(!is_events || !plan.contains("COLLSCAN"), "{plan}: {entry}");
-        assert!(!entry.contains_key("hasSortStage"), "{plan}: {entry}");
+        // The oldest of the events at the heads of some ready keys, for `stats`, is found by sorting them.
+        let may_sort = entry.get_document("command").is_ok_and(|command| command.contains_key("aggregate"))
+            && !is_events;
+        assert!(may_sort || !entry.contains_key("hasSortStage"), "{plan}: {entry}");
         let examined = |name: &str| entry.get_i32(name).unwrap_or(0);
         assert!(examined("docsExamined") <= if is_events { 1300 } else { 101 }, "{plan}: {entry}");
         assert!(is_stats || examined("keysExamined") <= 1500, "{plan}: {entry}");

@@ -9,7 +9,6 @@ use outbox_traits::{Claim, Event, Lease, Leased};
 use super::{
     LOCK, end,
     look::{BUDGET, Busy, PAGES, Spot},
-    stalled,
     state::{Entry, Leases, values},
     view::View,
 };
@@ -131,9 +130,8 @@ impl MongoOutbox {
         leases: &Leases,
     ) -> Result<bool, DriverError> {
         let mut held = self.begin(turn, view.now, view.version).await?;
-        let sessions = stalled::with_session(&held.session);
         let version = view.version.saturating_add(1);
-        let lock = vec![doc! { "$set": { "version": version, "now": "$$NOW", "sessions": sessions } }];
+        let lock = vec![doc! { "$set": { "version": version, "now": "$$NOW" } }];
         // Two documents in one command, which the driver has no word for.
         let both = doc! {
             "update": self.leases.name(),

@@ -138,7 +138,11 @@ impl MongoOutbox {
         // Of these transactions only: others may end it when it stalls.
         let mut session = match turn.take() {
             Some(session) => session,
-            None => self.database.client().start_session().await?,
+            None => {
+                let session = self.database.client().start_session().await?;
+                self.list(&session).await?;
+                session
+            }
         };
         session
             .start_transaction()
@@ -152,8 +156,7 @@ impl MongoOutbox {
     async fn hold<'a>(&self, turn: &'a mut Option<ClientSession>) -> Result<Held<'a>, DriverError> {
         let mut held = self.begin(turn, DateTime::MIN, 0).await?;
         let version = doc! { "$add": [{ "$ifNull": ["$version", 0_i64] }, 1_i64] };
-        let sessions = stalled::with_session(&held.session);
-        let lock = vec![doc! { "$set": { "version": version, "now": "$$NOW", "sessions": sessions } }];
+        let lock = vec![doc! { "$set": { "version": version, "now": "$$NOW" } }];
         let locked = self
             .leases
             .find_one_and_update(doc! { "_id": LOCK }, lock)

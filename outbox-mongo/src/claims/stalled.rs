@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use bson::{Bson, Document, doc};
+use bson::{Bson, doc};
 use mongodb::{
     ClientSession,
     error::Error as DriverError,
     options::{DatabaseOptions, ReadConcern, ReadPreference, SelectionCriteria},
 };
 
-use super::LOCK;
 use crate::MongoOutbox;
 
 /// A transaction that does nothing for so long, and holds the lock, is given up; that is far longer than the time
@@ -17,22 +16,28 @@ use crate::MongoOutbox;
 pub(super) const AFTER: Duration = Duration::from_secs(3);
 /// So long after one look comes the next.
 pub(super) const AGAIN: Duration = Duration::from_secs(1);
-/// How many sessions are known: more than there are processes, or the server gives up what is not.
-const SESSIONS: i32 = 100;
-
-/// The sessions by which the lock was taken, as an expression on the lock: with this one as the last.
-pub(super) fn with_session(session: &ClientSession) -> Document {
-    let this = session.id().get("id").cloned().unwrap_or(Bson::Null);
-    let known = doc! { "$ifNull": ["$sessions", []] };
-    let others = doc! { "$filter": { "input": known, "cond": { "$ne": ["$$this", &this] } } };
-    doc! { "$slice": [{ "$concatArrays": [others, [this]] }, -SESSIONS] }
-}
+/// The document that lists the sessions of such transactions. None of them writes it, so that nobody waits for one
+/// that stalls in order to be listed, and to end it.
+pub(super) const SESSIONS: &str = "sessions";
+/// How many are listed: more than there are processes, or the server gives up what is not.
+const MOST: i32 = 100;
 
 impl MongoOutbox {
+    /// Lists a session, before its first transaction.
+    pub(super) async fn list(&self, session: &ClientSession) -> Result<(), DriverError> {
+        let this = session.id().get("id").cloned().unwrap_or(Bson::Null);
+        let known = doc! { "$ifNull": ["$sessions", []] };
+        let others = doc! { "$filter": { "input": known, "cond": { "$ne": ["$$this", &this] } } };
+        let all = doc! { "$slice": [{ "$concatArrays": [others, [this]] }, -MOST] };
+        let with_this = vec![doc! { "$set": { "sessions": all } }];
+        self.leases.update_one(doc! { "_id": SESSIONS }, with_this).upsert(true).await?;
+        Ok(())
+    }
+
     /// Ends transactions of claims that stall. Those of others are not touched, however long they take.
     pub(super) async fn end_stalled(&self) -> Result<(), DriverError> {
-        let lock = self.leases.find_one(doc! { "_id": LOCK }).await?.unwrap_or_default();
-        let Ok(known) = lock.get_array("sessions") else { return Ok(()) };
+        let listed = self.leases.find_one(doc! { "_id": SESSIONS }).await?.unwrap_or_default();
+        let Ok(known) = listed.get_array("sessions") else { return Ok(()) };
         let options = DatabaseOptions::builder()
             .read_concern(ReadConcern::local())
             .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))

@@ -6,7 +6,7 @@ use bson::{Bson, DateTime, Document, doc};
 use mongodb::{ClientSession, error::Error as DriverError, options::ReadConcern};
 use uuid::Uuid;
 
-use super::{Held, LOCK, NEVER};
+use super::{Held, LOCK, NEVER, stalled::SESSIONS};
 use crate::{
     MongoOutbox,
     document::{DELIVERED, Key, key_value},
@@ -152,7 +152,7 @@ impl MongoOutbox {
         held: &mut Held<'_>,
         mut filter: Document,
     ) -> Result<Vec<Leases>, DriverError> {
-        filter.insert("_id", doc! { "$ne": LOCK });
+        filter.insert("_id", doc! { "$nin": [LOCK, SESSIONS] });
         let mut cursor = self.leases.find(filter).session(&mut held.session).await?;
         let mut leases = Vec::new();
         while cursor.advance(&mut held.session).await? {

@@ -9,6 +9,7 @@ use outbox_traits::Claim;
 use super::{
     LOCK,
     look::{self, Spot},
+    stalled::SESSIONS,
     state::Leases,
 };
 use crate::{
@@ -63,7 +64,10 @@ impl MongoOutbox {
             question.push(doc! { "$project": Spot::fields() });
         }
         // No event has a document without an `_id`.
-        let leases = vec![doc! { "$replaceWith": { "leases": "$$ROOT", "now": "$$NOW" } }];
+        let leases = vec![
+            doc! { "$match": { "_id": { "$ne": SESSIONS } } },
+            doc! { "$replaceWith": { "leases": "$$ROOT", "now": "$$NOW" } },
+        ];
         let known = vec![
             doc! { "$limit": as_limit(KNOWN_KEYS + 1) },
             doc! { "$replaceWith": { "key": "$_id", "readyAt": "$readyAt" } },
