@@ -136,13 +136,12 @@ impl MongoOutbox {
         version: i64,
     ) -> Result<Held<'a>, DriverError> {
         // Of these transactions only: others may end it when it stalls.
-        let mut session = match turn.take() {
-            Some(session) => session,
-            None => {
-                let session = self.database.client().start_session().await?;
-                self.list(&session).await?;
-                session
-            }
+        let mut session = if let Some(session) = turn.take() {
+            session
+        } else {
+            let session = self.database.client().start_session().await?;
+            self.list(&session).await?;
+            session
         };
         session
             .start_transaction()
