@@ -129,15 +129,12 @@ impl Engine for MySql {
     }
 
     fn one_of(column: &str, numbers: &[i64]) -> String {
-        let numbers: Vec<String> = numbers.iter().map(i64::to_string).collect();
-        format!("{column} IN ({})", numbers.join(","))
+        format!("{column} IN ({})", sql::numbers(numbers))
     }
 
     fn none_of(column: &str, numbers: &[i64]) -> String {
-        let parts = numbers.chunks(CHUNK).map(|numbers| {
-            let numbers: Vec<String> = numbers.iter().map(i64::to_string).collect();
-            format!("{column} + 0 NOT IN ({})", numbers.join(","))
-        });
+        let parts = numbers.chunks(CHUNK);
+        let parts = parts.map(|numbers| format!("{column} + 0 NOT IN ({})", sql::numbers(numbers)));
         parts.collect::<Vec<_>>().join(" AND ")
     }
 

@@ -139,8 +139,7 @@ impl Engine for Postgres {
 
     // As one array, which is quicker to parse than many numbers.
     fn one_of(column: &str, numbers: &[i64]) -> String {
-        let numbers: Vec<String> = numbers.iter().map(i64::to_string).collect();
-        format!("{column} = ANY ('{{{}}}'::bigint[])", numbers.join(","))
+        format!("{column} = ANY ('{{{}}}'::bigint[])", sql::numbers(numbers))
     }
 
     // In these words the array is hashed; what is none of all is compared with each before PostgreSQL 15.

@@ -125,13 +125,11 @@ impl Engine for Sqlite {
     }
 
     fn one_of(column: &str, numbers: &[i64]) -> String {
-        let numbers: Vec<String> = numbers.iter().map(i64::to_string).collect();
-        format!("{column} IN ({})", numbers.join(","))
+        format!("{column} IN ({})", sql::numbers(numbers))
     }
 
     fn none_of(column: &str, numbers: &[i64]) -> String {
-        let numbers: Vec<String> = numbers.iter().map(i64::to_string).collect();
-        format!("{column} + 0 NOT IN ({})", numbers.join(","))
+        format!("{column} + 0 NOT IN ({})", sql::numbers(numbers))
     }
 
     fn hint(names: &Names, index: &str) -> String {

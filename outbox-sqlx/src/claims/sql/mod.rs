@@ -35,6 +35,11 @@ fn list<T>(items: &[T], literal: impl Fn(&T) -> String) -> String {
     items.iter().map(literal).collect::<Vec<_>>().join(", ")
 }
 
+/// Numbers as a list.
+pub(crate) fn numbers(numbers: &[i64]) -> String {
+    numbers.iter().map(i64::to_string).collect::<Vec<_>>().join(",")
+}
+
 fn ids<DB: Dialect>(ids: &[EventId]) -> String {
     list(ids, |id| DB::uuid((*id).into()))
 }
