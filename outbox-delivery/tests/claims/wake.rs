@@ -59,15 +59,15 @@ async fn wakeups_for_nothing_make_no_busy_loop() {
     relay.stop().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_store_that_cannot_wake_it_is_asked_ever_less_often_and_the_events_come_all_the_same() {
+/// Wake-ups that fail, told how often they were begun before: they are begun ever less often, and the events come all
+/// the same.
+pub(crate) async fn is_asked_ever_less_often(
+    mut wakes: impl FnMut(usize) -> Result<Box<dyn Wakeups>> + Send + 'static,
+) -> Remote {
     let store = Remote::new();
     let tries = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&tries);
-    store.wake_by(move || {
-        counter.fetch_add(1, Ordering::Relaxed);
-        Err(Error::new(ErrorKind::Unavailable, "told to fail"))
-    });
+    store.wake_by(move || wakes(counter.fetch_add(1, Ordering::Relaxed)));
     let dynamic: Arc<dyn WakeStore> = Arc::new(store.clone());
     let relay = start(Relay::new(store.clone(), Scripted::accepting()).with_wakeups(dynamic));
     sleep(10 * MINUTE).await;
@@ -76,6 +76,12 @@ async fn a_store_that_cannot_wake_it_is_asked_ever_less_often_and_the_events_com
     assert_eq!(relay.stop().await.published, 1);
     let tries = tries.load(Ordering::Relaxed);
     assert!((25..100).contains(&tries), "{tries} tries");
+    store
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_cannot_wake_it_is_asked_ever_less_often_and_the_events_come_all_the_same() {
+    is_asked_ever_less_often(|_| Err(Error::new(ErrorKind::Unavailable, "told to fail"))).await;
 }
 
 #[tokio::test(start_paused = true)]
