@@ -8,7 +8,7 @@ use outbox_traits::{Result, Stats, StatsStore, async_trait};
 
 use crate::{
     MongoOutbox,
-    document::{self, DEAD_LETTER, PARKED, PENDING, SCHEDULED},
+    document::{self, DEAD_LETTER, DELIVERED, PARKED, PENDING, SCHEDULED},
     indexes::{FIFO_KEYS, SCHEDULED_KEYS, key_document, keys as by_index},
 };
 
@@ -109,8 +109,9 @@ impl MongoOutbox {
             now.clone(),
         ];
         let leased = [
-            doc! { "$match": { "$expr": { "$gt": ["$until", "$$NOW"] } } },
+            doc! { "$match": { DELIVERED: { "$ne": true }, "$expr": { "$gt": ["$until", "$$NOW"] } } },
             doc! { "$unwind": "$entries" },
+            doc! { "$match": { format!("entries.{DELIVERED}"): { "$ne": true } } },
             doc! { "$limit": FIRST_LEASED },
             doc! { "$lookup": {
                 "from": events, "localField": "entries.event", "foreignField": "eventId", "as": "event",
