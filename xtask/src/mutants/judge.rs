@@ -38,12 +38,12 @@ impl<'a> Judge<'a> {
         Self { original, learnt }
     }
 
-    /// Runs these tests with a mutant, the most promising first, until one notices it. It is one that is switched on,
-    /// or the suite was built with it. There is no verdict if so many tests are not all that there are.
+    /// Runs these tests with a mutant, the most promising first, until one notices it. It is switched on, or, where
+    /// none is, the suite was built with it. There is no verdict if so many tests are not all that there are.
     pub(crate) fn judge(
         &self,
         suite: &Suite<'_>,
-        mutant: Option<usize>,
+        mutant: &[usize],
         file: &str,
         tests: Vec<&Test>,
         at_most: Option<usize>,
@@ -54,11 +54,34 @@ impl<'a> Judge<'a> {
             let Some(end) = self.notices(suite, mutant, test)? else { continue };
             let mut learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
             *learnt.caught.entry((file.to_owned(), test.name.clone())).or_default() += 1;
-            let by = test.name.clone();
-            let verdict = if end == End::Failed { Verdict::Caught { by } } else { Verdict::TimedOut { by } };
-            return Ok(Some(verdict));
+            return Ok(Some(end.verdict(test)));
         }
         Ok((reached_by <= at_most).then_some(Verdict::Missed { reached_by }))
+    }
+
+    /// Runs all tests with several mutants, which most likely none notices. Only what a test notices of all together is
+    /// tried with each by itself. One may hide another, and this would be missed: it errs on that side.
+    pub(crate) fn judge_together(&self, mutants: &[usize], tests: &[Test]) -> Result<Vec<(usize, Verdict)>> {
+        let mut tests: Vec<_> = tests.iter().collect();
+        tests.sort_by_key(|test| test.took);
+        let (mut left, mut verdicts) = (mutants.to_vec(), Vec::new());
+        for test in &tests {
+            let reached: Vec<_> =
+                left.iter().copied().filter(|mutant| test.reaches.contains(mutant)).collect();
+            if reached.is_empty() || self.notices(self.original, &reached, test)?.is_none() {
+                continue;
+            }
+            for mutant in reached {
+                if let Some(end) = self.notices(self.original, &[mutant], test)? {
+                    left.retain(|other| *other != mutant);
+                    verdicts.push((mutant, end.verdict(test)));
+                }
+            }
+        }
+        let reached_by = |mutant| tests.iter().filter(|test| test.reaches.contains(&mutant)).count();
+        let missed = |mutant| (mutant, Verdict::Missed { reached_by: reached_by(mutant) });
+        verdicts.extend(left.into_iter().map(missed));
+        Ok(verdicts)
     }
 
     /// The quick ones first, and those that have caught many in the same file.
@@ -69,18 +92,18 @@ impl<'a> Judge<'a> {
         tests
     }
 
-    /// How a test notices a mutant, if it does. That it failed is no proof while it fails without the mutant too, because
+    /// How a test notices mutants, if it does. That it failed is no proof while it fails without the mutant too, because
     /// a server is down for instance, or busy with what the mutant before has left behind.
-    fn notices(&self, suite: &Suite<'_>, mutant: Option<usize>, test: &Test) -> Result<Option<End>> {
+    fn notices(&self, suite: &Suite<'_>, mutants: &[usize], test: &Test) -> Result<Option<End>> {
         for seconds in PAUSES {
-            let end = suite.run(test, mutant)?;
+            let end = suite.run(test, mutants)?;
             if end == End::Passed {
                 return Ok(None);
             }
             if end == End::Failed && self.has_passed(test) {
                 return Ok(Some(end));
             }
-            if self.original.run(test, None)? == End::Passed {
+            if self.original.run(test, &[])? == End::Passed {
                 let mut learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
                 learnt.passed.insert(test.name.clone(), Instant::now());
                 return Ok(Some(end));
@@ -94,5 +117,13 @@ impl<'a> Judge<'a> {
     fn has_passed(&self, test: &Test) -> bool {
         let learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
         learnt.passed.get(&test.name).is_some_and(|passed| passed.elapsed() < FRESH)
+    }
+}
+
+impl End {
+    /// Of a mutant that this test did not pass with.
+    fn verdict(self, test: &Test) -> Verdict {
+        let by = test.name.clone();
+        if self == Self::Failed { Verdict::Caught { by } } else { Verdict::TimedOut { by } }
     }
 }

@@ -30,6 +30,9 @@ use crate::servers::{Kind, Servers};
 /// So many tests are tried with each mutant, before any is tried with all.
 const SOME: usize = 12;
 
+/// So many mutants are then on at once.
+const TOGETHER: usize = 16;
+
 /// What to mutate.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -115,24 +118,28 @@ fn judge_all(
         .filter(|index| undecided(&index))
         .partition(|index| subject.alone.contains(index));
     println!("{} tests; {} mutants to be switched on", tests.len(), switched.len());
-    let judge_switched = |mutants: &[usize], at_most: Option<usize>| {
-        side_by_side(jobs, mutants.len(), |index| {
-            let mutant = mutants[index];
-            let reaching: Vec<&Test> = tests.iter().filter(|test| test.reaches.contains(&mutant)).collect();
-            let file = &subject.mutants[mutant].file;
-            match judge.judge(&suite, Some(mutant), file, reaching, at_most)? {
-                Some(verdict) => {
-                    progress(record, subject, mutant, verdict, (index, mutants.len()))?;
-                    Ok(None)
-                }
-                None => Ok(Some(mutant)),
-            }
-        })
-    };
     // Most are caught by one of the first tests. Those that may be missed, which takes the longest, come last.
-    let rest: Vec<_> = judge_switched(&switched, Some(SOME))?.into_iter().flatten().collect();
+    let rest = side_by_side(jobs, switched.len(), |index| {
+        let mutant = switched[index];
+        let reaching: Vec<&Test> = tests.iter().filter(|test| test.reaches.contains(&mutant)).collect();
+        let file = &subject.mutants[mutant].file;
+        let verdict = judge.judge(&suite, &[mutant], file, reaching, Some(SOME))?;
+        let is_open = verdict.is_none().then_some(mutant);
+        verdict
+            .map_or(Ok(()), |verdict| progress(record, subject, mutant, verdict, (index, switched.len())))?;
+        Ok(is_open)
+    })?;
+    let rest: Vec<_> = rest.into_iter().flatten().collect();
     println!("{} mutants are to be tried with all tests", rest.len());
-    judge_switched(&rest, None)?;
+    // Those of one function, of which one is most likely to hide another, stand side by side.
+    let groups = rest.len().div_ceil(TOGETHER);
+    side_by_side(jobs, groups, |group| {
+        let together: Vec<_> = rest.iter().copied().skip(group).step_by(groups).collect();
+        for (mutant, verdict) in judge.judge_together(&together, &tests)? {
+            progress(record, subject, mutant, verdict, (group, groups))?;
+        }
+        record.lock().unwrap_or_else(PoisonError::into_inner).write()
+    })?;
 
     println!("{} mutants to be built by themselves", alone.len());
     for (index, &mutant) in alone.iter().enumerate() {
@@ -142,7 +149,7 @@ fn judge_all(
                 let file = &subject.mutants[mutant].file;
                 let suite = Suite { built, folder: folder.clone(), servers };
                 let reaching = reaching_file(subject, &tests, file);
-                let verdict = judge.judge(&suite, None, file, reaching, None)?;
+                let verdict = judge.judge(&suite, &[], file, reaching, None)?;
                 verdict.context("all tests were tried, and there is no verdict")?
             }
         };

@@ -75,12 +75,11 @@ impl Suite<'_> {
         side_by_side(jobs, names.len(), each)
     }
 
-    /// Runs a test with a mutant on, or with none.
-    pub(crate) fn run(&self, test: &Test, mutant: Option<usize>) -> Result<End> {
+    /// Runs a test with these mutants on, or with none.
+    pub(crate) fn run(&self, test: &Test, mutants: &[usize]) -> Result<End> {
         let mut command = self.command(&test.name);
-        if let Some(mutant) = mutant {
-            command.env(switch::ON, mutant.to_string());
-        }
+        let list: Vec<_> = mutants.iter().map(ToString::to_string).collect();
+        command.env(switch::ON, list.join(","));
         run(command, PATIENCE.0 + test.took * PATIENCE.1)
     }
 

@@ -1,6 +1,6 @@
 //! What the mutated crate asks at each switch.
 
-/// The variable that says which mutant is on.
+/// The variable that says which mutants are on, with a comma between two.
 pub(crate) const ON: &str = "OUTBOX_MUTANT";
 
 /// The variable that names a file, to which the number of each mutant that is asked for is written, once.
@@ -13,8 +13,10 @@ pub(crate) const MODULE: &str = r#"
 mod __mutants {
     use std::{collections::HashSet, fs::File, io::Write, sync::{LazyLock, Mutex, PoisonError}};
 
-    static ON: LazyLock<Option<u32>> =
-        LazyLock::new(|| std::env::var("OUTBOX_MUTANT").ok().and_then(|number| number.parse().ok()));
+    static ON: LazyLock<Vec<u32>> = LazyLock::new(|| {
+        let list = std::env::var("OUTBOX_MUTANT").unwrap_or_default();
+        list.split(',').filter_map(|number| number.parse().ok()).collect()
+    });
 
     static TRACE: LazyLock<Option<Mutex<(File, HashSet<u32>)>>> = LazyLock::new(|| {
         let path = std::env::var_os("OUTBOX_MUTANT_TRACE")?;
@@ -30,7 +32,7 @@ mod __mutants {
                 let _ = file.write_all(format!("{number}\n").as_bytes());
             }
         }
-        *ON == Some(number)
+        ON.contains(&number)
     }
 }
 pub(crate) use __mutants::is_on as __mutant;
