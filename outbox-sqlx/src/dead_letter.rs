@@ -14,17 +14,17 @@ use crate::{
 
 /// A filter as the statements take it.
 #[derive(Debug)]
-pub struct Selection<'a> {
+pub(crate) struct Selection<'a> {
     /// Only this type.
-    pub event_type: Option<&'a str>,
-    /// Only those set aside then or later.
-    pub since: Option<DateTime<Utc>>,
+    pub(crate) event_type: Option<&'a str>,
+    /// Only those set aside then or later, in microseconds since 1970.
+    pub(crate) since: Option<i64>,
     /// Only those set aside before.
-    pub before: Option<DateTime<Utc>>,
+    pub(crate) before: Option<i64>,
     /// Only what comes after this place.
-    pub after: i64,
+    pub(crate) after: i64,
     /// How many at most.
-    pub limit: i64,
+    pub(crate) limit: i64,
 }
 
 impl<'a> Selection<'a> {
@@ -35,12 +35,13 @@ impl<'a> Selection<'a> {
     }
 }
 
-/// The engines count from the year 0 or 1000 on, and to 9999; what is set aside lies well within.
-fn within_engines(time: DateTime<Utc>) -> DateTime<Utc> {
-    const YEAR_1000: i64 = -30_610_224_000;
-    const YEAR_9999: i64 = 253_370_764_800;
-    let bound = |seconds| DateTime::from_timestamp(seconds, 0).unwrap_or(time);
-    time.clamp(bound(YEAR_1000), bound(YEAR_9999))
+/// In microseconds, rounded up. The engines count from the year 0 or 1000 on, and to 9999; what is set aside lies well
+/// within.
+fn within_engines(time: DateTime<Utc>) -> i64 {
+    const YEAR_1000: i64 = -30_610_224_000_000_000;
+    const YEAR_9999: i64 = 253_370_764_800_000_000;
+    let is_between = time.timestamp_subsec_nanos() % 1000 > 0;
+    (time.timestamp_micros() + i64::from(is_between)).clamp(YEAR_1000, YEAR_9999)
 }
 
 const LIST: &str = "list dead letters of";
@@ -58,9 +59,8 @@ impl<DB: Dialect> DeadLetterStore for SqlxOutbox<DB> {
         // One more than asked for says whether there is a next page.
         let selection = Selection::new(filter, filter.after, as_limit(filter.limit.saturating_add(1)));
         let mut connection = self.acquire(LIST).await?;
-        let rows = DB::dead_letters(&mut connection, &self.names, &selection, false)
-            .await
-            .map_err(self.error(LIST))?;
+        let page = sql::dead_letters::<DB>(&self.names, &selection, false);
+        let rows = DB::rows(&mut connection, page).await.map_err(self.error(LIST))?;
         let mut letters = Vec::with_capacity(rows.len().min(filter.limit));
         let mut last = None;
         for row in rows.iter().take(filter.limit) {
@@ -117,7 +117,8 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         let (mut changed, mut is_free) = (0, false);
         loop {
             let mut connection = self.pool.acquire().await?;
-            let rows = DB::dead_letters(&mut connection, &self.names, &selection, true).await?;
+            let page = sql::dead_letters::<DB>(&self.names, &selection, true);
+            let rows = DB::rows(&mut connection, page).await?;
             drop(connection);
             let mut ids = Vec::with_capacity(rows.len());
             for row in &rows {

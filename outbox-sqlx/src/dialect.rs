@@ -23,7 +23,6 @@ mod sealed {
     use uuid::Uuid;
 
     use crate::{
-        dead_letter::Selection,
         names::{NameRules, Names},
         row::{NewRow, ReadRow},
         schema::Layout,
@@ -52,8 +51,8 @@ mod sealed {
 
         /// Goes before a statement in the same message, and makes an index the way whatever the statistics say.
         const BY_INDEX: &'static str;
-        /// Goes before a notice in the same message: its commit need not outlive a crash.
-        const LOSABLE: &'static str;
+        /// The same before what is a transaction of its own, and under the isolation that the store goes by.
+        const ALONE: &'static str;
         /// Begins a transaction in which each statement sees what was committed before it, and goes by indexes as
         /// after [`BY_INDEX`](Self::BY_INDEX). Its commit need not outlive a crash of the server.
         const BEGIN_CLAIM: &'static str;
@@ -72,8 +71,8 @@ mod sealed {
         const RETURNING: bool;
         /// Whether a `WITH` takes an update, and its rows can be inserted.
         const WRITES_IN_WITH: bool;
-        /// What stands between `DELETE` and `FROM`, where the rows are those of a table called `gone`.
-        const DELETE_TARGET: &'static str;
+        /// Whether the table of which rows are deleted stands between `DELETE` and `FROM` too.
+        const NAMES_DELETE_TARGET: bool;
         /// Whether a subquery can refer to a table beside it.
         const LATERAL: bool;
         /// Whether nulls of an index count as in order only where one orders by its column.
@@ -148,21 +147,6 @@ mod sealed {
             names: &Names,
             rows: &[NewRow],
         ) -> impl Future<Output = sqlx::Result<Vec<bool>>> + Send;
-        /// Makes a pending row a dead letter.
-        fn set_aside(
-            connection: &mut Self::Connection,
-            names: &Names,
-            seq: i64,
-            reason: &str,
-        ) -> impl Future<Output = sqlx::Result<()>> + Send;
-        /// A page of dead letters: all that is known about them or, `brief`, their places and ids.
-        fn dead_letters(
-            connection: &mut Self::Connection,
-            names: &Names,
-            selection: &Selection<'_>,
-            brief: bool,
-        ) -> impl Future<Output = sqlx::Result<Vec<Self::Row>>> + Send;
-
         /// Marks an event as processed by a consumer, and says whether it was not.
         fn mark(
             connection: &mut Self::Connection,
@@ -183,11 +167,6 @@ mod sealed {
             names: &Names,
             table: &str,
         ) -> impl Future<Output = sqlx::Result<Vec<String>>> + Send;
-        /// The newest version of the schema that was applied, 0 if none.
-        fn version(
-            connection: &mut Self::Connection,
-            names: &Names,
-        ) -> impl Future<Output = sqlx::Result<i64>> + Send;
         /// Applies what is missing, under a lock that all processes share.
         fn migrate(pool: &Pool<Self>, names: &Names) -> impl Future<Output = Result<()>> + Send;
 

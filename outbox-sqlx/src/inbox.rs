@@ -8,6 +8,7 @@ use outbox_traits::{
 use sqlx::Pool;
 
 use crate::{
+    claims::Conflicts,
     dialect::Dialect,
     error,
     names::Names,
@@ -150,13 +151,19 @@ impl<DB: Dialect> InboxStore for SqlxInbox<DB> {
     async fn purge(&self, older_than: Duration) -> Result<u64> {
         let Some(micros) = age_micros(older_than) else { return Ok(0) };
         let mut connection = self.pool.acquire().await.map_err(self.error(PURGE))?;
-        let mut purged = 0;
+        let (mut purged, mut conflicts) = (0, Conflicts::new());
         loop {
             let sql = DB::purge_marks(&self.names, micros, as_limit(BATCH));
-            let batch = DB::execute(&mut connection, sql).await.map_err(self.error(PURGE))?;
-            purged += batch;
-            if batch < BATCH as u64 {
-                return Ok(purged);
+            match DB::execute(&mut connection, sql).await {
+                Ok(batch) => {
+                    purged += batch;
+                    if batch < BATCH as u64 {
+                        return Ok(purged);
+                    }
+                    conflicts = Conflicts::new();
+                }
+                // Another purge.
+                Err(error) => conflicts.wait::<DB>(error).await.map_err(self.error(PURGE))?,
             }
         }
     }

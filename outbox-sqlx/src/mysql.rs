@@ -11,10 +11,9 @@ use uuid::Uuid;
 use crate::{
     SqlxOutbox,
     claims::{CHUNK, sql},
-    dead_letter::Selection,
     dialect::Engine,
     error,
-    names::{NameRules, Names, VERSION},
+    names::{NameRules, Names},
     row::{NewRow, utc},
     schema::{Layout, MIGRATE, Migration, Table, apply_missing},
 };
@@ -80,7 +79,7 @@ impl Engine for MySql {
     // With a duplicate among them, it is several.
     const INSERT_IS_ATOMIC: bool = false;
     const BY_INDEX: &'static str = "";
-    const LOSABLE: &'static str = "";
+    const ALONE: &'static str = "";
     const BEGIN_CLAIM: &'static str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION";
     const WAITS_ASLEEP: bool = false;
     const CHAIN: Option<&'static str> = Some("COMMIT AND CHAIN");
@@ -91,7 +90,7 @@ impl Engine for MySql {
     const RETURNING: bool = false;
     const WRITES_IN_WITH: bool = false;
     // Only the form for many tables takes the name of an index.
-    const DELETE_TARGET: &'static str = "gone";
+    const NAMES_DELETE_TARGET: bool = true;
     const LATERAL: bool = false;
     const SORTS_NULLS: bool = false;
     const FIFO_OF_ALL: bool = true;
@@ -214,17 +213,17 @@ impl Engine for MySql {
         )
     }
 
-    // Read without locks, as a purge that searched for its rows with some would make consumers wait.
+    // Locks what it finds, and so waits for a consumer whose mark is as old as that and not committed yet.
     fn purge_marks(names: &Names, age_micros: i64, limit: i64) -> String {
         let (table, latest) = (names.quoted_table(), Self::ago(age_micros));
         let processed = names.quoted_index("processed");
         format!(
             "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-            DELETE `gone` FROM (SELECT `consumer`, `event_id` FROM {table} FORCE INDEX ({processed})
+            DELETE {table} FROM (SELECT `consumer`, `event_id` FROM {table} FORCE INDEX ({processed})
                 WHERE `processed_at` <= {latest} ORDER BY `processed_at` LIMIT {limit}) AS `old`
-            STRAIGHT_JOIN {table} AS `gone` FORCE INDEX (PRIMARY)
-                ON `gone`.`consumer` = `old`.`consumer` AND `gone`.`event_id` = `old`.`event_id`
-            WHERE `gone`.`processed_at` <= {latest}"
+            STRAIGHT_JOIN {table} FORCE INDEX (PRIMARY)
+                ON {table}.`consumer` = `old`.`consumer` AND {table}.`event_id` = `old`.`event_id`
+            WHERE {table}.`processed_at` <= {latest}"
         )
     }
 
@@ -255,67 +254,6 @@ impl Engine for MySql {
             stored.push(insert_one(connection, names, row).await?);
         }
         Ok(stored)
-    }
-
-    async fn set_aside(
-        connection: &mut MySqlConnection,
-        names: &Names,
-        seq: i64,
-        reason: &str,
-    ) -> sqlx::Result<()> {
-        let sql = format!(
-            "UPDATE {} FORCE INDEX (PRIMARY)
-            SET `status` = 'dead_letter', `dead_at` = UTC_TIMESTAMP(6), `last_error` = ?
-            WHERE `seq` = ? AND `status` = 'pending'",
-            names.quoted_table()
-        );
-        let query = sqlx::query(AssertSqlSafe(sql));
-        query.bind(reason).bind(seq).execute(connection).await?;
-        Ok(())
-    }
-
-    async fn dead_letters(
-        connection: &mut MySqlConnection,
-        names: &Names,
-        selection: &Selection<'_>,
-        brief: bool,
-    ) -> sqlx::Result<Vec<MySqlRow>> {
-        let columns = if brief {
-            "`seq`, `id`".to_owned()
-        } else {
-            format!(
-                "{EVENT}, `last_error`, `attempts`, `failures`,
-                TIMESTAMPDIFF(MICROSECOND, '1970-01-01', `first_failed_at`),
-                TIMESTAMPDIFF(MICROSECOND, '1970-01-01', `last_failed_at`),
-                TIMESTAMPDIFF(MICROSECOND, '1970-01-01', `dead_at`), {}",
-                sql::holds_key::<Self>(names)
-            )
-        };
-        // Compared as bytes: as text, trailing spaces do not count.
-        let sql = format!(
-            "SELECT {columns} FROM {} AS e FORCE INDEX ({})
-            WHERE `status` = 'dead_letter' AND `seq` > ?
-                AND (? IS NULL OR CAST(`type` AS BINARY) = ?)
-                AND (? IS NULL OR `dead_at` >= ?)
-                AND (? IS NULL OR `dead_at` < ?)
-            ORDER BY `seq` LIMIT ?",
-            names.quoted_table(),
-            names.quoted_index("fifo")
-        );
-        let event_type = selection.event_type.map(str::as_bytes);
-        let (since, before) =
-            (selection.since.map(|time| time.naive_utc()), selection.before.map(|time| time.naive_utc()));
-        sqlx::query(AssertSqlSafe(sql))
-            .bind(selection.after)
-            .bind(event_type)
-            .bind(event_type)
-            .bind(since)
-            .bind(since)
-            .bind(before)
-            .bind(before)
-            .bind(selection.limit)
-            .fetch_all(connection)
-            .await
     }
 
     // A duplicate is told by the id that only its clause sets. By the number of rows it cannot be, as sqlx has those
@@ -363,12 +301,6 @@ impl Engine for MySql {
         .bind(table)
         .fetch_all(connection)
         .await
-    }
-
-    async fn version(connection: &mut MySqlConnection, names: &Names) -> sqlx::Result<i64> {
-        let sql =
-            format!("SELECT CAST(COALESCE(MAX(`version`), 0) AS SIGNED) FROM {}", names.quoted_part(VERSION));
-        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(connection).await
     }
 
     async fn migrate(pool: &Pool<Self>, names: &Names) -> Result<()> {

@@ -9,11 +9,10 @@ use uuid::Uuid;
 use crate::{
     SqlxOutbox,
     claims::sql,
-    dead_letter::Selection,
     dialect::Engine,
     error,
-    names::{NameRules, Names, VERSION},
-    row::{NewRow, stored_of, utc},
+    names::{NameRules, Names},
+    row::{NewRow, ReadRow, stored_of, utc},
     schema::{Layout, MIGRATE, Migration, Table, apply_missing},
 };
 
@@ -59,6 +58,10 @@ macro_rules! by_index {
 /// run it.
 const BY_INDEX: &str = by_index!();
 
+/// The same before what is a transaction of its own: not under a stricter isolation that a role or a database may have
+/// by default, where those who work side by side would be in conflict with one another for ever.
+const ALONE: &str = concat!("SET LOCAL transaction_isolation = 'read committed'; ", by_index!());
+
 const EVENT: &str = r#""seq", "id", "type", "payload"::text, "meta"::text,
     (extract(epoch FROM "not_before") * 1000000)::bigint"#;
 
@@ -88,7 +91,7 @@ impl Engine for Postgres {
     const INSERT_CHUNK: (usize, usize) = (10_000, 16 * 1024 * 1024);
     const INSERT_IS_ATOMIC: bool = true;
     const BY_INDEX: &'static str = BY_INDEX;
-    const LOSABLE: &'static str = "SET LOCAL synchronous_commit = off; ";
+    const ALONE: &'static str = ALONE;
     // What a lost claim or settlement costs is a redelivery.
     const BEGIN_CLAIM: &'static str =
         concat!("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = off; ", by_index!());
@@ -99,7 +102,7 @@ impl Engine for Postgres {
     const FOR_UPDATE_IF_FREE: &'static str = "FOR UPDATE SKIP LOCKED";
     const RETURNING: bool = true;
     const WRITES_IN_WITH: bool = true;
-    const DELETE_TARGET: &'static str = "";
+    const NAMES_DELETE_TARGET: bool = false;
     const LATERAL: bool = true;
     const SORTS_NULLS: bool = true;
     const FIFO_OF_ALL: bool = false;
@@ -160,28 +163,28 @@ impl Engine for Postgres {
     fn pending(names: &Names, limit: i64) -> String {
         let table = names.quoted_table();
         format!(
-            r#"{BY_INDEX} SELECT {EVENT} FROM {table} WHERE "status" = 'pending' ORDER BY "seq" LIMIT {limit}"#
+            r#"{ALONE} SELECT {EVENT} FROM {table} WHERE "status" = 'pending' ORDER BY "seq" LIMIT {limit}"#
         )
     }
 
     fn newest(names: &Names, limit: i64) -> String {
         let table = names.quoted_table();
         format!(
-            r#"{BY_INDEX} SELECT "seq", "id" FROM {table}
+            r#"{ALONE} SELECT "seq", "id" FROM {table}
             WHERE "status" = 'pending' ORDER BY "seq" DESC LIMIT {limit}"#
         )
     }
 
     fn committed(names: &Names, ids: &[EventId]) -> String {
         let (table, ids) = (names.quoted_table(), literals(ids));
-        format!(r#"{BY_INDEX} SELECT "seq", "id" FROM {table} WHERE "id" IN ({ids})"#)
+        format!(r#"{ALONE} SELECT "seq", "id" FROM {table} WHERE "id" IN ({ids})"#)
     }
 
     // The clock stands in a subselect because it is volatile, and no index is searched by a volatile value.
     fn due(names: &Names, limit: i64) -> String {
         let table = names.quoted_table();
         format!(
-            r#"{BY_INDEX} SELECT "seq", "id" FROM {table}
+            r#"{ALONE} SELECT "seq", "id" FROM {table}
             WHERE "status" = 'scheduled' AND "not_before" <= (SELECT clock_timestamp())
             ORDER BY "not_before" LIMIT {limit}"#
         )
@@ -192,7 +195,7 @@ impl Engine for Postgres {
     fn promote(names: &Names, ids: &[EventId]) -> String {
         let (table, ids) = (names.quoted_table(), literals(ids));
         format!(
-            r#"{BY_INDEX} UPDATE {table} SET "status" = 'pending'
+            r#"{ALONE} UPDATE {table} SET "status" = 'pending'
             WHERE "id" IN ({ids}) AND "status" || '' = 'scheduled'"#
         )
     }
@@ -200,7 +203,7 @@ impl Engine for Postgres {
     fn acknowledge(names: &Names, ids: &[EventId]) -> String {
         let (table, ids) = (names.quoted_table(), literals(ids));
         format!(
-            r#"{BY_INDEX} UPDATE {table} SET "status" = 'delivered', "delivered_at" = clock_timestamp()
+            r#"{ALONE} UPDATE {table} SET "status" = 'delivered', "delivered_at" = clock_timestamp()
             WHERE "id" IN ({ids}) AND "status" IN ('pending', 'scheduled', 'parked', 'waiting')"#
         )
     }
@@ -209,7 +212,7 @@ impl Engine for Postgres {
         let table = names.quoted_table();
         let latest = Self::ago(age_micros);
         format!(
-            r#"{BY_INDEX} SELECT "seq", "id" FROM {table}
+            r#"{ALONE} SELECT "seq", "id" FROM {table}
             WHERE "status" = 'delivered' AND "delivered_at" <= {latest} ORDER BY "delivered_at" LIMIT {limit}"#
         )
     }
@@ -217,7 +220,7 @@ impl Engine for Postgres {
     fn requeue(names: &Names, ids: &[EventId]) -> String {
         let (table, ids) = (names.quoted_table(), literals(ids));
         format!(
-            r#"{BY_INDEX} UPDATE {table} SET
+            r#"{ALONE} UPDATE {table} SET
                 "status" = CASE WHEN "not_before" > clock_timestamp() THEN 'scheduled' ELSE 'pending' END,
                 "attempts" = 0, "failures" = 0, "first_failed_at" = NULL, "last_failed_at" = NULL,
                 "last_error" = NULL, "dead_at" = NULL
@@ -229,12 +232,14 @@ impl Engine for Postgres {
     fn purge_marks(names: &Names, age_micros: i64, limit: i64) -> String {
         let (table, latest) = (names.quoted_table(), Self::ago(age_micros));
         format!(
-            r#"{BY_INDEX} DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {table}
+            r#"{ALONE} DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {table}
                 WHERE "processed_at" <= {latest} ORDER BY "processed_at" LIMIT {limit} FOR UPDATE SKIP LOCKED))"#
         )
     }
 
-    // Everywhere below, what stands in the SQL beside literal text is quoted names, numbers and UUIDs.
+    // Everywhere below, what stands in the SQL beside literal text is quoted names, numbers, UUIDs, and bytes in
+    // hexadecimal digits. Only what is done in the caller's session is a prepared statement: a pooler in transaction
+    // mode may give each message of another to another server.
 
     async fn execute(connection: &mut PgConnection, sql: String) -> sqlx::Result<u64> {
         Ok(sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await?.rows_affected())
@@ -273,59 +278,6 @@ impl Engine for Postgres {
         Ok(vec![done.rows_affected() == 1])
     }
 
-    async fn set_aside(
-        connection: &mut PgConnection,
-        names: &Names,
-        seq: i64,
-        reason: &str,
-    ) -> sqlx::Result<()> {
-        let sql = format!(
-            r#"UPDATE {} SET "status" = 'dead_letter', "dead_at" = clock_timestamp(), "last_error" = $2
-            WHERE "seq" = $1 AND "status" = 'pending'"#,
-            names.quoted_table()
-        );
-        let query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
-        query.bind(seq).bind(reason).execute(connection).await?;
-        Ok(())
-    }
-
-    async fn dead_letters(
-        connection: &mut PgConnection,
-        names: &Names,
-        selection: &Selection<'_>,
-        brief: bool,
-    ) -> sqlx::Result<Vec<PgRow>> {
-        let columns = if brief {
-            r#""seq", "id""#.to_owned()
-        } else {
-            format!(
-                r#"{EVENT}, "last_error", "attempts", "failures",
-                (extract(epoch FROM "first_failed_at") * 1000000)::bigint,
-                (extract(epoch FROM "last_failed_at") * 1000000)::bigint,
-                (extract(epoch FROM "dead_at") * 1000000)::bigint, {}"#,
-                sql::holds_key::<Self>(names)
-            )
-        };
-        let sql = format!(
-            r#"SELECT {columns} FROM {} AS e
-            WHERE "status" = 'dead_letter' AND "seq" > $1
-                AND ($2::text IS NULL OR "type" = $2)
-                AND ($3::timestamptz IS NULL OR "dead_at" >= $3)
-                AND ($4::timestamptz IS NULL OR "dead_at" < $4)
-            ORDER BY "seq" LIMIT $5"#,
-            names.quoted_table()
-        );
-        sqlx::query(AssertSqlSafe(sql))
-            .persistent(false)
-            .bind(selection.after)
-            .bind(selection.event_type)
-            .bind(selection.since)
-            .bind(selection.before)
-            .bind(selection.limit)
-            .fetch_all(connection)
-            .await
-    }
-
     async fn mark(
         connection: &mut PgConnection,
         names: &Names,
@@ -342,29 +294,21 @@ impl Engine for Postgres {
     }
 
     async fn columns(connection: &mut PgConnection, names: &Names, table: &str) -> sqlx::Result<Vec<String>> {
-        sqlx::query_scalar(
+        let table = Self::text(&names.quoted(table));
+        let sql = format!(
             "SELECT attname::text FROM pg_attribute
-            WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped",
-        )
-        .bind(names.quoted(table))
-        .fetch_all(connection)
-        .await
+            WHERE attrelid = to_regclass({table}) AND attnum > 0 AND NOT attisdropped"
+        );
+        Self::rows(connection, sql).await?.iter().map(|row| ReadRow::text(row, 0)).collect()
     }
 
     async fn indexes(connection: &mut PgConnection, names: &Names, table: &str) -> sqlx::Result<Vec<String>> {
-        sqlx::query_scalar(
+        let table = Self::text(&names.quoted(table));
+        let sql = format!(
             "SELECT relname::text FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
-            WHERE indrelid = to_regclass($1) AND indisvalid",
-        )
-        .bind(names.quoted(table))
-        .fetch_all(connection)
-        .await
-    }
-
-    async fn version(connection: &mut PgConnection, names: &Names) -> sqlx::Result<i64> {
-        let sql =
-            format!(r#"SELECT coalesce(max("version"), 0)::bigint FROM {}"#, names.quoted_part(VERSION));
-        sqlx::query_scalar(AssertSqlSafe(sql)).persistent(false).fetch_one(connection).await
+            WHERE indrelid = to_regclass({table}) AND indisvalid"
+        );
+        Self::rows(connection, sql).await?.iter().map(|row| ReadRow::text(row, 0)).collect()
     }
 
     async fn migrate(pool: &Pool<Self>, names: &Names) -> Result<()> {
@@ -373,11 +317,8 @@ impl Engine for Postgres {
         // Not under a snapshot that is older than the lock.
         let mut transaction =
             connection.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(failed)?;
-        sqlx::query("SELECT pg_advisory_xact_lock($1)")
-            .bind(names.lock_key())
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
+        let lock = format!("SELECT pg_advisory_xact_lock({})", names.lock_key());
+        Self::execute(&mut transaction, lock).await.map_err(failed)?;
         apply_missing::<Self>(&mut transaction, names).await?;
         transaction.commit().await.map_err(failed)
     }

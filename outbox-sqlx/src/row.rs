@@ -237,6 +237,7 @@ fn raw_content<R>(row: &R) -> String
 where
     R: Row,
     usize: ColumnIndex<R>,
+    for<'r> String: Decode<'r, R::Database>,
     for<'r> Vec<u8>: Decode<'r, R::Database>,
 {
     serde_json::json!({ "type": raw_text(row, 2), "payload": raw_text(row, 3), "meta": raw_text(row, 4) })
@@ -248,15 +249,17 @@ fn raw_text<R>(row: &R, index: usize) -> String
 where
     R: Row,
     usize: ColumnIndex<R>,
+    for<'r> String: Decode<'r, R::Database>,
     for<'r> Vec<u8>: Decode<'r, R::Database>,
 {
-    let Ok(value) = row.try_get_raw(index) else { return String::new() };
-    if value.is_null() {
+    if row.try_get_raw(index).map_or(true, |value| value.is_null()) {
         return String::new();
     }
-    <Vec<u8> as Decode<R::Database>>::decode(value)
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .unwrap_or_default()
+    row.try_get_unchecked(index).unwrap_or_else(|_| {
+        // It is none.
+        let bytes = row.try_get_unchecked::<Vec<u8>, _>(index);
+        bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    })
 }
 
 /// A time as every engine can keep it.

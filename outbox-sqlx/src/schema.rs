@@ -8,6 +8,7 @@ use crate::{
     dialect::Dialect,
     error,
     names::{KEY, LEASE, Names, PARKED, VERSION},
+    row::ReadRow,
 };
 
 /// One version of the schema: a file that takes it there from the one before.
@@ -188,7 +189,14 @@ async fn version<DB: Dialect>(connection: &mut DB::Connection, names: &Names) ->
     if absent(VERSION_COLUMNS, &columns).next().is_some() || is_foreign::<DB>(connection, names).await? {
         return Ok(None);
     }
-    DB::version(connection, names).await.map(Some)
+    last_applied::<DB>(connection, names).await.map(Some)
+}
+
+/// The newest version that the table of versions names; 0 if none.
+async fn last_applied<DB: Dialect>(connection: &mut DB::Connection, names: &Names) -> sqlx::Result<i64> {
+    let versions = names.quoted_part(VERSION);
+    let sql = format!("SELECT CAST(COALESCE(MAX(version), 0) AS {}) FROM {versions}", DB::BIGINT);
+    DB::rows(connection, sql).await?.first().map_or(Ok(0), |row| row.number(0))
 }
 
 /// Whether the table is there and something else, perhaps with a table of versions like ours: an inbox where an
@@ -238,7 +246,7 @@ async fn problems<DB: Dialect>(connection: &mut DB::Connection, names: &Names) -
     } else if absent(VERSION_COLUMNS, &versions).next().is_some() {
         problems.push(format!("there is {}", taken(names, &table)));
     } else {
-        let applied = DB::version(connection, names).await.map_err(failed)?;
+        let applied = last_applied::<DB>(connection, names).await.map_err(failed)?;
         if applied < newest {
             problems.push(format!(
                 "the schema of table `{}` has version {applied}, not {newest}: {remedy}",

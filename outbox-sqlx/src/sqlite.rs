@@ -10,10 +10,9 @@ use uuid::Uuid;
 use crate::{
     SqlxOutbox,
     claims::sql,
-    dead_letter::Selection,
     dialect::Engine,
     error,
-    names::{NameRules, Names, VERSION},
+    names::{NameRules, Names},
     row::NewRow,
     schema::{Layout, MIGRATE, Migration, Table, apply_missing},
 };
@@ -77,7 +76,7 @@ impl Engine for Sqlite {
     const INSERT_CHUNK: (usize, usize) = (usize::MAX, usize::MAX);
     const INSERT_IS_ATOMIC: bool = false;
     const BY_INDEX: &'static str = "";
-    const LOSABLE: &'static str = "";
+    const ALONE: &'static str = "";
     const BEGIN_CLAIM: &'static str = "BEGIN IMMEDIATE";
     const WAITS_ASLEEP: bool = true;
     const CHAIN: Option<&'static str> = None;
@@ -86,7 +85,7 @@ impl Engine for Sqlite {
     const FOR_UPDATE_IF_FREE: &'static str = "";
     const RETURNING: bool = true;
     const WRITES_IN_WITH: bool = false;
-    const DELETE_TARGET: &'static str = "";
+    const NAMES_DELETE_TARGET: bool = false;
     const LATERAL: bool = false;
     const SORTS_NULLS: bool = false;
     const FIFO_OF_ALL: bool = false;
@@ -252,58 +251,6 @@ impl Engine for Sqlite {
         Ok(stored)
     }
 
-    async fn set_aside(
-        connection: &mut SqliteConnection,
-        names: &Names,
-        seq: i64,
-        reason: &str,
-    ) -> sqlx::Result<()> {
-        let sql = format!(
-            r#"UPDATE {} SET "status" = 'dead_letter', "dead_at" = {CLOCK}, "last_error" = ?2
-            WHERE "seq" = ?1 AND "status" = 'pending'"#,
-            names.quoted_table()
-        );
-        let query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
-        query.bind(seq).bind(reason).execute(connection).await?;
-        Ok(())
-    }
-
-    async fn dead_letters(
-        connection: &mut SqliteConnection,
-        names: &Names,
-        selection: &Selection<'_>,
-        brief: bool,
-    ) -> sqlx::Result<Vec<SqliteRow>> {
-        let columns = if brief {
-            r#""seq", "id""#.to_owned()
-        } else {
-            format!(
-                r#"{EVENT}, "last_error", "attempts", "failures",
-                "first_failed_at" * 1000, "last_failed_at" * 1000, "dead_at" * 1000, {}"#,
-                sql::holds_key::<Self>(names)
-            )
-        };
-        let sql = format!(
-            r#"SELECT {columns} FROM {} AS e INDEXED BY {}
-            WHERE "status" = 'dead_letter' AND "seq" > ?1
-                AND (?2 IS NULL OR "type" = ?2)
-                AND (?3 IS NULL OR "dead_at" * 1000 >= ?3)
-                AND (?4 IS NULL OR "dead_at" * 1000 < ?4)
-            ORDER BY "seq" LIMIT ?5"#,
-            names.quoted_table(),
-            names.quoted_index("dead_letter")
-        );
-        sqlx::query(AssertSqlSafe(sql))
-            .persistent(false)
-            .bind(selection.after)
-            .bind(selection.event_type)
-            .bind(selection.since.map(|time| time.timestamp_micros()))
-            .bind(selection.before.map(|time| time.timestamp_micros()))
-            .bind(selection.limit)
-            .fetch_all(connection)
-            .await
-    }
-
     async fn mark(
         connection: &mut SqliteConnection,
         names: &Names,
@@ -341,11 +288,6 @@ impl Engine for Sqlite {
             .bind(table)
             .fetch_all(connection)
             .await
-    }
-
-    async fn version(connection: &mut SqliteConnection, names: &Names) -> sqlx::Result<i64> {
-        let sql = format!(r#"SELECT coalesce(max("version"), 0) FROM {}"#, names.quoted_part(VERSION));
-        sqlx::query_scalar(AssertSqlSafe(sql)).persistent(false).fetch_one(connection).await
     }
 
     async fn migrate(pool: &Pool<Self>, names: &Names) -> Result<()> {

@@ -146,22 +146,38 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     /// Changes all rows that a page names, page by page.
     ///
     /// A page is read first, and without locks, and then changed by its ids, each step a transaction of its
-    /// own: a change that searched for its rows would lock or wait for others on the way.
+    /// own: a change that searched for its rows would lock or wait for others on the way. One that is in conflict
+    /// with another, as under a stricter isolation than the engine's own default, is done again.
     pub(crate) async fn change_all(
         &self,
         connection: &mut DB::Connection,
         page: String,
         statement: fn(&Names, &[EventId]) -> String,
     ) -> Result<u64, sqlx::Error> {
-        let mut changed = 0;
+        let (mut changed, mut conflicts) = (0, Conflicts::new());
         loop {
-            let rows = DB::rows(connection, page.clone()).await?;
-            let ids = rows.iter().map(|row| Ok(row.position()?.1)).collect::<sqlx::Result<Vec<_>>>()?;
-            changed += self.change(connection, &ids, statement).await?;
-            if ids.len() < BATCH {
-                return Ok(changed);
+            match self.change_page(connection, &page, statement).await {
+                Ok((of_page, is_last)) => {
+                    changed += of_page;
+                    if is_last {
+                        return Ok(changed);
+                    }
+                    conflicts = Conflicts::new();
+                }
+                Err(error) => conflicts.wait::<DB>(error).await?,
             }
         }
+    }
+
+    async fn change_page(
+        &self,
+        connection: &mut DB::Connection,
+        page: &str,
+        statement: fn(&Names, &[EventId]) -> String,
+    ) -> Result<(u64, bool), sqlx::Error> {
+        let rows = DB::rows(connection, page.to_owned()).await?;
+        let ids = rows.iter().map(|row| Ok(row.position()?.1)).collect::<sqlx::Result<Vec<_>>>()?;
+        Ok((self.change(connection, &ids, statement).await?, ids.len() < BATCH))
     }
 
     /// Nothing where retries have become due, which take their places in the order first.
@@ -206,7 +222,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
                 break;
             }
             for (seq, reason) in undecodable {
-                DB::set_aside(connection, &self.names, seq, &row::reason(&reason)).await?;
+                DB::execute(connection, sql::set_aside::<DB>(&self.names, seq, &reason)).await?;
             }
             // Where there is one there may be many: they must not cost a look each.
             rows = DB::rows(connection, DB::pending(&self.names, as_limit(limit.max(BATCH)))).await?;
@@ -290,14 +306,16 @@ impl<DB: Dialect> OutboxStore for SqlxOutbox<DB> {
         if limit == 0 {
             return Ok(Vec::new());
         }
+        let mut conflicts = Conflicts::new();
         loop {
             let mut connection = self.acquire(FETCH).await?;
-            let fetched = self.fetch(&mut connection, limit).await.map_err(self.error(FETCH))?;
-            if let Some(events) = fetched {
-                return Ok(events);
-            }
+            let fetched = self.fetch(&mut connection, limit).await;
             drop(connection);
-            self.retry_due().await.map_err(self.error(FETCH))?;
+            match fetched {
+                Ok(Some(events)) => return Ok(events),
+                Ok(None) => self.retry_due().await.map_err(self.error(FETCH))?,
+                Err(error) => conflicts.wait::<DB>(error).await.map_err(self.error(FETCH))?,
+            }
         }
     }
 
@@ -310,19 +328,19 @@ impl<DB: Dialect> OutboxStore for SqlxOutbox<DB> {
             return Ok(());
         }
         let mut connection = self.acquire(ACKNOWLEDGE).await?;
-        let (leases, parked) = (sql::has_leases::<DB>(&self.names), sql::has_parked::<DB>(&self.names));
-        let acknowledge = match self.retention {
-            Retention::UntilPurged => DB::acknowledge,
-            Retention::DeleteOnDelivery => sql::acknowledge_and_delete::<DB>,
-        };
-        let mut claimed = Vec::new();
+        let (mut claimed, mut done) = (Vec::new(), Ok(()));
         for ids in ids.chunks(BATCH) {
-            let sql = format!("{}; {leases}; {parked}", acknowledge(&self.names, ids));
-            if !DB::rows(&mut connection, sql).await.map_err(self.error(ACKNOWLEDGE))?.is_empty() {
-                claimed.extend_from_slice(ids);
+            match self.acknowledge_some(&mut connection, ids).await {
+                Ok(true) => claimed.extend_from_slice(ids),
+                Ok(false) => {}
+                Err(error) => {
+                    done = Err(self.error(ACKNOWLEDGE)(error));
+                    break;
+                }
             }
         }
         drop(connection);
+        // Also what was done before an error.
         let mut conflicts = Conflicts::new();
         while !claimed.is_empty() {
             match self.forget(&claimed).await {
@@ -330,7 +348,7 @@ impl<DB: Dialect> OutboxStore for SqlxOutbox<DB> {
                 Err(error) => conflicts.wait::<DB>(error).await.map_err(self.error(ACKNOWLEDGE))?,
             }
         }
-        Ok(())
+        done
     }
 
     async fn purge(&self, older_than: Duration) -> Result<u64> {
@@ -361,6 +379,27 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     fn expect(&self, events: &[Event], saved: &[Saved]) {
         if let Some(last) = saved.iter().rposition(|saved| *saved == Saved::Stored) {
             self.wake.expect(events[last].id());
+        }
+    }
+
+    /// Acknowledges events, and returns whether anything is leased or parked.
+    async fn acknowledge_some(
+        &self,
+        connection: &mut DB::Connection,
+        ids: &[EventId],
+    ) -> Result<bool, sqlx::Error> {
+        let (leases, parked) = (sql::has_leases::<DB>(&self.names), sql::has_parked::<DB>(&self.names));
+        let acknowledge = match self.retention {
+            Retention::UntilPurged => DB::acknowledge,
+            Retention::DeleteOnDelivery => sql::acknowledge_and_delete::<DB>,
+        };
+        let sql = format!("{}; {leases}; {parked}", acknowledge(&self.names, ids));
+        let mut conflicts = Conflicts::new();
+        loop {
+            match DB::rows(connection, sql.clone()).await {
+                Ok(rows) => return Ok(!rows.is_empty()),
+                Err(error) => conflicts.wait::<DB>(error).await?,
+            }
         }
     }
 

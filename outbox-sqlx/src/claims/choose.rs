@@ -196,7 +196,8 @@ impl<DB: Dialect> SqlxOutbox<DB> {
                 after = seq;
                 // A key that is none is that of an event that cannot be decoded, and found out later.
                 let key = key(row, 2)?.unwrap_or_default();
-                let is_keyed = !row.is_null(3)? && !found.open.contains(&key);
+                // What is not wanted is there only to be parked.
+                let is_keyed = !row.is_null(3)? && (row.is_null(4)? || !found.open.contains(&key));
                 let holder = busy.get(&key);
                 if !is_keyed && holder.is_none() {
                     found.spots.push(Spot { seq, id, key, parked: false });

@@ -50,9 +50,9 @@ const NEVER: i64 = FAR + 250 * 365 * 24 * 3600 * 1_000_000;
 /// The year 9000: what is due later is never due, and no retry is.
 const FAR: i64 = 221_845_392_000 * 1_000_000;
 
-/// In microseconds, rounded up, and what the engines can count.
+/// In microseconds, rounded up to a whole millisecond, which all engines keep exactly, and what they can count.
 fn micros(length: Duration) -> i64 {
-    i64::try_from(length.min(LONGEST).as_nanos().div_ceil(1000)).unwrap_or(i64::MAX)
+    i64::try_from(length.min(LONGEST).as_nanos().div_ceil(1_000_000) * 1000).unwrap_or(i64::MAX)
 }
 
 #[async_trait]

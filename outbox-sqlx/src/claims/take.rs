@@ -129,7 +129,9 @@ impl<DB: Dialect> SqlxOutbox<DB> {
             }
         }
         if !left.is_empty() {
-            self.leave_out(lease.token, left.into_values().collect(), &broken).await?;
+            let left_out = self.leave_out(lease.token, left.into_values().collect(), &broken).await;
+            // What has been leased is handed out all the same, and the rest comes again when the lease has run out.
+            left_out.or_else(|error| if leased.is_empty() { Err(error) } else { Ok(()) })?;
         }
         if leased.is_empty() {
             return Ok(Step::Again);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use sqlx::{
-    AssertSqlSafe, Executor, PgConnection, Postgres,
+    AssertSqlSafe, Executor, PgConnection, Postgres, Row,
     postgres::{PgListener, PgPoolOptions},
 };
 use tokio::{
@@ -28,8 +28,7 @@ impl WakeEngine for Postgres {
     async fn begin(wake: &Arc<Wake<Self>>, closing: Task) -> sqlx::Result<Option<Task>> {
         // Asked through the pool, whose connections may have a search path of their own.
         let sql = format!("SELECT {CHANNEL} {}", of_table(&wake.names));
-        let channel: String =
-            sqlx::query_scalar(AssertSqlSafe(sql)).persistent(false).fetch_one(&wake.pool).await?;
+        let channel = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_one(&wake.pool).await?.try_get(0)?;
         let ear = Ear { wake: Arc::downgrade(wake), id: wake.id, notice: wake.notice.clone(), channel };
         let listener = ear.connect().await?;
         Ok(Some(Box::pin(async move {
@@ -42,8 +41,11 @@ impl WakeEngine for Postgres {
 
     async fn announce(wake: &Wake<Self>, connection: &mut PgConnection) -> sqlx::Result<()> {
         // Its commit, which nobody waits for, is not worth a flush.
-        let sql =
-            format!("{}SELECT pg_notify({CHANNEL}, '{}') {}", Self::LOSABLE, wake.id, of_table(&wake.names));
+        let sql = format!(
+            "SET LOCAL synchronous_commit = off; SELECT pg_notify({CHANNEL}, '{}') {}",
+            wake.id,
+            of_table(&wake.names)
+        );
         Self::execute(connection, sql).await.map(|_| ())
     }
 }

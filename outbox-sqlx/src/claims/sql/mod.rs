@@ -4,6 +4,7 @@
 //!
 //! [`Engine`]: crate::dialect::Engine
 
+mod dead;
 mod parked;
 mod stats;
 
@@ -13,7 +14,8 @@ use uuid::Uuid;
 pub(in crate::claims) use self::parked::*;
 pub(in crate::claims) use self::stats::leased_since;
 pub(crate) use self::{
-    parked::{has_parked, holds_key},
+    dead::{dead_letters, set_aside},
+    parked::has_parked,
     stats::{counts, due},
 };
 use super::{
@@ -109,7 +111,9 @@ fn leased<DB: Dialect>(names: &Names, events: &[Spot]) -> Vec<(String, String)> 
     let pending = pending.chunks(CHUNK).map(|spots| (DB::by_place(names), pending_at::<DB>(&places(spots))));
     let parked = parked.chunks(CHUNK).map(|spots| {
         let ids = list(spots, |spot| DB::uuid(spot.id.into()));
-        let condition = format!("id IN ({ids}) AND {} IN ('parked', 'waiting')", DB::STATUS);
+        // Not one of another place, that was saved anew under the same id.
+        let places = DB::one_of("seq", &places(spots));
+        let condition = format!("id IN ({ids}) AND {places} AND {} IN ('parked', 'waiting')", DB::STATUS);
         (DB::hint(names, "id"), condition)
     });
     pending.chain(parked).collect()
@@ -155,8 +159,9 @@ fn wanted<DB: Dialect>(types: &[String]) -> String {
 /// How many places a walk looks at where it passes over the events of some keys: a tenth of a second's worth.
 const PASSED: i64 = 500_000;
 
-/// Places of pending events in order, without the leased ones and those of some keys, and whether their keys have parked
-/// events. Where they have, also of those that are not wanted: they are to be parked in order with the others.
+/// Places of pending events in order, without the leased ones and those of some keys, whether their keys have parked
+/// events, and whether they are wanted. Where their keys have, also those that are not: they are to be parked in order
+/// with the others.
 pub(in crate::claims) fn walk<DB: Dialect>(
     names: &Names,
     types: &[String],
@@ -177,12 +182,15 @@ pub(in crate::claims) fn walk<DB: Dialect>(
     let keys = names.quoted_part(KEY);
     let key = format!("(SELECT k.partition_hash FROM {keys} AS k WHERE k.partition_hash = e.partition_hash)");
     let key = if has_keys { key.as_str() } else { "NULL" };
-    let types = match wanted::<DB>(types) {
-        types if types.is_empty() || !has_keys => types,
-        types => format!("AND ({} OR {key} IS NOT NULL)", &types["AND ".len()..]),
+    let wanted = wanted::<DB>(types);
+    let (types, is_wanted) = match wanted.strip_prefix("AND ").filter(|_| has_keys) {
+        Some(of_type) => {
+            (format!("AND ({of_type} OR {key} IS NOT NULL)"), format!("CASE WHEN {of_type} THEN seq END"))
+        }
+        None => (wanted, "seq".to_owned()),
     };
     format!(
-        "SELECT seq, id, partition_hash, {key} AS keyed FROM {} AS e {}
+        "SELECT seq, id, partition_hash, {key} AS keyed, {is_wanted} AS wanted FROM {} AS e {}
         WHERE status = 'pending' AND seq > {after} {leased} {passed} {types} ORDER BY seq LIMIT {limit}",
         names.quoted_table(),
         DB::hint(names, "fifo"),
@@ -260,12 +268,13 @@ fn failed<DB: Dialect>(error: &str, clock: &str) -> String {
 
 fn delete<DB: Dialect>(names: &Names, index: &str, wanted: &str) -> String {
     let table = names.quoted_table();
-    format!("DELETE {} FROM {table} AS gone {index} WHERE {wanted}", DB::DELETE_TARGET)
+    let target = if DB::NAMES_DELETE_TARGET { table.as_str() } else { "" };
+    format!("DELETE {target} FROM {table} {index} WHERE {wanted}")
 }
 
 fn delete_by_id<DB: Dialect>(names: &Names, events: &[EventId], status: &str) -> String {
     let wanted = format!("id IN ({}) AND {} {status}", ids::<DB>(events), DB::STATUS);
-    DB::BY_INDEX.to_owned() + &delete::<DB>(names, &DB::hint(names, "id"), &wanted)
+    DB::ALONE.to_owned() + &delete::<DB>(names, &DB::hint(names, "id"), &wanted)
 }
 
 /// Deletes delivered events.

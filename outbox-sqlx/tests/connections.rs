@@ -1,0 +1,98 @@
+//! What the connections of a pool may be like: without a database of their own, or with a stricter isolation.
+
+mod harness;
+
+use std::time::Duration;
+
+use outbox_conformance::{Harness, require};
+use outbox_sqlx::{Dialect, MySqlInbox, MySqlOutbox, PgOutbox, SqlxOutbox, sqlx};
+use outbox_traits::{
+    Claim, ClaimStore, DeadLetterStore, Event, EventId, InboxStore, OutboxStore, Retention, Settlement,
+};
+use sqlx::{ConnectOptions, Pool, mysql::MySqlPoolOptions, postgres::PgPoolOptions};
+
+use harness::{mysql::My, postgres::Pg, sqlite::Lite};
+
+fn event(number: usize) -> Event {
+    Event::new("order.created", serde_json::json!({ "number": number })).unwrap()
+}
+
+/// Everything that deletes.
+async fn deletes<DB: Dialect>(store: &SqlxOutbox<DB>) {
+    let events: Vec<Event> = (0..3).map(event).collect();
+    store.save_all(&events).await.unwrap();
+    store.acknowledge(events[0].id()).await.unwrap();
+    assert_eq!(store.purge(Duration::ZERO).await.unwrap(), 1);
+    let leased = store.claim(&Claim::new("w").with_limit(1)).await.unwrap();
+    let dead = Settlement::dead_letter(leased[0].lease, "no use");
+    assert!(store.settle(&[dead]).await.unwrap()[0].is_ok());
+    assert!(store.discard(events[1].id()).await.unwrap());
+    let store = store.clone().with_retention(Retention::DeleteOnDelivery);
+    let leased = store.claim(&Claim::new("w")).await.unwrap();
+    assert!(store.settle(&[Settlement::delivered(leased[0].lease)]).await.unwrap()[0].is_ok());
+    assert!(store.get_pending(10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn mysql_needs_no_database_of_the_connection() {
+    let Some(h) = require("mysql_needs_no_database_of_the_connection", My::open().await) else { return };
+    let options = h.pool().connect_options().as_ref().clone();
+    let mut url = options.to_url_lossy();
+    url.set_path("");
+    let pool: Pool<sqlx::MySql> = MySqlPoolOptions::new().connect(url.as_str()).await.unwrap();
+    deletes(&MySqlOutbox::new(pool.clone()).with_schema(&h.place).unwrap()).await;
+
+    let inbox = MySqlInbox::new(pool.clone()).with_schema(&h.place).unwrap();
+    let mut session = pool.acquire().await.unwrap();
+    inbox.process_once(&mut session, "consumer", EventId::new()).await.unwrap();
+    drop(session);
+    assert_eq!(inbox.purge(Duration::ZERO).await.unwrap(), 1);
+    pool.close().await;
+    h.close().await;
+}
+
+#[tokio::test]
+async fn postgres_bears_a_stricter_isolation_by_default() {
+    let Some(h) = require("postgres_bears_a_stricter_isolation_by_default", Pg::open().await) else { return };
+    for isolation in ["repeatable read", "serializable"] {
+        let options = h.pool().connect_options().as_ref().clone();
+        let options = options.options([("default_transaction_isolation", isolation)]);
+        let pool = PgPoolOptions::new().max_connections(4).connect_with(options).await.unwrap();
+        let store = PgOutbox::new(pool.clone()).with_schema(&h.place).unwrap();
+        for _ in 0..4 {
+            let soon = chrono::Utc::now() + chrono::TimeDelta::milliseconds(20);
+            let events: Vec<Event> = (0..40).map(|number| event(number).with_not_before(soon)).collect();
+            store.save_all(&events).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            let work = async || {
+                let leased = store.claim(&Claim::new("w").with_limit(10)).await.unwrap();
+                for one in leased {
+                    store.acknowledge(one.event.id()).await.unwrap();
+                }
+                store.purge(Duration::ZERO).await.unwrap()
+            };
+            let done = tokio::join!(work(), work(), work(), work());
+            assert!(done.0 + done.1 + done.2 + done.3 > 0);
+        }
+        pool.close().await;
+    }
+    h.close().await;
+}
+
+/// Times are kept in whole milliseconds there: ends that are one when they are kept must be one before.
+#[tokio::test]
+async fn sqlite_renews_a_part_of_a_claim_for_a_part_of_a_millisecond() {
+    let Some(h) = require("sqlite_renews_a_part_of_a_claim_for_a_part_of_a_millisecond", Lite::open().await)
+    else {
+        return;
+    };
+    let length = Duration::from_micros(60_000_333);
+    for number in 0..100 {
+        h.store.save_all(&[event(number), event(number)]).await.unwrap();
+        let leased = h.store.claim(&Claim::new("w").with_limit(2).with_lease(length)).await.unwrap();
+        assert!(h.store.renew(&[leased[0].lease], length).await.unwrap()[0].is_ok());
+        let settlements: Vec<_> = leased.iter().map(|one| Settlement::delivered(one.lease)).collect();
+        assert!(h.store.settle(&settlements).await.unwrap().iter().all(Result::is_ok));
+    }
+    h.close().await;
+}
