@@ -40,7 +40,7 @@ impl<'a> Selection<'a> {
 fn within_engines(time: DateTime<Utc>) -> i64 {
     const YEAR_1000: i64 = -30_610_224_000_000_000;
     const YEAR_9999: i64 = 253_370_764_800_000_000;
-    let is_between = time.timestamp_subsec_nanos() % 1000 > 0;
+    let is_between = !time.timestamp_subsec_nanos().is_multiple_of(1000);
     (time.timestamp_micros() + i64::from(is_between)).clamp(YEAR_1000, YEAR_9999)
 }
 
