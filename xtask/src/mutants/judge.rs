@@ -56,7 +56,7 @@ impl<'a> Judge<'a> {
             *learnt.caught.entry((file.to_owned(), test.name.clone())).or_default() += 1;
             return Ok(Some(end.verdict(test)));
         }
-        Ok((reached_by <= at_most).then_some(Verdict::Missed { reached_by }))
+        Ok((reached_by <= at_most).then_some(Verdict::Missed { reached_by, by_own: None }))
     }
 
     /// Runs all tests with several mutants, which most likely none notices. Only what a test notices of all together is
@@ -79,7 +79,7 @@ impl<'a> Judge<'a> {
             }
         }
         let reached_by = |mutant| tests.iter().filter(|test| test.reaches.contains(&mutant)).count();
-        let missed = |mutant| (mutant, Verdict::Missed { reached_by: reached_by(mutant) });
+        let missed = |mutant| (mutant, Verdict::Missed { reached_by: reached_by(mutant), by_own: None });
         verdicts.extend(left.into_iter().map(missed));
         Ok(verdicts)
     }

@@ -6,6 +6,7 @@
 mod judge;
 mod kept;
 mod list;
+mod own;
 mod places;
 mod record;
 mod render;
@@ -45,6 +46,9 @@ pub(crate) struct Options {
     /// Forget what is known from earlier runs
     #[arg(long)]
     fresh: bool,
+    /// Then try what the suite has missed with the crate's own tests too
+    #[arg(long)]
+    own_tests: bool,
     /// How many tests may run at the same time
     #[arg(long, default_value_t = 2)]
     jobs: usize,
@@ -57,7 +61,7 @@ pub(crate) fn mutants(options: &Options) -> Result<()> {
     let mut subject = Subject::new(&options.package, listed)?;
     let left_out = count - subject.mutants.len();
     if left_out > 0 {
-        println!("{left_out} mutants are in modules that only tests have, and do not count");
+        println!("{left_out} mutants are in what only tests have, and do not count");
     }
     let folder = subject.tree.root.parent().context("the tree is in a folder")?.to_path_buf();
     let path = folder.join(format!("{}.json", options.package));
@@ -76,9 +80,13 @@ pub(crate) fn mutants(options: &Options) -> Result<()> {
     let chosen: BTreeSet<_> = (0..subject.mutants.len()).filter(chosen).collect();
     let undecided = chosen.iter().filter(|index| known(&record, &subject, **index).is_none()).count();
     println!("{} mutants, {undecided} of them to be judged", chosen.len());
-    if undecided > 0 {
+    if undecided > 0 || options.own_tests {
         let servers = Servers::for_this_run(servers(&options.package))?;
-        let outcome = judge_all(&mut subject, &servers, &record, &chosen, (suite, options.jobs));
+        let mut outcome = judge_all(&mut subject, &servers, &record, &chosen, (suite, options.jobs));
+        if options.own_tests {
+            outcome =
+                outcome.and_then(|()| own::try_missed(&subject, &servers, &record, &chosen, options.jobs));
+        }
         // Also what was found out before it failed.
         record.lock().unwrap_or_else(PoisonError::into_inner).write()?;
         outcome?;
@@ -166,7 +174,8 @@ fn prepare<'a>(
     jobs: usize,
 ) -> Result<(Suite<'a>, Vec<Test>)> {
     let path = subject.tree.root.with_extension("suite");
-    let of = record::hash(&(of, &subject.sources));
+    let names: Vec<&str> = subject.mutants.iter().map(|mutant| mutant.name.as_str()).collect();
+    let of = record::hash(&(of, &subject.sources, names));
     let folder = subject.tree.root.join(&subject.package);
     let suite = Suite { built: Built { binary: path.clone() }, folder, servers };
     let mut kept = if let Some(kept) = Kept::read(&path, of) {
@@ -215,7 +224,7 @@ fn progress(
     (index, of): (usize, usize),
 ) -> Result<()> {
     match &verdict {
-        Verdict::Missed { reached_by } => {
+        Verdict::Missed { reached_by, .. } => {
             println!("[{index}/{of}] missed by {reached_by} tests: {}", subject.mutants[mutant].name);
         }
         Verdict::TimedOut { by } => {
@@ -240,15 +249,19 @@ fn report(subject: &Subject, record: &Mutex<Record>, chosen: &BTreeSet<usize>, p
             continue;
         };
         sums.add(&verdict);
-        if let Verdict::Missed { reached_by } = verdict {
-            missed.push((&subject.mutants[mutant].name, reached_by));
+        if let Verdict::Missed { reached_by, by_own } = verdict {
+            missed.push((&subject.mutants[mutant].name, reached_by, by_own));
         }
     }
     println!("\nmissed:");
-    for (name, reached_by) in missed {
-        println!("- {name} (reached by {reached_by} tests)");
+    for (name, reached_by, by_own) in missed {
+        let by_own = by_own.map_or(String::new(), |test| format!("; caught by {test}"));
+        println!("- {name} (reached by {reached_by} tests{by_own})");
     }
-    println!("\n| crate | mutants | unviable | not tried | tried | caught | timed out | missed | caught |");
-    println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|");
+    println!(
+        "\n| crate | mutants | unviable | not tried | tried | caught | timed out | share | missed | \
+         caught by own tests | share |"
+    );
+    println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
     println!("{}", sums.row(package));
 }

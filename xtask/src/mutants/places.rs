@@ -225,6 +225,18 @@ pub(crate) fn modules_for_tests(source: &str) -> syn::Result<Vec<String>> {
     Ok(modules.collect())
 }
 
+/// The lines of functions that only tests have.
+pub(crate) fn functions_for_tests(source: &str) -> syn::Result<Vec<std::ops::RangeInclusive<usize>>> {
+    let file = syn::parse_file(source)?;
+    let functions = file.items.iter().filter_map(|item| match item {
+        syn::Item::Fn(function) if function.attrs.iter().any(is_for_tests) => {
+            Some(function.span().start().line..=function.span().end().line)
+        }
+        _ => None,
+    });
+    Ok(functions.collect())
+}
+
 /// Whether an attribute is `#[cfg(test)]` or `#[cfg(all(test, …))]`.
 fn is_for_tests(attribute: &syn::Attribute) -> bool {
     let syn::Meta::List(list) = &attribute.meta else { return false };
@@ -241,6 +253,12 @@ mod tests {
         let source = "mod a; #[cfg(test)] mod b; #[cfg(all(test, unix))] mod c; #[cfg(unix)] mod d; \
                       #[cfg(test)] mod e { }";
         assert_eq!(modules_for_tests(source).expect("a file"), ["b", "c"]);
+    }
+
+    #[test]
+    fn functions_that_only_tests_have_are_known() {
+        let source = "fn a() {}\n#[cfg(all(test, unix))]\nfn b() {\n}\nfn c() {}";
+        assert_eq!(functions_for_tests(source).expect("a file"), [2..=4]);
     }
 
     #[test]

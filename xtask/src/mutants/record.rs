@@ -18,7 +18,12 @@ pub(crate) enum Verdict {
     /// This test went on for ever.
     TimedOut { by: String },
     /// All of so many tests that reach it passed.
-    Missed { reached_by: usize },
+    Missed {
+        reached_by: usize,
+        /// The test of the crate's own, beside the suite, that failed or went on for ever.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by_own: Option<String>,
+    },
 }
 
 /// What became of a mutant, and of which source that is true.
@@ -105,6 +110,8 @@ pub(crate) struct Sums {
     pub(crate) caught: usize,
     pub(crate) timed_out: usize,
     pub(crate) missed: usize,
+    /// Of the missed ones, those that the crate's own tests catch.
+    pub(crate) by_own: usize,
     pub(crate) untried: usize,
 }
 
@@ -114,21 +121,29 @@ impl Sums {
             Verdict::Unviable => self.unviable += 1,
             Verdict::Caught { .. } => self.caught += 1,
             Verdict::TimedOut { .. } => self.timed_out += 1,
-            Verdict::Missed { .. } => self.missed += 1,
+            Verdict::Missed { by_own, .. } => {
+                self.missed += 1;
+                self.by_own += usize::from(by_own.is_some());
+            }
         }
     }
 
     /// As a row of docs/mutation-testing.md.
     pub(crate) fn row(&self, package: &str) -> String {
-        let Self { unviable, caught, timed_out, missed, untried } = self;
+        let Self { unviable, caught, timed_out, missed, by_own, untried } = self;
         let tried = caught + timed_out + missed;
         let all = tried + unviable + untried;
-        // In tenths of a percent, rounded down.
-        let share = (caught + timed_out) * 1000 / tried.max(1);
+        let share = |caught: usize| {
+            // In tenths of a percent, rounded down.
+            let share = caught * 1000 / tried.max(1);
+            format!("{}.{} %", share / 10, share % 10)
+        };
+        let (by_suite, by_all) = (caught + timed_out, caught + timed_out + by_own);
         format!(
-            "| {package} | {all} | {unviable} | {untried} | {tried} | {caught} | {timed_out} | {missed} | {}.{} % |",
-            share / 10,
-            share % 10
+            "| {package} | {all} | {unviable} | {untried} | {tried} | {caught} | {timed_out} | {} | {missed} | \
+             {by_own} | {} |",
+            share(by_suite),
+            share(by_all)
         )
     }
 }
@@ -139,8 +154,8 @@ mod tests {
 
     #[test]
     fn a_row_has_the_share_of_what_was_tried() {
-        let sums = Sums { unviable: 3, caught: 4, timed_out: 1, missed: 2, untried: 5 };
-        assert_eq!(sums.row("a"), "| a | 15 | 3 | 5 | 7 | 4 | 1 | 2 | 71.4 % |");
+        let sums = Sums { unviable: 3, caught: 4, timed_out: 1, missed: 2, by_own: 1, untried: 5 };
+        assert_eq!(sums.row("a"), "| a | 15 | 3 | 5 | 7 | 4 | 1 | 71.4 % | 2 | 1 | 85.7 % |");
     }
 
     #[test]
@@ -150,10 +165,11 @@ mod tests {
         let mut record = Record::open(path.clone(), 1).expect("nothing is known");
         let caught = Verdict::Caught { by: "a test".to_owned() };
         record.set("caught", "source", caught.clone());
-        record.set("missed", "source", Verdict::Missed { reached_by: 3 });
+        let missed = Verdict::Missed { reached_by: 3, by_own: None };
+        record.set("missed", "source", missed.clone());
         record.write().expect("written");
         let record = Record::open(path.clone(), 1).expect("read");
-        assert_eq!(record.get("missed", "source"), Some(&Verdict::Missed { reached_by: 3 }));
+        assert_eq!(record.get("missed", "source"), Some(&missed));
         assert_eq!(record.get("caught", "another source"), None);
         let record = Record::open(path, 2).expect("read");
         assert_eq!(record.get("missed", "source"), None, "the suite is another");

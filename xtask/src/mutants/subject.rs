@@ -16,6 +16,9 @@ use super::tree::Tree;
 use crate::cargo::{self, cargo};
 use crate::process;
 
+/// The target that is the suite.
+const SUITE: &str = "conformance";
+
 /// A crate with its mutants in a copy of the workspace.
 #[derive(Debug)]
 pub(crate) struct Subject {
@@ -33,6 +36,9 @@ pub(crate) struct Subject {
     pub(crate) alone: BTreeSet<usize>,
 }
 
+/// What was built, or what the compiler has against it.
+type Compiled<T> = std::result::Result<T, Vec<Message>>;
+
 /// A built suite.
 #[derive(Debug)]
 pub(crate) struct Built {
@@ -44,7 +50,14 @@ impl Subject {
     pub(crate) fn new(package: &str, mut mutants: Vec<Mutant>) -> Result<Self> {
         let target = cargo::metadata()?.target_directory;
         let sources = sources(package)?;
-        mutants.retain(|mutant| sources.contains_key(&mutant.file));
+        let mut for_tests = BTreeMap::new();
+        for (file, source) in &sources {
+            for_tests.insert(file.clone(), places::functions_for_tests(source)?);
+        }
+        mutants.retain(|mutant| {
+            let lines = for_tests.get(&mutant.file);
+            lines.is_some_and(|lines| !lines.iter().any(|lines| lines.contains(&mutant.span.start.line)))
+        });
         let tree = Tree::copy(target.join("mutants").join(package), |file| {
             file.to_str().is_some_and(|file| sources.contains_key(file))
         })?;
@@ -97,6 +110,19 @@ impl Subject {
                         bail!("the mutated {} does not compile:\n{}", self.package, errors[0].text());
                     }
                 }
+            }
+        }
+    }
+
+    /// Builds the crate's own tests, beside the suite, with every mutant behind its switch that the suite had.
+    pub(crate) fn build_own_tests(&self) -> Result<Vec<Built>> {
+        self.write(None)?;
+        match self.compile_tests(&["--tests"])? {
+            Ok(built) => {
+                Ok(built.into_iter().filter(|(name, _)| name != SUITE).map(|(_, built)| built).collect())
+            }
+            Err(errors) => {
+                bail!("the tests of the mutated {} do not compile:\n{}", self.package, errors[0].text())
             }
         }
     }
@@ -156,18 +182,27 @@ impl Subject {
         Ok(())
     }
 
-    fn compile(&self) -> Result<std::result::Result<Built, Vec<Message>>> {
+    fn compile(&self) -> Result<Compiled<Built>> {
+        Ok(match self.compile_tests(&["--test", SUITE])? {
+            Ok(built) => {
+                let suite = built.into_iter().find(|(name, _)| name == SUITE);
+                Ok(suite.context("cargo does not say where the suite is")?.1)
+            }
+            Err(errors) => Err(errors),
+        })
+    }
+
+    /// Builds these targets, and says of each what it is called.
+    fn compile_tests(&self, targets: &[&str]) -> Result<Compiled<Vec<(String, Built)>>> {
         let mut command = self.cargo("test");
         // Its lock file has other versions of its own packages, and nothing else that is new.
         command.args(["--no-run", "--offline", "--all-features", "--message-format=json"]);
-        command.args(["--package", &self.package, "--test", "conformance"]);
+        command.args(["--package", &self.package]).args(targets);
         let (status, output) = process::capture(command)?;
         let lines: Vec<Line> = output.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         if status.success() {
-            let is_suite =
-                |line: &&Line| line.target.as_ref().is_some_and(|target| target.name == "conformance");
-            let binary = lines.iter().filter(is_suite).find_map(|line| line.executable.clone());
-            return Ok(Ok(Built { binary: binary.context("cargo does not say where the suite is")? }));
+            let built = |line: Line| Some((line.target?.name, Built { binary: line.executable? }));
+            return Ok(Ok(lines.into_iter().filter_map(built).collect()));
         }
         let errors: Vec<_> = lines
             .into_iter()
