@@ -88,7 +88,7 @@ where
     }
 
     fn retention(&self) -> Retention {
-        self.store.retention()
+        if DELETES { Retention::DeleteOnDelivery } else { Retention::UntilPurged }
     }
 
     async fn begin(&self) -> Self::Transaction {

@@ -201,6 +201,34 @@ where
     assert_eq!(order, ids(&hot));
 }
 
+/// 7.3: of the many events of a key that have waited none is passed over for one that was saved later.
+pub async fn many_events_of_a_key_that_has_waited_come_before_a_later_one<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let (mut many, one) = (of_key("many", 700), keyed("one", "one"));
+    save_all(&h, &many).await;
+    save(&h, &one).await;
+    for waits in [many[0].id(), one.id()] {
+        let leased = claim(&h, 1).await;
+        assert_eq!(leased_ids(&leased), [waits]);
+        settled(&h, [Settlement::retry(leased[0].lease, LEASE, "down")]).await;
+    }
+    assert!(claim(&h, 10).await.is_empty(), "both keys wait");
+    h.advance(LEASE * 2).await;
+    many.push(keyed("many", "late"));
+    save(&h, &many[700]).await;
+    let mut order: Vec<EventId> = Vec::new();
+    while order.len() < many.len() + 1 {
+        let leased = claim(&h, 1000).await;
+        assert!(!leased.is_empty(), "some are forgotten");
+        delivered(&h, &leased).await;
+        order.extend(leased_ids(&leased));
+    }
+    order.retain(|id| *id != one.id());
+    assert_eq!(order, ids(&many));
+}
+
 /// 7.9: many keys that wait for a retry hold up no other, and all of them come when they are due.
 pub async fn many_waiting_keys_hold_up_no_other<H: Harness>(h: Arc<H>)
 where

@@ -279,4 +279,12 @@ where
     assert_eq!(leased_ids(&claim(&h, 10).await), [before.id()], "they are not leased again and again");
     let dead = h.store().dead_letters(&DeadLetterFilter::new()).await.expect("dead_letters").letters;
     assert_eq!(dead.len(), 4, "the claims have set them aside");
+    // One that is found beside others costs them nothing.
+    let beside = events(2);
+    save(&h, &beside[0]).await;
+    h.insert_undecodable(EventId::new()).await;
+    save(&h, &beside[1]).await;
+    let leased = claim(&h, 3).await;
+    assert_eq!(leased_ids(&leased), ids(&beside));
+    delivered(&h, &leased).await;
 }
