@@ -12,6 +12,7 @@ use outbox_traits::EventId;
 use sqlx::pool::PoolConnection;
 use tokio::{
     runtime::Handle,
+    task::spawn_blocking,
     time::{Instant, sleep_until, timeout},
 };
 
@@ -110,6 +111,19 @@ impl<DB: WakeEngine> Wake<DB> {
     }
 }
 
+/// What is nearer than this is waited for exactly.
+const NEAR: Duration = Duration::from_millis(2);
+
+/// Tokio's clock goes by whole milliseconds, rounded up more than once, which would be most of the time from a commit to
+/// its wake-up. A thread that may block sleeps more exactly.
+async fn exactly(time: Instant) {
+    let left = time.saturating_duration_since(Instant::now());
+    if left < NEAR && spawn_blocking(move || std::thread::sleep(left)).await.is_ok() {
+        return;
+    }
+    sleep_until(time).await;
+}
+
 /// A watcher that is at work: it must not seem so once its runtime is gone.
 struct Running<DB: WakeEngine>(Weak<Wake<DB>>);
 
@@ -133,7 +147,7 @@ async fn run<DB: WakeEngine>(mut running: Running<DB>) {
         let stirred = Arc::clone(&wake.stirred);
         drop(wake);
         tokio::select! {
-            () = sleep_until(next) => {}
+            () = exactly(next) => {}
             () = stirred.notified() => continue,
         }
         let Some(wake) = running.0.upgrade() else { return };
