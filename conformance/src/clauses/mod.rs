@@ -224,6 +224,7 @@ macro_rules! __group {
             events_without_a_key_do_not_wait_for_one_another
             keys_do_not_wait_for_one_another
             a_claim_of_some_types_waits_for_busy_keys
+            a_claim_of_some_types_takes_no_other_of_a_key_that_has_waited
             the_resource_id_is_the_key_where_there_is_no_other
             a_key_waits_while_one_of_its_events_waits_for_a_retry
             an_event_saved_while_its_key_is_busy_comes_after
@@ -328,7 +329,8 @@ mod tests {
         every_clause_is_listed! {
             store: "store/events.rs", "store/save.rs", "store/order.rs", "store/pending.rs",
                 "store/acknowledge.rs", "store/purge.rs", "store/retention.rs";
-            claim: "claim/lease.rs", "claim/keys.rs", "claim/settle.rs", "claim/held.rs", "claim/history.rs";
+            claim: "claim/lease.rs", "claim/keys.rs", "claim/settle.rs", "claim/held.rs", "claim/types.rs",
+                "claim/history.rs";
             concurrent: "concurrent.rs";
             durable: "durable.rs";
             schema: "schema.rs";

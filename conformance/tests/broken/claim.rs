@@ -52,10 +52,18 @@ impl ClaimStore for Broken {
                 leased.push(Leased::new(event, lease, 1, 0));
             }
         }
-        if self.fault == Fault::AClaimOfSomeTypesIgnoresKeys && !claim.types.is_empty() {
-            let behind = self.inner.get_pending(claim.limit - leased.len()).await?;
-            let behind = behind.into_iter().filter(|event| claim.wants(event.event_type()));
-            leased.extend(behind.map(|event| {
+        if !claim.types.is_empty() {
+            let waited: HashSet<Option<&str>> =
+                leased.iter().filter(|one| one.failures > 0).map(|one| one.event.partition_key()).collect();
+            let mut behind = self.inner.get_pending(claim.limit - leased.len()).await?;
+            behind.retain(|event| match self.fault {
+                Fault::AClaimOfSomeTypesIgnoresKeys => claim.wants(event.event_type()),
+                Fault::AClaimOfSomeTypesTakesAllOfAKeyThatHasWaited => {
+                    event.partition_key().is_some() && waited.contains(&event.partition_key())
+                }
+                _ => false,
+            });
+            leased.extend(behind.into_iter().map(|event| {
                 let lease = Lease::new(event.id(), *event.id().as_uuid());
                 Leased::new(event, lease, 1, 0)
             }));

@@ -77,6 +77,7 @@ faults! {
     LeasesNeverRunOut,
     ALeaseHoldsBeyondItsEnd,
     AClaimOfSomeTypesIgnoresKeys,
+    AClaimOfSomeTypesTakesAllOfAKeyThatHasWaited,
     /// Whoever has the worker's name has the lease.
     OwnershipWithoutAFence,
     ALateSettlementTakes,

@@ -171,6 +171,8 @@ rejected! {
         by "claim::a_lease_is_over_when_its_time_is";
     keys_that_claims_of_some_types_ignore: AClaimOfSomeTypesIgnoresKeys
         by "claim::a_claim_of_some_types_waits_for_busy_keys";
+    claims_of_some_types_that_take_all_of_a_key_that_has_waited: AClaimOfSomeTypesTakesAllOfAKeyThatHasWaited
+        by "claim::a_claim_of_some_types_takes_no_other_of_a_key_that_has_waited";
     ownership_by_worker_name_without_a_fence: OwnershipWithoutAFence
         by "claim::a_lease_that_ran_out_has_no_effect";
     a_late_settlement_that_takes: ALateSettlementTakes

@@ -5,6 +5,7 @@ mod history;
 mod keys;
 mod lease;
 mod settle;
+mod types;
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +14,7 @@ use serde_json::json;
 
 use crate::Harness;
 
-pub use self::{held::*, history::*, keys::*, lease::*, settle::*};
+pub use self::{held::*, history::*, keys::*, lease::*, settle::*, types::*};
 
 /// How long leases last here, unless a clause says otherwise.
 pub(crate) const LEASE: Duration = Duration::from_secs(30);

@@ -1,0 +1,67 @@
+//! Claims of some types only, where keys wait.
+
+use std::sync::Arc;
+
+use outbox_traits::{Claim, ClaimStore, DeadLetterStore, Event, EventId, Settlement};
+use serde_json::json;
+
+use super::{LEASE, claim, delivered, leased_ids, settled};
+use crate::{
+    Harness,
+    support::{ids, pending_ids, save, save_all},
+};
+
+/// Claims of one type, and delivers it.
+async fn taken<H: Harness>(h: &Arc<H>, event_type: &str, limit: usize) -> Vec<EventId>
+where
+    H::Store: ClaimStore,
+{
+    let request = Claim::new("a worker").with_types([event_type]).with_limit(limit).with_lease(LEASE);
+    let leased = h.store().claim(&request).await.expect("claim");
+    let types: Vec<&str> = leased.iter().map(|one| one.event.event_type()).collect();
+    assert!(
+        types.iter().all(|found| *found == event_type),
+        "{types:?} were claimed, and only {event_type} asked for"
+    );
+    delivered(h, &leased).await;
+    leased_ids(&leased)
+}
+
+/// 7.1 and 7.3: a claim of some types hands out no other, also of a key that has waited; what it passes over keeps its
+/// place in the key, before what was saved later.
+pub async fn a_claim_of_some_types_takes_no_other_of_a_key_that_has_waited<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore + DeadLetterStore,
+{
+    for holds_key in [false, true] {
+        let of_type = |name: &str| Event::new(name, json!(null)).expect("valid").with_partition_key("k");
+        let mut all = vec![of_type("a.x"), of_type("b.x"), of_type("b.x")];
+        save_all(&h, &all).await;
+        let first = claim(&h, 1).await[0].lease;
+        if holds_key {
+            settled(&h, [Settlement::dead_letter_holding_key(first, "broken")]).await;
+        } else {
+            settled(&h, [Settlement::retry(first, LEASE, "failed")]).await;
+        }
+        // A store may put aside what these meet; what is saved later it has not met yet.
+        for event_type in ["b.x", "a.x"] {
+            assert!(taken(&h, event_type, 10).await.is_empty(), "the key waits");
+        }
+        assert!(claim(&h, 10).await.is_empty());
+        all.extend([of_type("b.x"), of_type("c.x")]);
+        for late in &all[3..] {
+            save(&h, late).await;
+        }
+        assert!(taken(&h, "c.x", 10).await.is_empty(), "the key waits");
+        if holds_key {
+            assert!(h.store().requeue(first.event()).await.expect("requeue"));
+        } else {
+            h.advance(LEASE * 2).await;
+        }
+        assert_eq!(taken(&h, "a.x", 10).await, [all[0].id()]);
+        assert_eq!(pending_ids(&h).await, ids(&all[1..]));
+        assert_eq!(taken(&h, "b.x", 1).await, [all[1].id()]);
+        assert_eq!(taken(&h, "c.x", 10).await, [all[4].id()], "those before it are passed over");
+        assert_eq!(taken(&h, "b.x", 10).await, ids(&all[2..4]));
+    }
+}
