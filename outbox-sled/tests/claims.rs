@@ -176,6 +176,25 @@ async fn broken_rows_hold_up_nobody_and_keep_their_place() {
     }
 }
 
+/// Nobody knows of what key it was: that key begins where it stood, and must not go with it.
+#[tokio::test]
+async fn a_first_event_of_which_nothing_can_be_read_holds_up_its_key_for_nobody() {
+    for is_requeued in [false, true] {
+        let (db, outbox) = temporary();
+        let all: Vec<Event> = (0..3).map(|_| event(Some("a"))).collect();
+        outbox.save_all(&all).await.unwrap();
+        for name in ["outbox.rows", "outbox.events"] {
+            db.open_tree(name).unwrap().insert(1_u64.to_be_bytes(), "{").unwrap();
+        }
+        assert_eq!(outbox.get_pending(10).await.unwrap(), all[1..]);
+        if is_requeued {
+            assert!(outbox.requeue(all[0].id()).await.unwrap());
+        }
+        assert_eq!(claimed(&claim(&outbox, 10).await), ids(&all[1..]));
+        assert_eq!(counts(&outbox).await, [0, 2, 0, 1]);
+    }
+}
+
 /// Two stores over the same trees have a writer each, and must not hand out the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn claims_of_two_stores_over_the_same_trees_are_disjoint() {
