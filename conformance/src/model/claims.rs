@@ -5,6 +5,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use chrono::{TimeDelta, Utc};
 use outbox_traits::{
     Claim, ClaimStore, DeadLetterFilter, DeadLetterStore, ErrorKind, EventId, Lease, Leased, OutboxStore,
     Settlement,
@@ -16,6 +17,7 @@ use proptest::{
     prop_assert, prop_assert_eq, prop_oneof,
     test_runner::TestCaseError,
 };
+use uuid::Uuid;
 
 use super::{STEP, beside, check, fail};
 use crate::{
@@ -97,6 +99,8 @@ struct Model {
     /// All leases that ever were, the newest last.
     leases: Vec<Lease>,
     now: i64,
+    /// How many events were saved.
+    saved: u32,
 }
 
 impl Model {
@@ -246,7 +250,12 @@ where
     match step {
         Step::Save(keys) => {
             for key in keys {
-                let event = event("model");
+                // The clock and the ids of the application run backwards, which is to make no difference.
+                model.saved += 1;
+                let back = TimeDelta::seconds(i64::from(model.saved));
+                let event = event("model")
+                    .with_id(Uuid::from_u128(u128::from(u32::MAX - model.saved)))
+                    .with_timestamp(Utc::now() - back);
                 let key = Some(*key).filter(|key| *key < KEYS);
                 let event = match key {
                     Some(key) => event.with_partition_key(format!("key {key}")),
