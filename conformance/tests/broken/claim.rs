@@ -52,7 +52,7 @@ impl ClaimStore for Broken {
         if !claim.types.is_empty() {
             let waited: HashSet<Option<&str>> =
                 leased.iter().filter(|one| one.failures > 0).map(|one| one.event.partition_key()).collect();
-            let mut behind = self.inner.get_pending(claim.limit - leased.len()).await?;
+            let mut behind = self.inner.get_pending(usize::MAX).await?;
             behind.retain(|event| match self.fault {
                 Fault::AClaimOfSomeTypesIgnoresKeys => claim.wants(event.event_type()),
                 Fault::AClaimOfSomeTypesTakesAllOfAKeyThatHasWaited => {
@@ -60,6 +60,7 @@ impl ClaimStore for Broken {
                 }
                 _ => false,
             });
+            behind.truncate(claim.limit - leased.len());
             leased.extend(behind.into_iter().map(|event| {
                 let lease = Lease::new(event.id(), *event.id().as_uuid());
                 Leased::new(event, lease, 1, 0)

@@ -350,6 +350,7 @@ fn random_histories_reject_broken_stores() {
         (list, Fault::PurgeIgnoresTheAge, true),
         (claims, Fault::None, false),
         (claims, Fault::KeysAreIgnored, true),
+        (claims, Fault::AClaimIgnoresItsTypes, true),
         (claims, Fault::ClaimsGoById, true),
         (claims, Fault::ClaimsGoByTheApplicationClock, true),
         (claims, Fault::OwnershipWithoutAFence, true),
