@@ -62,7 +62,7 @@
 //! | `dead_letter` | a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what is set aside, requeue, discard |
 //! | `claim` | a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | leases, fences, retries, the order of each key |
 //! | `claim_concurrent` | a [`ClaimStore`](outbox_traits::ClaimStore) | claims while other sessions are open; left out as `concurrent` is |
-//! | `claim_durable` | [`DurableHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what claims have written, after closing and reopening |
+//! | `claim_durable` | [`DurableHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what claims and settlements have written, after closing and reopening, and `kill -9` |
 //! | `stats` | a [`StatsStore`](outbox_traits::StatsStore) with claims and dead letters | counts by state, and the age of the oldest |
 //! | `wake` | a [`WakeStore`](outbox_traits::WakeStore), [`WakeHarness`] | wake-ups after a commit |
 //! | `inbox` | [`InboxHarness`] | what a consumer has processed, once |
@@ -96,6 +96,6 @@ pub use crate::{
 pub mod __private {
     pub use crate::{
         model::{check_claim_model, check_model},
-        run::{clause, run, run_durable, run_transport, transport_clause},
+        run::{clause, durable_clause, run, run_claim_durable, run_durable, run_transport, transport_clause},
     };
 }

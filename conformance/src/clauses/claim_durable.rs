@@ -1,26 +1,38 @@
 //! What a durable store knows of claims.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    io::{BufRead, BufReader},
+    sync::Arc,
+    time::Duration,
+};
 
-use outbox_traits::{ClaimStore, DeadLetter, DeadLetterFilter, DeadLetterStore, Event, Settlement};
+use outbox_traits::{
+    ClaimStore, DeadLetter, DeadLetterFilter, DeadLetterStore, Event, EventId, OutboxStore, Settlement,
+};
 
-use super::claim::{LEASE, claim, keyed, leased_ids, settled};
+use super::{
+    claim::{LEASE, claim, keyed, leased_ids, settled},
+    durable::{say, spawn_child},
+};
 use crate::{
     DurableHarness, Harness,
-    support::{ids, save_all},
+    support::{ALL, events, ids, pending_ids, save_all},
 };
 
 async fn dead<H: Harness>(h: &Arc<H>) -> Vec<DeadLetter>
 where
     H::Store: DeadLetterStore,
 {
-    h.store().dead_letters(&DeadLetterFilter::new()).await.expect("dead_letters").letters
+    h.store().dead_letters(&DeadLetterFilter::new().with_limit(ALL)).await.expect("dead_letters").letters
 }
 
 /// 7.5, 7.7, 7.8 and 8.4: leases, attempts, failures, the wait for a retry, the last error and held keys are so after
 /// closing and opening, for whatever worker.
-pub async fn what_claims_have_written_survives_closing_and_opening<H: DurableHarness>(h: Arc<H>)
-where
+pub async fn what_claims_have_written_survives_closing_and_opening<H: DurableHarness>(
+    h: Arc<H>,
+    _test: String,
+) where
     H::Store: ClaimStore + DeadLetterStore,
 {
     let location = h.location();
@@ -75,4 +87,75 @@ where
     let freed = claim(&fourth, 1).await;
     assert_eq!(leased_ids(&freed), [all[2].id()], "requeued, it comes first");
     assert_eq!((freed[0].attempts, freed[0].failures), (1, 0));
+}
+
+/// 7.6: a `kill -9` right after a settlement returned takes nothing of it back, and one that it cut off took as a whole or
+/// not at all.
+pub async fn settlements_survive_a_kill<H: DurableHarness>(h: Arc<H>, test: String)
+where
+    H::Store: ClaimStore + DeadLetterStore,
+{
+    for run in 0..3_usize {
+        let mut child = spawn_child(&h.location(), &test);
+        let output = BufReader::new(child.stdout.take().expect("its standard output"));
+        let mut batches: Vec<Vec<EventId>> = Vec::new();
+        let (mut returned, mut is_killed) = (0, false);
+        for line in output.lines().map_while(Result::ok) {
+            match line.split_once(' ') {
+                Some(("settling", ids)) => {
+                    batches.push(ids.split(' ').map(|id| id.parse().expect("an id")).collect());
+                }
+                Some(("settled", _)) => returned = batches.len(),
+                _ => continue,
+            }
+            // And on to the end: a quick engine may have said more before it was killed.
+            if !is_killed && batches.len() > 3 + 4 * run {
+                child.kill().expect("kill -9");
+                is_killed = true;
+            }
+        }
+        let status = child.wait().expect("wait");
+        assert!(!status.success() && returned > 2, "the child ended by itself: {status}");
+
+        let h = Arc::new(H::reopen(&h.location()).await);
+        // So that what is still leased is pending again.
+        h.advance(LEASE * 2).await;
+        let pending: HashSet<EventId> = pending_ids(&h).await.into_iter().collect();
+        let dead: HashSet<EventId> = dead(&h).await.iter().map(|letter| letter.id).collect();
+        for (number, batch) in batches.iter().enumerate() {
+            let took = batch.iter().enumerate().filter(|(index, id)| match index % 2 {
+                0 => !pending.contains(id) && !dead.contains(id),
+                _ => !pending.contains(id) && dead.contains(id),
+            });
+            let took = took.count();
+            let is_whole = took == batch.len() || took == 0 && number >= returned;
+            assert!(
+                is_whole,
+                "{took} settlements of {} took, of batch {number}, and {returned} returned",
+                batch.len()
+            );
+        }
+        let pending: Vec<EventId> = pending.into_iter().collect();
+        h.store().acknowledge_all(&pending).await.expect("acknowledge_all");
+    }
+}
+
+/// The child's part: claims and settles until it is killed, and says what it begins and what has returned.
+pub(crate) async fn child<H: DurableHarness>(location: &str)
+where
+    H::Store: ClaimStore,
+{
+    let h = Arc::new(H::reopen(location).await);
+    for number in 0..10_000 {
+        save_all(&h, &events(6)).await;
+        let leased = claim(&h, 6).await;
+        let claimed: Vec<String> = leased_ids(&leased).iter().map(EventId::to_string).collect();
+        say("settling", claimed.join(" "));
+        let end = |(index, lease)| match index % 2 {
+            0 => Settlement::delivered(lease),
+            _ => Settlement::dead_letter(lease, "broken"),
+        };
+        settled(&h, leased.iter().map(|one| one.lease).enumerate().map(end)).await;
+        say("settled", number);
+    }
 }

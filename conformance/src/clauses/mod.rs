@@ -61,7 +61,8 @@ macro_rules! claim_model {
 
 /// The clauses of the groups as a `Vec` of `Clause`s, to run them by a program.
 ///
-/// `clauses!(Harness; store, dead_letter)`. The group `durable` starts tests as processes and is not among them.
+/// `clauses!(Harness; store, dead_letter)`. The group `durable` starts tests as processes and is not among
+/// them, nor are the clauses of `claim_durable` that do.
 #[macro_export]
 macro_rules! clauses {
     ($harness:ty; $($group:ident),+ $(,)?) => {{
@@ -86,6 +87,25 @@ macro_rules! __emit {
                 );
             })+
         }
+    };
+    ([tests $harness:ty] claim_durable: $($clause:ident)+) => {
+        mod claim_durable {
+            use super::*;
+            $(#[test]
+            fn $clause() {
+                $crate::__private::run_claim_durable::<$harness, _>(
+                    concat!("claim_durable::", stringify!($clause)),
+                    $crate::clauses::claim_durable::$clause,
+                    concat!(module_path!(), "::", stringify!($clause)),
+                );
+            })+
+        }
+    };
+    ([list $harness:ty] claim_durable: $($clause:ident)+) => {
+        [$($crate::__private::durable_clause::<$harness, _>(
+            concat!("claim_durable::", stringify!($clause)),
+            $crate::clauses::claim_durable::$clause,
+        )),+]
     };
     ([tests $harness:ty] $group:ident: $($clause:ident)+) => {
         mod $group {
@@ -262,9 +282,16 @@ macro_rules! __group {
             claims_do_not_skip_an_event_that_commits_late
         }
     };
+    // Without those that start tests as processes.
+    (claim_durable [list $harness:ty]) => {
+        $crate::__emit! { [list $harness] claim_durable:
+            what_claims_have_written_survives_closing_and_opening
+        }
+    };
     (claim_durable $mode:tt) => {
         $crate::__emit! { $mode claim_durable:
             what_claims_have_written_survives_closing_and_opening
+            settlements_survive_a_kill
         }
     };
     (stats $mode:tt) => {
