@@ -1,6 +1,6 @@
 //! The contract of the transactional outbox as a test suite for any store, and for any [transport].
 //!
-//! Write a [`Harness`] of some forty lines for your store and name it in a test file:
+//! Write a [`Harness`] of some sixty lines for your store and name it in a test file:
 //!
 //! ```
 //! # mod example {
@@ -61,7 +61,9 @@
 //! | `schema` | [`SchemaHarness`] | `migrate`, `verify`, errors of the driver |
 //! | `dead_letter` | a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what is set aside, requeue, discard |
 //! | `claim` | a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | leases, fences, retries, the order of each key |
-//! | `stats` | a [`StatsStore`](outbox_traits::StatsStore) with claims | counts by state, and the age of the oldest |
+//! | `claim_concurrent` | a [`ClaimStore`](outbox_traits::ClaimStore) | claims while other sessions are open; left out as `concurrent` is |
+//! | `claim_durable` | [`DurableHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what claims and settlements have written, after closing and reopening, and `kill -9` |
+//! | `stats` | a [`StatsStore`](outbox_traits::StatsStore) with claims and dead letters | counts by state, and the age of the oldest |
 //! | `wake` | a [`WakeStore`](outbox_traits::WakeStore), [`WakeHarness`] | wake-ups after a commit |
 //! | `inbox` | [`InboxHarness`] | what a consumer has processed, once |
 //! | `resource` | [`Harness`] | resource events |
@@ -94,6 +96,6 @@ pub use crate::{
 pub mod __private {
     pub use crate::{
         model::{check_claim_model, check_model},
-        run::{clause, run, run_durable, run_transport, transport_clause},
+        run::{clause, durable_clause, run, run_claim_durable, run_durable, run_transport, transport_clause},
     };
 }

@@ -10,7 +10,13 @@ use std::{
 
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{DurableHarness, Harness, Skip, clauses::durable, transport::TransportHarness};
+use outbox_traits::ClaimStore;
+
+use crate::{
+    DurableHarness, Harness, Skip,
+    clauses::{claim_durable, durable},
+    transport::TransportHarness,
+};
 
 /// A clause as a value, for those who run the suite by a program; see [`clauses!`](crate::clauses!).
 pub struct Clause {
@@ -42,6 +48,16 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     caught(name, move || run::<H, F>(name, clause))
+}
+
+/// A clause that starts no process.
+#[doc(hidden)]
+pub fn durable_clause<H, F>(name: &'static str, clause: fn(Arc<H>, String) -> F) -> Clause
+where
+    H: DurableHarness,
+    F: Future<Output = ()> + Send + 'static,
+{
+    caught(name, move || run::<H, F>(name, |harness| clause(harness, String::new())))
 }
 
 #[doc(hidden)]
@@ -124,8 +140,30 @@ where
     H: DurableHarness,
     F: Future<Output = ()> + Send + 'static,
 {
+    run_with_child(name, clause, test, async |location| durable::child::<H>(&location).await);
+}
+
+#[doc(hidden)]
+pub fn run_claim_durable<H, F>(name: &str, clause: fn(Arc<H>, String) -> F, test: &str)
+where
+    H: DurableHarness,
+    H::Store: ClaimStore,
+    F: Future<Output = ()> + Send + 'static,
+{
+    run_with_child(name, clause, test, async |location| claim_durable::child::<H>(&location).await);
+}
+
+fn run_with_child<H, F>(
+    name: &str,
+    clause: fn(Arc<H>, String) -> F,
+    test: &str,
+    child: impl AsyncFnOnce(String),
+) where
+    H: DurableHarness,
+    F: Future<Output = ()> + Send + 'static,
+{
     if let Ok(location) = env::var(durable::CHILD) {
-        return runtime().block_on(durable::child::<H>(&location));
+        return runtime().block_on(child(location));
     }
     // The test runner names a test by its path without the crate.
     let test = test.split_once("::").map_or(test, |(_, path)| path).to_owned();

@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, future::Future, sync::Arc};
 
+use chrono::{TimeDelta, Utc};
 use outbox_traits::{Event, EventId, OutboxStore, Result, Retention, Saved};
 use serde_json::json;
 
@@ -14,6 +15,37 @@ pub(crate) fn event(name: &str) -> Event {
 
 pub(crate) fn events(count: usize) -> Vec<Event> {
     (0..count).map(|index| event(&format!("event {index}"))).collect()
+}
+
+/// Events with the clock of an application that runs backwards, and ids that do too.
+pub(crate) fn backwards(count: usize) -> Vec<Event> {
+    let now = Utc::now();
+    let mut events: Vec<Event> = events(count)
+        .into_iter()
+        .zip(0..)
+        .map(|(event, hours)| event.with_timestamp(now - TimeDelta::hours(hours)))
+        .collect();
+    let made = ids(&events);
+    for (event, id) in events.iter_mut().zip(made.into_iter().rev()) {
+        *event = event.clone().with_id(id);
+    }
+    events
+}
+
+/// An event with every field of the meta.
+pub(crate) fn full_event(event_type: &str) -> Event {
+    Event::new(event_type, json!({ "total": 4200 }))
+        .expect("valid")
+        .with_resource("order", "o-17")
+        .with_user_id("u-1")
+        .with_organization_id("acme")
+        .with_correlation_id("c-1")
+        .with_causation_id("c-0")
+        .with_partition_key("p-1")
+        .with_schema_version(3)
+        .with_source("shop")
+        .with_idempotency_key(format!("k-{event_type}"))
+        .with_header("traceparent", "00-1-2-01")
 }
 
 pub(crate) fn ids(events: &[Event]) -> Vec<EventId> {

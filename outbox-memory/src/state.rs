@@ -87,12 +87,11 @@ pub(crate) struct Row {
 
 impl Row {
     fn new(content: Content, status: Status, saved_at: DateTime<Utc>) -> Self {
-        let due_at = content.not_before().map_or(saved_at, |due| due.max(saved_at));
         Self {
-            content,
             status,
             saved_at,
-            due_at,
+            due_at: due_at(&content, saved_at),
+            content,
             attempts: 0,
             failures: 0,
             first_failed_at: None,
@@ -335,6 +334,7 @@ impl State {
         let Some(row) = self.rows.get_mut(&seq) else { return };
         (row.attempts, row.failures) = (0, 0);
         (row.first_failed_at, row.last_failed_at, row.last_error) = (None, None, None);
+        row.due_at = due_at(&row.content, row.saved_at);
         let status = open_status(&row.content);
         self.set_status(seq, status);
     }
@@ -408,6 +408,11 @@ impl State {
             }
         };
     }
+}
+
+/// When what nobody has tried is to be delivered.
+fn due_at(content: &Content, saved_at: DateTime<Utc>) -> DateTime<Utc> {
+    content.not_before().map_or(saved_at, |due| due.max(saved_at))
 }
 
 /// The status of a row that is yet to be delivered. What is due by now is found to be at the next look.

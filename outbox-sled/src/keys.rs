@@ -45,7 +45,10 @@ impl Key {
 impl View<'_> {
     pub(crate) fn add_claimable(self, key: Option<&str>, place: &IVec) -> Done<()> {
         let Some(key) = key else {
-            self.heads.insert(place, NOTHING)?;
+            // A key may begin at the place of an event of which nothing can be read: then that is found by it.
+            if self.heads.get(place)?.is_none() {
+                self.heads.insert(place, NOTHING)?;
+            }
             return Ok(());
         };
         let seq = view::seq_of(place);
@@ -60,7 +63,11 @@ impl View<'_> {
 
     pub(crate) fn remove_claimable(self, key: Option<&str>, place: &IVec) -> Done<()> {
         let Some(key) = key else {
-            self.heads.remove(place)?;
+            // A key that begins here keeps its beginning, also where nobody could read that this was its event: a claim
+            // goes on from it, and would never see the key again.
+            if self.heads.get(place)?.is_some_and(|head| key_of(&head).is_none()) {
+                self.heads.remove(place)?;
+            }
             return Ok(());
         };
         if self.key_places.remove(key_place(key, view::seq_of(place)))?.is_some() {
@@ -177,4 +184,29 @@ fn bytes<const N: usize>(numbers: [u64; N]) -> Vec<u8> {
 fn numbers<const N: usize>(bytes: &[u8]) -> [u64; N] {
     let mut chunks = bytes.chunks_exact(8);
     [(); N].map(|()| chunks.next().map_or(0, view::seq_of))
+}
+
+#[cfg(test)]
+mod tests {
+    use outbox_traits::{Claim, ClaimStore, Event, OutboxStore};
+    use sled::IVec;
+
+    use crate::SledOutbox;
+
+    /// As two fetches do that met it at once.
+    #[tokio::test]
+    async fn a_row_that_is_set_aside_twice_takes_nothing_from_its_key() {
+        let db = sled::Config::new().temporary(true).open().unwrap();
+        let outbox = SledOutbox::open(&db).unwrap();
+        let all: Vec<Event> =
+            (0..3).map(|index| Event::new("t", index).unwrap().with_partition_key("k")).collect();
+        outbox.save_all(&all).await.unwrap();
+        let place = IVec::from(&1_u64.to_be_bytes());
+        outbox.shared.trees.events.insert(&place, "{").unwrap();
+        for _ in 0..2 {
+            outbox.shared.trees.change(|view| view.set_aside(&place, None, "broken", 0)).unwrap();
+        }
+        let leased = outbox.claim(&Claim::new("a worker")).await.unwrap();
+        assert_eq!(leased.into_iter().map(|one| one.event).collect::<Vec<_>>(), all[1..]);
+    }
 }

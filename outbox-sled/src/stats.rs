@@ -38,6 +38,8 @@ fn stats(trees: &Trees, now: i64) -> sled::Result<Stats> {
     let leased = trees.leased.iter().keys().map(|lease| lease.map(|lease| view::place_in(&lease)));
     for place in first_claimable(trees)?.map(Ok).into_iter().chain(leased) {
         let row = trees.rows.get(place?)?.and_then(|row| Row::decode(&row));
+        // One of which nothing could be read may have been set aside, and be at the beginning of its key still.
+        let row = row.filter(|row| view::is_open(&row.status));
         let age = row.map_or(0, |row| now.saturating_sub(row.due_since()));
         let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
         stats.oldest_due = stats.oldest_due.max(Some(age));
@@ -45,10 +47,20 @@ fn stats(trees: &Trees, now: i64) -> sled::Result<Stats> {
     Ok(stats)
 }
 
-/// Of the heads of keys the first one that is there: where it stands, and the event may be a little behind.
+/// The first event that can be claimed. Where a key begins may be long before its first event, and others in between.
 fn first_claimable(trees: &Trees) -> sled::Result<Option<IVec>> {
-    let Some((place, head)) = trees.heads.first()? else { return Ok(None) };
-    let Some(key) = keys::key_of(&head) else { return Ok(Some(place)) };
-    let first = trees.first_of(&key, view::seq_of(&place))?;
+    let mut first: Option<u64> = None;
+    for head in &trees.heads {
+        let (place, head) = head?;
+        let seq = view::seq_of(&place);
+        if first.is_some_and(|first| first < seq) {
+            break;
+        }
+        let next = match keys::key_of(&head) {
+            Some(key) => trees.first_of(&key, seq)?,
+            None => Some(seq),
+        };
+        first = first.into_iter().chain(next).min();
+    }
     Ok(first.map(|seq| IVec::from(&seq.to_be_bytes())))
 }

@@ -378,7 +378,7 @@ impl<'a> View<'a> {
 const DEAD: Status = Status::Dead { at: 0, reason: String::new(), holds_key: false };
 
 /// Whether it is yet to be delivered.
-fn is_open(status: &Status) -> bool {
+pub(crate) fn is_open(status: &Status) -> bool {
     !matches!(status, Status::Delivered(_) | Status::Dead { .. })
 }
 

@@ -176,6 +176,42 @@ async fn broken_rows_hold_up_nobody_and_keep_their_place() {
     }
 }
 
+/// Nobody knows of what key it was: that key begins where it stood, and must not go with it.
+#[tokio::test]
+async fn a_first_event_of_which_nothing_can_be_read_holds_up_its_key_for_nobody() {
+    for is_requeued in [false, true] {
+        let (db, outbox) = temporary();
+        let all: Vec<Event> = (0..3).map(|_| event(Some("a"))).collect();
+        outbox.save_all(&all).await.unwrap();
+        for name in ["outbox.rows", "outbox.events"] {
+            db.open_tree(name).unwrap().insert(1_u64.to_be_bytes(), "{").unwrap();
+        }
+        assert_eq!(outbox.get_pending(10).await.unwrap(), all[1..]);
+        let due = outbox.stats().await.unwrap().oldest_due.unwrap();
+        assert!(due < Duration::from_secs(60), "{due:?}");
+        if is_requeued {
+            assert!(outbox.requeue(all[0].id()).await.unwrap());
+        }
+        assert_eq!(claimed(&claim(&outbox, 10).await), ids(&all[1..]));
+        assert_eq!(counts(&outbox).await, [0, 2, 0, 1]);
+    }
+}
+
+/// Where a key begins may be long before its first event.
+#[tokio::test]
+async fn what_is_due_first_is_looked_for_beyond_the_beginning_of_a_key() {
+    let (_db, outbox) = temporary();
+    let (first, second, third) = (event(Some("a")), event(None), event(Some("a")));
+    outbox.save_all(&[first.clone(), second]).await.unwrap();
+    outbox.advance_clock(Duration::from_secs(100));
+    outbox.save(&third).await.unwrap();
+    let due = async || outbox.stats().await.unwrap().oldest_due.unwrap().as_secs();
+    outbox.acknowledge(first.id()).await.unwrap();
+    assert!((100..160).contains(&due().await), "{}", due().await);
+    assert_eq!(claim(&outbox, 1).await.len(), 1);
+    assert!((100..160).contains(&due().await), "leased, it is due");
+}
+
 /// Two stores over the same trees have a writer each, and must not hand out the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn claims_of_two_stores_over_the_same_trees_are_disjoint() {

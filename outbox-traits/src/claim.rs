@@ -24,20 +24,24 @@ use crate::{Event, EventId, OutboxStore, Result};
 pub trait ClaimStore: OutboxStore {
     /// Leases events that are pending and due, oldest first. Leases that ran out end here: their events are
     /// claimable again, each with one more started attempt.
+    ///
+    /// A call that is dropped before it has answered may have leased all the same. Nobody delivers those events before
+    /// their leases run out, and they count as a started attempt.
     async fn claim(&self, claim: &Claim) -> Result<Vec<Leased>>;
 
-    /// Makes leases last this long from now on, and says of each whether it did.
+    /// Makes leases last this long from now on, and says of each whether it did. One that ran out or was settled is
+    /// [`LeaseLost`](crate::ErrorKind::LeaseLost) in its own answer, and cannot be had back.
     ///
     /// # Errors
-    /// [`LeaseLost`](crate::ErrorKind::LeaseLost), for a lease that ran out or was settled. It cannot be had back.
+    /// Those of the engine, of the call as a whole; a lost lease is none.
     async fn renew(&self, leases: &[Lease], length: Duration) -> Result<Vec<Result<()>>>;
 
     /// Settles leases, in one transaction and in as few round trips as the engine allows, and says of each whether
-    /// it took.
+    /// it took. One that ran out, was settled before, or whose event was acknowledged meanwhile is
+    /// [`LeaseLost`](crate::ErrorKind::LeaseLost) in its own answer: its settlement has no effect, and the others have theirs.
     ///
     /// # Errors
-    /// [`LeaseLost`](crate::ErrorKind::LeaseLost), for a lease that ran out, was settled before, or whose event
-    /// was acknowledged meanwhile: the settlement has no effect.
+    /// Those of the engine, of the call as a whole; a lost lease is none.
     async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Result<()>>>;
 }
 

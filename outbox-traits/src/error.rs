@@ -13,7 +13,8 @@ type Source = Box<dyn StdError + Send + Sync + 'static>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The event breaks a rule of the contract and was not stored. Sending it again will not help.
+    /// The event breaks a rule of the contract and was not stored, or the name of a consumer does and nothing was marked.
+    /// Trying it again will not help.
     InvalidEvent,
     /// The lease ran out or was superseded: somebody else may hold the event now.
     LeaseLost,

@@ -49,6 +49,9 @@ pub trait OutboxStore: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`InvalidEvent`](crate::ErrorKind::InvalidEvent) if the event breaks a rule; nothing is stored.
+    ///
+    /// [`Conflict`](crate::ErrorKind::Conflict) if a concurrent transaction is in the way: where another open session has saved
+    /// the id or the idempotency key, a database makes this one wait, and an embedded store may answer so at once.
     async fn save(&self, event: &Event) -> Result<Saved>;
 
     /// Saves events in the order of the slice, in one transaction of its own: all or none. One answer for
@@ -56,6 +59,9 @@ pub trait OutboxStore: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`InvalidEvent`](crate::ErrorKind::InvalidEvent) if any event breaks a rule; nothing is stored.
+    ///
+    /// [`Conflict`](crate::ErrorKind::Conflict) if a concurrent transaction is in the way: where another open session has saved
+    /// the id or the idempotency key, a database makes this one wait, and an embedded store may answer so at once.
     async fn save_all(&self, events: &[Event]) -> Result<Vec<Saved>>;
 
     /// Saves one event in the caller's session.
@@ -63,6 +69,9 @@ pub trait OutboxStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`InvalidEvent`](crate::ErrorKind::InvalidEvent) if the event breaks a rule; nothing is stored and the
     /// session is unharmed.
+    ///
+    /// [`Conflict`](crate::ErrorKind::Conflict) if a concurrent transaction is in the way: where another open session has saved
+    /// the id or the idempotency key, a database makes this one wait, and an embedded store may answer so at once.
     async fn save_in_session(&self, event: &Event, session: &mut Self::Session) -> Result<Saved>
     where
         Self: Sized;
@@ -75,6 +84,9 @@ pub trait OutboxStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`InvalidEvent`](crate::ErrorKind::InvalidEvent) if any event breaks a rule; nothing is stored and the
     /// session is unharmed.
+    ///
+    /// [`Conflict`](crate::ErrorKind::Conflict) if a concurrent transaction is in the way: where another open session has saved
+    /// the id or the idempotency key, a database makes this one wait, and an embedded store may answer so at once.
     async fn save_all_in_session(&self, events: &[Event], session: &mut Self::Session) -> Result<Vec<Saved>>
     where
         Self: Sized,

@@ -53,7 +53,8 @@
 //! - Events and their rules: [`Event`], [`Meta`], [`DomainEvent`].
 //! - What an application calls: [`OutboxStoreExt::enqueue`].
 //! - What a store promises: [`OutboxStore`]; what some stores can do besides: [`SchemaStore`],
-//!   [`ClaimStore`], [`DeadLetterStore`], [`StatsStore`].
+//!   [`ClaimStore`], [`DeadLetterStore`], [`StatsStore`], [`WakeStore`].
+//! - What a consumer asks, so that it processes an event once: [`InboxStore`].
 //! - Events for the writes of a repository: [`resource`].
 //! - Where events go: [`Transport`].
 //!

@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     env,
+    fmt::Display,
     io::{BufRead, BufReader, Write, stdout},
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -89,7 +90,7 @@ fn acknowledged_next<'a>(saved: &'a [EventId], acknowledged: &HashSet<EventId>) 
     saved.iter().find(|id| !acknowledged.contains(id)).unwrap_or(&saved[0])
 }
 
-fn spawn_child(location: &str, test: &str) -> Child {
+pub(crate) fn spawn_child(location: &str, test: &str) -> Child {
     Command::new(env::current_exe().expect("the path of this test program"))
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(CHILD, location)
@@ -100,16 +101,18 @@ fn spawn_child(location: &str, test: &str) -> Child {
         .expect("this test program starts again")
 }
 
+/// Says something to the parent.
+pub(crate) fn say(what: &str, of: impl Display) {
+    let mut out = stdout().lock();
+    // A pipe whose reader is gone means that the parent is: there is nobody left to write for.
+    if writeln!(out, "\n{what} {of}").and_then(|()| out.flush()).is_err() {
+        std::process::exit(1);
+    }
+}
+
 /// The child's part: writes until it is killed, and says what has returned.
 pub(crate) async fn child<H: DurableHarness>(location: &str) {
     let h = H::reopen(location).await;
-    let say = |what: &str, id: EventId| {
-        let mut out = stdout().lock();
-        // A pipe whose reader is gone means that the parent is: there is nobody left to write for.
-        if writeln!(out, "\n{what} {id}").and_then(|()| out.flush()).is_err() {
-            std::process::exit(1);
-        }
-    };
     for round in 0..10_000 {
         let committed = events(2);
         let mut transaction = h.begin().await;

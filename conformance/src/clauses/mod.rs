@@ -4,6 +4,8 @@
 #![allow(clippy::missing_panics_doc, reason = "a clause that is not kept panics: that is how it says so")]
 
 pub mod claim;
+pub mod claim_concurrent;
+pub mod claim_durable;
 pub mod concurrent;
 pub mod dead_letter;
 pub mod durable;
@@ -59,7 +61,8 @@ macro_rules! claim_model {
 
 /// The clauses of the groups as a `Vec` of `Clause`s, to run them by a program.
 ///
-/// `clauses!(Harness; store, dead_letter)`. The group `durable` starts tests as processes and is not among them.
+/// `clauses!(Harness; store, dead_letter)`. The group `durable` starts tests as processes and is not among
+/// them, nor are the clauses of `claim_durable` that do.
 #[macro_export]
 macro_rules! clauses {
     ($harness:ty; $($group:ident),+ $(,)?) => {{
@@ -84,6 +87,25 @@ macro_rules! __emit {
                 );
             })+
         }
+    };
+    ([tests $harness:ty] claim_durable: $($clause:ident)+) => {
+        mod claim_durable {
+            use super::*;
+            $(#[test]
+            fn $clause() {
+                $crate::__private::run_claim_durable::<$harness, _>(
+                    concat!("claim_durable::", stringify!($clause)),
+                    $crate::clauses::claim_durable::$clause,
+                    concat!(module_path!(), "::", stringify!($clause)),
+                );
+            })+
+        }
+    };
+    ([list $harness:ty] claim_durable: $($clause:ident)+) => {
+        [$($crate::__private::durable_clause::<$harness, _>(
+            concat!("claim_durable::", stringify!($clause)),
+            $crate::clauses::claim_durable::$clause,
+        )),+]
     };
     ([tests $harness:ty] $group:ident: $($clause:ident)+) => {
         mod $group {
@@ -210,6 +232,8 @@ macro_rules! __group {
         $crate::__emit! { $mode claim:
             a_claim_leases_the_oldest_up_to_its_limit
             a_hidden_event_is_not_claimed
+            a_claimed_event_is_as_it_was_saved
+            claims_do_not_rest_on_the_application_s_clock
             a_claim_takes_only_the_types_it_asks_for
             a_leased_event_is_neither_pending_nor_claimed
             claims_at_the_same_time_are_disjoint
@@ -242,6 +266,7 @@ macro_rules! __group {
             the_idempotency_key_is_taken_in_every_state
             a_requeued_event_has_fresh_attempts
             many_dead_events_are_requeued_and_discarded
+            pages_requeues_and_discards_heed_the_whole_filter
             a_held_key_waits_and_no_other_does
             a_dead_letter_says_whether_it_holds_its_key
             a_requeued_event_comes_before_what_waited_for_it
@@ -252,12 +277,31 @@ macro_rules! __group {
             a_history_of_many_workers_keeps_the_order_of_each_key
         }
     };
+    (claim_concurrent $mode:tt) => {
+        $crate::__emit! { $mode claim_concurrent:
+            a_long_transaction_delays_no_claim_of_others
+            claims_do_not_skip_an_event_that_commits_late
+        }
+    };
+    // Without those that start tests as processes.
+    (claim_durable [list $harness:ty]) => {
+        $crate::__emit! { [list $harness] claim_durable:
+            what_claims_have_written_survives_closing_and_opening
+        }
+    };
+    (claim_durable $mode:tt) => {
+        $crate::__emit! { $mode claim_durable:
+            what_claims_have_written_survives_closing_and_opening
+            settlements_survive_a_kill
+        }
+    };
     (stats $mode:tt) => {
         $crate::__emit! { $mode stats:
             it_counts_events_by_their_state
             it_says_how_long_the_oldest_waits
             the_oldest_may_be_hidden_or_wait_for_a_retry
             it_says_how_long_the_oldest_has_been_due
+            a_requeued_event_has_been_due_since_its_save
         }
     };
     (wake $mode:tt) => {
@@ -331,7 +375,9 @@ mod tests {
             store: "store/events.rs", "store/save.rs", "store/order.rs", "store/pending.rs",
                 "store/acknowledge.rs", "store/purge.rs", "store/retention.rs";
             claim: "claim/lease.rs", "claim/keys.rs", "claim/settle.rs", "claim/held.rs", "claim/types.rs",
-                "claim/history.rs";
+                "claim/order.rs", "claim/filter.rs", "claim/history.rs";
+            claim_concurrent: "claim_concurrent.rs";
+            claim_durable: "claim_durable.rs";
             concurrent: "concurrent.rs";
             durable: "durable.rs";
             schema: "schema.rs";

@@ -123,6 +123,27 @@ where
     }
 }
 
+/// 9.1: a dead letter that was requeued has been due since its save, as if nobody had tried it.
+pub async fn a_requeued_event_has_been_due_since_its_save<H: Harness>(h: Arc<H>)
+where
+    H::Store: StatsStore + ClaimStore + DeadLetterStore,
+{
+    let due = async || stats(&h).await.oldest_due.expect("it is due").as_secs();
+    let one = event("one");
+    save(&h, &one).await;
+    h.advance(Duration::from_secs(1000)).await;
+    let leased = claim(&h, 1).await;
+    settled(&h, [Settlement::retry(leased[0].lease, Duration::from_secs(200), "failed")]).await;
+    h.advance(Duration::from_secs(300)).await;
+    let leased = claim(&h, 1).await;
+    assert!(due().await < 190, "since its retry: {}", due().await);
+    settled(&h, [Settlement::dead_letter(leased[0].lease, "failed")]).await;
+    assert!(h.store().requeue(one.id()).await.expect("requeue"));
+    assert!((1300..1400).contains(&due().await), "{}", due().await);
+    assert_eq!(claim(&h, 1).await[0].event, one);
+    assert!((1300..1400).contains(&due().await), "leased, it is due: {}", due().await);
+}
+
 /// 9.1: that may be one that is hidden, or waits for a retry.
 pub async fn the_oldest_may_be_hidden_or_wait_for_a_retry<H: Harness>(h: Arc<H>)
 where

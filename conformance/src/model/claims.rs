@@ -5,9 +5,10 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use chrono::{TimeDelta, Utc};
 use outbox_traits::{
-    Claim, ClaimStore, DeadLetterFilter, DeadLetterStore, ErrorKind, EventId, Lease, Leased, OutboxStore,
-    Settlement,
+    Claim, ClaimStore, DeadLetterFilter, DeadLetterStore, ErrorKind, Event, EventId, Lease, Leased,
+    OutboxStore, Settlement,
 };
 use proptest::{
     collection::vec,
@@ -16,20 +17,24 @@ use proptest::{
     prop_assert, prop_assert_eq, prop_oneof,
     test_runner::TestCaseError,
 };
+use serde_json::json;
+use uuid::Uuid;
 
 use super::{STEP, beside, check, fail};
 use crate::{
     Harness,
-    support::{ALL, event, ids},
+    support::{ALL, ids},
 };
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Events of these keys; the last one is no key.
-    Save(Vec<usize>),
+    /// Events of these keys, the last of which is no key, and types.
+    Save(Vec<(usize, usize)>),
     Claim {
         limit: usize,
         steps: u32,
+        /// Only of this one.
+        of_type: Option<usize>,
     },
     Renew {
         leases: Vec<usize>,
@@ -52,6 +57,7 @@ enum End {
 }
 
 const KEYS: usize = 3;
+const TYPES: [&str; 2] = ["model.a", "model.b"];
 
 fn steps() -> impl Strategy<Value = Step> {
     let end = prop_oneof![
@@ -61,8 +67,9 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => any::<bool>().prop_map(|_| End::Released),
     ];
     prop_oneof![
-        5 => vec(0..=KEYS, 1..5).prop_map(Step::Save),
-        6 => (0..6_usize, 1..4_u32).prop_map(|(limit, steps)| Step::Claim { limit, steps }),
+        5 => vec((0..=KEYS, 0..TYPES.len()), 1..5).prop_map(Step::Save),
+        6 => (0..6_usize, 1..4_u32, option::weighted(0.3, 0..TYPES.len()))
+            .prop_map(|(limit, steps, of_type)| Step::Claim { limit, steps, of_type }),
         1 => (vec(0..8_usize, 1..4), 1..4_u32).prop_map(|(leases, steps)| Step::Renew { leases, steps }),
         6 => vec((0..8_usize, end), 1..5).prop_map(Step::Settle),
         1 => vec(0..12_usize, 1..3).prop_map(Step::Acknowledge),
@@ -84,6 +91,7 @@ enum Status {
 #[derive(Debug)]
 struct Row {
     id: EventId,
+    of_type: usize,
     key: Option<usize>,
     status: Status,
     attempts: u32,
@@ -97,6 +105,8 @@ struct Model {
     /// All leases that ever were, the newest last.
     leases: Vec<Lease>,
     now: i64,
+    /// How many events were saved.
+    saved: u32,
 }
 
 impl Model {
@@ -139,14 +149,23 @@ impl Model {
         }
     }
 
-    /// The events that a claim may take, each only after those of its key before it.
-    fn claimable(&self) -> Vec<usize> {
-        let is_free = |row: &Row| row.status == Status::Pending && !self.is_busy(row.key);
+    /// The events that a claim may take, each only after those of its key before it that it may take too.
+    fn claimable(&self, of_type: Option<usize>) -> Vec<usize> {
+        let is_free = |row: &Row| {
+            let is_wanted = of_type.is_none_or(|wanted| wanted == row.of_type);
+            is_wanted && row.status == Status::Pending && !self.is_busy(row.key)
+        };
         (0..self.rows.len()).filter(|index| is_free(&self.rows[*index])).collect()
     }
 
-    fn claimed(&mut self, leased: &[Leased], limit: usize, until: i64) -> Result<(), TestCaseError> {
-        let claimable = self.claimable();
+    /// Notes what was claimed of what may be, until then.
+    fn claimed(
+        &mut self,
+        leased: &[Leased],
+        claimable: &[usize],
+        limit: usize,
+        until: i64,
+    ) -> Result<(), TestCaseError> {
         prop_assert!(leased.len() <= limit, "{} were claimed and the limit is {}", leased.len(), limit);
         prop_assert!(
             leased.len() >= limit.min(claimable.len()).min(1),
@@ -245,8 +264,14 @@ where
 {
     match step {
         Step::Save(keys) => {
-            for key in keys {
-                let event = event("model");
+            for (key, of_type) in keys {
+                // The clock and the ids of the application run backwards, which is to make no difference.
+                model.saved += 1;
+                let back = TimeDelta::seconds(i64::from(model.saved));
+                let event = Event::new(TYPES[*of_type], json!(model.saved))
+                    .map_err(fail)?
+                    .with_id(Uuid::from_u128(u128::from(u32::MAX - model.saved)))
+                    .with_timestamp(Utc::now() - back);
                 let key = Some(*key).filter(|key| *key < KEYS);
                 let event = match key {
                     Some(key) => event.with_partition_key(format!("key {key}")),
@@ -254,14 +279,23 @@ where
                 };
                 h.store().save(&event).await.map_err(fail)?;
                 let (id, status) = (event.id(), Status::Pending);
-                model.rows.push(Row { id, key, status, attempts: 0, failures: 0, lease: None });
+                model.rows.push(Row {
+                    id,
+                    of_type: *of_type,
+                    key,
+                    status,
+                    attempts: 0,
+                    failures: 0,
+                    lease: None,
+                });
             }
         }
-        Step::Claim { limit, steps } => {
+        Step::Claim { limit, steps, of_type } => {
             let length = beside((*steps).into());
             let request = Claim::new("a worker").with_limit(*limit).with_lease(seconds(length));
+            let request = request.with_types(of_type.map(|one| TYPES[one]));
             let leased = h.store().claim(&request).await.map_err(fail)?;
-            model.claimed(&leased, *limit, model.now + length)?;
+            model.claimed(&leased, &model.claimable(*of_type), *limit, model.now + length)?;
         }
         Step::Renew { leases, steps } => {
             let leases: Vec<Lease> = leases.iter().filter_map(|back| model.lease(*back)).collect();

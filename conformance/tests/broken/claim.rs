@@ -33,14 +33,11 @@ impl ClaimStore for Broken {
                     return Ok(last);
                 }
             }
-            Fault::AClaimTakesTheNewest => {
-                let mut leased = self.inner.claim(&request.clone().with_limit(usize::MAX)).await?;
-                let older = leased.len().saturating_sub(claim.limit);
-                let released: Vec<Settlement> =
-                    leased.drain(..older).map(|leased| Settlement::released(leased.lease)).collect();
-                self.inner.settle(&released).await?;
-                return Ok(leased);
-            }
+            Fault::AClaimTakesTheNewest
+            | Fault::ClaimsGoById
+            | Fault::ClaimsGoByTheApplicationClock
+            | Fault::ClaimsSkipLateCommits
+            | Fault::ClaimsWaitForOpenSessions => return self.claim_in_another_order(&request).await,
             _ => {}
         }
         let mut leased = self.inner.claim(&request).await?;
@@ -55,7 +52,7 @@ impl ClaimStore for Broken {
         if !claim.types.is_empty() {
             let waited: HashSet<Option<&str>> =
                 leased.iter().filter(|one| one.failures > 0).map(|one| one.event.partition_key()).collect();
-            let mut behind = self.inner.get_pending(claim.limit - leased.len()).await?;
+            let mut behind = self.inner.get_pending(usize::MAX).await?;
             behind.retain(|event| match self.fault {
                 Fault::AClaimOfSomeTypesIgnoresKeys => claim.wants(event.event_type()),
                 Fault::AClaimOfSomeTypesTakesAllOfAKeyThatHasWaited => {
@@ -63,6 +60,7 @@ impl ClaimStore for Broken {
                 }
                 _ => false,
             });
+            behind.truncate(claim.limit - leased.len());
             leased.extend(behind.into_iter().map(|event| {
                 let lease = Lease::new(event.id(), *event.id().as_uuid());
                 Leased::new(event, lease, 1, 0)
@@ -70,8 +68,17 @@ impl ClaimStore for Broken {
         }
         for one in &mut leased {
             one.event = self.restored(one.event.clone());
-            if self.fault == Fault::AttemptsAreKeptInMemory {
-                (one.attempts, one.failures) = (1, 0);
+            match self.fault {
+                Fault::AttemptsAreKeptInMemory => (one.attempts, one.failures) = (1, 0),
+                Fault::AttemptsAreKeptByTheHandle => {
+                    let before = (one.attempts - 1, one.failures);
+                    let before = *self.memory().before.entry(one.event.id()).or_insert(before);
+                    one.attempts = one.attempts.saturating_sub(before.0);
+                    one.failures = one.failures.saturating_sub(before.1);
+                }
+                Fault::ClaimsForgetHeaders => one.event.meta_mut().headers.clear(),
+                Fault::ClaimsForgetUnknownMetaFields => one.event.meta_mut().extra.clear(),
+                _ => {}
             }
         }
         let mut memory = self.memory();
@@ -114,6 +121,45 @@ impl ClaimStore for Broken {
 }
 
 impl Broken {
+    /// Takes all there is, keeps what comes first in another order, and gives the rest back.
+    async fn claim_in_another_order(&self, claim: &Claim) -> Result<Vec<Leased>> {
+        let mut all = self.inner.claim(&claim.clone().with_limit(usize::MAX)).await?;
+        let place = |one: &Leased| self.place(one.event.id());
+        let cursor = self.memory().claimed_up_to;
+        let mut kept = all.len();
+        match self.fault {
+            Fault::AClaimTakesTheNewest => all.reverse(),
+            Fault::ClaimsGoById => all.sort_by_key(|one| one.event.id()),
+            Fault::ClaimsGoByTheApplicationClock => all.sort_by_key(|one| one.event.meta().timestamp()),
+            Fault::ClaimsSkipLateCommits => {
+                all.sort_by_key(|one| (place(one) < cursor, place(one)));
+                kept = all.iter().filter(|one| place(one) >= cursor).count();
+            }
+            _ => {
+                // Up to the first that is not there, and was not claimed either.
+                all.sort_by_key(place);
+                let there: HashSet<EventId> = all.iter().map(|one| one.event.id()).collect();
+                let memory = self.memory();
+                let is_there =
+                    |event: &Event| there.contains(&event.id()) || memory.taken.contains(&event.id());
+                let gap = memory.saved.iter().position(|event| !is_there(event));
+                kept = all
+                    .iter()
+                    .filter(|one| gap.is_none_or(|gap| memory.places[&one.event.id()] < gap))
+                    .count();
+            }
+        }
+        let back = all.split_off(kept.min(claim.limit));
+        let back: Vec<Settlement> = back.iter().map(|one| Settlement::released(one.lease)).collect();
+        self.inner.settle(&back).await?;
+        let last = all.iter().map(|one| place(one) + 1).max().unwrap_or_default();
+        let mut memory = self.memory();
+        memory.claimed_up_to = cursor.max(last);
+        memory.taken.extend(all.iter().map(|one| one.event.id()));
+        drop(memory);
+        Ok(all)
+    }
+
     fn alter(&self, settlement: &mut Settlement) {
         let lease = settlement.lease;
         match (self.fault, &settlement.outcome) {

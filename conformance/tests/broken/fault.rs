@@ -10,6 +10,9 @@ faults! {
     /// They are stored, and whoever reads the event does not get them.
     PartitionKeyAndHeadersGetLost,
     UnknownMetaFieldsGetLost,
+    /// Only claims forget them.
+    ClaimsForgetHeaders,
+    ClaimsForgetUnknownMetaFields,
     TimesAreCutToSeconds,
     InvalidTypesAreTaken,
     LargeIntegersBecomeFloats,
@@ -72,6 +75,10 @@ faults! {
     AClaimIgnoresItsLimit,
     AClaimIgnoresItsTypes,
     AClaimTakesTheNewest,
+    ClaimsGoByTheApplicationClock,
+    ClaimsGoById,
+    ClaimsSkipLateCommits,
+    ClaimsWaitForOpenSessions,
     ClaimsOverlap,
     LeasedEventsArePending,
     LeasesNeverRunOut,
@@ -89,6 +96,9 @@ faults! {
     ASettlementThatIsForgottenIsReported,
     AcknowledgeLeavesTheLease,
     AttemptsAreKeptInMemory,
+    /// And lost when it is closed.
+    AttemptsAreKeptByTheHandle,
+    HoldsAreKeptByTheHandle,
     ReleasingCostsAnAttempt,
     RetriesDoNotWait,
     DeadLettersAreTriedAgain,
@@ -109,6 +119,9 @@ faults! {
     ALastPagePromisesAnother,
     OnlySomeAreRequeued,
     OnlySomeAreDiscarded,
+    APageIsCutBeforeItIsFiltered,
+    ARequeueOfAllIgnoresTheTimes,
+    ADiscardOfAllIgnoresTheTimes,
 
     // Retention.
     DeliveredEventsAreNotKept,
@@ -123,6 +136,7 @@ faults! {
     TheOldestDueMayBeHidden,
     WhatIsLeasedIsNotDue,
     WhatIsBehindARetryIsDue,
+    WhatIsRequeuedIsDueSinceThen,
 
     // Wake-ups.
     WakeupsNeverCome,

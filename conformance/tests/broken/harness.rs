@@ -7,8 +7,8 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use outbox_conformance::{Harness, InboxHarness, Skip, WakeHarness};
-use outbox_memory::ManualClock;
+use outbox_conformance::{DurableHarness, Harness, InboxHarness, Skip, WakeHarness};
+use outbox_memory::{ManualClock, MemoryOutbox};
 use outbox_traits::{EventId, Retention, async_trait};
 
 use crate::{fault::Fault, inbox::BrokenInbox, session::BrokenSession, store::Broken};
@@ -18,6 +18,9 @@ thread_local! {
     /// for each fault would be compiled with the whole suite as many times.
     static FAULT: Cell<Fault> = const { Cell::new(Fault::None) };
 }
+
+/// Stores that are to be opened again: where each is, is its number here.
+static CLOSED: Mutex<Vec<(Fault, MemoryOutbox, ManualClock)>> = Mutex::new(Vec::new());
 
 /// The memory store with a fault, of either retention.
 pub(crate) struct Faulty<const DELETES: bool = false> {
@@ -93,6 +96,26 @@ impl<const DELETES: bool> Harness for Faulty<DELETES> {
 
     async fn advance(&self, by: Duration) {
         self.clock.advance(by);
+    }
+}
+
+#[async_trait]
+impl DurableHarness for Faulty {
+    fn location(&self) -> String {
+        let mut closed = CLOSED.lock().unwrap();
+        closed.push((self.store.fault, self.store.inner.clone(), self.clock.clone()));
+        (closed.len() - 1).to_string()
+    }
+
+    async fn reopen(location: &str) -> Self {
+        let number: usize = location.parse().unwrap();
+        let (fault, inner, clock) = CLOSED.lock().unwrap()[number].clone();
+        let inbox = BrokenInbox::new(fault, &inner);
+        let store = Arc::new(Broken::over(inner, fault, &clock));
+        if fault == Fault::HoldsAreKeptByTheHandle {
+            store.let_go(|_| true).await.unwrap();
+        }
+        Self { store, inbox, clock, rows: Arc::default() }
     }
 }
 

@@ -12,6 +12,11 @@ use crate::{fault::Fault, store::Broken};
 impl DeadLetterStore for Broken {
     async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<DeadLetterPage> {
         let mut page = self.inner.dead_letters(filter).await?;
+        if self.fault == Fault::APageIsCutBeforeItIsFiltered {
+            let all = DeadLetterFilter::new().with_limit(filter.limit).with_after(filter.after);
+            page = self.inner.dead_letters(&all).await?;
+            page.letters.retain(|letter| filter.matches(&letter.event_type, letter.dead_at));
+        }
         if self.fault == Fault::HoldsAreNotTold {
             page.letters.iter_mut().for_each(|letter| letter.holds_key = false);
         }
@@ -39,6 +44,7 @@ impl DeadLetterStore for Broken {
             return Ok(true);
         }
         let requeued = self.inner.requeue(id).await?;
+        self.memory().requeued_at = Some(self.clock.now());
         if self.fault == Fault::OneRequeueEndsAllHolds {
             self.let_go(|_| true).await?;
         }
@@ -52,6 +58,9 @@ impl DeadLetterStore for Broken {
                 changed += u64::from(self.inner.requeue(id).await?);
             }
             return Ok(changed);
+        }
+        if self.fault == Fault::ARequeueOfAllIgnoresTheTimes {
+            return self.inner.requeue_all(&without_times(filter)).await;
         }
         self.inner.requeue_all(filter).await
     }
@@ -74,8 +83,17 @@ impl DeadLetterStore for Broken {
             }
             return Ok(changed);
         }
+        if self.fault == Fault::ADiscardOfAllIgnoresTheTimes {
+            return self.inner.discard_all(&without_times(filter)).await;
+        }
         self.inner.discard_all(filter).await
     }
+}
+
+fn without_times(filter: &DeadLetterFilter) -> DeadLetterFilter {
+    let mut filter = filter.clone();
+    (filter.since, filter.before) = (None, None);
+    filter
 }
 
 impl Broken {

@@ -27,7 +27,9 @@ use crate::{
 fn failures(fault: Fault, is_asked: impl Fn(&str) -> bool) -> Vec<(&'static str, String)> {
     hush_expected_panics();
     <Faulty>::with(fault);
-    let mut clauses = clauses!(Faulty; store, concurrent, dead_letter, claim, stats, wake, inbox, resource);
+    let mut clauses = clauses!(
+        Faulty; store, concurrent, dead_letter, claim, claim_concurrent, claim_durable, stats, wake, inbox, resource
+    );
     if fault == Fault::DeliveredEventsAreNotDeleted {
         clauses = clauses!(Faulty<true>; store, claim);
     }
@@ -50,6 +52,10 @@ rejected! {
         by "store::the_partition_key_and_headers_come_back";
     unknown_meta_fields_that_get_lost: UnknownMetaFieldsGetLost
         by "store::unknown_meta_fields_survive";
+    headers_that_claims_forget: ClaimsForgetHeaders
+        by "claim::a_claimed_event_is_as_it_was_saved";
+    unknown_meta_fields_that_claims_forget: ClaimsForgetUnknownMetaFields
+        by "claim::a_claimed_event_is_as_it_was_saved";
     times_cut_to_seconds: TimesAreCutToSeconds
         by "store::ids_and_times_come_back_as_constructed";
     invalid_types_that_are_taken: InvalidTypesAreTaken
@@ -161,6 +167,14 @@ rejected! {
         by "claim::a_claim_takes_only_the_types_it_asks_for";
     a_claim_that_takes_the_newest: AClaimTakesTheNewest
         by "claim::a_claim_leases_the_oldest_up_to_its_limit";
+    claims_by_the_application_s_clock: ClaimsGoByTheApplicationClock
+        by "claim::claims_do_not_rest_on_the_application_s_clock";
+    claims_by_id: ClaimsGoById
+        by "claim::claims_do_not_rest_on_the_application_s_clock";
+    claims_that_skip_late_commits: ClaimsSkipLateCommits
+        by "claim_concurrent::claims_do_not_skip_an_event_that_commits_late";
+    claims_that_wait_for_open_sessions: ClaimsWaitForOpenSessions
+        by "claim_concurrent::a_long_transaction_delays_no_claim_of_others";
     claims_that_overlap: ClaimsOverlap
         by "claim::claims_at_the_same_time_are_disjoint";
     leased_events_that_are_pending: LeasedEventsArePending
@@ -192,6 +206,10 @@ rejected! {
         by "claim::a_late_failure_does_not_resurrect_a_delivered_event";
     attempts_kept_in_memory: AttemptsAreKeptInMemory
         by "claim::attempts_and_failures_are_counted_in_the_store";
+    attempts_kept_by_the_handle: AttemptsAreKeptByTheHandle
+        by "claim_durable::what_claims_have_written_survives_closing_and_opening";
+    holds_kept_by_the_handle: HoldsAreKeptByTheHandle
+        by "claim_durable::what_claims_have_written_survives_closing_and_opening";
     releasing_that_costs_an_attempt: ReleasingCostsAnAttempt
         by "claim::a_released_event_costs_no_attempt";
     retries_that_do_not_wait: RetriesDoNotWait
@@ -230,6 +248,13 @@ rejected! {
     a_discard_of_all_that_takes_some: OnlySomeAreDiscarded
         by "claim::many_dead_events_are_requeued_and_discarded";
 
+    a_page_that_is_cut_before_it_is_filtered: APageIsCutBeforeItIsFiltered
+        by "claim::pages_requeues_and_discards_heed_the_whole_filter";
+    a_requeue_of_all_that_ignores_the_times: ARequeueOfAllIgnoresTheTimes
+        by "claim::pages_requeues_and_discards_heed_the_whole_filter";
+    a_discard_of_all_that_ignores_the_times: ADiscardOfAllIgnoresTheTimes
+        by "claim::pages_requeues_and_discards_heed_the_whole_filter";
+
     delivered_events_that_are_not_kept: DeliveredEventsAreNotKept
         by "store::the_retention_says_what_stays_of_a_delivered_event";
     delivered_events_that_are_not_deleted: DeliveredEventsAreNotDeleted
@@ -250,6 +275,8 @@ rejected! {
         by "stats::it_says_how_long_the_oldest_has_been_due";
     events_behind_a_retry_that_are_due: WhatIsBehindARetryIsDue
         by "stats::it_says_how_long_the_oldest_has_been_due";
+    a_requeued_event_that_is_due_since_then: WhatIsRequeuedIsDueSinceThen
+        by "stats::a_requeued_event_has_been_due_since_its_save";
     an_oldest_that_is_neither_hidden_nor_waiting: TheOldestMayBeNeitherHiddenNorWaiting
         by "stats::the_oldest_may_be_hidden_or_wait_for_a_retry";
 
@@ -323,6 +350,9 @@ fn random_histories_reject_broken_stores() {
         (list, Fault::PurgeIgnoresTheAge, true),
         (claims, Fault::None, false),
         (claims, Fault::KeysAreIgnored, true),
+        (claims, Fault::AClaimIgnoresItsTypes, true),
+        (claims, Fault::ClaimsGoById, true),
+        (claims, Fault::ClaimsGoByTheApplicationClock, true),
         (claims, Fault::OwnershipWithoutAFence, true),
         (claims, Fault::AttemptsAreKeptInMemory, true),
         (claims, Fault::DeadLettersAreTriedAgain, true),

@@ -21,20 +21,25 @@ use crate::{alter, fault::Fault, session::BrokenSession, wake::Bell};
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     /// All events that were saved, in the order of the saves, committed or not.
-    saved: Vec<Event>,
-    places: HashMap<EventId, usize>,
+    pub(crate) saved: Vec<Event>,
+    pub(crate) places: HashMap<EventId, usize>,
     acknowledged: HashMap<EventId, DateTime<Utc>>,
     replaced: HashMap<EventId, Event>,
     keys_ever: HashSet<String>,
-    taken: HashSet<EventId>,
+    pub(crate) taken: HashSet<EventId>,
     cursor: usize,
     keys: HashMap<EventId, Meta>,
     pub(crate) last_leases: HashMap<EventId, Lease>,
     pub(crate) last_claim: Vec<Leased>,
     pub(crate) waiting: usize,
+    /// The place behind the last event that was claimed.
+    pub(crate) claimed_up_to: usize,
+    /// The attempts and failures of events when this handle claimed them first.
+    pub(crate) before: HashMap<EventId, (u32, u32)>,
     /// Partition keys.
     pub(crate) held_for_ever: HashSet<String>,
     saves: usize,
+    pub(crate) requeued_at: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug)]
@@ -62,7 +67,7 @@ impl Broken {
         Self::over(self.inner.clone(), self.fault, &self.clock)
     }
 
-    fn over(inner: MemoryOutbox, fault: Fault, clock: &ManualClock) -> Self {
+    pub(crate) fn over(inner: MemoryOutbox, fault: Fault, clock: &ManualClock) -> Self {
         let (bell, is_cut) = (Bell::default(), watch::Sender::new(false));
         Self { fault, inner, clock: clock.clone(), bell, is_cut, memory: Mutex::default() }
     }
@@ -162,7 +167,7 @@ impl Broken {
     }
 
     /// The place of an event in the order of the saves, as a sequence number of an engine is.
-    fn place(&self, id: EventId) -> usize {
+    pub(crate) fn place(&self, id: EventId) -> usize {
         self.memory().places.get(&id).copied().unwrap_or_default()
     }
 }

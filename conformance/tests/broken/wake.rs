@@ -102,6 +102,11 @@ impl StatsStore for Broken {
                 stats.oldest_pending.get_or_insert(Duration::from_secs(100));
             }
             Fault::TheOldestDueMayBeHidden => stats.oldest_due = stats.oldest_pending,
+            Fault::WhatIsRequeuedIsDueSinceThen => {
+                let since =
+                    self.memory().requeued_at.and_then(|time| (self.clock.now() - time).to_std().ok());
+                stats.oldest_due = stats.oldest_due.min(since.or(stats.oldest_due));
+            }
             Fault::WhatIsLeasedIsNotDue if stats.leased > 0 => stats.oldest_due = None,
             // It sees none that waits, and takes the one behind it for free.
             Fault::WhatIsBehindARetryIsDue if stats.pending > 1 => stats.oldest_due = stats.oldest_pending,

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{LEASE, assert_lost, claim, delivered, keyed, leased_ids, settle, settled};
 use crate::{
     Harness,
-    support::{acknowledge, event, events, ids, kept, pending, pending_ids, save, save_all},
+    support::{acknowledge, event, events, full_event, ids, kept, pending, pending_ids, save, save_all},
 };
 
 /// 7.1: a claim leases at most `limit` due events, oldest first, as they were saved.
@@ -30,6 +30,34 @@ where
     assert!(first.iter().all(|leased| leased.lease.event() == leased.event.id()));
     assert_eq!(leased_ids(&claim(&h, usize::MAX).await), ids(&all[3..]));
     assert!(claim(&h, 10).await.is_empty());
+}
+
+/// 1.2 and 1.6: a claim hands out the whole event, with its headers and with unknown fields of a newer producer: at once,
+/// beside what is leased, and after a retry.
+pub async fn a_claimed_event_is_as_it_was_saved<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let mut all = ["one.x", "two.x"].map(full_event);
+    for event in &mut all {
+        event
+            .meta_mut()
+            .extra
+            .insert("region".to_owned(), json!({ "a.b": [1, 2.5, null], "$set": u64::MAX }));
+    }
+    all[1].meta_mut().partition_key = None;
+    save_all(&h, &all).await;
+    for after in [Some(Duration::ZERO), Some(LEASE), None] {
+        for event in &all {
+            assert_eq!(claim(&h, 1).await[0].event, *event);
+        }
+        h.advance(LEASE * 2).await;
+        let leased = claim(&h, 10).await;
+        assert_eq!(leased.iter().map(|one| one.event.clone()).collect::<Vec<_>>(), all);
+        let Some(after) = after else { break };
+        settled(&h, leased.iter().map(|one| Settlement::retry(one.lease, after, "failed"))).await;
+        h.advance(after).await;
+    }
 }
 
 /// 7.1: hidden events are not claimed before their time.

@@ -1,9 +1,11 @@
 //! Section 7: claim, renew, settle, and what of section 8 comes of settlements.
 
+mod filter;
 mod held;
 mod history;
 mod keys;
 mod lease;
+mod order;
 mod settle;
 mod types;
 
@@ -14,12 +16,12 @@ use serde_json::json;
 
 use crate::Harness;
 
-pub use self::{held::*, history::*, keys::*, lease::*, settle::*, types::*};
+pub use self::{filter::*, held::*, history::*, keys::*, lease::*, order::*, settle::*, types::*};
 
 /// How long leases last here, unless a clause says otherwise.
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 
-fn keyed(key: &str, name: &str) -> Event {
+pub(crate) fn keyed(key: &str, name: &str) -> Event {
     Event::new("suite.happened", json!({ "name": name })).expect("valid").with_partition_key(key)
 }
 
@@ -56,14 +58,14 @@ where
     }
 }
 
-async fn delivered<H: Harness>(h: &Arc<H>, leased: &[Leased])
+pub(crate) async fn delivered<H: Harness>(h: &Arc<H>, leased: &[Leased])
 where
     H::Store: ClaimStore,
 {
     settled(h, leased.iter().map(|leased| Settlement::delivered(leased.lease))).await;
 }
 
-fn leased_ids(leased: &[Leased]) -> Vec<EventId> {
+pub(crate) fn leased_ids(leased: &[Leased]) -> Vec<EventId> {
     leased.iter().map(|leased| leased.event.id()).collect()
 }
 

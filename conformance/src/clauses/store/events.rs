@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use chrono::{TimeZone, Utc};
-use outbox_traits::{ErrorKind, Event, EventId, OutboxStore, Saved};
+use outbox_traits::{ErrorKind, Event, EventId, MAX_NESTING, OutboxStore, Saved};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::{
     Harness,
-    support::{event, pending, pending_ids, save, save_all},
+    support::{event, full_event, pending, pending_ids, save, save_all},
 };
 
 /// 1.1: as JSON an event is `{"type", "payload", "meta"}` with meta names in camel case, absent ones left out.
@@ -101,6 +101,14 @@ pub async fn an_invalid_type_is_refused_and_nothing_is_stored<H: Harness>(h: Arc
         let refused =
             h.store().save_all(&[event("good"), bad.clone()]).await.expect_err("refused by save_all");
         assert_eq!(refused.kind(), ErrorKind::InvalidEvent, "{refused}");
+
+        let mut transaction = h.begin().await;
+        let refused = h.store().save_in_session(&bad, h.session(&mut transaction)).await;
+        assert_eq!(refused.expect_err("refused in a session").kind(), ErrorKind::InvalidEvent);
+        let both = [event("good"), bad];
+        let refused = h.store().save_all_in_session(&both, h.session(&mut transaction)).await;
+        assert_eq!(refused.expect_err("refused in a session").kind(), ErrorKind::InvalidEvent);
+        h.commit(transaction).await;
     }
     assert!(pending(&h).await.is_empty(), "a refused event was stored, or the good ones beside it");
 
@@ -245,15 +253,28 @@ pub async fn unusual_structures_come_back_exactly<H: Harness>(h: Arc<H>) {
     .await;
 }
 
-/// 1.6: 64 levels of arrays, and of objects.
+/// 1.6: as many levels of arrays, and of objects, as are allowed. Deeper, it is refused at the door: it could be written
+/// and never be read again.
 pub async fn deeply_nested_payloads_come_back_exactly<H: Harness>(h: Arc<H>) {
-    let arrays = (0..64).fold(json!("end"), |inner, _| json!([inner]));
-    let objects = (0..64).fold(json!("end"), |inner, _| json!({ "in": inner }));
-    exact_payloads(Arc::clone(&h), vec![arrays, objects]).await;
-    // Far deeper, it is refused at the door: it could be written and never be read again.
-    let abyss = (0..200).fold(json!("end"), |inner, _| json!([inner]));
-    let refused = h.store().save(&Event::new("abyss", abyss).expect("valid")).await.expect_err("refused");
-    assert_eq!(refused.kind(), ErrorKind::InvalidEvent, "{refused}");
+    let arrays = |levels: usize| (0..levels).fold(json!("end"), |inner, _| json!([inner]));
+    let objects = |levels: usize| (0..levels).fold(json!("end"), |inner, _| json!({ "in": inner }));
+    for deeper in [arrays(MAX_NESTING + 1), objects(MAX_NESTING + 1), arrays(200)] {
+        let mut in_meta = event("abyss");
+        in_meta.meta_mut().extra.insert("abyss".to_owned(), deeper.clone());
+        for abyss in [Event::new("abyss", deeper).expect("valid"), in_meta] {
+            let refused = h.store().save(&abyss).await.expect_err("refused");
+            assert_eq!(refused.kind(), ErrorKind::InvalidEvent, "{refused}");
+        }
+    }
+    let mut in_meta = event("deep");
+    for deepest in [arrays(MAX_NESTING), objects(MAX_NESTING)] {
+        let name = format!("field {}", in_meta.meta().extra.len());
+        in_meta.meta_mut().extra.insert(name, deepest);
+    }
+    save(&h, &in_meta).await;
+    assert_eq!(pending(&h).await, std::slice::from_ref(&in_meta));
+    h.store().acknowledge(in_meta.id()).await.expect("acknowledge");
+    exact_payloads(h, vec![arrays(64), objects(64), arrays(MAX_NESTING), objects(MAX_NESTING)]).await;
 }
 
 /// 1.6: a payload of 1 MiB.
@@ -272,22 +293,6 @@ pub async fn an_extra_field_that_shadows_a_known_one_is_refused<H: Harness>(h: A
         assert_eq!(refused.event(), Some(bad.id()), "the error names the event");
     }
     assert!(pending(&h).await.is_empty());
-}
-
-/// An event with every field of the meta.
-fn full_event(event_type: &str) -> Event {
-    Event::new(event_type, json!({ "total": 4200 }))
-        .expect("valid")
-        .with_resource("order", "o-17")
-        .with_user_id("u-1")
-        .with_organization_id("acme")
-        .with_correlation_id("c-1")
-        .with_causation_id("c-0")
-        .with_partition_key("p-1")
-        .with_schema_version(3)
-        .with_source("shop")
-        .with_idempotency_key(format!("k-{event_type}"))
-        .with_header("traceparent", "00-1-2-01")
 }
 
 /// Texts are compared, because `-0.0 == 0.0` and a map has no order.

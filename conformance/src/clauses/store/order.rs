@@ -5,12 +5,11 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
 };
 
-use chrono::{TimeDelta, Utc};
-use outbox_traits::{Event, EventId, OutboxStore};
+use outbox_traits::{EventId, OutboxStore};
 
 use crate::{
     Harness,
-    support::{acknowledge_all, drain, event, events, ids, pending_ids, save, save_all},
+    support::{acknowledge_all, backwards, drain, event, events, ids, pending_ids, save, save_all},
 };
 
 /// What one committed save did, stamped by one clock that all of them share.
@@ -103,16 +102,7 @@ fn check_history(history: &[Committed], delivered: &[EventId]) {
 
 /// 3.1: the order never rests on an application's clock, nor on the ids that it makes.
 pub async fn order_does_not_rest_on_the_application_s_clock<H: Harness>(h: Arc<H>) {
-    let now = Utc::now();
-    let mut backwards: Vec<Event> = events(10)
-        .into_iter()
-        .zip(0..)
-        .map(|(event, hours)| event.with_timestamp(now - TimeDelta::hours(hours)))
-        .collect();
-    let made = ids(&backwards);
-    for (event, id) in backwards.iter_mut().zip(made.into_iter().rev()) {
-        *event = event.clone().with_id(id);
-    }
+    let backwards = backwards(10);
     for one in &backwards[..5] {
         save(&h, one).await;
     }
