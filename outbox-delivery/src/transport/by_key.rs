@@ -1,16 +1,14 @@
 //! A batch, whose keys are published side by side and whose events of a key one after the other.
 
-use std::{
-    collections::HashMap,
-    future::Future,
-    sync::atomic::{AtomicBool, Ordering},
-};
+#[cfg(feature = "rabbitmq")]
+use std::collections::VecDeque;
+use std::{collections::HashMap, future::Future};
 
-use futures_util::{FutureExt, StreamExt, stream};
 use outbox_traits::{Event, PublishError, PublishErrorKind, Published};
 
 /// Publishes each event once those before it of its key were accepted, and so many keys at the same time. After a
 /// failure the rest of its key is not tried, and after [`Unavailable`](PublishErrorKind::Unavailable) nothing is.
+#[cfg(any(feature = "http", feature = "kafka", feature = "nats", feature = "redis"))]
 pub(crate) async fn publish_by_key<'a, P, F>(
     events: &'a [Event],
     keys_at_once: usize,
@@ -20,6 +18,10 @@ where
     P: Fn(&'a Event) -> F + Send + Sync,
     F: Future<Output = Result<(), PublishError>> + Send,
 {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use futures_util::{FutureExt, StreamExt, stream};
+
     let is_down = AtomicBool::new(false);
     let chains = chains(events).into_iter().map(|chain| {
         let (is_down, publish) = (&is_down, &publish);
@@ -50,6 +52,47 @@ where
         .await
 }
 
+/// The same in rounds: the next event of each key, so many keys at the same time, and nothing more until it is known
+/// what became of all of them.
+#[cfg(feature = "rabbitmq")]
+pub(crate) async fn publish_in_rounds<'a, P, F>(
+    events: &'a [Event],
+    keys_at_once: usize,
+    publish: P,
+) -> Vec<Published>
+where
+    P: Fn(Vec<&'a Event>) -> F + Send + Sync,
+    F: Future<Output = Vec<Result<(), PublishError>>> + Send,
+{
+    let mut waiting = chains(events).into_iter().map(VecDeque::from);
+    let mut running: Vec<VecDeque<&Event>> = Vec::new();
+    let mut published = Vec::with_capacity(events.len());
+    let mut is_down = false;
+    loop {
+        running.extend(waiting.by_ref().take(keys_at_once - running.len()));
+        let round: Vec<_> = running.iter_mut().filter_map(VecDeque::pop_front).collect();
+        if round.is_empty() {
+            return published;
+        }
+        let results = if is_down {
+            round.iter().map(|_| Err(PublishError::not_attempted())).collect()
+        } else {
+            publish(round.clone()).await
+        };
+        for ((event, result), rest) in round.into_iter().zip(results).zip(&mut running) {
+            let kind = result.as_ref().err().map(PublishError::kind);
+            published.push(Published { id: event.id(), result });
+            if let Some(kind) = kind {
+                is_down |= kind == PublishErrorKind::Unavailable;
+                let not_attempted =
+                    |event: &Event| Published { id: event.id(), result: Err(PublishError::not_attempted()) };
+                published.extend(rest.drain(..).map(not_attempted));
+            }
+        }
+        running.retain(|rest| !rest.is_empty());
+    }
+}
+
 /// The events of each key, and each event without one by itself, in the order of their first.
 fn chains(events: &[Event]) -> Vec<Vec<&Event>> {
     let mut chains: Vec<Vec<&Event>> = Vec::new();
@@ -66,7 +109,7 @@ fn chains(events: &[Event]) -> Vec<Vec<&Event>> {
 }
 
 /// The report where there is no connection: nothing was tried.
-#[cfg(any(feature = "rabbitmq", feature = "redis"))]
+#[cfg(feature = "redis")]
 pub(crate) fn unavailable(events: &[Event], error: PublishError) -> Vec<Published> {
     let mut error = Some(error);
     let mut next = || error.take().unwrap_or_else(PublishError::not_attempted);
