@@ -30,6 +30,7 @@ impl Record {
     pub(crate) fn new(common: &Common) -> Self {
         let health = common.health.clone();
         let meter = Meter::new(&common.name);
+        meter.begin();
         Self { report: Mutex::default(), meter, _running: health.run(), health }
     }
 
