@@ -220,7 +220,7 @@ async fn a_message_that_comes_back_is_told_from_those_that_are_confirmed_at_the_
         arguments.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
         declare(&channel, &queue(kind), arguments).await;
     }
-    let transport = RabbitMq::new(&url).unwrap().with_route(Route::by_type_below(&format!("{prefix}.")));
+    let transport = RabbitMq::new(&url).unwrap().with_route(Route::by_type_below(format!("{prefix}.")));
     for round in 0..50 {
         let events: Vec<_> = (0..60)
             .map(|n| {

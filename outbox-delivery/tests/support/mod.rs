@@ -138,7 +138,7 @@ impl Flaky {
     async fn hang_if_told(&self, call: &str) {
         let told = self.hanging.lock().unwrap().extract_if(.., |name| *name == call).count();
         if told > 0 {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

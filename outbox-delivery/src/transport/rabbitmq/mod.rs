@@ -14,8 +14,8 @@ use lapin::{
     protocol::{AMQPErrorKind, AMQPSoftError},
     types::ShortString,
 };
-use outbox_traits::{Event, PublishError, Published, Transport};
-use tokio::time::timeout;
+use outbox_traits::{Event, PublishError, PublishErrorKind, Published, Transport};
+use tokio::time::{Instant, timeout};
 
 use self::{
     channels::{Channels, Taken},
@@ -38,7 +38,8 @@ use super::{
 /// The message id is the id of the event, and the type the type of the event. The attributes of a CloudEvent are
 /// headers with the prefix `cloudEvents:`.
 ///
-/// A batch goes in rounds: the next event of each key, side by side, once all of the round before were confirmed.
+/// A batch goes in rounds: the next event of each key, side by side, once all of the round before were confirmed. After
+/// a round in which an event was not confirmed in time, the rest is not tried.
 ///
 /// | default | |
 /// |---|---|
@@ -147,8 +148,9 @@ impl RabbitMq {
         }
     }
 
-    /// Sends these events at the same time, and says what became of each.
-    async fn send(&self, events: Vec<&Event>) -> Vec<Result<(), PublishError>> {
+    /// Sends these events at the same time, and says what became of each and whether others may follow.
+    async fn send(&self, events: Vec<&Event>) -> (Vec<Result<(), PublishError>>, bool) {
+        let began = Instant::now();
         let mut results = self.attempt(&events).await;
         // One of those in flight made the broker close the channel. Alone, each shows whether it was that one; what
         // the broker had taken before comes twice.
@@ -158,7 +160,13 @@ impl RabbitMq {
         });
         join_all(alone).await;
         let unclear = || Err(PublishError::failed("RabbitMQ said nothing of the event"));
-        results.into_iter().map(|result| result.unwrap_or_else(unclear)).collect()
+        let results: Vec<_> = results.into_iter().map(|result| result.unwrap_or_else(unclear)).collect();
+        let is_down = |result: &Result<_, PublishError>| {
+            result.as_ref().is_err_and(|error| error.kind() == PublishErrorKind::Unavailable)
+        };
+        // Where each round waits for a queue that is silent, the whole batch would take longer than anybody waits for it.
+        let goes_on = began.elapsed() < self.timeout && !results.iter().any(is_down);
+        (results, goes_on)
     }
 
     /// Sends events by a channel that has no others; `None`: what became of it is to be found out alone.
