@@ -7,10 +7,12 @@
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
 };
 
 use futures_util::FutureExt;
 use outbox_traits::{Error, ErrorKind, Result};
+use tokio::time::timeout;
 
 /// What it returns, or what its panic says.
 pub(crate) fn run<T>(work: impl FnOnce() -> T) -> Result<T, String> {
@@ -26,6 +28,14 @@ pub(crate) async fn wait<T>(work: impl Future<Output = T>) -> Result<T, String> 
 pub(crate) async fn store<T>(call: impl Future<Output = Result<T>>) -> Result<T> {
     wait(call).await.unwrap_or_else(|panic| {
         Err(Error::new(ErrorKind::Unavailable, format!("the outbox store panicked: {panic}")))
+    })
+}
+
+/// The same, which is not to go on for ever where its connection is half open.
+pub(crate) async fn in_time<T>(time: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
+    timeout(time, store(call)).await.unwrap_or_else(|_| {
+        let message = format!("the outbox store did not answer within {time:?}");
+        Err(Error::new(ErrorKind::Unavailable, message))
     })
 }
 

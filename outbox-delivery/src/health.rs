@@ -114,8 +114,8 @@ impl Health {
     }
 
     /// Nothing is published until then.
-    pub(crate) fn paused(&self, until: Option<Instant>) {
-        self.lock().paused_until = until;
+    pub(crate) fn paused(&self, until: Instant) {
+        self.lock().paused_until = Some(until);
     }
 
     pub(crate) fn accepted(&self) {

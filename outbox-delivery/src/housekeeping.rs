@@ -2,10 +2,10 @@
 
 use std::{future::pending, time::Duration};
 
-use outbox_traits::{Error, ErrorKind, OutboxStore, Result, Stats, StatsStore};
+use outbox_traits::{OutboxStore, Result, Stats, StatsStore};
 use tokio::{
     sync::{Mutex, Notify},
-    time::{sleep, timeout},
+    time::sleep,
 };
 
 use crate::{guard, record::Record, relay::Common, wake};
@@ -13,12 +13,14 @@ use crate::{guard, record::Record, relay::Common, wake};
 /// How often delivered events are purged, on average.
 const PURGE_INTERVAL: Duration = Duration::from_mins(1);
 
+/// There may be much to delete, and what is deleted by then stays so.
+const PURGE_TIMEOUT: Duration = Duration::from_mins(10);
+
 /// How often a store is asked how much it holds.
 pub(crate) const STATS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What it says after longer than that is old.
 const STATS_TIMEOUT: Duration = Duration::from_secs(30);
-const SILENT: &str = "the store did not say within 30 s how much it holds";
 
 /// Listens, purges and counts. It never ends.
 pub(crate) async fn beside(common: &Common, store: &dyn OutboxStore, record: &Record, woken: &Notify) {
@@ -55,8 +57,7 @@ async fn count(store: &dyn StatsStore, record: &Record) {
 
 /// How much a store holds now.
 pub(crate) async fn stats_of(store: &dyn StatsStore) -> Result<Stats> {
-    let asked = timeout(STATS_TIMEOUT, guard::store(async { store.stats().await })).await;
-    asked.unwrap_or_else(|_| Err(Error::new(ErrorKind::Unavailable, SILENT)))
+    guard::in_time(STATS_TIMEOUT, async { store.stats().await }).await
 }
 
 async fn purge(store: &dyn OutboxStore, older_than: Duration, record: &Record, purging: &Mutex<()>) {
@@ -64,7 +65,7 @@ async fn purge(store: &dyn OutboxStore, older_than: Duration, record: &Record, p
         // Relays that began together do not purge together.
         sleep(PURGE_INTERVAL.mul_f64(0.5 + fastrand::f64())).await;
         let Ok(_one_at_a_time) = purging.try_lock() else { continue };
-        match guard::store(async { store.purge(older_than).await }).await {
+        match guard::in_time(PURGE_TIMEOUT, async { store.purge(older_than).await }).await {
             Ok(count) => record.purged(count),
             Err(error) => record.store_failed(&error),
         }

@@ -1,6 +1,9 @@
 //! Which events wait, because one of their key failed.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use outbox_traits::{Event, EventId};
 use tokio::time::Instant;
@@ -55,7 +58,8 @@ impl Lanes {
         self.failed.remove(lane);
     }
 
-    pub(crate) fn failed(&mut self, lane: Lane, now: Instant, is_suspect: bool) {
+    /// For at least this time.
+    pub(crate) fn failed(&mut self, lane: Lane, now: Instant, is_suspect: bool, asked_for: Duration) {
         let retry = self.retry;
         let failed = self.failed.entry(lane).or_insert_with(|| Failed {
             backoff: retry.map(Retry::start),
@@ -63,7 +67,8 @@ impl Lanes {
             is_suspect: false,
         });
         failed.is_suspect |= is_suspect;
-        failed.retry_at = failed.backoff.as_mut().and_then(|backoff| now.checked_add(backoff.next()));
+        failed.retry_at =
+            failed.backoff.as_mut().and_then(|backoff| now.checked_add(backoff.next().max(asked_for)));
     }
 
     /// When the next one may be tried again, if any waits.

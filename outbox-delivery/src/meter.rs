@@ -20,6 +20,19 @@ pub(crate) enum Counter {
     StoreErrors,
 }
 
+#[cfg(feature = "metrics")]
+impl Counter {
+    const ALL: [Self; 7] = [
+        Self::Published,
+        Self::Failed,
+        Self::DeadLettered,
+        Self::LostLeases,
+        Self::Released,
+        Self::Purged,
+        Self::StoreErrors,
+    ];
+}
+
 /// The metrics of one relay, which the label `relay` names.
 #[derive(Clone, Debug)]
 pub(crate) struct Meter {
@@ -31,6 +44,14 @@ pub(crate) struct Meter {
 impl Meter {
     pub(crate) fn new(relay: &str) -> Self {
         Self { relay: relay.to_owned().into() }
+    }
+
+    /// Shows every counter from the beginning: what counts what was added since it was last read would never see the
+    /// first of something.
+    pub(crate) fn begin(&self) {
+        for counter in Counter::ALL {
+            self.count(counter, 0);
+        }
     }
 
     pub(crate) fn count(&self, counter: Counter, count: u64) {
@@ -88,6 +109,8 @@ impl Meter {
     pub(crate) fn new(_: &str) -> Self {
         Self {}
     }
+
+    pub(crate) fn begin(&self) {}
 
     pub(crate) fn count(&self, _: Counter, _: u64) {}
 

@@ -29,7 +29,9 @@ pub(crate) struct Record {
 impl Record {
     pub(crate) fn new(common: &Common) -> Self {
         let health = common.health.clone();
-        Self { report: Mutex::default(), meter: Meter::new(&common.name), _running: health.run(), health }
+        let meter = Meter::new(&common.name);
+        meter.begin();
+        Self { report: Mutex::default(), meter, _running: health.run(), health }
     }
 
     pub(crate) fn report(&self) -> Report {
@@ -45,7 +47,7 @@ impl Record {
     }
 
     /// The transport is left alone until then, and with it the store.
-    pub(crate) fn paused(&self, until: Option<Instant>) {
+    pub(crate) fn paused(&self, until: Instant) {
         self.health.paused(until);
     }
 
@@ -119,6 +121,13 @@ impl Record {
 
     pub(crate) fn stopped_at(&self, id: EventId) {
         self.lock().stopped_at.get_or_insert(id);
+    }
+
+    /// In strict mode: the event is not published, because its workers died with it.
+    pub(crate) fn stopped_by_crashes(&self, id: EventId, error: &str) {
+        tracing::error!(event = %id, error, "the event ends the relay, and stays pending");
+        self.lock().last_error = Some(format!("{error} (event {id})"));
+        self.stopped_at(id);
     }
 
     /// In the report and in the metrics, so that they cannot differ.

@@ -10,8 +10,9 @@ use outbox_traits::EventId;
 pub struct Report {
     /// Events that the transport accepted.
     pub published: u64,
-    /// Attempts to publish an event that failed: one event counts as often as it failed. Those that the
-    /// transport did not attempt do not count.
+    /// Attempts to publish an event that failed: one event counts as often as it failed. An event for which the
+    /// transport was unavailable counts too, which is at least one for each call; those that it did not attempt, because
+    /// of a failure before them, do not.
     pub failed: u64,
     /// Events that were set aside as dead letters.
     pub dead_lettered: u64,

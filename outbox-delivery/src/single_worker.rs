@@ -10,7 +10,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Relay, SingleWorker, guard,
+    Relay, SingleWorker,
+    guard::in_time,
     lanes::{Lane, Lanes},
     publish::{Answers, Ending, asks_for, publish},
     record::Record,
@@ -19,6 +20,9 @@ use crate::{
 
 /// A fetch grows by what waits in front of the rest, up to so many batches.
 const MAX_FETCHED_BATCHES: usize = 10;
+
+/// A call of the store that takes longer counts as failed: its connection may be half open.
+const STORE_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) struct Worker<'a> {
     relay: &'a Relay<SingleWorker>,
@@ -78,7 +82,7 @@ impl<'a> Worker<'a> {
                 }
                 Ok(Pass::Unavailable(asked_for)) => {
                     let until = Instant::now() + self.transport_backoff.next().max(asked_for);
-                    self.record.paused(Some(until));
+                    self.record.paused(until);
                     Some(until)
                 }
                 Err(error) if error.is_retryable() => {
@@ -150,7 +154,8 @@ impl<'a> Worker<'a> {
         let most = batch_size.saturating_mul(MAX_FETCHED_BATCHES);
         loop {
             let limit = batch_size.saturating_add(self.waiting).min(most);
-            let mut events = guard::store(async { self.relay.way.store.get_pending(limit).await }).await?;
+            let mut events =
+                in_time(STORE_TIMEOUT, async { self.relay.way.store.get_pending(limit).await }).await?;
             self.store_backoff.reset();
             let fetched = events.len();
             self.record.store_answered();
@@ -220,7 +225,7 @@ impl<'a> Worker<'a> {
             let lane = Lane::of(event);
             // One failure a batch: what came behind it in its lane is no second one.
             if (is_to_blame || is_broken) && lanes.insert(lane.clone()) {
-                self.lanes.failed(lane, now, is_broken);
+                self.lanes.failed(lane, now, is_broken, asks_for(error));
             }
         }
         unavailable
@@ -229,7 +234,7 @@ impl<'a> Worker<'a> {
     async fn acknowledge(&mut self) -> Result<()> {
         if !self.unacknowledged.is_empty() {
             let (store, ids) = (&self.relay.way.store, &self.unacknowledged);
-            guard::store(async { store.acknowledge_all(ids).await }).await?;
+            in_time(STORE_TIMEOUT, async { store.acknowledge_all(ids).await }).await?;
             self.store_backoff.reset();
             self.record.store_answered();
             mem::take(&mut self.unacknowledged);

@@ -14,12 +14,13 @@ use outbox_conformance::{
     transport::{OutageHarness, Received, RefusingHarness, TransportHarness},
 };
 use outbox_delivery::transport::{Kafka, message::Route};
-use outbox_traits::{Event, EventId, PublishErrorKind, Transport, async_trait};
+use outbox_traits::{Event, EventId, PublishError, PublishErrorKind, Published, Transport, async_trait};
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     message::{BorrowedMessage, Headers as _},
     mocking::MockCluster,
+    types::{RDKafkaApiKey, RDKafkaRespErr as Code},
 };
 use serde_json::json;
 
@@ -33,21 +34,26 @@ enum Order {
     Start,
     /// Takes this topic away, as far as a producer can see.
     LoseTopic(String),
+    /// Makes a topic, of which this broker leads all partitions.
+    Create(String, i32),
+    StopOne(i32),
+    /// Refuses so many of the next requests of this kind.
+    Refuse(RDKafkaApiKey, Code, usize),
 }
 
-/// A cluster of one broker. It lives in a thread, because it cannot be moved between them.
+/// A cluster, mostly of one broker. It lives in a thread, because it cannot be moved between them.
 struct Cluster {
     address: String,
     orders: Mutex<mpsc::Sender<(Order, mpsc::Sender<()>)>>,
 }
 
 impl Cluster {
-    fn start(topic: &str) -> Self {
+    fn start(topic: &str, brokers: i32) -> Self {
         let (orders, received) = mpsc::channel::<(Order, mpsc::Sender<()>)>();
         let (started, address) = mpsc::channel();
         let topic = topic.to_owned();
         thread::spawn(move || {
-            let cluster = MockCluster::new(1).unwrap();
+            let cluster = MockCluster::new(brokers).unwrap();
             cluster.create_topic(&topic, PARTITIONS, 1).unwrap();
             started.send(cluster.bootstrap_servers()).unwrap();
             for (order, done) in received {
@@ -55,8 +61,17 @@ impl Cluster {
                     Order::Stop => cluster.broker_down(1).unwrap(),
                     Order::Start => cluster.broker_up(1).unwrap(),
                     Order::LoseTopic(topic) => {
-                        let error = rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
-                        cluster.topic_error(&topic, error).unwrap();
+                        cluster.topic_error(&topic, Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
+                    }
+                    Order::Create(topic, broker) => {
+                        cluster.create_topic(&topic, PARTITIONS, 1).unwrap();
+                        for partition in 0..PARTITIONS {
+                            cluster.partition_leader(&topic, partition, Some(broker)).unwrap();
+                        }
+                    }
+                    Order::StopOne(broker) => cluster.broker_down(broker).unwrap(),
+                    Order::Refuse(kind, error, count) => {
+                        cluster.request_errors(kind, &vec![error; count]);
                     }
                 }
                 done.send(()).unwrap();
@@ -82,7 +97,7 @@ struct Topic {
 impl Topic {
     fn new() -> Self {
         let name = format!("outbox-test-{}", EventId::new());
-        let cluster = Cluster::start(&name);
+        let cluster = Cluster::start(&name, 1);
         let transport = Kafka::new(&cluster.address)
             .with_max_bytes(MAX_BYTES)
             // As long as the tests of an outage wait for each answer.
@@ -180,6 +195,66 @@ async fn a_topic_that_is_missing_has_failed() {
     let error = transport.publish(&event()).await.unwrap_err();
     assert_eq!(error.kind(), PublishErrorKind::Failed, "{error}");
     assert!(error.to_string().starts_with(&format!("there is no topic `{}`", topic.name)), "{error}");
+}
+
+#[tokio::test]
+async fn a_partition_without_a_leader_fails_its_events_and_no_others() {
+    let cluster = Cluster::start("other", 2);
+    let transport = Kafka::new(&cluster.address);
+    let events = ["silent.a", "silent.b", "good"].map(|name| Event::new(name, json!({})).unwrap());
+    let all_accepted = |published: Vec<Published>| published.iter().all(|one| one.result.is_ok());
+    for (name, broker) in [("silent.a", 2), ("silent.b", 2), ("good", 1)] {
+        cluster.order(Order::Create(name.to_owned(), broker));
+    }
+    assert!(all_accepted(transport.publish_all(&events).await));
+    cluster.order(Order::StopOne(2));
+    let published = transport.publish_all(&events).await;
+    let kind = |event: &Event| {
+        let published = published.iter().find(|published| published.id == event.id()).unwrap();
+        published.result.as_ref().err().map(PublishError::kind)
+    };
+    let failed = Some(PublishErrorKind::Failed);
+    assert_eq!([kind(&events[0]), kind(&events[1]), kind(&events[2])], [failed, failed, None]);
+    cluster.order(Order::StopOne(1));
+    let error = transport.publish(&events[2]).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Unavailable, "{error}");
+}
+
+/// What a broker says of a message stands for all that came in the same request.
+#[tokio::test]
+async fn a_message_that_is_refused_in_company_is_sent_alone_before_it_is_rejected() {
+    let topic = Topic::new();
+    let refuse = |count| {
+        let code = Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+        topic.cluster.order(Order::Refuse(RDKafkaApiKey::Produce, code, count));
+    };
+    // After a refusal the client takes its time.
+    let transport =
+        Kafka::new(&topic.cluster.address).with_timeout(PATIENCE).with_route(Route::to(&topic.name));
+    transport.publish(&event()).await.unwrap();
+    refuse(1);
+    transport.publish(&event()).await.unwrap();
+    refuse(2);
+    let error = transport.publish(&event()).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Rejected, "{error}");
+    transport.publish(&event()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_producer_that_breaks_while_nothing_is_under_way_is_made_anew() {
+    let topic = Topic::new();
+    let code = Code::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
+    topic.cluster.order(Order::Refuse(RDKafkaApiKey::InitProducerId, code, 1));
+    // It makes the producer and sends nothing.
+    topic.transport.publish(&topic.too_large()).await.unwrap_err();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut published = topic.transport.publish(&event()).await;
+    for _ in 0..5 {
+        if published.is_err() {
+            published = topic.transport.publish(&event()).await;
+        }
+    }
+    published.unwrap();
 }
 
 #[tokio::test]

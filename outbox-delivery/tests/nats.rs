@@ -4,7 +4,7 @@
 mod broker;
 mod percent;
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use async_nats::jetstream::{self, consumer::pull, stream::Config};
 use futures_util::StreamExt;
@@ -16,7 +16,7 @@ use outbox_delivery::transport::{
     Nats, async_nats,
     message::{Encoding, Route},
 };
-use outbox_traits::{Event, EventId, PublishErrorKind, Transport, async_trait};
+use outbox_traits::{Event, EventId, PublishError, PublishErrorKind, Transport, async_trait};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
@@ -249,6 +249,25 @@ async fn a_subject_without_a_stream_is_said_by_its_name() {
     let error = elsewhere.publish(&event("a")).await.unwrap_err();
     assert_eq!(error.kind(), PublishErrorKind::Failed);
     assert!(error.to_string().starts_with("no stream has the subject `nobody.listens`"), "{error}");
+}
+
+#[tokio::test]
+async fn a_subject_that_nobody_acknowledges_fails_its_events_and_no_others() {
+    let Some((stream, mut broker)) = stream("silent", Config::default()).await else { return };
+    // Somebody who hears it and does not answer, as a stream without the majority of its replicas.
+    let listener = client(&stream.url).await;
+    let _listening = listener.subscribe("silent").await.unwrap();
+    listener.flush().await.unwrap();
+    let transport =
+        stream.transport.clone().with_route(Route::by_type()).with_timeout(Duration::from_secs(2));
+    let events = [event("silent"), event(&format!("{}.good", stream.name)).with_partition_key("other")];
+    let published = transport.publish_all(&events).await;
+    let kinds = published.iter().map(|one| (one.id, one.result.as_ref().err().map(PublishError::kind)));
+    let kinds: HashMap<_, _> = kinds.collect();
+    assert_eq!(kinds[&events[0].id()], Some(PublishErrorKind::Failed));
+    assert_eq!(kinds[&events[1].id()], None);
+    broker.kill().await;
+    assert_eq!(transport.publish(&events[0]).await.unwrap_err().kind(), PublishErrorKind::Unavailable);
 }
 
 #[tokio::test]

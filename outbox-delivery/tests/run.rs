@@ -269,6 +269,20 @@ async fn cancelled_it_still_acknowledges_what_was_accepted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_is_asked_again() {
+    let store = Flaky::default();
+    store.save(&event("a", "1")).await.unwrap();
+    store.hanging.lock().unwrap().extend(["get_pending", "acknowledge_all", "purge"]);
+    let relay = Relay::single_worker(store.clone(), Scripted::accepting()).with_purge(Duration::ZERO);
+    let relay = start(relay);
+    sleep(2 * MINUTE).await;
+    assert!(pending(&store.inner).await.is_empty());
+    sleep(30 * MINUTE).await;
+    let report = relay.stop().await;
+    assert_eq!((report.published, report.purged, report.store_errors), (1, 1, 3), "{report}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn cancelled_while_idle_it_returns_at_once() {
     let relay = Relay::single_worker(Flaky::default(), Scripted::accepting());
     let relay = start(relay.with_poll_interval(MINUTE));

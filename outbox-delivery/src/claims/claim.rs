@@ -17,7 +17,7 @@ impl Worker<'_> {
     pub(super) fn start_claiming(&mut self, now: Instant) {
         while self.due.peek().is_some_and(|Reverse(due)| *due <= now) {
             self.due.pop();
-            self.claim_at = Some(now);
+            self.claim_soon(now);
         }
         let batch_size = self.relay.common.batch_size;
         let was_empty_handed = self.is_empty_handed();
@@ -33,6 +33,7 @@ impl Worker<'_> {
             return;
         }
         self.calling.claim = true;
+        self.is_to_claim_again = false;
         let way = &self.relay.way;
         let claim = Claim::new(self.name.clone()).with_limit(batch_size).with_lease(way.lease);
         let span = tracing::debug_span!("outbox.claim", relay = self.relay.common.name, limit = claim.limit);
@@ -85,7 +86,7 @@ impl Worker<'_> {
             let crashes = crashes(&leased);
             if crashes >= self.relay.way.max_crashes {
                 passed_over.insert(lane);
-                self.set_aside(&leased, crashes);
+                self.crashed(now, leased, crashes);
             } else if crashes < SUSPICIOUS_CRASHES {
                 self.queue.push(leased);
             } else {
@@ -113,17 +114,31 @@ impl Worker<'_> {
             // What is held may have kept the rest of its keys back.
             self.claim_at = None;
         }
+        if self.is_to_claim_again {
+            self.claim_at = Some(now);
+        }
+    }
+
+    /// Something may have become free.
+    pub(super) fn claim_soon(&mut self, now: Instant) {
+        self.claim_at = Some(now);
+        self.is_to_claim_again = self.calling.claim;
     }
 
     fn was_tried(&self, id: EventId) -> bool {
         self.once.as_ref().is_some_and(|tried| tried.contains(&id))
     }
 
-    fn set_aside(&mut self, leased: &Leased, crashes: u32) {
-        if let Some(lease) = self.leases.take(leased.event.id()) {
-            let error = format!(
-                "{crashes} deliveries were started and never ended: the event may kill the worker that publishes it"
-            );
+    /// It is not published any more. In strict mode that is left to somebody who looks.
+    fn crashed(&mut self, now: Instant, leased: Leased, crashes: u32) {
+        let error = format!(
+            "{crashes} deliveries were started and never ended: the event may kill the worker that publishes it"
+        );
+        if self.relay.common.is_strict {
+            self.record.stopped_by_crashes(leased.event.id(), &error);
+            self.give_back([leased]);
+            self.begin_stop(now);
+        } else if let Some(lease) = self.leases.take(leased.event.id()) {
             let outcome = Outcome::DeadLetter { error, holds_key: self.relay.way.holds_keys };
             self.unsettled.push(Settlement { lease, outcome });
         }
@@ -187,6 +202,7 @@ impl Worker<'_> {
         self.store.reset(now);
         self.record.store_answered();
         let mut lost = HashSet::new();
+        let mut failure = None;
         for (lease, result) in leases.iter().zip(results) {
             match result {
                 Ok(()) => self.leases.renewed(lease, sent_at),
@@ -197,10 +213,13 @@ impl Worker<'_> {
                     lost.insert(lease.event());
                 }
                 Err(error) if error.kind() == ErrorKind::LeaseLost => {}
-                Err(error) => self.record.store_failed(&error),
+                Err(error) => failure = Some(error),
             }
         }
         self.end(&lost);
+        if let Some(error) = failure {
+            self.store_failed(now, error);
+        }
     }
 
     /// Publishing ends before the lease does.

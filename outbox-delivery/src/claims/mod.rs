@@ -59,6 +59,8 @@ pub(crate) struct Worker<'a> {
     calling: Calling,
     /// When to claim next; `None`: when nothing is held any more.
     claim_at: Option<Instant>,
+    /// Whether something came while a claim was on its way, which may have gone past it.
+    is_to_claim_again: bool,
     idle: Idle,
     /// Whether the last claim beside held events came back empty: it may be that their keys are all that there are.
     is_futile_beside: bool,
@@ -107,6 +109,7 @@ impl<'a> Worker<'a> {
             unsettled: Vec::new(),
             calling: Calling::default(),
             claim_at: Some(Instant::now()),
+            is_to_claim_again: false,
             idle: Idle::new(relay.way.longest_poll.unwrap_or(longest_poll)),
             is_futile_beside: false,
             due: BinaryHeap::new(),
@@ -142,9 +145,7 @@ impl<'a> Worker<'a> {
                 () = shutdown.cancelled(), if self.stop.is_none() => {}
                 // Before the calls, so that no publish goes on when its lease has ended meanwhile.
                 () = sleep_until(next) => {}
-                () = woken.notified(), if self.stop.is_none() => {
-                    self.claim_at = Some(Instant::now());
-                }
+                () = woken.notified(), if self.stop.is_none() => self.claim_soon(Instant::now()),
                 Some(done) = self.calls.next(), if !self.calls.is_empty() => self.finish(done),
             }
             // With a store and a transport that never wait, others would never have a turn.

@@ -17,12 +17,11 @@ impl Pause {
         Self { backoff: retry.start(), until: None }
     }
 
-    /// For at least this time.
-    pub(super) fn begin(&mut self, now: Instant, asked_for: Duration) {
-        // Several calls can fail of the same cause: that is one failure.
-        if !self.is_on(now) {
-            self.until = Some(now + self.backoff.next().max(asked_for));
-        }
+    /// For at least this time. It says until when.
+    pub(super) fn begin(&mut self, now: Instant, asked_for: Duration) -> Instant {
+        // Several calls can fail of the same cause: that is one failure, and the longest time counts that any asks for.
+        let wait = if self.is_on(now) { asked_for } else { self.backoff.next().max(asked_for) };
+        *self.until.insert((now + wait).max(self.until.unwrap_or(now)))
     }
 
     pub(super) fn is_on(&self, now: Instant) -> bool {

@@ -155,8 +155,8 @@ impl Worker<'_> {
         if self.once.is_some() {
             self.begin_stop(now);
         } else {
-            self.transport.begin(now, asked_for);
-            self.record.paused(self.transport.until());
+            let until = self.transport.begin(now, asked_for);
+            self.record.paused(until);
             self.give_back_all();
         }
     }

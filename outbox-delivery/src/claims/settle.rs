@@ -60,7 +60,7 @@ impl Worker<'_> {
             }
         }
         // What waited for these keys may be free.
-        self.claim_at = Some(now);
+        self.claim_soon(now);
     }
 
     fn took(&mut self, now: Instant, settlement: &Settlement) {

@@ -138,7 +138,8 @@ impl Relay<Claims> {
     /// letter; at least one. By default 10.
     ///
     /// After three of them an event is published while its worker holds nothing else, so that it takes no other with
-    /// it. Leases that ran out for another reason count too, such as those of a claim whose answer was lost.
+    /// it. Leases that ran out for another reason count too, such as those of a claim whose answer was lost. In
+    /// [strict](Self::with_strict) mode nothing is set aside: the relay stops at it, and it stays pending.
     #[must_use]
     pub fn with_max_crashes(mut self, crashes: u32) -> Self {
         self.way.max_crashes = crashes.max(1);

@@ -153,6 +153,9 @@ impl<W> Relay<W> {
 
     /// Deletes delivered events, about once a minute while it runs, whose delivery is at least so long ago. By
     /// default nothing is deleted.
+    ///
+    /// Runs of the same relay take turns. Relays of several processes do not know of one another, and may purge at the
+    /// same time, which is harmless: each deletes what is still there. With many of them, have a few do it.
     #[must_use]
     pub fn with_purge(mut self, older_than: Duration) -> Self {
         self.common.purge = Some(older_than);

@@ -1,16 +1,15 @@
 //! A batch, whose keys are published side by side and whose events of a key one after the other.
 
-use std::{
-    collections::HashMap,
-    future::Future,
-    sync::atomic::{AtomicBool, Ordering},
-};
+#[cfg(feature = "rabbitmq")]
+use std::collections::VecDeque;
+use std::{collections::HashMap, future::Future};
 
-use futures_util::{FutureExt, StreamExt, stream};
-use outbox_traits::{Event, PublishError, PublishErrorKind, Published};
+use outbox_traits::{Event, PublishError, Published};
 
 /// Publishes each event once those before it of its key were accepted, and so many keys at the same time. After a
-/// failure the rest of its key is not tried, and after [`Unavailable`](PublishErrorKind::Unavailable) nothing is.
+/// failure the rest of its key is not tried, and after [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable)
+/// nothing is.
+#[cfg(any(feature = "http", feature = "kafka", feature = "nats", feature = "redis"))]
 pub(crate) async fn publish_by_key<'a, P, F>(
     events: &'a [Event],
     keys_at_once: usize,
@@ -20,6 +19,11 @@ where
     P: Fn(&'a Event) -> F + Send + Sync,
     F: Future<Output = Result<(), PublishError>> + Send,
 {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use futures_util::{FutureExt, StreamExt, stream};
+    use outbox_traits::PublishErrorKind;
+
     let is_down = AtomicBool::new(false);
     let chains = chains(events).into_iter().map(|chain| {
         let (is_down, publish) = (&is_down, &publish);
@@ -50,6 +54,45 @@ where
         .await
 }
 
+/// The same in rounds: the next event of each key, so many keys at the same time, and nothing more until it is known
+/// what became of all of them, and whether another round is to begin.
+#[cfg(feature = "rabbitmq")]
+pub(crate) async fn publish_in_rounds<'a, P, F>(
+    events: &'a [Event],
+    keys_at_once: usize,
+    publish: P,
+) -> Vec<Published>
+where
+    P: Fn(Vec<&'a Event>) -> F + Send + Sync,
+    F: Future<Output = (Vec<Result<(), PublishError>>, bool)> + Send,
+{
+    let not_attempted =
+        |event: &Event| Published { id: event.id(), result: Err(PublishError::not_attempted()) };
+    let mut waiting = chains(events).into_iter().map(VecDeque::from);
+    let mut running: Vec<VecDeque<&Event>> = Vec::new();
+    let mut published = Vec::with_capacity(events.len());
+    let mut goes_on = true;
+    while goes_on {
+        running.extend(waiting.by_ref().take(keys_at_once - running.len()));
+        let round: Vec<_> = running.iter_mut().filter_map(VecDeque::pop_front).collect();
+        if round.is_empty() {
+            break;
+        }
+        let results;
+        (results, goes_on) = publish(round.clone()).await;
+        for ((event, result), rest) in round.into_iter().zip(results).zip(&mut running) {
+            let has_failed = result.is_err();
+            published.push(Published { id: event.id(), result });
+            if has_failed {
+                published.extend(rest.drain(..).map(not_attempted));
+            }
+        }
+        running.retain(|rest| !rest.is_empty());
+    }
+    published.extend(running.into_iter().chain(waiting).flatten().map(not_attempted));
+    published
+}
+
 /// The events of each key, and each event without one by itself, in the order of their first.
 fn chains(events: &[Event]) -> Vec<Vec<&Event>> {
     let mut chains: Vec<Vec<&Event>> = Vec::new();
@@ -66,9 +109,71 @@ fn chains(events: &[Event]) -> Vec<Vec<&Event>> {
 }
 
 /// The report where there is no connection: nothing was tried.
-#[cfg(any(feature = "rabbitmq", feature = "redis"))]
+#[cfg(feature = "redis")]
 pub(crate) fn unavailable(events: &[Event], error: PublishError) -> Vec<Published> {
     let mut error = Some(error);
     let mut next = || error.take().unwrap_or_else(PublishError::not_attempted);
     events.iter().map(|event| Published { id: event.id(), result: Err(next()) }).collect()
+}
+
+#[cfg(all(test, feature = "rabbitmq"))]
+mod tests {
+    use std::{collections::BTreeMap, sync::Mutex};
+
+    use serde_json::json;
+
+    use super::*;
+
+    /// What was sent in each round, and what became of each event.
+    async fn rounds(
+        keys_at_once: usize,
+        answer: impl Fn(usize, &str) -> (bool, bool) + Sync,
+    ) -> (Vec<String>, String) {
+        let names = ["a1", "b1", "a2", "c1", "b2", "a3"];
+        let events = names.map(|name| Event::new(name, json!({})).unwrap().with_partition_key(&name[..1]));
+        let sent = Mutex::new(Vec::new());
+        let published = publish_in_rounds(&events, keys_at_once, |round| {
+            let names: Vec<_> = round.iter().map(|event| event.event_type()).collect();
+            let mut sent = sent.lock().unwrap();
+            let answers: Vec<_> = names.iter().map(|name| answer(sent.len(), name)).collect();
+            sent.push(names.join(" "));
+            let goes_on = answers.iter().all(|(_, goes_on)| *goes_on);
+            let results = answers
+                .into_iter()
+                .map(|(is_ok, _)| if is_ok { Ok(()) } else { Err(PublishError::failed("no")) });
+            std::future::ready((results.collect(), goes_on))
+        });
+        let published = published.await;
+        assert_eq!(published.len(), events.len());
+        let letter = |result: &Result<(), PublishError>| match result {
+            Ok(()) => 'y',
+            Err(error) if error.kind() == outbox_traits::PublishErrorKind::NotAttempted => '-',
+            Err(_) => 'n',
+        };
+        let letters: BTreeMap<_, _> = published.iter().map(|one| (one.id, letter(&one.result))).collect();
+        (sent.into_inner().unwrap(), events.iter().map(|event| letters[&event.id()]).collect())
+    }
+
+    #[tokio::test]
+    async fn a_round_has_the_next_event_of_each_key() {
+        let (sent, answers) = rounds(9, |_, _| (true, true)).await;
+        assert_eq!(
+            (sent, answers.as_str()),
+            (vec!["a1 b1 c1".into(), "a2 b2".into(), "a3".into()], "yyyyyy")
+        );
+        let (sent, _) = rounds(2, |_, _| (true, true)).await;
+        assert_eq!(sent, ["a1 b1", "a2 b2", "a3 c1"]);
+    }
+
+    #[tokio::test]
+    async fn what_follows_a_failed_event_of_its_key_is_not_sent() {
+        let (sent, answers) = rounds(9, |_, name| (name != "a2", true)).await;
+        assert_eq!((sent, answers.as_str()), (vec!["a1 b1 c1".into(), "a2 b2".into()], "yynyy-"));
+    }
+
+    #[tokio::test]
+    async fn after_a_round_that_is_the_last_nothing_is_sent() {
+        let (sent, answers) = rounds(2, |round, name| (name != "b2", round < 1)).await;
+        assert_eq!((sent, answers.as_str()), (vec!["a1 b1".into(), "a2 b2".into()], "yyy-n-"));
+    }
 }

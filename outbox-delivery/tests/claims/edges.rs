@@ -162,6 +162,20 @@ async fn a_transport_that_wants_to_be_left_alone_is_to_blame_and_not_the_store()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_single_worker_leaves_a_key_alone_for_as_long_as_its_event_asks() {
+    let store = Remote::with(&[event("bad", "1"), event("good", "2")]).await;
+    let transport = Scripted::events(|event| match event.event_type() {
+        "bad" => Err(PublishError::failed("no").with_retry_after(2 * MINUTE)),
+        _ => Ok(()),
+    });
+    let relay = crate::support::start(Relay::single_worker(store, transport.clone()));
+    sleep(10 * MINUTE).await;
+    assert_eq!(relay.stop().await.published, 1);
+    let times = transport.times();
+    assert!(times.len() > 3 && times.windows(2).all(|pair| pair[1] - pair[0] >= 2 * MINUTE), "{times:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_single_worker_leaves_a_transport_alone_for_as_long_as_it_asks() {
     let store = Remote::with(&one_a_key(3)).await;
     let transport = Scripted::events(|_| Err(PublishError::unavailable("down").with_retry_after(2 * MINUTE)));

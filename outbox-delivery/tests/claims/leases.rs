@@ -60,6 +60,26 @@ async fn where_renewals_fail_publishing_ends_before_the_lease_and_nothing_is_tak
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_the_renewal_of_each_lease_fails_there_is_no_busy_loop() {
+    let store = Remote::with(&one_a_key(2)).await;
+    store.fail_each_renewal(ErrorKind::Unavailable);
+    let mut renewals = 0;
+    store.decide(move |call| {
+        renewals += usize::from(call == Call::Renew);
+        assert!(renewals < 1000, "a busy loop");
+        Fate::Works
+    });
+    let transport = Scripted::accepting().with_delay(7 * SECOND);
+    let relay = Relay::new(store.clone(), transport).with_lease(10 * SECOND);
+    let relay = start(relay);
+    sleep(8 * SECOND).await;
+    let report = relay.stop().await;
+    assert!((1..50).contains(&store.count(Call::Renew)), "{} renewals", store.count(Call::Renew));
+    assert_eq!((report.published, report.lost_leases), (2, 0));
+    assert!(report.store_errors > 0 && report.last_error.unwrap().contains("told to fail"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lease_that_was_lost_is_counted_and_its_event_is_not_taken_for_delivered() {
     let events = one_a_key(1);
     let store = Remote::with(&events).await;

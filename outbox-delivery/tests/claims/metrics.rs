@@ -94,6 +94,21 @@ fn the_metrics_are_those_of_the_documents() {
 }
 
 #[test]
+fn a_relay_to_which_nothing_happened_shows_all_counters() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let run = async { Relay::new(Remote::new(), Consumer::of(&[])).publish_pending().await.unwrap() };
+    metrics::with_local_recorder(&recorder, || runtime.block_on(run));
+    let shown = snapshotter.snapshot().into_vec();
+    let shown: BTreeMap<_, _> =
+        shown.into_iter().map(|(key, _, _, value)| (key.key().name().to_owned(), value)).collect();
+    let documented = names_in(include_str!("../../../docs/observability.md"));
+    let counters = documented.into_iter().filter(|name| name.ends_with("_total"));
+    assert_eq!(shown, counters.map(|name| (name, DebugValue::Counter(0))).collect());
+}
+
+#[test]
 fn a_program_without_a_relay_reports_what_stores_of_two_names_hold() {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();

@@ -60,6 +60,22 @@ async fn a_transport_that_says_when_to_come_back_is_left_alone_until_then() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_calls_that_fail_together_the_longest_time_counts_that_any_asks_for() {
+    let store = Remote::with(&one_a_key(4)).await;
+    let transport = Scripted::events(|event| {
+        let error = PublishError::unavailable("down");
+        Err(if event.event_type() == "e3" { error.with_retry_after(2 * MINUTE) } else { error })
+    });
+    let transport = transport.with_delay(SECOND);
+    let relay = Relay::new(store.clone(), transport.clone()).with_batch_size(1).with_concurrency(4);
+    let relay = start(relay);
+    sleep(10 * MINUTE).await;
+    relay.stop().await;
+    let times = transport.times();
+    assert!(times[3] - times[0] <= SECOND && times[4] - times[3] >= 2 * MINUTE, "{times:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_transport_that_never_tries_anything_makes_no_busy_loop() {
     let store = Remote::with(&one_a_key(5)).await;
     let transport = Scripted::events(|_| Err(PublishError::not_attempted()));

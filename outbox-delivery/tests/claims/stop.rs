@@ -34,6 +34,24 @@ async fn in_strict_mode_the_first_failure_ends_it_and_the_rest_stays_pending() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn in_strict_mode_an_event_that_kills_its_workers_ends_it_and_is_not_set_aside() {
+    let events = one_a_key(2);
+    let store = Remote::with(&events).await;
+    let transport = Scripted::accepting().with_delay(60 * MINUTE);
+    let relay = start(Relay::new(store.clone(), transport).with_strict());
+    sleep(SECOND).await;
+    relay.kill().await;
+    sleep(MINUTE).await;
+    let transport = Scripted::accepting();
+    let relay = Relay::new(store.clone(), transport.clone()).with_strict().with_max_crashes(1);
+    let report = relay.publish_pending().await.unwrap();
+    assert_eq!((report.published, report.stopped_at), (0, Some(events[0].id())), "{report}");
+    assert!(report.last_error.unwrap().starts_with("1 deliveries were started and never ended"));
+    assert_eq!(store.pending().await, ["e0", "e1"]);
+    assert!(transport.calls().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn cancelled_it_finishes_what_is_in_flight_and_gives_back_the_rest_at_no_cost() {
     let store = Remote::with(&one_a_key(10)).await;
     let transport = Scripted::accepting().with_delay(5 * SECOND);

@@ -10,10 +10,10 @@ use outbox_traits::{Error, ErrorKind, OutboxStore, Result, WakeStore, Wakeups, a
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    MINUTE, SECOND,
+    MILLISECOND, MINUTE, SECOND,
     support::{
         Scripted, event,
-        remote::{Call, Remote},
+        remote::{Call, Fate, Remote},
         start_on_claims as start,
     },
 };
@@ -45,6 +45,35 @@ async fn woken_it_publishes_at_once_and_idle_it_hardly_asks() {
         assert!(published.len() == n + 1 && published[n] - saved_at <= SECOND / 100);
     }
     assert_eq!(relay.stop().await.published, 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn woken_while_a_claim_is_on_its_way_it_claims_again_at_once() {
+    let store = Remote::new();
+    let transport = Scripted::accepting();
+    let relay = start(Relay::new(store.clone(), transport.clone()).with_wakeups(store.clone()));
+    sleep(MINUTE).await;
+    store.decide(|call| match call {
+        Call::Claim => Fate::AnswersAfter(SECOND / 10),
+        _ => Fate::Works,
+    });
+    for n in 0..20 {
+        let claims = store.count(Call::Claim);
+        while store.count(Call::Claim) == claims {
+            sleep(MILLISECOND).await;
+        }
+        sleep(MILLISECOND).await;
+        // The claim has gone past it.
+        store.save(&event("a", "1")).await.unwrap();
+        let saved_at = Instant::now();
+        sleep(6 * SECOND).await;
+        let published = transport.times();
+        assert_eq!(published.len(), n + 1);
+        assert!(published[n] - saved_at <= SECOND / 4, "{:?}", published[n] - saved_at);
+        // Until it is idle again.
+        sleep(MINUTE).await;
+    }
+    relay.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

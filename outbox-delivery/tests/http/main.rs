@@ -326,3 +326,13 @@ fn what_cannot_work_is_refused_when_it_is_set_up() {
         assert!(http().with_header(name, "a").is_err(), "{name:?}");
     }
 }
+
+#[tokio::test]
+async fn headers_that_differ_in_case_alone_are_rejected_and_not_made_one() {
+    let server = Server::answering(200).await;
+    let placed = event().with_header("X-Shop", "a");
+    to(&server).publish(&placed).await.unwrap();
+    let error = to(&server).publish(&placed.with_header("x-shop", "b")).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Rejected, "{error}");
+    assert!(error.to_string().contains("in another case"), "{error}");
+}

@@ -130,6 +130,17 @@ pub(crate) struct Flaky {
     pub(crate) acknowledge_errors: Arc<Mutex<VecDeque<ErrorKind>>>,
     pub(crate) limits: Arc<Mutex<Vec<usize>>>,
     pub(crate) acknowledged: Arc<Mutex<Vec<EventId>>>,
+    /// The next call of each of these names never ends.
+    pub(crate) hanging: Arc<Mutex<Vec<&'static str>>>,
+}
+
+impl Flaky {
+    async fn hang_if_told(&self, call: &str) {
+        let told = self.hanging.lock().unwrap().extract_if(.., |name| *name == call).count();
+        if told > 0 {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 fn fail_next(errors: &Mutex<VecDeque<ErrorKind>>) -> Result<()> {
@@ -154,6 +165,7 @@ impl OutboxStore for Flaky {
 
     async fn get_pending(&self, limit: usize) -> Result<Vec<Event>> {
         self.limits.lock().unwrap().push(limit);
+        self.hang_if_told("get_pending").await;
         fail_next(&self.fetch_errors)?;
         self.inner.get_pending(limit).await
     }
@@ -163,12 +175,14 @@ impl OutboxStore for Flaky {
     }
 
     async fn acknowledge_all(&self, ids: &[EventId]) -> Result<()> {
+        self.hang_if_told("acknowledge_all").await;
         fail_next(&self.acknowledge_errors)?;
         self.acknowledged.lock().unwrap().extend(ids);
         self.inner.acknowledge_all(ids).await
     }
 
     async fn purge(&self, older_than: Duration) -> Result<u64> {
+        self.hang_if_told("purge").await;
         self.inner.purge(older_than).await
     }
 }

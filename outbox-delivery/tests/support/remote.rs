@@ -40,6 +40,8 @@ pub(crate) enum Fate {
     AnswerIsLost,
     /// It is done so much later.
     Takes(Duration),
+    /// It is done, and the answer comes so much later.
+    AnswersAfter(Duration),
     Hangs,
     Panics,
 }
@@ -67,6 +69,8 @@ pub(crate) struct Remote {
     fates: Arc<Mutex<Box<Fates>>>,
     is_unreliable: Arc<AtomicBool>,
     wakes: Arc<Mutex<Option<Box<Wakes>>>>,
+    /// What the renewal of each lease fails with.
+    renewals: Arc<Mutex<Option<ErrorKind>>>,
     /// Up to so many turns go to others before and after each call.
     turns: usize,
     calls: Arc<Mutex<Vec<(Call, Instant)>>>,
@@ -92,6 +96,7 @@ impl Remote {
             fates: Arc::new(Mutex::new(Box::new(|_| Fate::Works))),
             is_unreliable: Arc::default(),
             wakes: Arc::default(),
+            renewals: Arc::default(),
             turns: 0,
             calls: Arc::default(),
             held: Arc::default(),
@@ -122,6 +127,11 @@ impl Remote {
     /// What it answers, instead of the store itself, to one who wants to listen.
     pub(crate) fn wake_by(&self, wakes: impl FnMut() -> Result<Box<dyn Wakeups>> + Send + 'static) {
         *self.wakes.lock().unwrap() = Some(Box::new(wakes));
+    }
+
+    /// The renewal of each lease fails so from now on, in a call that works.
+    pub(crate) fn fail_each_renewal(&self, kind: ErrorKind) {
+        *self.renewals.lock().unwrap() = Some(kind);
     }
 
     /// The time by its clock.
@@ -244,11 +254,14 @@ impl Remote {
             Fate::Takes(time) => sleep(time).await,
             Fate::Hangs => std::future::pending().await,
             Fate::Panics => panic!("told to panic"),
-            Fate::Works | Fate::AnswerIsLost => {}
+            Fate::Works | Fate::AnswerIsLost | Fate::AnswersAfter(_) => {}
         }
         self.tell_the_time();
         let answer = work.await;
         self.take_turns().await;
+        if let Fate::AnswersAfter(time) = fate {
+            sleep(time).await;
+        }
         match fate {
             Fate::AnswerIsLost => Err(Error::new(ErrorKind::Unavailable, "the answer is lost")),
             _ => answer,
@@ -319,6 +332,11 @@ impl ClaimStore for Remote {
     }
 
     async fn renew(&self, leases: &[Lease], length: Duration) -> Result<Vec<Result<()>>> {
+        let failure = *self.renewals.lock().unwrap();
+        if let Some(kind) = failure {
+            let fail = |_| Err(Error::new(kind, "told to fail"));
+            return self.call(Call::Renew, async { Ok(leases.iter().map(fail).collect()) }).await;
+        }
         let work = async {
             let results = self.inner.renew(leases, length).await?;
             let mut held = self.held.lock().unwrap();

@@ -41,6 +41,6 @@ pub(super) fn value(value: &str) -> Result<HeaderValue, PublishError> {
 pub(super) fn refused(name: &str) -> PublishError {
     PublishError::rejected(format!(
         "the event's header {name:?} cannot be sent by HTTP: its name must be a token that the request does not \
-         use itself, and its value must have no line breaks and no blanks around it"
+         use itself and that no other header of the event has in another case, and its value must have no line breaks and no blanks around it"
     ))
 }

@@ -143,8 +143,9 @@ impl Http {
         let message = Message::of(event, self.encoding, &self.source)?;
         let mut headers = self.headers.clone();
         for (name, value) in &message.headers {
-            // What the user of the transport sets is not an event's to change.
-            let header = headers::header(name, value).filter(|(name, _)| !self.headers.contains_key(name));
+            // What the user of the transport sets is not an event's to change, and two names that differ in case alone
+            // would be one.
+            let header = headers::header(name, value).filter(|(name, _)| !headers.contains_key(name));
             let (name, value) = header.ok_or_else(|| headers::refused(name))?;
             headers.append(name, value);
         }

@@ -8,11 +8,16 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 use outbox_traits::{Event, PublishError, Published, Transport};
 use rdkafka::{
+    error::KafkaError,
     message::{Header, OwnedHeaders},
-    producer::FutureRecord,
+    producer::{FutureRecord, Producer as _},
 };
+use tokio::{sync::OnceCell, task::spawn_blocking};
 
-use self::{producer::Producers, refused::refused};
+use self::{
+    producer::{Company, Producers},
+    refused::{is_of_company, is_timeout, not_in_time, refused},
+};
 use crate::transport::{
     by_key::publish_by_key,
     message::{Encoding, Message, Route},
@@ -34,7 +39,8 @@ use crate::transport::{
 /// In a batch the keys are published side by side, and an event once the one before it of its key was accepted.
 ///
 /// It connects with the first event, and again after it has lost the connection; until then events are
-/// [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable), each after the timeout. For TLS and SASL switch
+/// [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable), each after the timeout. Where the cluster answers and
+/// one partition does not, its events have [`Failed`](outbox_traits::PublishErrorKind::Failed). For TLS and SASL switch
 /// the features `ssl` and `sasl` of the crate `rdkafka` on.
 ///
 /// | default | |
@@ -62,6 +68,8 @@ pub struct Kafka {
 const KEYS_AT_ONCE: usize = 1024;
 const MAX_BYTES: usize = 1_000_000;
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the cluster may take to answer at all.
+const PROBE: Duration = Duration::from_secs(5);
 
 impl Kafka {
     /// A transport to the cluster of these brokers, with commas between them: `host:9092,host:9092`.
@@ -104,8 +112,9 @@ impl Kafka {
         self.with_setting("message.max.bytes", max_bytes.to_string())
     }
 
-    /// Waits so long for the report on an event, to the millisecond; then the cluster counts as unavailable. It is
-    /// the setting `message.timeout.ms`. A topic counts as missing after half of it.
+    /// Waits so long for the report on an event, to the millisecond. Then the event has failed if the cluster still
+    /// answers, and otherwise the cluster counts as unavailable, after five more seconds at most. It is the setting
+    /// `message.timeout.ms`. A topic counts as missing after half of it.
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Self {
         let millis = timeout.as_millis().max(1);
@@ -124,27 +133,68 @@ impl Kafka {
         self
     }
 
-    async fn send(&self, event: &Event) -> Result<(), PublishError> {
+    async fn send(&self, event: &Event, probe: &Probe) -> Result<(), PublishError> {
         let message = Message::of(event, self.encoding, &self.source)?;
         let topic = topic(self.route.try_of(event)?)?;
-        let mut record = FutureRecord::to(&topic).payload(&message.body).headers(headers(&message)?);
-        if let Some(key) = event.partition_key() {
-            record = record.key(key);
-        }
-        let producer = self.producers.get()?;
-        let report = match producer.send_result(record) {
-            Ok(report) => report,
-            Err((error, _)) => return Err(refused(error, &topic)),
+        let headers = headers(&message)?;
+        let record = || FutureRecord {
+            key: event.partition_key(),
+            headers: Some(headers.clone()),
+            ..FutureRecord::to(&topic).payload(&*message.body)
         };
-        match report.await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err((error, _))) => {
-                self.producers.forget_if_broken(&producer);
-                Err(refused(error, &topic))
-            }
-            Err(_) => Err(PublishError::unavailable("the producer of Kafka was closed before it reported")),
+        let mut produced = self.produce(record(), Company::Together).await?;
+        if let Err(Refusal::Report(error)) = &produced
+            && is_of_company(error)
+        {
+            produced = self.produce(record(), Company::Alone).await?;
         }
+        let Err(Refusal::Client(error) | Refusal::Report(error)) = produced else { return Ok(()) };
+        if is_timeout(&error) && *probe.get_or_init(|| self.is_answering(&topic)).await {
+            return Err(not_in_time(error, &topic));
+        }
+        Err(refused(error, &topic))
     }
+
+    /// Sends a message, and waits for the report on it.
+    async fn produce(
+        &self,
+        record: FutureRecord<'_, str, [u8]>,
+        company: Company,
+    ) -> Result<Result<(), Refusal>, PublishError> {
+        let producer = self.producers.get(company)?;
+        let produced = match producer.send_result(record) {
+            Ok(report) => report
+                .await
+                .map_err(|_| {
+                    PublishError::unavailable("the producer of Kafka was closed before it reported")
+                })?
+                .map(drop)
+                .map_err(|(error, _)| Refusal::Report(error)),
+            Err((error, _)) => Err(Refusal::Client(error)),
+        };
+        if produced.is_err() {
+            self.producers.forget_if_broken(company, &producer);
+        }
+        Ok(produced)
+    }
+
+    /// Whether the cluster answers anything.
+    async fn is_answering(&self, topic: &str) -> bool {
+        let Ok(producer) = self.producers.get(Company::Together) else { return false };
+        let topic = topic.to_owned();
+        let ask = move || producer.client().fetch_metadata(Some(&topic), PROBE).is_ok();
+        spawn_blocking(ask).await.unwrap_or(false)
+    }
+}
+
+/// Whether the cluster answers, once somebody wanted to know it.
+type Probe = OnceCell<bool>;
+
+/// Who did not take a message.
+enum Refusal {
+    Client(KafkaError),
+    /// The cluster, or the client when its time was over.
+    Report(KafkaError),
 }
 
 /// The name of a topic, if it is one.
@@ -180,11 +230,12 @@ fn headers(message: &Message) -> Result<OwnedHeaders, PublishError> {
 #[async_trait]
 impl Transport for Kafka {
     async fn publish(&self, event: &Event) -> Result<(), PublishError> {
-        self.send(event).await
+        self.send(event, &Probe::new()).await
     }
 
     async fn publish_all(&self, events: &[Event]) -> Vec<Published> {
-        publish_by_key(events, KEYS_AT_ONCE, |event| self.send(event)).await
+        let probe = Probe::new();
+        publish_by_key(events, KEYS_AT_ONCE, |event| self.send(event, &probe)).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! The producer.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use outbox_traits::PublishError;
 use rdkafka::{
@@ -9,10 +9,22 @@ use rdkafka::{
     producer::{FutureProducer, Producer},
 };
 
-/// One producer, made when it is wanted and made anew when it has broken. It keeps its connections by itself.
+/// Producers, each made when it is wanted and made anew when it has broken. They keep their connections by themselves.
 pub(super) struct Producers {
     config: ClientConfig,
-    current: Mutex<Option<FutureProducer>>,
+    together: Current,
+    alone: Current,
+}
+
+type Current = Mutex<Option<FutureProducer>>;
+
+/// How a producer sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Company {
+    /// What is there at the same time in one request, on which a broker decides as a whole.
+    Together,
+    /// Each message by itself.
+    Alone,
 }
 
 impl Producers {
@@ -21,7 +33,7 @@ impl Producers {
         config.set("bootstrap.servers", brokers).set("partitioner", "murmur2_random");
         // An event waits for the one before it of its key: to wait for company would only slow both down.
         config.set("linger.ms", "0");
-        Self { config, current: Mutex::default() }
+        Self { config, together: Mutex::default(), alone: Mutex::default() }
     }
 
     pub(super) fn set(&mut self, name: &str, value: String) {
@@ -34,13 +46,16 @@ impl Producers {
         names
     }
 
-    pub(super) fn get(&self) -> Result<FutureProducer, PublishError> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn get(&self, company: Company) -> Result<FutureProducer, PublishError> {
+        let mut current = self.current(company);
         if let Some(producer) = &*current {
             return Ok(producer.clone());
         }
         let mut config = self.config.clone();
         config.set("enable.idempotence", "true").set("acks", "all");
+        if company == Company::Alone {
+            config.set("batch.num.messages", "1");
+        }
         let producer = config.create::<FutureProducer>().map_err(|error| {
             let what = "the producer of Kafka cannot be made";
             match error {
@@ -55,17 +70,20 @@ impl Producers {
     }
 
     /// After some errors an idempotent producer sends nothing more: the next call makes a new one.
-    pub(super) fn forget_if_broken(&self, producer: &FutureProducer) {
+    pub(super) fn forget_if_broken(&self, company: Company, producer: &FutureProducer) {
         if producer.client().fatal_error().is_none() {
             return;
         }
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current(company);
         // Another call may have made a new one already.
-        if current
-            .as_ref()
-            .is_some_and(|current| current.client().native_ptr() == producer.client().native_ptr())
-        {
-            *current = None;
-        }
+        current.take_if(|current| current.client().native_ptr() == producer.client().native_ptr());
+    }
+
+    fn current(&self, company: Company) -> MutexGuard<'_, Option<FutureProducer>> {
+        let current = match company {
+            Company::Together => &self.together,
+            Company::Alone => &self.alone,
+        };
+        current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,7 +4,7 @@ use chrono::SecondsFormat;
 use outbox_traits::{Event, PublishError};
 use serde_json::{Map, Value};
 
-use super::text::uri_reference;
+use super::uri::uri_reference;
 
 /// The core attributes, the extensions for partitioning and distributed tracing, and everything else that the
 /// meta has as extensions of lower-case letters and digits, which is all that a name may consist of.

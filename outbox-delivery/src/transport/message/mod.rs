@@ -7,6 +7,7 @@ mod attributes;
 mod encoding;
 mod route;
 mod text;
+mod uri;
 
 use outbox_traits::{Event, PublishError};
 

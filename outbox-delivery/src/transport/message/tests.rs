@@ -146,6 +146,33 @@ fn a_source_becomes_a_reference_to_a_uri() {
 }
 
 #[test]
+fn a_source_is_encoded_where_a_reference_to_a_uri_has_no_place_for_a_letter() {
+    for (source, reference) in [
+        ("100%", "100%25"),
+        ("%zz%4", "%25zz%254"),
+        ("%e2%82%ac", "%e2%82%ac"),
+        ("a#b#c", "a#b%23c"),
+        ("orders[1]", "orders%5B1%5D"),
+        ("http://[::1]:80/a[0]#[", "http://[::1]:80/a%5B0%5D#%5B"),
+        ("//user@[::1]", "//user@[::1]"),
+        ("http://[::1]x/", "http://%5B::1%5Dx/"),
+        ("http://[[::1]", "http://%5B%5B::1%5D"),
+        ("/[::1]", "/%5B::1%5D"),
+        ("urn:shop:orders", "urn:shop:orders"),
+        ("4:2/a:b", "4%3A2/a:b"),
+        (":shop", "%3Ashop"),
+        ("shop team:orders", "shop%20team%3Aorders"),
+        ("/4:2", "/4:2"),
+        ("?4:2", "?4:2"),
+    ] {
+        let event = Event::new("a", json!({})).unwrap().with_source(source);
+        let attributes = Message::of(&event, Encoding::Binary, "outbox").unwrap().attributes;
+        let found = attributes.iter().find(|(name, _)| name == "source").unwrap();
+        assert_eq!(found.1, reference);
+    }
+}
+
+#[test]
 fn an_extra_field_never_takes_the_place_of_an_attribute() {
     for name in ["Type", "data_base64", "partition-key", "subject", "user_ID", "é", "source_"] {
         let mut event = Event::new("a", json!({})).unwrap();

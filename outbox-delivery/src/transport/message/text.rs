@@ -6,21 +6,17 @@ use std::{borrow::Cow, fmt::Write};
 /// not printable ASCII are percent-encoded as UTF-8, as the HTTP binding of CloudEvents says.
 #[must_use]
 pub fn percent_encoded(value: &str) -> Cow<'_, str> {
-    encoded(value, |byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'%'))
+    encoded(value, |_, byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'%'))
 }
 
-/// A reference to a URI: what may not stand in one is percent-encoded.
-pub(super) fn uri_reference(text: &str) -> Cow<'_, str> {
-    encoded(text, |byte| byte.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&byte))
-}
-
-fn encoded(text: &str, is_kept: impl Fn(u8) -> bool) -> Cow<'_, str> {
-    if text.bytes().all(&is_kept) {
+/// Percent-encodes all bytes but those that are kept, of which it says where they are.
+pub(super) fn encoded(text: &str, is_kept: impl Fn(usize, u8) -> bool) -> Cow<'_, str> {
+    if text.bytes().enumerate().all(|(at, byte)| is_kept(at, byte)) {
         return text.into();
     }
     let mut encoded = String::with_capacity(text.len() + 16);
-    for byte in text.bytes() {
-        if is_kept(byte) {
+    for (at, byte) in text.bytes().enumerate() {
+        if is_kept(at, byte) {
             encoded.push(char::from(byte));
         } else {
             // A String takes everything.

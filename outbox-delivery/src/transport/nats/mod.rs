@@ -5,7 +5,7 @@ mod connect;
 use std::{error::Error as StdError, fmt, str::FromStr, time::Duration};
 
 use async_nats::{
-    Client, ConnectError, HeaderMap, HeaderName, HeaderValue, Subject,
+    Client, ConnectError, HeaderMap, HeaderName, HeaderValue, Request, RequestErrorKind, Subject,
     connection::State,
     header::NATS_MESSAGE_ID,
     jetstream::{
@@ -15,6 +15,7 @@ use async_nats::{
 };
 use async_trait::async_trait;
 use outbox_traits::{Event, PublishError, Published, Transport};
+use tokio::sync::OnceCell;
 
 use crate::transport::{
     by_key::publish_by_key,
@@ -105,7 +106,9 @@ impl Nats {
         self
     }
 
-    /// Waits so long for the acknowledgement of an event; then the server counts as unavailable.
+    /// Waits so long for the acknowledgement of an event, and as long again for any answer. Then the event has failed
+    /// if there was one, and otherwise the server counts as unavailable. So it does where the user may not publish to
+    /// `_INBOX.>`, which is how the server is asked.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.context = context(&self.client, timeout);
@@ -129,22 +132,33 @@ impl Nats {
         Ok((subject, PublishMessage::build().headers(headers).payload(message.body.into())))
     }
 
-    async fn send(&self, event: &Event) -> Result<(), PublishError> {
+    async fn send(&self, event: &Event, probe: &Probe) -> Result<(), PublishError> {
         let (subject, message) = self.message(event)?;
         // The client would keep it for when it is connected again, and nobody would wait for it any more.
         if self.is_disconnected() {
             return Err(PublishError::unavailable("there is no connection to NATS"));
         }
-        let refused = |error| refused(error, &subject);
-        let acknowledged = async {
-            self.context.send_publish(subject.clone(), message).await.map_err(refused)?.await.map_err(refused)
-        };
+        let acknowledged = async { self.context.send_publish(subject.clone(), message).await?.await };
         tokio::select! {
-            acknowledged = acknowledged => acknowledged.map(drop),
+            acknowledged = acknowledged => match acknowledged {
+                Ok(_) => Ok(()),
+                Err(error) if error.kind() == NatsErrorKind::TimedOut
+                    && *probe.get_or_init(|| self.is_answering()).await => Err(not_in_time(error, &subject)),
+                Err(error) => Err(refused(error, &subject)),
+            },
             () = self.disconnected() => {
                 // The acknowledgement was to come by the connection that is gone.
                 Err(PublishError::unavailable("the connection to NATS broke before the event was acknowledged"))
             }
+        }
+    }
+
+    /// Whether the server answers anything. A request to nobody it answers by itself.
+    async fn is_answering(&self) -> bool {
+        let request = Request::new().timeout(Some(self.timeout));
+        match self.client.send_request(self.client.new_inbox(), request).await {
+            Ok(_) => true,
+            Err(error) => error.kind() == RequestErrorKind::NoResponders,
         }
     }
 
@@ -158,6 +172,9 @@ impl Nats {
         }
     }
 }
+
+/// Whether the server answers, once somebody wanted to know it.
+type Probe = OnceCell<bool>;
 
 fn context(client: &Client, timeout: Duration) -> Context {
     // Without back-pressure it fails events when there are many at once.
@@ -190,6 +207,14 @@ fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), PublishE
              begin with `Nats-` or `ce-`, and its value must have no line breaks and no blanks around it"
         ))
     })
+}
+
+fn not_in_time(error: jetstream::context::PublishError, subject: &Subject) -> PublishError {
+    let message = format!(
+        "the stream of `{subject}` did not acknowledge the event in time, and NATS answers otherwise: the stream may \
+         lack the majority of its replicas, or acknowledge nothing"
+    );
+    PublishError::failed(message).with_source(error)
 }
 
 fn refused(error: jetstream::context::PublishError, subject: &Subject) -> PublishError {
@@ -232,11 +257,12 @@ fn is_down(code: ErrorCode) -> bool {
 #[async_trait]
 impl Transport for Nats {
     async fn publish(&self, event: &Event) -> Result<(), PublishError> {
-        self.send(event).await
+        self.send(event, &Probe::new()).await
     }
 
     async fn publish_all(&self, events: &[Event]) -> Vec<Published> {
-        publish_by_key(events, KEYS_AT_ONCE, |event| self.send(event)).await
+        let probe = Probe::new();
+        publish_by_key(events, KEYS_AT_ONCE, |event| self.send(event, &probe)).await
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fmt::{self, Display},
+    iter, mem,
     sync::{Arc, Mutex as BlockingMutex, MutexGuard, PoisonError},
 };
 
@@ -23,7 +24,18 @@ pub(super) struct Channels {
 #[derive(Default)]
 struct State {
     connection: Option<Arc<Connection>>,
+    /// Which connection it is, so that only who has used it can drop it, and no channel outlives it.
+    number: u64,
     idle: Vec<Channel>,
+}
+
+/// A channel in somebody's hands.
+pub(super) struct Taken {
+    pub(super) channel: Channel,
+    /// How large a frame may be, by the agreement with the broker.
+    pub(super) frame_max: usize,
+    /// Of its connection.
+    number: u64,
 }
 
 impl Channels {
@@ -42,47 +54,80 @@ impl Channels {
         format!("{}:{}", self.uri.authority.host, self.uri.authority.port)
     }
 
-    pub(super) fn is_connected(&self) -> bool {
-        self.state().connection.as_ref().is_some_and(|connection| connection.status().connected())
+    /// Whether the connection of this channel lives.
+    pub(super) fn is_connected(&self, taken: &Taken) -> bool {
+        self.connection_of(taken).is_some()
+    }
+
+    /// Whether the broker still answers on the connection of this channel.
+    pub(super) async fn is_answering(&self, taken: &Taken) -> bool {
+        match self.connection_of(taken) {
+            Some(connection) => {
+                self.open(&connection, taken.number).await.map(|taken| self.give_back(taken)).is_ok()
+            }
+            None => false,
+        }
     }
 
     /// A channel of a live connection.
-    pub(super) async fn take(&self) -> Result<Channel, lapin::Error> {
-        if let Some(channel) = self.idle_channel() {
-            return Ok(channel);
+    pub(super) async fn take(&self) -> Result<Taken, lapin::Error> {
+        if let Some(taken) = self.idle_channel() {
+            return Ok(taken);
         }
-        let channel = self.connection().await?.create_channel().await?;
+        let (connection, number) = self.connection().await?;
+        self.open(&connection, number).await
+    }
+
+    async fn open(&self, connection: &Connection, number: u64) -> Result<Taken, lapin::Error> {
+        let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        Ok(channel)
+        Ok(Taken { channel, frame_max: frame_max(connection), number })
     }
 
     /// Keeps a channel for the next call, if it still lives.
-    pub(super) fn give_back(&self, channel: Channel) {
-        if channel.status().connected() {
-            self.state().idle.push(channel);
+    pub(super) fn give_back(&self, taken: Taken) {
+        let mut state = self.state();
+        if taken.number == state.number && taken.channel.status().connected() {
+            state.idle.push(taken.channel);
         }
     }
 
-    /// Drops the connection: the next call makes a new one.
-    pub(super) fn disconnect(&self) {
-        let dropped = std::mem::take(&mut *self.state());
-        drop(dropped);
+    /// Drops the connection of this channel: the next call makes a new one.
+    pub(super) fn disconnect(&self, taken: &Taken) {
+        let mut state = self.state();
+        if taken.number == state.number {
+            let dropped = (state.connection.take(), mem::take(&mut state.idle));
+            drop(state);
+            drop(dropped);
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn idle_channel(&self) -> Option<Channel> {
+    fn idle_channel(&self) -> Option<Taken> {
+        let (connection, number) = self.live_connection()?;
         let mut state = self.state();
-        std::iter::from_fn(|| state.idle.pop()).find(|channel| channel.status().connected())
+        if state.number != number {
+            return None;
+        }
+        let channel = iter::from_fn(|| state.idle.pop()).find(|channel| channel.status().connected())?;
+        Some(Taken { channel, frame_max: frame_max(&connection), number })
     }
 
-    fn live_connection(&self) -> Option<Arc<Connection>> {
-        self.state().connection.clone().filter(|connection| connection.status().connected())
+    fn connection_of(&self, taken: &Taken) -> Option<Arc<Connection>> {
+        self.live_connection().filter(|(_, number)| *number == taken.number).map(|(connection, _)| connection)
     }
 
-    async fn connection(&self) -> Result<Arc<Connection>, lapin::Error> {
+    fn live_connection(&self) -> Option<(Arc<Connection>, u64)> {
+        let state = self.state();
+        let connection = state.connection.clone().filter(|connection| connection.status().connected())?;
+        Some((connection, state.number))
+    }
+
+    /// The connection, and its number.
+    async fn connection(&self) -> Result<(Arc<Connection>, u64), lapin::Error> {
         if let Some(connection) = self.live_connection() {
             return Ok(connection);
         }
@@ -92,7 +137,18 @@ impl Channels {
         }
         let properties = ConnectionProperties::default().with_connection_name(LongString::from("outbox"));
         let connection = Arc::new(Connection::connect_uri(self.uri.clone(), properties).await?);
-        *self.state() = State { connection: Some(Arc::clone(&connection)), idle: Vec::new() };
-        Ok(connection)
+        let mut state = self.state();
+        let number = state.number + 1;
+        let dropped = mem::replace(
+            &mut *state,
+            State { connection: Some(Arc::clone(&connection)), number, idle: Vec::new() },
+        );
+        drop(state);
+        drop(dropped);
+        Ok((connection, number))
     }
+}
+
+fn frame_max(connection: &Connection) -> usize {
+    usize::try_from(connection.configuration().frame_max()).unwrap_or(usize::MAX)
 }

@@ -1,26 +1,29 @@
 //! RabbitMQ as a transport.
 
 mod channels;
+mod confirms;
 mod outgoing;
 
 use std::{fmt, slice, time::Duration};
 
 use async_trait::async_trait;
+use futures_util::{FutureExt, future::join_all};
 use lapin::{
-    Channel, Confirmation, ErrorKind, PublisherConfirm,
+    Channel, Confirmation, ErrorKind,
     options::BasicPublishOptions,
     protocol::{AMQPErrorKind, AMQPSoftError},
     types::ShortString,
 };
-use outbox_traits::{Event, PublishError, Published, Transport};
-use tokio::time::timeout;
+use outbox_traits::{Event, PublishError, PublishErrorKind, Published, Transport};
+use tokio::time::{Instant, timeout};
 
 use self::{
-    channels::Channels,
+    channels::{Channels, Taken},
+    confirms::Answer,
     outgoing::{Mapping, Outgoing},
 };
 use super::{
-    by_key::{publish_by_key, unavailable},
+    by_key::publish_in_rounds,
     message::{Encoding, Route},
 };
 
@@ -35,7 +38,8 @@ use super::{
 /// The message id is the id of the event, and the type the type of the event. The attributes of a CloudEvent are
 /// headers with the prefix `cloudEvents:`.
 ///
-/// In a batch the keys are published side by side, and an event once the one before it of its key was confirmed.
+/// A batch goes in rounds: the next event of each key, side by side, once all of the round before were confirmed. After
+/// a round in which an event was not confirmed in time, the rest is not tried.
 ///
 /// | default | |
 /// |---|---|
@@ -47,8 +51,8 @@ use super::{
 /// | [timeout](Self::with_timeout) | 10 seconds |
 ///
 /// It connects with the first event, and again after it has lost the connection; until then events are
-/// [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable). So they are where the exchange is missing or may
-/// not be written to. For `amqps` switch a feature of the crate `lapin` on, such as `rustls`.
+/// [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable). So they are where the exchange is missing. What the
+/// user may not write has [`Failed`](outbox_traits::PublishErrorKind::Failed). For `amqps` switch a feature of the crate `lapin` on, such as `rustls`.
 ///
 /// ```no_run
 /// use outbox_delivery::transport::{RabbitMq, message::Route};
@@ -62,13 +66,6 @@ pub struct RabbitMq {
     channels: Channels,
     mapping: Mapping,
     timeout: Duration,
-}
-
-/// What became of one message.
-enum Outcome {
-    Answer(Result<(), PublishError>),
-    /// The broker closed the channel, because of this message or another one that was in flight.
-    ChannelClosed(lapin::Error),
 }
 
 const KEYS_AT_ONCE: usize = 256;
@@ -127,68 +124,128 @@ impl RabbitMq {
     }
 
     /// With this limit: a message with more bytes is [`Rejected`](outbox_traits::PublishErrorKind::Rejected).
-    /// Headers alone may have 96 KiB.
+    /// Headers alone have to fit into a frame, of 128 KiB unless the broker says otherwise (`frame_max`).
     #[must_use]
     pub fn with_max_bytes(mut self, max_bytes: usize) -> Self {
         self.mapping.max_bytes = max_bytes;
         self
     }
 
-    /// Waits so long for a connection, and for the confirm of an event; then the broker counts as unavailable. So
-    /// it does while it takes nothing because it lacks memory or disk.
+    /// Waits so long for a connection, and for the confirm of an event. Then the event has failed if the broker still
+    /// answers, and otherwise the broker counts as unavailable, as it does while it takes nothing because it lacks
+    /// memory or disk.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    async fn channel(&self) -> Result<Channel, PublishError> {
+    async fn channel(&self) -> Result<Taken, PublishError> {
         match timeout(self.timeout, self.channels.take()).await {
-            Ok(Ok(channel)) => Ok(channel),
+            Ok(Ok(taken)) => Ok(taken),
             Ok(Err(error)) => Err(self.down("could not connect to").with_source(error)),
             Err(_) => Err(self.down("no connection in time to")),
         }
     }
 
-    /// Sends one event of a batch, by the channel of the batch.
-    async fn send(&self, event: &Event, channel: &Channel) -> Result<(), PublishError> {
-        let message = self.mapping.outgoing(event)?;
-        if let Some(answer) = self.attempt(&message, channel).await.answer() {
-            return answer;
-        }
-        // One of those in flight was to blame. Alone, each shows whether it was that one; what the broker had taken
-        // before comes twice.
-        let alone = self.channel().await?;
-        let result = match self.attempt(&message, &alone).await {
-            Outcome::Answer(answer) => answer,
-            Outcome::ChannelClosed(error) => Err(self.refused(error)),
+    /// Sends these events at the same time, and says what became of each and whether others may follow.
+    async fn send(&self, events: Vec<&Event>) -> (Vec<Result<(), PublishError>>, bool) {
+        let began = Instant::now();
+        let mut results = self.attempt(&events).await;
+        // One of those in flight made the broker close the channel. Alone, each shows whether it was that one; what
+        // the broker had taken before comes twice.
+        let again = events.iter().zip(&mut results).filter(|(_, result)| result.is_none());
+        let alone = again.map(|(event, result)| async {
+            *result = self.attempt(slice::from_ref(event)).await.pop().flatten();
+        });
+        join_all(alone).await;
+        let unclear = || Err(PublishError::failed("RabbitMQ said nothing of the event"));
+        let results: Vec<_> = results.into_iter().map(|result| result.unwrap_or_else(unclear)).collect();
+        let is_down = |result: &Result<_, PublishError>| {
+            result.as_ref().is_err_and(|error| error.kind() == PublishErrorKind::Unavailable)
         };
-        self.channels.give_back(alone);
-        result
+        // Where each round waits for a queue that is silent, the whole batch would take longer than anybody waits for it.
+        let goes_on = began.elapsed() < self.timeout && !results.iter().any(is_down);
+        (results, goes_on)
     }
 
-    async fn attempt(&self, message: &Outgoing, channel: &Channel) -> Outcome {
-        let confirmed = async { self.publish(message, channel).await?.await };
-        match timeout(self.timeout, confirmed).await {
-            Ok(Ok(confirmation)) => Outcome::Answer(answer(message, confirmation)),
-            Ok(Err(error))
-                if self.channels.is_connected() && !error.is_io_error() && !error.is_amqp_hard_error() =>
-            {
-                Outcome::ChannelClosed(error)
+    /// Sends events by a channel that has no others; `None`: what became of it is to be found out alone.
+    async fn attempt(&self, events: &[&Event]) -> Vec<Option<Result<(), PublishError>>> {
+        let taken = match self.channel().await {
+            Ok(taken) => taken,
+            Err(error) => {
+                let mut error = Some(error);
+                let mut next = || error.take().unwrap_or_else(PublishError::not_attempted);
+                return events.iter().map(|_| Some(Err(next()))).collect();
             }
-            Ok(Err(error)) => Outcome::Answer(Err(self.down("lost the connection to").with_source(error))),
-            Err(_) => {
-                // The connection may be half open, and would never say so.
-                self.channels.disconnect();
-                Outcome::Answer(Err(self.down("no confirm in time from")))
-            }
+        };
+        let messages: Vec<_> =
+            events.iter().map(|event| self.mapping.outgoing(event, taken.frame_max)).collect();
+        let sent = messages.iter().flatten();
+        let sent = sent.map(|message| (message, self.publish(message, &taken.channel).boxed())).collect();
+        let answers = confirms::answers(sent, self.timeout).await;
+        let is_connected = self.is_connected(&taken, &answers).await;
+        if answers.iter().all(Answer::is_confirm) {
+            self.channels.give_back(taken);
         }
+        let mut answers = answers.into_iter();
+        let is_alone = events.len() == 1;
+        let result = |message| match message {
+            Ok(message) => self.read(&message, answers.next()?, is_connected, is_alone),
+            Err(error) => Some(Err(error)),
+        };
+        messages.into_iter().map(result).collect()
     }
 
-    async fn publish(&self, message: &Outgoing, channel: &Channel) -> Result<PublisherConfirm, lapin::Error> {
+    /// Whether the connection can still be used after these answers.
+    async fn is_connected(&self, taken: &Taken, answers: &[Answer]) -> bool {
+        let is_silent = answers.iter().any(|answer| matches!(answer, Answer::Silence));
+        if !is_silent {
+            return self.channels.is_connected(taken);
+        }
+        // It may be half open, and would never say so; or one queue is silent, and the others are not.
+        let is_answering = timeout(self.timeout, self.channels.is_answering(taken)).await.unwrap_or(false);
+        if !is_answering {
+            self.channels.disconnect(taken);
+        }
+        is_answering
+    }
+
+    /// What an answer means for its event; `None`: that is to be found out alone.
+    fn read(
+        &self,
+        message: &Outgoing,
+        answer: Answer,
+        is_connected: bool,
+        is_alone: bool,
+    ) -> Option<Result<(), PublishError>> {
+        let key = &message.routing_key;
+        Some(match answer {
+            Answer::Accepted => Ok(()),
+            Answer::CameBack(reason) => Err(PublishError::failed(format!(
+                "no queue is bound for the routing key `{key}` ({reason}): declare and bind one"
+            ))),
+            Answer::Refused => Err(PublishError::failed(format!(
+                "RabbitMQ refused the message with the routing key `{key}`: a queue is full, or could not store it"
+            ))),
+            Answer::Silence if is_connected => Err(PublishError::failed(format!(
+                "RabbitMQ did not confirm the message with the routing key `{key}` in time, and answers otherwise: a \
+                 queue may lack the majority of its members"
+            ))),
+            Answer::Silence => Err(self.down("no confirm in time from")),
+            Answer::Closed(error) if !is_connected || error.is_io_error() || error.is_amqp_hard_error() => {
+                Err(self.down("lost the connection to").with_source(error))
+            }
+            Answer::Closed(error) if is_alone => Err(self.refused(key, error)),
+            Answer::Closed(_) | Answer::Unclear => return None,
+        })
+    }
+
+    async fn publish(&self, message: &Outgoing, channel: &Channel) -> Result<Confirmation, lapin::Error> {
         let (exchange, routing_key) = (self.mapping.exchange.clone(), message.routing_key.clone());
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-        channel.basic_publish(exchange, routing_key, options, &message.body, message.properties.clone()).await
+        let properties = message.properties.clone();
+        channel.basic_publish(exchange, routing_key, options, &message.body, properties).await?.await
     }
 
     fn down(&self, what: &str) -> PublishError {
@@ -196,7 +253,7 @@ impl RabbitMq {
     }
 
     /// The broker closed the channel because of one message.
-    fn refused(&self, error: lapin::Error) -> PublishError {
+    fn refused(&self, routing_key: &ShortString, error: lapin::Error) -> PublishError {
         let soft = match error.kind() {
             ErrorKind::ProtocolError(error) => match error.kind() {
                 AMQPErrorKind::Soft(soft) => Some(soft.clone()),
@@ -208,39 +265,20 @@ impl RabbitMq {
             Some(AMQPSoftError::PRECONDITIONFAILED) => {
                 PublishError::rejected("RabbitMQ does not take a message like this").with_source(error)
             }
-            Some(AMQPSoftError::NOTFOUND | AMQPSoftError::ACCESSREFUSED) => PublishError::unavailable(format!(
-                "RabbitMQ has no exchange `{}` for this user: declare it, or grant the permission to write to it",
+            Some(AMQPSoftError::NOTFOUND) => PublishError::unavailable(format!(
+                "RabbitMQ has no exchange `{}`: declare it",
+                self.mapping.exchange
+            ))
+            .with_source(error),
+            // A permission may be of the exchange, or of some routing keys alone.
+            Some(AMQPSoftError::ACCESSREFUSED) => PublishError::failed(format!(
+                "RabbitMQ does not let this user write to the exchange `{}` with the routing key `{routing_key}`: \
+                 grant the permission",
                 self.mapping.exchange
             ))
             .with_source(error),
             _ => PublishError::failed("RabbitMQ closed the channel").with_source(error),
         }
-    }
-}
-
-impl Outcome {
-    fn answer(self) -> Option<Result<(), PublishError>> {
-        match self {
-            Self::Answer(answer) => Some(answer),
-            Self::ChannelClosed(_) => None,
-        }
-    }
-}
-
-fn answer(message: &Outgoing, confirmation: Confirmation) -> Result<(), PublishError> {
-    match confirmation {
-        Confirmation::Ack(None) => Ok(()),
-        Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned)) => {
-            Err(PublishError::failed(format!(
-                "no queue is bound for the routing key `{}` ({} {}): declare and bind one",
-                message.routing_key, returned.reply_code, returned.reply_text
-            )))
-        }
-        Confirmation::Nack(None) => Err(PublishError::failed(format!(
-            "RabbitMQ refused the message with the routing key `{}`: a queue is full, or could not store it",
-            message.routing_key
-        ))),
-        Confirmation::NotRequested => Err(PublishError::failed("RabbitMQ does not confirm on this channel")),
     }
 }
 
@@ -252,16 +290,7 @@ impl Transport for RabbitMq {
     }
 
     async fn publish_all(&self, events: &[Event]) -> Vec<Published> {
-        if events.is_empty() {
-            return Vec::new();
-        }
-        let channel = match self.channel().await {
-            Ok(channel) => channel,
-            Err(error) => return unavailable(events, error),
-        };
-        let published = publish_by_key(events, KEYS_AT_ONCE, |event| self.send(event, &channel)).await;
-        self.channels.give_back(channel);
-        published
+        publish_in_rounds(events, KEYS_AT_ONCE, |round| self.send(round)).await
     }
 }
 

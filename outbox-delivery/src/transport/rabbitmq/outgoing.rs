@@ -8,9 +8,9 @@ use outbox_traits::{Event, PublishError};
 
 use crate::transport::message::{Encoding, Message, Route};
 
-/// Headers stand in one frame, which has at most 128 KiB unless the broker is told otherwise. One that is larger
-/// ends the connection, and this is the room that they have beside the other properties and the lengths of each.
-const MAX_HEADER_BYTES: usize = 96 * 1024;
+/// Headers stand in one frame, and one that is larger than agreed ends the connection. So much of it is for the other
+/// properties, which are two short texts, and for what every frame has.
+const BYTES_BESIDE_HEADERS: usize = 1024;
 /// What the protocol adds to each header: the length of the name, the type, the length of the value.
 const BYTES_BESIDE_HEADER: usize = 6;
 
@@ -30,8 +30,15 @@ pub(super) struct Outgoing {
     pub(super) body: Vec<u8>,
 }
 
+impl Outgoing {
+    pub(super) fn id(&self) -> &str {
+        self.properties.message_id().as_ref().map_or("", ShortString::as_str)
+    }
+}
+
 impl Mapping {
-    pub(super) fn outgoing(&self, event: &Event) -> Result<Outgoing, PublishError> {
+    /// The message of an event, on a connection that takes frames of so many bytes.
+    pub(super) fn outgoing(&self, event: &Event, frame_max: usize) -> Result<Outgoing, PublishError> {
         /// Messages survive a restart of the broker.
         const PERSISTENT: u8 = 2;
 
@@ -48,9 +55,11 @@ impl Mapping {
             }
             headers.insert(short("the name of a header", name)?, AMQPValue::LongString(value.into()));
         }
-        if header_bytes > MAX_HEADER_BYTES {
+        let room = frame_max.saturating_sub(BYTES_BESIDE_HEADERS);
+        if header_bytes > room {
             return Err(PublishError::rejected(format!(
-                "the headers of the message have {header_bytes} bytes, and at most {MAX_HEADER_BYTES} are taken"
+                "the headers of the message have {header_bytes} bytes, and RabbitMQ takes at most {room} \
+                 (`frame_max`)"
             )));
         }
         let seconds = u64::try_from(event.meta().timestamp().timestamp()).unwrap_or_default();

@@ -1,7 +1,10 @@
 //! RabbitMQ as a transport.
 #![cfg(feature = "rabbitmq")]
 
+#[path = "../broker/mod.rs"]
 mod broker;
+mod proxy;
+mod silence;
 
 use std::{
     sync::{Arc, Mutex as BlockingMutex},
@@ -12,7 +15,8 @@ use lapin::{
     Channel, Connection, ConnectionProperties,
     message::BasicGetMessage,
     options::{
-        BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+        BasicGetOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions,
+        QueueDeclareOptions, QueueDeleteOptions,
     },
     types::{AMQPValue, FieldTable},
 };
@@ -24,7 +28,7 @@ use outbox_delivery::transport::{
     RabbitMq,
     message::{Encoding, Route},
 };
-use outbox_traits::{Event, EventId, PublishErrorKind, Transport, async_trait};
+use outbox_traits::{Event, EventId, PublishError, PublishErrorKind, Published, Transport, async_trait};
 use serde_json::json;
 use tokio::sync::Mutex;
 
@@ -205,6 +209,46 @@ async fn a_message_without_a_queue_has_failed_until_there_is_one() {
     channel.queue_delete(name.into(), QueueDeleteOptions::default()).await.unwrap();
 }
 
+/// A broker says of an unroutable message at once that it comes back, and of the others when they are on the disk.
+#[tokio::test]
+async fn a_message_that_comes_back_is_told_from_those_that_are_confirmed_at_the_same_time() {
+    let Some(url) = require("rabbitmq::mixed", given_url()) else { return };
+    let (prefix, (_connection, channel)) = (unique(), channel(&url).await);
+    let queue = |kind: &str| format!("{prefix}.{kind}");
+    for kind in ["classic", "quorum"] {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
+        declare(&channel, &queue(kind), arguments).await;
+    }
+    let transport = RabbitMq::new(&url).unwrap().with_route(Route::by_type_below(format!("{prefix}.")));
+    for round in 0..50 {
+        let events: Vec<_> = (0..60)
+            .map(|n| {
+                let kind = fastrand::choice(["classic", "quorum", "unbound"]).unwrap();
+                let event = Event::new(kind, json!({})).unwrap();
+                // Some alone, and some with a key that many have.
+                if n % 3 == 0 { event } else { event.with_partition_key(format!("{kind}-{}", n % 10)) }
+            })
+            .collect();
+        let published = transport.publish_all(&events).await;
+        assert_eq!(published.len(), events.len());
+        for Published { id, result } in published {
+            let event = events.iter().find(|event| event.id() == id).unwrap();
+            let kind = result.as_ref().err().map(PublishError::kind);
+            let is_right = match event.event_type() {
+                "unbound" => {
+                    matches!(kind, Some(PublishErrorKind::Failed | PublishErrorKind::NotAttempted))
+                }
+                _ => kind.is_none(),
+            };
+            assert!(is_right, "round {round}: {} is {result:?}", event.event_type());
+        }
+    }
+    for kind in ["classic", "quorum"] {
+        channel.queue_delete(queue(kind).into(), QueueDeleteOptions::default()).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_queue_that_is_full_fails_an_event_and_what_follows_it_waits() {
     let Some(url) = require("rabbitmq::full", given_url()) else { return };
@@ -255,6 +299,44 @@ async fn an_exchange_that_is_missing_is_no_event_s_fault() {
     let body: serde_json::Value = serde_json::from_slice(&message.data).unwrap();
     assert_eq!((&body["specversion"], &body["type"]), (&json!("1.0"), &json!("order.placed")));
     channel.queue_delete(name.into(), QueueDeleteOptions::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_the_user_may_not_write_has_failed_and_nothing_else() {
+    let Some(url) = require("rabbitmq::permission", given_url()) else { return };
+    let (name, (_connection, channel)) = (unique(), channel(&url).await);
+    // The broker answers as where the permission is missing.
+    let options = ExchangeDeclareOptions { internal: true, ..ExchangeDeclareOptions::default() };
+    let kind = lapin::ExchangeKind::Topic;
+    channel.exchange_declare(name.clone().into(), kind, options, FieldTable::default()).await.unwrap();
+    let transport = RabbitMq::new(&url).unwrap().with_exchange(&name);
+    let error = transport.publish(&Event::new("order.placed", json!({})).unwrap()).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Failed, "{error}");
+    assert!(error.to_string().contains("with the routing key `order.placed`"), "{error}");
+    channel.exchange_delete(name.into(), ExchangeDeleteOptions::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn headers_that_fill_a_frame_arrive_and_larger_ones_are_rejected() {
+    let Some(url) = require("rabbitmq::frame", given_url()) else { return };
+    let queue = Queue::new(&url).await;
+    let transport =
+        RabbitMq::new(&format!("{url}?frame_max=8192")).unwrap().with_route(Route::to(&queue.name));
+    let event = |size: usize| {
+        let event = Event::new("order.placed", json!({})).unwrap().with_header("x-large", "x".repeat(size));
+        event.with_header("x-small", "x")
+    };
+    // From what is taken to what is not, across every size at which a frame could be full.
+    let mut accepted = 0;
+    for size in (6000..8400).step_by(10) {
+        match transport.publish(&event(size)).await {
+            Ok(()) => accepted += 1,
+            Err(error) => assert_eq!(error.kind(), PublishErrorKind::Rejected, "{size}: {error}"),
+        }
+    }
+    assert!((20..200).contains(&accepted), "{accepted}");
+    assert_eq!(queue.received().await.len(), accepted);
+    queue.close().await;
 }
 
 #[tokio::test]
