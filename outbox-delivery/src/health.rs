@@ -25,7 +25,7 @@ struct State {
     paused_until: Option<Instant>,
     /// The first failure of a publish since the last event was accepted, and the last one.
     failing: Option<(Instant, Instant)>,
-    /// For how long the oldest event has been due, by the store's stats.
+    /// For how long the first event that is due has been so, by the store's stats.
     oldest_due: Option<Duration>,
 }
 
@@ -39,7 +39,7 @@ pub enum Unhealthy {
     NoAnswer(Duration),
     /// Publishes have failed for so long, and no event was accepted.
     NothingAccepted(Duration),
-    /// The oldest event that is due has been so for so long.
+    /// The first event that is due, in the order, has been so for so long.
     Behind(Duration),
 }
 
@@ -49,7 +49,7 @@ impl fmt::Display for Unhealthy {
             Self::NotRunning => f.write_str("the relay is not running"),
             Self::NoAnswer(time) => write!(f, "the outbox store has not answered for {time:?}"),
             Self::NothingAccepted(time) => write!(f, "no event was accepted for {time:?}"),
-            Self::Behind(age) => write!(f, "the oldest event that is due waits for {age:?}"),
+            Self::Behind(age) => write!(f, "the first event that is due waits for {age:?}"),
         }
     }
 }
@@ -75,7 +75,7 @@ impl Health {
     ///
     /// # Errors
     /// If it is not running, or if for longer than the [limit](crate::Relay::with_health_limit) the store has not
-    /// answered, or publishes have failed and none was accepted, or the oldest event has been due. The last one needs
+    /// answered, or publishes have failed and none was accepted, or the first event that is due. The last one needs
     /// [`with_stats`](crate::Relay::with_stats), and is as new as what the store was last asked: at most ten seconds.
     pub fn check(&self) -> Result<(), Unhealthy> {
         let state = self.lock();
@@ -127,7 +127,7 @@ impl Health {
         self.lock().failing.get_or_insert((now, now)).1 = now;
     }
 
-    /// For how long the oldest event has been due; `None`: there is none, or nobody knows.
+    /// For how long the first event that is due has been so; `None`: there is none, or nobody knows.
     pub(crate) fn oldest_due(&self, age: Option<Duration>) {
         self.lock().oldest_due = age;
     }
