@@ -75,7 +75,7 @@ impl Health {
     ///
     /// # Errors
     /// If it is not running, or if for longer than the [limit](crate::Relay::with_health_limit) the store has not
-    /// answered, or publishes have failed and none was accepted, or the first event that is due. The last one needs
+    /// answered, publishes have failed and none was accepted, or the first due event has been due. The last one needs
     /// [`with_stats`](crate::Relay::with_stats), and is as new as what the store was last asked: at most ten seconds.
     pub fn check(&self) -> Result<(), Unhealthy> {
         let state = self.lock();
