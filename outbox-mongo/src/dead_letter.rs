@@ -126,7 +126,7 @@ impl MongoOutbox {
         if let Change::Discard = change {
             let delete = self.events.delete_many(these.clone()).hint(keys(index));
             let deleted = match held {
-                Some(held) => delete.session(&mut held.session).await?,
+                Some(held) => delete.session(&mut *held.session).await?,
                 None => delete.await?,
             };
             return Ok(deleted.deleted_count);
@@ -147,7 +147,7 @@ impl MongoOutbox {
             };
             let update = self.events.update_many(filter, fresh).hint(keys(index));
             let updated = match &mut held {
-                Some(held) => update.session(&mut held.session).await?,
+                Some(held) => update.session(&mut *held.session).await?,
                 None => update.await?,
             };
             requeued += updated.modified_count;

@@ -51,9 +51,9 @@ impl MongoOutbox {
     ) -> Result<u64, DriverError> {
         let find = self.events.find(holders.clone()).hint(keys(index));
         let find = find.projection(doc! { "eventId": 1, "partitionHash": 1 });
-        let mut cursor = find.session(&mut held.session).await?;
+        let mut cursor = find.session(&mut *held.session).await?;
         let mut gone: HashMap<Key, HashSet<String>> = HashMap::new();
-        while cursor.advance(&mut held.session).await? {
+        while cursor.advance(&mut *held.session).await? {
             let raw = cursor.current();
             gone.entry(document::key(raw)).or_default().insert(raw.get_str("eventId")?.to_owned());
         }

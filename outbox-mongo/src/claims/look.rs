@@ -243,7 +243,7 @@ impl MongoOutbox {
         // One that was written elsewhere has no hash, and none of its kind is ever stepped over: it is alone.
         let these = doc! { "_id": { "$in": ids }, "status": PENDING };
         let park = doc! { "$set": { "status": PARKED } };
-        self.events.update_many(these, park).hint(keys("_id")).session(&mut held.session).await?;
+        self.events.update_many(these, park).hint(keys("_id")).session(&mut *held.session).await?;
         let now = held.now;
         self.add_keys(held, spots.iter().map(|spot| (spot.key.clone(), now)).collect()).await
     }

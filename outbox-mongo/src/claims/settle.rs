@@ -169,7 +169,7 @@ impl MongoOutbox {
         for (end, ids) in ends {
             let these = doc! { "eventId": { "$in": ids }, "status": { "$in": [PENDING, PARKED] } };
             let update = self.events.update_many(these, end.update(held.now)).hint(keys(ID_KEYS));
-            update.session(&mut held.session).await?;
+            update.session(&mut *held.session).await?;
         }
         let mut decided = Vec::new();
         for mut leases in leases {
@@ -216,9 +216,9 @@ impl MongoOutbox {
         let these = doc! { "eventId": { "$in": ids }, "status": { "$in": [PENDING, PARKED] } };
         let find = self.events.find(these).hint(keys(ID_KEYS)).batch_size(batch);
         let find = find.projection(doc! { "eventId": 1, "partitionHash": 1 });
-        let mut cursor = find.session(&mut held.session).await?;
+        let mut cursor = find.session(&mut *held.session).await?;
         let mut open = HashMap::new();
-        while cursor.advance(&mut held.session).await? {
+        while cursor.advance(&mut *held.session).await? {
             let raw = cursor.current();
             let has_hash = document::stored_key(raw).is_some();
             open.insert(
@@ -241,14 +241,14 @@ impl MongoOutbox {
         let mut these = doc! { "eventId": { "$in": ids } };
         let find = self.events.find(these.clone()).hint(keys(ID_KEYS)).batch_size(as_batch(ids.len()));
         let find = find.projection(doc! { "eventId": 1, "partitionHash": 1 });
-        let mut cursor = find.session(&mut held.session).await?;
+        let mut cursor = find.session(&mut *held.session).await?;
         let mut changed = HashSet::new();
-        while cursor.advance(&mut held.session).await? {
+        while cursor.advance(&mut *held.session).await? {
             changed.insert(document::key(cursor.current()));
         }
         if self.retention == Retention::DeleteOnDelivery {
             these.insert("status", PARKED);
-            self.events.delete_many(these).hint(keys(ID_KEYS)).session(&mut held.session).await?;
+            self.events.delete_many(these).hint(keys(ID_KEYS)).session(&mut *held.session).await?;
         }
         self.replace_keys(held, &changed).await
     }
@@ -276,8 +276,8 @@ impl MongoOutbox {
         };
         let find = self.events.find(waiting).hint(keys(RETRY_KEYS));
         let find = find.projection(doc! { "partitionHash": 1, "retryAt": 1 });
-        let mut cursor = find.session(&mut held.session).await?;
-        while cursor.advance(&mut held.session).await? {
+        let mut cursor = find.session(&mut *held.session).await?;
+        while cursor.advance(&mut *held.session).await? {
             let raw = cursor.current();
             let retry_at = raw.get_datetime("retryAt")?;
             if let Some(time) = ready.get_mut(&document::key(raw)) {
