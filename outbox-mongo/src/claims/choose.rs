@@ -120,19 +120,13 @@ impl MongoOutbox {
 
     /// Writes leases down, if nobody had the lock since they were decided on.
     async fn lease(&self, turn: &mut Turn, view: &View, leases: &Leases) -> Result<bool, DriverError> {
-        let held = self.begin(turn, view.now, view.version).await?;
+        let mut held = self.begin(turn, view.now, view.version).await?;
         let version = view.version.saturating_add(1);
-        let lock = vec![doc! { "$set": { "version": version, "now": "$$NOW" } }];
-        // Two documents in one command, which the driver has no word for.
-        let both = doc! {
-            "update": self.leases.name(),
-            "updates": [
-                { "q": { "_id": LOCK, "version": view.version }, "u": lock },
-                { "q": { "_id": &leases.id }, "u": leases.document(view.now), "upsert": true },
-            ],
-        };
-        let written = self.database.run_command(both).session(&mut *held.session).await;
-        match written.and_then(|answer| Ok(answer.get_i32("n")?)) {
+        let both = vec![
+            doc! { "q": { "_id": LOCK, "version": view.version }, "u": { "$set": { "version": version } } },
+            doc! { "q": { "_id": &leases.id }, "u": leases.document(view.now), "upsert": true },
+        ];
+        match self.update(&mut held, self.leases.name(), both).await {
             Ok(2) => held.end(Ok(true)).await,
             Ok(_) => {
                 held.give_up().await;

@@ -188,4 +188,19 @@ impl MongoOutbox {
         held.give_up().await;
         Ok(None)
     }
+
+    /// Several changes in one command, for which the driver has no word. Returns how many documents were changed.
+    pub(super) async fn update(
+        &self,
+        held: &mut Held<'_>,
+        collection: &str,
+        updates: Vec<Document>,
+    ) -> Result<i32, DriverError> {
+        let answer = self.database.run_command(doc! { "update": collection, "updates": updates });
+        let answer = answer.session(&mut *held.session).await?;
+        if let Some(first) = answer.get_array("writeErrors").ok().and_then(|errors| errors.first()) {
+            return Err(DriverError::custom(format!("the server refused a change: {first}")));
+        }
+        Ok(answer.get_i32("n")?)
+    }
 }
