@@ -196,8 +196,8 @@ fn event_id(document: &Document) -> Option<EventId> {
     (id.to_string() == text).then_some(id)
 }
 
-/// The changes that make a dead letter of a document which cannot be read.
-pub(crate) fn set_aside(raw: &RawDocument, reason: &str) -> Document {
+/// The changes that make a dead letter of a document which cannot be read: the first of them that it has room for.
+pub(crate) fn set_aside(raw: &RawDocument, reason: &str) -> [Document; 3] {
     let reason: String = reason.chars().take(MAX_REASON_CHARS).collect();
     let mut set = doc! { "status": DEAD_LETTER, "lastError": reason };
     let mut now = doc! { "deadAt": true };
@@ -210,7 +210,14 @@ pub(crate) fn set_aside(raw: &RawDocument, reason: &str) -> Document {
         // Pages of dead letters go by it.
         now.insert("seq", doc! { "$type": "timestamp" });
     }
-    doc! { "$set": set, "$currentDate": now, "$unset": { "retryAt": "" } }
+    let whole = doc! { "$set": set, "$currentDate": now, "$unset": { "retryAt": "" } };
+    let mut without_reason = whole.clone();
+    if let Ok(set) = without_reason.get_document_mut("$set") {
+        set.remove("lastError");
+    }
+    // Full to the last byte: for the status alone there is room where nothing goes by what was there.
+    let status = doc! { "$set": { "status": DEAD_LETTER }, "$unset": { "retryAt": "", "createdAt": "" } };
+    [whole, without_reason, status]
 }
 
 /// An id for a document that has none.

@@ -41,7 +41,7 @@ use crate::{
     document::{PARKED, PENDING, SCHEDULED},
     error,
     indexes::{FIFO_KEYS, keys},
-    store::BATCH,
+    pending::look_further,
 };
 
 const CLAIM: &str = "claim events from";
@@ -158,8 +158,7 @@ impl MongoOutbox {
             match step.await {
                 Ok(Step::Leased(leased)) => return Ok(leased),
                 Ok(Step::Again) => {}
-                // Where there is one there may be many: they must not cost a look each.
-                Ok(Step::Undecodable) => look = look.max(BATCH),
+                Ok(Step::Undecodable) => look = look_further(look),
                 Err(error) => conflicts.wait(self, error).await?,
             }
         }
