@@ -35,7 +35,10 @@ use outbox_traits::{Claim, ClaimStore, ErrorKind, Lease, Leased, Result, Settlem
 use uuid::Uuid;
 
 use self::choose::Step;
-pub(crate) use self::turn::{Held, Turn};
+pub(crate) use self::{
+    look::BUDGET,
+    turn::{Held, Turn},
+};
 use crate::{
     MongoOutbox,
     document::{PARKED, PENDING, SCHEDULED},

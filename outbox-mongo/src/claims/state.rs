@@ -121,14 +121,19 @@ pub(super) fn values<'a>(keys: impl IntoIterator<Item = &'a Key>) -> Vec<Bson> {
 impl MongoOutbox {
     /// What is leased, and whether something is parked, in one question.
     pub(crate) async fn beside(&self) -> Result<Beside, DriverError> {
+        self.beside_at(&mut self.moment().await?).await
+    }
+
+    pub(crate) async fn beside_at(&self, moment: &mut ClientSession) -> Result<Beside, DriverError> {
         let question = [
             doc! { "$match": { "token": { "$exists": true } } },
             doc! { "$addFields": { "isOver": { "$lte": ["$until", "$$NOW"] } } },
             doc! { "$unionWith": { "coll": self.keys.name(), "pipeline": [{ "$limit": 1 }] } },
         ];
-        let mut cursor = self.leases.aggregate(question).await?;
+        let question = self.leases.aggregate(question).read_concern(ReadConcern::snapshot());
+        let mut cursor = question.session(&mut *moment).await?;
         let mut beside = Beside::default();
-        while cursor.advance().await? {
+        while cursor.advance(moment).await? {
             let document = cursor.deserialize_current()?;
             if !document.contains_key("token") {
                 beside.has_keys = true;
