@@ -37,7 +37,8 @@ const DEFAULT_COLLECTION: &str = "outbox";
 /// # What the server is asked for
 /// Whatever the client's or the database's own settings are, the store reads from the primary with read concern
 /// `majority` and writes with write concern `majority`: what it hands out, and what it says was stored or
-/// acknowledged, a fail-over does not take back. In the caller's session the transaction's own settings hold, so
+/// acknowledged, a fail-over does not take back. Only that a lease is gone whose events are marked as delivered is
+/// written with less: who finds it again looks once more. In the caller's session the transaction's own settings hold, so
 /// let those be `majority` too, which they are by default from MongoDB 5.0 on.
 #[derive(Clone)]
 pub struct MongoOutbox {
@@ -144,6 +145,8 @@ impl MongoOutbox {
                 self.events.delete_many(these).hint(keys(ID_KEYS)).await?;
             }
         }
+        // A claim that has read them before is looked for after this, or looks again.
+        self.outdate_claims().await?;
         let beside = self.beside().await?;
         if beside.has_keys || !beside.leased.is_empty() {
             self.forget(ids).await?;

@@ -1,6 +1,6 @@
 //! The lock, and the session of this process that takes it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bson::{DateTime, Document, doc};
 use mongodb::{
@@ -11,7 +11,7 @@ use mongodb::{
 use outbox_traits::ErrorKind;
 use tokio::{runtime::Handle, sync::Mutex};
 
-use super::{LOCK, stalled, view::View};
+use super::{LOCK, PATIENCE, stalled, view::View};
 use crate::{MongoOutbox, error};
 
 /// How often a commit whose fate is unknown is asked for again.
@@ -202,5 +202,22 @@ impl MongoOutbox {
             return Err(DriverError::custom(format!("the server refused a change: {first}")));
         }
         Ok(answer.get_i32("n")?)
+    }
+
+    /// Makes claims that are under way look again, unless they have leased already; what was done before they see then.
+    /// Nothing is to be done where nobody ever claimed.
+    pub(crate) async fn outdate_claims(&self) -> Result<(), DriverError> {
+        let started = Instant::now();
+        loop {
+            let on = doc! { "$inc": { "version": 1_i64 } };
+            let lock = self.leases.find_one_and_update(doc! { "_id": LOCK }, on);
+            // No transaction of its own: it waits for one that has the lock, and so for one that stalls.
+            match lock.projection(doc! { "_id": 1 }).max_time(stalled::AFTER).await {
+                Err(error) if error::is_timeout(&error) && started.elapsed() < PATIENCE => {
+                    self.end_stalled().await.ok();
+                }
+                done => return done.map(|_| ()),
+            }
+        }
     }
 }
