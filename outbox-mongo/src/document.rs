@@ -21,8 +21,6 @@ pub(crate) const PARKED: &str = "parked";
 /// Of a dead letter: whether the others of its key wait for it.
 pub(crate) const HOLDS_KEY: &str = "holdsKey";
 
-/// Lanes divide the partition keys, for workers that share the outbox.
-const LANES: u8 = 64;
 const MAX_REASON_CHARS: usize = 2000;
 /// A document ends at 16 MiB; what is left is for what the outbox adds later: times, counts, an error.
 const MAX_DOCUMENT_BYTES: usize = 16 * 1024 * 1024 - 64 * 1024;
@@ -107,7 +105,6 @@ fn tail(document: &mut Document, event: &Event) {
         Some(key) => hash("key:", key.as_bytes()),
         None => hash("id:", event.id().as_uuid().as_bytes()),
     };
-    document.insert("lane", i32::from(key[0] % LANES));
     document.insert("partitionHash", key_value(&key));
 }
 
@@ -297,7 +294,6 @@ mod tests {
         assert_eq!(hash(&with), hash(&sample().with_resource("r", "k")));
         assert_ne!(hash(&sample()), hash(&sample()));
         assert_eq!(hash(&with)[..], Sha256::digest("key:k")[..16]);
-        assert_eq!(stored(&with).get_i32("lane").unwrap(), i32::from(hash(&with)[0] % 64));
     }
 
     #[test]
