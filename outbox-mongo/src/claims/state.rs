@@ -50,6 +50,24 @@ pub(crate) struct Beside {
     pub(crate) has_keys: bool,
 }
 
+impl Beside {
+    fn add(&mut self, document: &Document) -> Result<(), DriverError> {
+        if !document.contains_key("token") {
+            self.has_keys = true;
+            return Ok(());
+        }
+        let is_over = document.get_bool("isOver")?;
+        for entry in Leases::of(document)?.entries {
+            if entry.is_delivered {
+                self.delivered.push(entry.event);
+            } else if !is_over {
+                self.leased.push(entry.event);
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Leases {
     /// Of a new claim.
     pub(super) fn new(worker: &str, until: DateTime, entries: Vec<Entry>) -> Self {
@@ -121,34 +139,31 @@ pub(super) fn values<'a>(keys: impl IntoIterator<Item = &'a Key>) -> Vec<Bson> {
 impl MongoOutbox {
     /// What is leased, and whether something is parked, in one question.
     pub(crate) async fn beside(&self) -> Result<Beside, DriverError> {
-        self.beside_at(&mut self.moment().await?).await
+        let mut cursor = self.leases.aggregate(self.beside_question()).await?;
+        let mut beside = Beside::default();
+        while cursor.advance().await? {
+            beside.add(&cursor.deserialize_current()?)?;
+        }
+        Ok(beside)
     }
 
+    /// At one moment with other questions.
     pub(crate) async fn beside_at(&self, moment: &mut ClientSession) -> Result<Beside, DriverError> {
-        let question = [
-            doc! { "$match": { "token": { "$exists": true } } },
-            doc! { "$addFields": { "isOver": { "$lte": ["$until", "$$NOW"] } } },
-            doc! { "$unionWith": { "coll": self.keys.name(), "pipeline": [{ "$limit": 1 }] } },
-        ];
-        let question = self.leases.aggregate(question).read_concern(ReadConcern::snapshot());
+        let question = self.leases.aggregate(self.beside_question()).read_concern(ReadConcern::snapshot());
         let mut cursor = question.session(&mut *moment).await?;
         let mut beside = Beside::default();
         while cursor.advance(moment).await? {
-            let document = cursor.deserialize_current()?;
-            if !document.contains_key("token") {
-                beside.has_keys = true;
-                continue;
-            }
-            let is_over = document.get_bool("isOver")?;
-            for entry in Leases::of(&document)?.entries {
-                if entry.is_delivered {
-                    beside.delivered.push(entry.event);
-                } else if !is_over {
-                    beside.leased.push(entry.event);
-                }
-            }
+            beside.add(&cursor.deserialize_current()?)?;
         }
         Ok(beside)
+    }
+
+    fn beside_question(&self) -> [Document; 3] {
+        [
+            doc! { "$match": { "token": { "$exists": true } } },
+            doc! { "$addFields": { "isOver": { "$lte": ["$until", "$$NOW"] } } },
+            doc! { "$unionWith": { "coll": self.keys.name(), "pipeline": [{ "$limit": 1 }] } },
+        ]
     }
 
     /// The leases that match, those that ran out included.
