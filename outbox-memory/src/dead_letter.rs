@@ -18,39 +18,35 @@ impl DeadLetterStore for MemoryOutbox {
     }
 
     async fn requeue(&self, id: EventId) -> Result<bool> {
-        let mut state = self.shared.lock();
-        let seq = state.dead_seq(id);
-        if let Some(seq) = seq {
-            state.requeue(seq);
-        }
-        Ok(seq.is_some())
+        Ok(self.change(|state| Vec::from_iter(state.dead_seq(id)), State::requeue) > 0)
     }
 
     async fn requeue_all(&self, filter: &DeadLetterFilter) -> Result<u64> {
-        let mut state = self.shared.lock();
-        let matching = all_matching(&state, filter);
-        for seq in &matching {
-            state.requeue(*seq);
-        }
-        Ok(matching.len() as u64)
+        Ok(self.change(|state| all_matching(state, filter), State::requeue))
     }
 
     async fn discard(&self, id: EventId) -> Result<bool> {
-        let mut state = self.shared.lock();
-        let seq = state.dead_seq(id);
-        if let Some(seq) = seq {
-            state.remove(seq);
-        }
-        Ok(seq.is_some())
+        Ok(self.change(|state| Vec::from_iter(state.dead_seq(id)), State::remove) > 0)
     }
 
     async fn discard_all(&self, filter: &DeadLetterFilter) -> Result<u64> {
+        Ok(self.change(|state| all_matching(state, filter), State::remove))
+    }
+}
+
+impl MemoryOutbox {
+    /// Changes dead rows, and returns how many. What is pending again wakes, and so does what has waited for them.
+    fn change(&self, which: impl FnOnce(&State) -> Vec<u64>, change: impl Fn(&mut State, u64)) -> u64 {
         let mut state = self.shared.lock();
-        let matching = all_matching(&state, filter);
-        for seq in &matching {
-            state.remove(*seq);
+        let these = which(&state);
+        for seq in &these {
+            change(&mut state, *seq);
         }
-        Ok(matching.len() as u64)
+        drop(state);
+        if !these.is_empty() {
+            self.shared.commits.send_replace(());
+        }
+        these.len() as u64
     }
 }
 

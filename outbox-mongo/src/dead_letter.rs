@@ -111,26 +111,20 @@ impl MongoOutbox {
     async fn change(&self, these: &Document, index: &str, change: Change) -> Result<u64, DriverError> {
         let mut others = these.clone();
         others.insert(HOLDS_KEY, doc! { "$exists": false });
-        let changed = self.apply(&others, index, change, None).await?;
+        let changed = match change {
+            Change::Requeue => self.requeue_these(&others, index, None).await?,
+            Change::Discard => self.events.delete_many(others).hint(keys(index)).await?.deleted_count,
+        };
         Ok(changed + self.change_holders(these, index, change).await?)
     }
 
-    /// Changes them, in a transaction or each by itself.
-    pub(crate) async fn apply(
+    /// In a transaction or each by itself.
+    pub(crate) async fn requeue_these(
         &self,
         these: &Document,
         index: &str,
-        change: Change,
         mut held: Option<&mut Held<'_>>,
     ) -> Result<u64, DriverError> {
-        if let Change::Discard = change {
-            let delete = self.events.delete_many(these.clone()).hint(keys(index));
-            let deleted = match held {
-                Some(held) => delete.session(&mut held.session).await?,
-                None => delete.await?,
-            };
-            return Ok(deleted.deleted_count);
-        }
         // Without the server's time, one that was to wait waits again for the next fetch, which goes by that. With
         // its key free, others would overtake it meanwhile.
         let mut waiting = these.clone();
@@ -147,7 +141,7 @@ impl MongoOutbox {
             };
             let update = self.events.update_many(filter, fresh).hint(keys(index));
             let updated = match &mut held {
-                Some(held) => update.session(&mut held.session).await?,
+                Some(held) => update.session(&mut *held.session).await?,
                 None => update.await?,
             };
             requeued += updated.modified_count;

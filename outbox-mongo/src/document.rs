@@ -21,8 +21,6 @@ pub(crate) const PARKED: &str = "parked";
 /// Of a dead letter: whether the others of its key wait for it.
 pub(crate) const HOLDS_KEY: &str = "holdsKey";
 
-/// Lanes divide the partition keys, for workers that share the outbox.
-const LANES: u8 = 64;
 const MAX_REASON_CHARS: usize = 2000;
 /// A document ends at 16 MiB; what is left is for what the outbox adds later: times, counts, an error.
 const MAX_DOCUMENT_BYTES: usize = 16 * 1024 * 1024 - 64 * 1024;
@@ -107,7 +105,6 @@ fn tail(document: &mut Document, event: &Event) {
         Some(key) => hash("key:", key.as_bytes()),
         None => hash("id:", event.id().as_uuid().as_bytes()),
     };
-    document.insert("lane", i32::from(key[0] % LANES));
     document.insert("partitionHash", key_value(&key));
 }
 
@@ -196,8 +193,8 @@ fn event_id(document: &Document) -> Option<EventId> {
     (id.to_string() == text).then_some(id)
 }
 
-/// The changes that make a dead letter of a document which cannot be read.
-pub(crate) fn set_aside(raw: &RawDocument, reason: &str) -> Document {
+/// The changes that make a dead letter of a document which cannot be read: the first of them that it has room for.
+pub(crate) fn set_aside(raw: &RawDocument, reason: &str) -> [Document; 3] {
     let reason: String = reason.chars().take(MAX_REASON_CHARS).collect();
     let mut set = doc! { "status": DEAD_LETTER, "lastError": reason };
     let mut now = doc! { "deadAt": true };
@@ -210,7 +207,14 @@ pub(crate) fn set_aside(raw: &RawDocument, reason: &str) -> Document {
         // Pages of dead letters go by it.
         now.insert("seq", doc! { "$type": "timestamp" });
     }
-    doc! { "$set": set, "$currentDate": now, "$unset": { "retryAt": "" } }
+    let whole = doc! { "$set": set, "$currentDate": now, "$unset": { "retryAt": "" } };
+    let mut without_reason = whole.clone();
+    if let Ok(set) = without_reason.get_document_mut("$set") {
+        set.remove("lastError");
+    }
+    // Full to the last byte: for the status alone there is room where nothing goes by what was there.
+    let status = doc! { "$set": { "status": DEAD_LETTER }, "$unset": { "retryAt": "", "createdAt": "" } };
+    [whole, without_reason, status]
 }
 
 /// An id for a document that has none.
@@ -290,7 +294,6 @@ mod tests {
         assert_eq!(hash(&with), hash(&sample().with_resource("r", "k")));
         assert_ne!(hash(&sample()), hash(&sample()));
         assert_eq!(hash(&with)[..], Sha256::digest("key:k")[..16]);
-        assert_eq!(stored(&with).get_i32("lane").unwrap(), i32::from(hash(&with)[0] % 64));
     }
 
     #[test]

@@ -86,6 +86,17 @@ pub(crate) fn is_duplicate(error: &DriverError) -> bool {
     matches!(field.as_str(), "eventId" | "idempotencyKey")
 }
 
+/// Whether a document would have grown beyond what one can be.
+pub(crate) fn is_too_large(error: &DriverError) -> bool {
+    // Of an update with operators and of any other, and of what is stored.
+    matches!(code(error), Some(17419 | 17420 | 10334))
+}
+
+/// Whether the server gave up because of the time that it was given.
+pub(crate) fn is_timeout(error: &DriverError) -> bool {
+    code(error) == Some(50)
+}
+
 /// The first field of the index that refused a document.
 fn duplicate_field(error: &DriverError) -> Option<String> {
     let errors = error.server_response()?.get_array("writeErrors").ok()?;

@@ -50,7 +50,7 @@
 //! | `notBefore`, `idempotencyKey` | where the event has them |
 //! | `payloadJson`, `metaJson` | the value as text, and then it counts: only where BSON cannot hold it exactly |
 //! | `retryAt` | of what is parked: no earlier than this, if it failed |
-//! | `partitionHash`, `lane` | of the partition key or, where there is none, of the id, for workers that share the outbox |
+//! | `partitionHash` | of the partition key or, where there is none, of the id, for workers that share the outbox |
 //! | `attempts`, `failures`, `firstFailedAt`, `lastFailedAt`, `lastError` | of deliveries that were started, and that failed |
 //! | `holdsKey` | of a dead letter whose key waits for it |
 //! | `standInId` | an id for a dead document that has none of its own |

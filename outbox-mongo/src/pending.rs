@@ -7,6 +7,7 @@ use outbox_traits::Event;
 use crate::{
     MongoOutbox,
     document::{self, PARKED, PENDING, SCHEDULED},
+    error,
     indexes::{FIFO_KEYS, SCHEDULED_KEYS, keys},
     purge,
     store::{BATCH, as_batch, as_limit},
@@ -14,6 +15,12 @@ use crate::{
 
 /// How often one fetch sets undecodable documents aside and looks again.
 const MAX_LOOKS: usize = 1000;
+
+/// How many to read after some that could not be: where there is one there may be many, which must not cost a look
+/// each. But it may be the only one, and these are whole events.
+pub(crate) fn look_further(look: usize) -> usize {
+    look.max(look.saturating_mul(2).min(BATCH))
+}
 
 impl MongoOutbox {
     /// What has become due takes its place in the order, which it has kept from its save on. Whether there was any.
@@ -71,8 +78,7 @@ impl MongoOutbox {
             for (raw, reason) in undecodable {
                 self.set_aside(&raw, &reason).await?;
             }
-            // Where there is one there may be many: they must not cost a look each.
-            look = limit.max(BATCH);
+            look = look_further(look);
         }
         events.truncate(limit);
         Ok(events)
@@ -81,7 +87,13 @@ impl MongoOutbox {
     pub(crate) async fn set_aside(&self, raw: &RawDocument, reason: &str) -> Result<(), DriverError> {
         let Some(id) = raw.get("_id")? else { return Ok(()) };
         let filter = doc! { "_id": Bson::try_from(id)?, "status": { "$in": [PENDING, PARKED] } };
-        self.events.update_one(filter, document::set_aside(raw, reason)).await?;
-        Ok(())
+        let mut changes = document::set_aside(raw, reason).into_iter();
+        loop {
+            let Some(change) = changes.next() else { return Ok(()) };
+            match self.events.update_one(filter.clone(), change).await {
+                Err(error) if error::is_too_large(&error) && changes.len() > 0 => {}
+                done => return done.map(|_| ()),
+            }
+        }
     }
 }

@@ -46,11 +46,8 @@ impl MongoOutbox {
     /// The collections of leases and keys: where they are missing, a transaction would make them, and two at once
     /// would meet.
     async fn create_beside(&self) -> Result<(), DriverError> {
-        let found = self.database.list_collection_names().await?;
         for name in [self.leases.name(), self.keys.name()] {
-            if !found.iter().any(|found| found == name) {
-                collection::create_missing(&self.database, name).await?;
-            }
+            collection::create_missing(&self.database, name).await?;
         }
         self.keys.create_index(Index::of(READY_KEYS).model()).await?;
         Ok(())

@@ -3,19 +3,22 @@
 use std::time::Duration;
 
 use bson::{Bson, Document, doc};
-use mongodb::error::Error as DriverError;
-use outbox_traits::{Result, Stats, StatsStore, async_trait};
+use mongodb::{ClientSession, error::Error as DriverError, options::ReadConcern};
+use outbox_traits::{Result, Retention, Stats, StatsStore, async_trait};
 
 use crate::{
     MongoOutbox,
+    claims::BUDGET,
     document::{self, DEAD_LETTER, DELIVERED, PARKED, PENDING, SCHEDULED},
-    indexes::{FIFO_KEYS, SCHEDULED_KEYS, key_document, keys as by_index},
+    indexes::{FIFO_KEYS, ID_KEYS, SCHEDULED_KEYS, keys as by_index},
 };
 
 const STATS: &str = "count events in";
 
-/// Counted by the index, but for what is delivered: that is the rest of the server's own count of the collection,
-/// which after a crash of the server may be off until it is validated. The age is in whole seconds of `seq`.
+/// Counted by the index and at one moment, but for what is delivered: that is the rest of the server's own count of the
+/// collection, which is taken a little earlier, and after a crash of the server may be off until it is validated. The
+/// age is in whole seconds of `seq`. For the first event that is due, of those that are not parked, 1001 are looked at:
+/// claims park what waits, where it is more than 1000 events.
 #[async_trait]
 impl StatsStore for MongoOutbox {
     async fn stats(&self) -> Result<Stats> {
@@ -26,27 +29,49 @@ impl StatsStore for MongoOutbox {
 
 impl MongoOutbox {
     async fn counted(&self) -> Result<Stats, DriverError> {
-        let leased = self.beside().await?.leased.len() as u64;
-        let (pending, scheduled) = (self.count(PENDING).await?, self.count(SCHEDULED).await?);
-        let (parked, dead) = (self.count(PARKED).await?, self.count(DEAD_LETTER).await?);
-        let open = pending + scheduled + parked;
+        let mut all = self.events.estimated_document_count().await?;
+        let mut moment = self.moment().await?;
+        let beside = self.beside_at(&mut moment).await?;
+        let mut open = 0;
+        for status in [PENDING, SCHEDULED, PARKED] {
+            open += self.count(&mut moment, doc! { "status": status }, FIFO_KEYS).await?;
+        }
+        let dead = self.count(&mut moment, doc! { "status": DEAD_LETTER }, FIFO_KEYS).await?;
+        if !beside.delivered.is_empty() {
+            // Their own documents do not say so yet.
+            let decided =
+                doc! { "eventId": { "$in": &beside.delivered }, "status": { "$in": [PENDING, PARKED] } };
+            let decided = self.count(&mut moment, decided, ID_KEYS).await?;
+            open = open.saturating_sub(decided);
+            if self.retention == Retention::DeleteOnDelivery {
+                all = all.saturating_sub(decided);
+            }
+        }
         let mut stats = Stats::default();
-        stats.pending = open.saturating_sub(leased);
-        stats.leased = leased;
+        stats.leased = beside.leased.len() as u64;
+        stats.pending = open.saturating_sub(stats.leased);
         stats.dead = dead;
-        stats.delivered = self.events.estimated_document_count().await?.saturating_sub(open + dead);
+        stats.delivered = all.saturating_sub(open + dead);
         stats.oldest_pending = self.oldest().await?;
         stats.oldest_due = self.oldest_due().await?;
         Ok(stats)
     }
 
-    async fn count(&self, status: &str) -> Result<u64, DriverError> {
-        let count = doc! {
-            "count": self.events.name(), "query": { "status": status }, "hint": key_document(FIFO_KEYS),
-            "readConcern": { "level": "majority" },
-        };
-        let answer = self.database.run_command(count).await?;
-        let count = match answer.get("n") {
+    async fn count(
+        &self,
+        moment: &mut ClientSession,
+        these: Document,
+        index: &str,
+    ) -> Result<u64, DriverError> {
+        let question = [doc! { "$match": these }, doc! { "$count": "count" }];
+        let count = self.events.aggregate(question).hint(by_index(index));
+        let count = count.read_concern(ReadConcern::snapshot());
+        let mut cursor = count.session(&mut *moment).await?;
+        // Of nothing there is no document.
+        if !cursor.advance(moment).await? {
+            return Ok(0);
+        }
+        let count = match cursor.deserialize_current()?.get("count") {
             Some(Bson::Int32(count)) => i64::from(*count),
             Some(Bson::Int64(count)) => *count,
             _ => 0,
@@ -70,14 +95,20 @@ impl MongoOutbox {
         Ok(Some(Duration::from_secs(if saved == 0 { 0 } else { age })))
     }
 
-    /// For how long the first event has been due: of those before which nothing of their keys is parked, of those that
-    /// are, of those that are hidden, perhaps until a time that has come, and of those that are leased.
+    /// For how long the first event has been due: of those whose keys neither wait nor have parked events, of those that
+    /// are parked, of those that are hidden, perhaps until a time that has come, and of those that are leased.
     async fn oldest_due(&self) -> Result<Option<Duration>, DriverError> {
         let now = doc! { "$set": { "now": "$$NOW" } };
         let events = self.events.name();
         let first = [
             doc! { "$match": { "status": PENDING } },
             doc! { "$sort": { "seq": 1 } },
+            doc! { "$limit": FIRST_PENDING },
+            doc! { "$lookup": {
+                "from": self.keys.name(), "localField": "partitionHash", "foreignField": "_id", "as": "waiting",
+                "pipeline": [{ "$match": { "$expr": { "$gt": ["$readyAt", "$$NOW"] } } }],
+            } },
+            doc! { "$match": { "waiting": [] } },
             doc! { "$lookup": {
                 "from": events, "localField": "partitionHash", "foreignField": "partitionHash", "as": "parked",
                 "pipeline": [{ "$match": { "status": PARKED } }, { "$limit": 1 }],
@@ -138,6 +169,9 @@ impl MongoOutbox {
     }
 }
 
+/// Of so many pending events it is looked up whether they are due. Where more than the budget are not, claims park them.
+#[allow(clippy::cast_possible_wrap, reason = "a small number")]
+const FIRST_PENDING: i64 = BUDGET as i64 + 1;
 /// Of so many leased events it is looked up since when they have been due.
 const FIRST_LEASED: i32 = 100;
 /// And of the first parked events of so many keys, those that have been ready for the longest time.

@@ -15,6 +15,7 @@ use outbox_traits::{Error, Event, EventId, OutboxStore, Result, Retention, Saved
 use tokio::sync::Mutex;
 
 use crate::{
+    claims::Turn,
     collection::{self, KEYS, LEASES},
     document::{DELIVERED, NewDocument, PARKED, PENDING, SCHEDULED},
     error,
@@ -36,7 +37,8 @@ const DEFAULT_COLLECTION: &str = "outbox";
 /// # What the server is asked for
 /// Whatever the client's or the database's own settings are, the store reads from the primary with read concern
 /// `majority` and writes with write concern `majority`: what it hands out, and what it says was stored or
-/// acknowledged, a fail-over does not take back. In the caller's session the transaction's own settings hold, so
+/// acknowledged, a fail-over does not take back. Only that a lease is gone whose events are marked as delivered is
+/// written with less: who finds it again looks once more. In the caller's session the transaction's own settings hold, so
 /// let those be `majority` too, which they are by default from MongoDB 5.0 on.
 #[derive(Clone)]
 pub struct MongoOutbox {
@@ -47,7 +49,7 @@ pub struct MongoOutbox {
     /// One document for each key with parked events.
     pub(crate) keys: Collection<Document>,
     /// Those of this process wait here, rather than to meet at the server, and take over the session that is theirs.
-    pub(crate) turn: Arc<Mutex<Option<ClientSession>>>,
+    pub(crate) turn: Arc<Mutex<Turn>>,
     pub(crate) retention: Retention,
     pub(crate) time_to_live: Option<Duration>,
     /// Whether the collection and its indexes were seen to be there.
@@ -62,12 +64,13 @@ impl MongoOutbox {
     /// An outbox in the collection `outbox` of this database.
     #[must_use]
     pub fn new(database: &Database) -> Self {
+        let leases = collection::open(database, &format!("{DEFAULT_COLLECTION}{LEASES}"));
         Self {
             database: database.clone(),
             events: collection::open(database, DEFAULT_COLLECTION),
-            leases: collection::open(database, &format!("{DEFAULT_COLLECTION}{LEASES}")),
+            turn: Turn::of(&leases),
+            leases,
             keys: collection::open(database, &format!("{DEFAULT_COLLECTION}{KEYS}")),
-            turn: Arc::default(),
             retention: Retention::default(),
             time_to_live: None,
             is_ready: Arc::default(),
@@ -83,11 +86,12 @@ impl MongoOutbox {
     /// a `$`, begins with `system.` or a dot, or ends with a dot, `.leases` or `.keys`.
     pub fn with_collection(self, name: &str) -> Result<Self> {
         collection::check_name(&self.database, name)?;
+        let leases = collection::open(&self.database, &format!("{name}{LEASES}"));
         Ok(Self {
             events: collection::open(&self.database, name),
-            leases: collection::open(&self.database, &format!("{name}{LEASES}")),
+            turn: Turn::of(&leases),
+            leases,
             keys: collection::open(&self.database, &format!("{name}{KEYS}")),
-            turn: Arc::default(),
             is_ready: Arc::default(),
             is_idle: Arc::default(),
             leased: Arc::default(),
@@ -141,6 +145,8 @@ impl MongoOutbox {
                 self.events.delete_many(these).hint(keys(ID_KEYS)).await?;
             }
         }
+        // A claim that has read them before is looked for after this, or looks again.
+        self.outdate_claims().await?;
         let beside = self.beside().await?;
         if beside.has_keys || !beside.leased.is_empty() {
             self.forget(ids).await?;

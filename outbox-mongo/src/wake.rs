@@ -40,9 +40,9 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 /// lives: have one for each process, and not one for each worker. It needs the privileges `find` and `changeStream` on
 /// the collection.
 ///
-/// It wakes for what becomes visible with majority, whoever wrote it: inserts, and what makes an event pending again.
-/// A stream that ends, for whatever reason, is opened anew, at first soon and then in growing intervals; what may have
-/// been missed meanwhile is one wake-up.
+/// It wakes for what becomes visible with majority, whoever wrote it: inserts, what makes an event pending again, and a
+/// dead letter that held its key and is discarded. A stream that ends, for whatever reason, is opened anew, at first
+/// soon and then in growing intervals; what may have been missed meanwhile is one wake-up.
 #[async_trait]
 impl WakeStore for MongoOutbox {
     async fn wakeups(&self) -> Result<Box<dyn Wakeups>> {

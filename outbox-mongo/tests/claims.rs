@@ -92,6 +92,11 @@ async fn a_claim_whose_process_dies_in_the_middle_of_it_is_ended_and_no_other_tr
     // By itself the server would wait for a minute, and a claim waits for ten seconds.
     assert_eq!(h.store.claim(&Claim::new("w")).await.unwrap().len(), 1);
     dead.commit_transaction().await.unwrap_err();
+    dead.start_transaction().await.unwrap();
+    write().session(&mut dead).await.unwrap();
+    // And so would an acknowledgement.
+    h.store.acknowledge(EventId::new()).await.unwrap();
+    dead.commit_transaction().await.unwrap_err();
     let known = lock.find_one(doc! { "_id": "sessions" }).await.unwrap().unwrap();
     assert_eq!(known.get_array("sessions").unwrap().len(), 2, "its own as well: {known}");
     h.commit(bystander).await;
@@ -154,5 +159,27 @@ async fn settlements_of_one_claim_from_many_sides_lose_nothing() {
     assert_eq!(sides.join_all().await.into_iter().sum::<usize>(), 24);
     assert!(h.store.claim(&Claim::new("w")).await.unwrap().is_empty());
     assert_eq!(h.store.purge(Duration::ZERO).await.unwrap(), 24);
+    h.close().await;
+}
+
+/// A claim that has read the event before its acknowledgement must not lease it after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_acknowledged_is_leased_by_no_claim_that_is_under_way() {
+    let Some(h) = require("claims::acknowledged", Mongo::open().await) else { return };
+    let other = h.unmigrated("outbox");
+    for round in 0..250 {
+        let event = Event::new("t", json!(round)).unwrap();
+        h.store.save(&event).await.unwrap();
+        let acknowledge = async {
+            tokio::time::sleep(Duration::from_micros(100 * (round % 50))).await;
+            other.acknowledge(event.id()).await.unwrap();
+        };
+        let claim = Claim::new("w");
+        let (leased, ()) = tokio::join!(h.store.claim(&claim), acknowledge);
+        for one in leased.unwrap() {
+            let renewed = h.store.renew(&[one.lease], Duration::from_mins(1)).await.unwrap();
+            assert!(renewed[0].is_err(), "in round {round} what was delivered is leased");
+        }
+    }
     h.close().await;
 }

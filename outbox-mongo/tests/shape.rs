@@ -6,7 +6,10 @@ use harness::Mongo;
 use mongodb::bson::{Bson, DateTime, Document, RawDocumentBuf, Timestamp, doc};
 use outbox_conformance::{Harness, require};
 use outbox_mongo::mongodb;
-use outbox_traits::{DeadLetterFilter, DeadLetterStore, ErrorKind, Event, EventId, OutboxStore, Saved};
+use outbox_traits::{
+    Claim, ClaimStore, DeadLetterFilter, DeadLetterStore, ErrorKind, Event, EventId, OutboxStore, Saved,
+    Settlement,
+};
 use serde_json::{Value, json};
 
 async fn stored(h: &Mongo, event: &Event) -> Document {
@@ -52,11 +55,7 @@ async fn a_document_has_the_shape_of_the_typescript_outbox() {
     found.get_datetime("createdAt").unwrap();
     assert!(found.get_timestamp("seq").unwrap().time > 1_700_000_000, "the server's own");
     assert_eq!(found.get_binary_generic("partitionHash").unwrap().len(), 16);
-    assert_eq!(
-        found.get_i32("lane").unwrap(),
-        i32::from(found.get_binary_generic("partitionHash").unwrap()[0] % 64)
-    );
-    for absent in ["deliveredAt", "notBefore", "payloadJson", "metaJson", "deadAt", "lastError"] {
+    for absent in ["deliveredAt", "notBefore", "payloadJson", "metaJson", "deadAt", "lastError", "lane"] {
         assert!(!found.contains_key(absent), "{absent}");
     }
 
@@ -210,5 +209,52 @@ async fn anything_in_the_collection_is_set_aside_and_can_be_named() {
         assert!(h.store.discard(letter.id).await.unwrap());
     }
     assert_eq!(h.outbox().count_documents(doc! {}).await.unwrap(), 1);
+    h.close().await;
+}
+
+/// Such as a seed writes: what has no place in the order gets one when it dies, by which pages of dead letters go.
+#[tokio::test]
+async fn dead_letters_that_were_written_elsewhere_are_found_page_by_page() {
+    let Some(h) = require("shape::dead_pages", Mongo::open().await) else { return };
+    let row = |_| {
+        let id = EventId::new().to_string();
+        doc! {
+            "eventId": &id, "type": "order.placed", "payload": {}, "status": "pending", "createdAt": DateTime::now(),
+            "meta": { "id": id, "timestamp": DateTime::now() },
+        }
+    };
+    h.outbox().insert_many((0..1100).map(row)).await.unwrap();
+    let leased = h.store.claim(&Claim::new("w").with_limit(2000)).await.unwrap();
+    assert_eq!(leased.len(), 1100);
+    let dead: Vec<_> = leased.iter().map(|one| Settlement::dead_letter(one.lease, "failed")).collect();
+    assert!(h.store.settle(&dead).await.unwrap().iter().all(Result::is_ok));
+    let page = h.store.dead_letters(&DeadLetterFilter::new().with_limit(600)).await.unwrap();
+    let next = DeadLetterFilter::new().with_limit(600).with_after(page.next);
+    let rest = h.store.dead_letters(&next).await.unwrap();
+    assert_eq!((page.letters.len(), rest.letters.len(), rest.next), (600, 500, None));
+    assert_eq!(h.store.requeue_all(&DeadLetterFilter::new()).await.unwrap(), 1100);
+    h.close().await;
+}
+
+/// It is written elsewhere: what the store writes itself leaves room.
+#[tokio::test]
+async fn a_document_that_is_nearly_full_is_set_aside_without_the_reason() {
+    let Some(h) = require("shape::full", Mongo::open().await) else { return };
+    let most = 16 * 1024 * 1024;
+    for room in [30, 3] {
+        let mut full = doc! {
+            "eventId": EventId::new().to_string(), "type": "t", "payload": "", "meta": [],
+            "status": "pending", "createdAt": DateTime::now(), "seq": Timestamp { time: 0, increment: 0 },
+            "_id": room.to_string(),
+        };
+        let size = RawDocumentBuf::try_from(&full).unwrap().as_bytes().len();
+        full.insert("payload", "x".repeat(most - size - room));
+        h.outbox().insert_one(full).await.unwrap();
+    }
+    let good = Event::new("t", json!({})).unwrap();
+    h.store.save(&good).await.unwrap();
+    assert_eq!(h.store.get_pending(9).await.unwrap(), [good]);
+    let dead = h.outbox().count_documents(doc! { "status": "dead_letter" }).await.unwrap();
+    assert_eq!(dead, 2);
     h.close().await;
 }

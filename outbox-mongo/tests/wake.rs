@@ -8,7 +8,10 @@ use harness::Mongo;
 use mongodb::bson::{Document, doc};
 use outbox_conformance::{Harness, require};
 use outbox_mongo::mongodb;
-use outbox_traits::{Claim, ClaimStore, Event, OutboxStore, SchemaStore, Settlement, WakeStore, Wakeups};
+use outbox_traits::{
+    Claim, ClaimStore, DeadLetterFilter, DeadLetterStore, Event, OutboxStore, SchemaStore, Settlement,
+    WakeStore, Wakeups,
+};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -68,6 +71,28 @@ async fn what_is_pending_again_wakes_and_what_is_delivered_does_not() {
     assert_eq!(wakeups(&mut listener).await, 0);
     assert!(outbox_traits::DeadLetterStore::requeue(&h.store, leased[1].event.id()).await.unwrap());
     assert!(wakeups(&mut listener).await > 0);
+    h.close().await;
+}
+
+#[tokio::test]
+async fn what_has_waited_for_a_dead_letter_that_is_discarded_wakes() {
+    let Some(h) = require("wake::discarded", Mongo::open().await) else { return };
+    let events: Vec<_> = events(4).into_iter().map(|event| event.with_partition_key("k")).collect();
+    h.store.save_all(&events).await.unwrap();
+    let leased = h.store.claim(&Claim::new("w").with_limit(3)).await.unwrap();
+    let settlements = [
+        Settlement::dead_letter(leased[0].lease, "failed"),
+        Settlement::dead_letter_holding_key(leased[1].lease, "failed"),
+        Settlement::dead_letter_holding_key(leased[2].lease, "failed"),
+    ];
+    assert!(h.store.settle(&settlements).await.unwrap().iter().all(Result::is_ok));
+    let mut listener = h.store.wakeups().await.unwrap();
+    assert!(h.store.discard(leased[0].event.id()).await.unwrap());
+    assert_eq!(wakeups(&mut listener).await, 0, "nothing has waited for it");
+    assert_eq!(h.store.discard_all(&DeadLetterFilter::new()).await.unwrap(), 2);
+    assert!(wakeups(&mut listener).await > 0);
+    assert_eq!(h.store.claim(&Claim::new("w")).await.unwrap()[0].event.id(), events[3].id());
+    assert_eq!(h.outbox().count_documents(doc! {}).await.unwrap(), 1);
     h.close().await;
 }
 

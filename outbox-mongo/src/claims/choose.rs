@@ -3,11 +3,11 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use bson::{Bson, Document, RawDocument, doc};
-use mongodb::{ClientSession, error::Error as DriverError};
+use mongodb::error::Error as DriverError;
 use outbox_traits::{Claim, Event, Lease, Leased};
 
 use super::{
-    LOCK, end,
+    LOCK, Turn, end,
     look::{BUDGET, Busy, PAGES, Spot},
     state::{Entry, Leases, values},
     view::View,
@@ -41,7 +41,7 @@ struct Chosen {
 impl MongoOutbox {
     pub(super) async fn claim_once(
         &self,
-        turn: &mut Option<ClientSession>,
+        turn: &mut Turn,
         claim: &Claim,
         look: usize,
     ) -> Result<Step, DriverError> {
@@ -78,22 +78,18 @@ impl MongoOutbox {
         self.leased.store(open, Relaxed);
         let found = self.look(&mut moment, &view, claim, look, &busy).await?;
         if found.stepped.len() > BUDGET {
-            let mut held = self.hold(turn).await?;
-            let mut parked = Ok(());
-            if held.is_after(&view) {
-                parked = self.park(&mut held, &found.stepped).await;
+            if let Some(mut held) = self.hold_after(turn, &view).await? {
+                let parked = self.park(&mut held, &found.stepped).await;
+                held.end(parked).await?;
             }
-            held.end(parked).await?;
             return Ok(Step::Again);
         }
         if !found.empty.is_empty() {
-            let mut held = self.hold(turn).await?;
-            let mut removed = Ok(());
-            if held.is_after(&view) {
+            if let Some(held) = self.hold_after(turn, &view).await? {
                 let these = doc! { "_id": { "$in": values(&found.empty) } };
-                removed = self.keys.delete_many(these).session(&mut held.session).await.map(|_| ());
+                let removed = self.keys.delete_many(these).session(&mut *held.session).await;
+                held.end(removed).await?;
             }
-            held.end(removed).await?;
             return Ok(Step::Again);
         }
         let Some(mut chosen) = self.read(&view, &found.spots).await? else {
@@ -123,25 +119,14 @@ impl MongoOutbox {
     }
 
     /// Writes leases down, if nobody had the lock since they were decided on.
-    async fn lease(
-        &self,
-        turn: &mut Option<ClientSession>,
-        view: &View,
-        leases: &Leases,
-    ) -> Result<bool, DriverError> {
+    async fn lease(&self, turn: &mut Turn, view: &View, leases: &Leases) -> Result<bool, DriverError> {
         let mut held = self.begin(turn, view.now, view.version).await?;
         let version = view.version.saturating_add(1);
-        let lock = vec![doc! { "$set": { "version": version, "now": "$$NOW" } }];
-        // Two documents in one command, which the driver has no word for.
-        let both = doc! {
-            "update": self.leases.name(),
-            "updates": [
-                { "q": { "_id": LOCK, "version": view.version }, "u": lock },
-                { "q": { "_id": &leases.id }, "u": leases.document(view.now), "upsert": true },
-            ],
-        };
-        let written = self.database.run_command(both).session(&mut held.session).await;
-        match written.and_then(|answer| Ok(answer.get_i32("n")?)) {
+        let both = vec![
+            doc! { "q": { "_id": LOCK, "version": view.version }, "u": { "$set": { "version": version } } },
+            doc! { "q": { "_id": &leases.id }, "u": leases.document(view.now), "upsert": true },
+        ];
+        match self.update(&mut held, self.leases.name(), both).await {
             Ok(2) => held.end(Ok(true)).await,
             Ok(_) => {
                 held.give_up().await;
@@ -152,12 +137,7 @@ impl MongoOutbox {
     }
 
     /// Ends leases that ran out: each of their events has one more started attempt, but for those that are delivered.
-    async fn expire(
-        &self,
-        turn: &mut Option<ClientSession>,
-        view: &View,
-        expired: &[Leases],
-    ) -> Result<(), DriverError> {
+    async fn expire(&self, turn: &mut Turn, view: &View, expired: &[Leases]) -> Result<(), DriverError> {
         for leases in expired {
             let delivered: Vec<Entry> =
                 leases.entries.iter().filter(|entry| entry.is_delivered).cloned().collect();
@@ -166,14 +146,11 @@ impl MongoOutbox {
         let entries = expired.iter().flat_map(|leases| &leases.entries);
         let events: Vec<&str> =
             entries.filter(|entry| !entry.is_delivered).map(|entry| entry.event.as_str()).collect();
-        let mut held = self.hold(turn).await?;
-        if !held.is_after(view) {
-            return held.end(Ok(())).await;
-        }
+        let Some(held) = self.hold_after(turn, view).await? else { return Ok(()) };
         let ended = async {
             let these: Vec<Document> = expired.iter().map(Leases::unchanged).collect();
             let these = doc! { "$or": these };
-            let ended = self.leases.delete_many(these).session(&mut held.session).await?.deleted_count;
+            let ended = self.leases.delete_many(these).session(&mut *held.session).await?.deleted_count;
             if ended < expired.len() as u64 {
                 return Ok(false);
             }
@@ -181,7 +158,7 @@ impl MongoOutbox {
                 let these = doc! { "eventId": { "$in": events }, "status": { "$in": [PENDING, PARKED] } };
                 let attempt = doc! { "$inc": { "attempts": 1 } };
                 let update = self.events.update_many(these, attempt).hint(keys(ID_KEYS));
-                update.session(&mut held.session).await?;
+                update.session(&mut *held.session).await?;
             }
             Ok(true)
         };

@@ -2,14 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use bson::{Document, doc};
+use bson::{Bson, Document, doc};
 use mongodb::error::Error as DriverError;
 
 use super::{Conflicts, Held};
 use crate::{
     MongoOutbox,
     dead_letter::Change,
-    document::{self, HOLDS_KEY, Key},
+    document::{self, HOLDS_KEY, Key, PENDING},
     indexes::keys,
 };
 
@@ -51,10 +51,12 @@ impl MongoOutbox {
     ) -> Result<u64, DriverError> {
         let find = self.events.find(holders.clone()).hint(keys(index));
         let find = find.projection(doc! { "eventId": 1, "partitionHash": 1 });
-        let mut cursor = find.session(&mut held.session).await?;
+        let mut cursor = find.session(&mut *held.session).await?;
         let mut gone: HashMap<Key, HashSet<String>> = HashMap::new();
-        while cursor.advance(&mut held.session).await? {
+        let mut ids = Vec::new();
+        while cursor.advance(&mut *held.session).await? {
             let raw = cursor.current();
+            ids.extend(raw.get("_id")?.map(Bson::try_from).transpose()?);
             gone.entry(document::key(raw)).or_default().insert(raw.get_str("eventId")?.to_owned());
         }
         if gone.is_empty() {
@@ -69,6 +71,14 @@ impl MongoOutbox {
         let free: Vec<Key> = gone.into_keys().filter(|key| !left.contains_key(key)).collect();
         self.free_keys(held, free.into_iter()).await?;
         self.hold_keys(held, left).await?;
-        self.apply(holders, index, change, Some(held)).await
+        if let Change::Requeue = change {
+            return self.requeue_these(holders, index, Some(held)).await;
+        }
+        // Listeners are told of what becomes pending, and not of what goes; but what has waited for it can be claimed.
+        let these = doc! { "_id": { "$in": ids } };
+        let pending = self.events.update_many(these.clone(), doc! { "$set": { "status": PENDING } });
+        pending.hint(keys("_id")).session(&mut *held.session).await?;
+        let discarded = self.events.delete_many(these).hint(keys("_id"));
+        Ok(discarded.session(&mut *held.session).await?.deleted_count)
     }
 }

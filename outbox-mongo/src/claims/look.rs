@@ -17,7 +17,7 @@ use crate::{
 /// Ready keys whose parked events one command reads: the server merges so many, 200 at most, without sorting.
 const KEYS: usize = 100;
 /// Events that are stepped over, rather than parked, as long as there are no more of them.
-pub(super) const BUDGET: usize = 1000;
+pub(crate) const BUDGET: usize = 1000;
 /// Events that one transaction parks, roughly, so that none is long.
 const MAX_PARKED: usize = 5000;
 /// A further page of the walk, at least and at most.
@@ -243,7 +243,7 @@ impl MongoOutbox {
         // One that was written elsewhere has no hash, and none of its kind is ever stepped over: it is alone.
         let these = doc! { "_id": { "$in": ids }, "status": PENDING };
         let park = doc! { "$set": { "status": PARKED } };
-        self.events.update_many(these, park).hint(keys("_id")).session(&mut held.session).await?;
+        self.events.update_many(these, park).hint(keys("_id")).session(&mut *held.session).await?;
         let now = held.now;
         self.add_keys(held, spots.iter().map(|spot| (spot.key.clone(), now)).collect()).await
     }

@@ -21,6 +21,7 @@ mod look;
 mod settle;
 mod stalled;
 mod state;
+mod turn;
 mod view;
 
 use std::{
@@ -29,21 +30,21 @@ use std::{
 };
 
 use bson::{DateTime, doc};
-use mongodb::{
-    ClientSession,
-    error::{Error as DriverError, UNKNOWN_TRANSACTION_COMMIT_RESULT},
-    options::{ReadConcern, ReturnDocument, WriteConcern},
-};
+use mongodb::error::Error as DriverError;
 use outbox_traits::{Claim, ClaimStore, ErrorKind, Lease, Leased, Result, Settlement, async_trait};
 use uuid::Uuid;
 
-use self::{choose::Step, view::View};
+use self::choose::Step;
+pub(crate) use self::{
+    look::BUDGET,
+    turn::{Held, Turn},
+};
 use crate::{
     MongoOutbox,
     document::{PARKED, PENDING, SCHEDULED},
     error,
     indexes::{FIFO_KEYS, keys},
-    store::BATCH,
+    pending::look_further,
 };
 
 const CLAIM: &str = "claim events from";
@@ -58,8 +59,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MAX_STEPS: usize = 10_000;
 /// No lease and no wait is longer: a date can hold it.
 const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
-/// How often a commit whose fate is unknown is asked for again.
-const MAX_COMMITS: usize = 3;
 
 /// The year 9000: a key that is ready later is never ready, but held by dead letters. No lease and no wait ends then.
 const FAR: DateTime = DateTime::from_millis(221_845_392_000_000);
@@ -75,103 +74,6 @@ fn later(time: DateTime, by: Duration) -> DateTime {
 /// The end of a lease of this length.
 fn end(now: DateTime, length: Duration) -> DateTime {
     later(now, length.max(Duration::from_millis(1)))
-}
-
-/// The lock, in an open transaction.
-pub(crate) struct Held<'a> {
-    pub(crate) session: ClientSession,
-    /// The server's time.
-    pub(crate) now: DateTime,
-    /// Of the lock.
-    version: i64,
-    turn: &'a mut Option<ClientSession>,
-}
-
-impl Held<'_> {
-    /// Whether nobody had the lock in between.
-    fn is_after(&self, view: &View) -> bool {
-        self.version == view.version.saturating_add(1)
-    }
-
-    /// Commits what was done, or undoes what was not.
-    async fn end<T>(mut self, done: Result<T, DriverError>) -> Result<T, DriverError> {
-        if let Err(error) = &done {
-            // At once: others wait for the lock.
-            self.session.abort_transaction().await.ok();
-            if is_usable_after(error) {
-                *self.turn = Some(self.session);
-            }
-            return done;
-        }
-        let mut commits = 1;
-        while let Err(error) = self.session.commit_transaction().await {
-            if commits == MAX_COMMITS || !error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) {
-                return Err(error);
-            }
-            commits += 1;
-        }
-        *self.turn = Some(self.session);
-        done
-    }
-
-    /// Undoes what was done.
-    async fn give_up(mut self) {
-        if self.session.abort_transaction().await.is_ok() {
-            *self.turn = Some(self.session);
-        }
-    }
-}
-
-/// What has lost its server is not worth keeping.
-fn is_usable_after(error: &DriverError) -> bool {
-    error::kind(error) == ErrorKind::Conflict
-}
-
-impl MongoOutbox {
-    /// A transaction of what has to do with claims.
-    async fn begin<'a>(
-        &self,
-        turn: &'a mut Option<ClientSession>,
-        now: DateTime,
-        version: i64,
-    ) -> Result<Held<'a>, DriverError> {
-        // Of these transactions only: others may end it when it stalls.
-        let mut session = if let Some(session) = turn.take() {
-            session
-        } else {
-            let session = self.database.client().start_session().await?;
-            self.list(&session).await?;
-            session
-        };
-        session
-            .start_transaction()
-            .read_concern(ReadConcern::snapshot())
-            .write_concern(WriteConcern::majority())
-            .await?;
-        Ok(Held { session, now, version, turn })
-    }
-
-    /// One that has the lock.
-    async fn hold<'a>(&self, turn: &'a mut Option<ClientSession>) -> Result<Held<'a>, DriverError> {
-        let mut held = self.begin(turn, DateTime::MIN, 0).await?;
-        let version = doc! { "$add": [{ "$ifNull": ["$version", 0_i64] }, 1_i64] };
-        let lock = vec![doc! { "$set": { "version": version, "now": "$$NOW" } }];
-        let locked = self
-            .leases
-            .find_one_and_update(doc! { "_id": LOCK }, lock)
-            .upsert(true)
-            .return_document(ReturnDocument::After)
-            .session(&mut held.session)
-            .await;
-        let state = locked.and_then(|lock| {
-            let lock = lock.unwrap_or_default();
-            Ok((*lock.get_datetime("now")?, lock.get_i64("version")?))
-        });
-        match state {
-            Ok((now, version)) => Ok(Held { now, version, ..held }),
-            Err(error) => held.end(Err(error)).await,
-        }
-    }
 }
 
 #[async_trait]
@@ -259,8 +161,7 @@ impl MongoOutbox {
             match step.await {
                 Ok(Step::Leased(leased)) => return Ok(leased),
                 Ok(Step::Again) => {}
-                // Where there is one there may be many: they must not cost a look each.
-                Ok(Step::Undecodable) => look = look.max(BATCH),
+                Ok(Step::Undecodable) => look = look_further(look),
                 Err(error) => conflicts.wait(self, error).await?,
             }
         }

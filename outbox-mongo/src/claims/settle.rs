@@ -19,20 +19,31 @@ use super::{
 use crate::{
     MongoOutbox,
     document::{self, DEAD_LETTER, HOLDS_KEY, Key, PARKED, PENDING, key_value},
-    indexes::{ID_KEYS, RETRY_KEYS, keys},
-    store::as_batch,
+    indexes::{ID_KEYS, RETRY_KEYS, key_document, keys},
+    store::{BATCH, as_batch},
 };
+
+/// What one command writes down of failures, roughly: it is a document itself, and ends at 16 MiB.
+const COMMAND_BYTES: usize = 12 * 1024 * 1024;
+/// Of that what is the same of all, and an id in its list, at most.
+const END_BYTES: usize = 1000;
+const ID_BYTES: usize = 64;
 
 /// How deliveries failed: what is the same of many is written by one command.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum End<'a> {
     /// With the hash, where the document has none: what waits is found by it.
     Waiting(DateTime, &'a str, Option<Key>),
-    /// And whether it holds its key.
-    Dead(&'a str, bool),
+    /// And whether it holds its key, and whether it has a place in the order.
+    Dead(&'a str, bool, bool),
 }
 
 impl End<'_> {
+    fn error(&self) -> &str {
+        let (Self::Waiting(_, error, _) | Self::Dead(error, ..)) = self;
+        error
+    }
+
     fn update(&self, now: DateTime) -> Document {
         let mut set = doc! {};
         let mut update = doc! {};
@@ -43,16 +54,19 @@ impl End<'_> {
                     set.insert("partitionHash", key_value(key));
                 }
             }
-            Self::Dead(_, holds_key) => {
+            Self::Dead(_, holds_key, has_place) => {
                 set.extend(doc! { "status": DEAD_LETTER, "deadAt": now });
                 if *holds_key {
                     set.insert(HOLDS_KEY, true);
                 }
+                if !has_place {
+                    // Pages of dead letters go by it.
+                    update.insert("$currentDate", doc! { "seq": { "$type": "timestamp" } });
+                }
                 update.insert("$unset", doc! { "retryAt": "" });
             }
         }
-        let (Self::Waiting(_, error, _) | Self::Dead(error, _)) = self;
-        set.extend(doc! { "lastFailedAt": now, "lastError": *error });
+        set.extend(doc! { "lastFailedAt": now, "lastError": self.error() });
         // Where there is none, it is set.
         update.insert("$min", doc! { "firstFailedAt": now });
         update.insert("$inc", doc! { "attempts": 1, "failures": 1 });
@@ -66,6 +80,7 @@ struct Open {
     key: Key,
     has_hash: bool,
     has_no_key: bool,
+    has_place: bool,
 }
 
 impl MongoOutbox {
@@ -153,7 +168,7 @@ impl MongoOutbox {
                     if holds_key {
                         holding.entry(event.key.clone()).or_default().insert(id.clone());
                     }
-                    End::Dead(error, holds_key)
+                    End::Dead(error, holds_key, event.has_place)
                 }
                 Outcome::Retry { after, error } => {
                     let retry_at = later(held.now, *after);
@@ -166,11 +181,7 @@ impl MongoOutbox {
             };
             ends.entry(end).or_default().push(id);
         }
-        for (end, ids) in ends {
-            let these = doc! { "eventId": { "$in": ids }, "status": { "$in": [PENDING, PARKED] } };
-            let update = self.events.update_many(these, end.update(held.now)).hint(keys(ID_KEYS));
-            update.session(&mut held.session).await?;
-        }
+        self.write_ends(held, ends).await?;
         let mut decided = Vec::new();
         for mut leases in leases {
             let mut of_these = Vec::new();
@@ -206,6 +217,31 @@ impl MongoOutbox {
         Ok((answers, decided))
     }
 
+    /// Many with one command: where the times of retries differ, hardly two are the same.
+    async fn write_ends(
+        &self,
+        held: &mut Held<'_>,
+        ends: HashMap<End<'_>, Vec<String>>,
+    ) -> Result<(), DriverError> {
+        let (mut updates, mut bytes) = (Vec::new(), 0);
+        for (end, ids) in ends {
+            let more = END_BYTES + end.error().len() + ids.len() * ID_BYTES;
+            if !updates.is_empty() && (bytes + more > COMMAND_BYTES || updates.len() == BATCH) {
+                self.update(held, self.events.name(), std::mem::take(&mut updates)).await?;
+                bytes = 0;
+            }
+            bytes += more;
+            let these = doc! { "eventId": { "$in": ids }, "status": { "$in": [PENDING, PARKED] } };
+            updates.push(doc! {
+                "q": these, "u": end.update(held.now), "multi": true, "hint": key_document(ID_KEYS),
+            });
+        }
+        if !updates.is_empty() {
+            self.update(held, self.events.name(), updates).await?;
+        }
+        Ok(())
+    }
+
     /// Those of the events that are still to be delivered.
     async fn open(
         &self,
@@ -215,16 +251,18 @@ impl MongoOutbox {
         let batch = as_batch(ids.len());
         let these = doc! { "eventId": { "$in": ids }, "status": { "$in": [PENDING, PARKED] } };
         let find = self.events.find(these).hint(keys(ID_KEYS)).batch_size(batch);
-        let find = find.projection(doc! { "eventId": 1, "partitionHash": 1 });
-        let mut cursor = find.session(&mut held.session).await?;
+        let find = find.projection(doc! { "eventId": 1, "partitionHash": 1, "seq": 1 });
+        let mut cursor = find.session(&mut *held.session).await?;
         let mut open = HashMap::new();
-        while cursor.advance(&mut held.session).await? {
+        while cursor.advance(&mut *held.session).await? {
             let raw = cursor.current();
-            let has_hash = document::stored_key(raw).is_some();
-            open.insert(
-                raw.get_str("eventId")?.to_owned(),
-                Open { key: document::key(raw), has_hash, has_no_key: document::has_no_key(raw) },
-            );
+            let event = Open {
+                key: document::key(raw),
+                has_hash: document::stored_key(raw).is_some(),
+                has_no_key: document::has_no_key(raw),
+                has_place: raw.get_timestamp("seq").is_ok(),
+            };
+            open.insert(raw.get_str("eventId")?.to_owned(), event);
         }
         Ok(open)
     }
@@ -241,14 +279,14 @@ impl MongoOutbox {
         let mut these = doc! { "eventId": { "$in": ids } };
         let find = self.events.find(these.clone()).hint(keys(ID_KEYS)).batch_size(as_batch(ids.len()));
         let find = find.projection(doc! { "eventId": 1, "partitionHash": 1 });
-        let mut cursor = find.session(&mut held.session).await?;
+        let mut cursor = find.session(&mut *held.session).await?;
         let mut changed = HashSet::new();
-        while cursor.advance(&mut held.session).await? {
+        while cursor.advance(&mut *held.session).await? {
             changed.insert(document::key(cursor.current()));
         }
         if self.retention == Retention::DeleteOnDelivery {
             these.insert("status", PARKED);
-            self.events.delete_many(these).hint(keys(ID_KEYS)).session(&mut held.session).await?;
+            self.events.delete_many(these).hint(keys(ID_KEYS)).session(&mut *held.session).await?;
         }
         self.replace_keys(held, &changed).await
     }
@@ -276,8 +314,8 @@ impl MongoOutbox {
         };
         let find = self.events.find(waiting).hint(keys(RETRY_KEYS));
         let find = find.projection(doc! { "partitionHash": 1, "retryAt": 1 });
-        let mut cursor = find.session(&mut held.session).await?;
-        while cursor.advance(&mut held.session).await? {
+        let mut cursor = find.session(&mut *held.session).await?;
+        while cursor.advance(&mut *held.session).await? {
             let raw = cursor.current();
             let retry_at = raw.get_datetime("retryAt")?;
             if let Some(time) = ready.get_mut(&document::key(raw)) {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use bson::{Bson, doc};
+use bson::{Bson, Document, doc};
 use mongodb::{
-    ClientSession,
+    ClientSession, Collection,
     error::Error as DriverError,
     options::{DatabaseOptions, ReadConcern, ReadPreference, SelectionCriteria},
 };
@@ -22,10 +22,24 @@ pub(super) const SESSIONS: &str = "sessions";
 /// How many are listed: more than there are processes, or the server gives up what is not.
 const MOST: i32 = 100;
 
+fn id(session: &ClientSession) -> Bson {
+    session.id().get("id").cloned().unwrap_or(Bson::Null)
+}
+
+/// Takes a session from the list, before it serves others.
+pub(super) async fn unlist(
+    leases: &Collection<Document>,
+    session: &mut ClientSession,
+) -> Result<(), DriverError> {
+    let without = doc! { "$pull": { "sessions": id(session) } };
+    leases.update_one(doc! { "_id": SESSIONS }, without).session(session).await?;
+    Ok(())
+}
+
 impl MongoOutbox {
     /// Lists a session, before its first transaction.
     pub(super) async fn list(&self, session: &ClientSession) -> Result<(), DriverError> {
-        let this = session.id().get("id").cloned().unwrap_or(Bson::Null);
+        let this = id(session);
         let known = doc! { "$ifNull": ["$sessions", []] };
         let others = doc! { "$filter": { "input": known, "cond": { "$ne": ["$$this", &this] } } };
         let all = doc! { "$slice": [{ "$concatArrays": [others, [this]] }, -MOST] };
@@ -34,7 +48,8 @@ impl MongoOutbox {
         Ok(())
     }
 
-    /// Ends transactions of claims that stall. Those of others are not touched, however long they take.
+    /// Ends transactions of claims that stall. Those of others are not touched, however long they take: a session that
+    /// is listed serves nothing else, until it is taken from the list.
     pub(super) async fn end_stalled(&self) -> Result<(), DriverError> {
         let listed = self.leases.find_one(doc! { "_id": SESSIONS }).await?.unwrap_or_default();
         let Ok(known) = listed.get_array("sessions") else { return Ok(()) };

@@ -50,6 +50,24 @@ pub(crate) struct Beside {
     pub(crate) has_keys: bool,
 }
 
+impl Beside {
+    fn add(&mut self, document: &Document) -> Result<(), DriverError> {
+        if !document.contains_key("token") {
+            self.has_keys = true;
+            return Ok(());
+        }
+        let is_over = document.get_bool("isOver")?;
+        for entry in Leases::of(document)?.entries {
+            if entry.is_delivered {
+                self.delivered.push(entry.event);
+            } else if !is_over {
+                self.leased.push(entry.event);
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Leases {
     /// Of a new claim.
     pub(super) fn new(worker: &str, until: DateTime, entries: Vec<Entry>) -> Self {
@@ -121,29 +139,31 @@ pub(super) fn values<'a>(keys: impl IntoIterator<Item = &'a Key>) -> Vec<Bson> {
 impl MongoOutbox {
     /// What is leased, and whether something is parked, in one question.
     pub(crate) async fn beside(&self) -> Result<Beside, DriverError> {
-        let question = [
+        let mut cursor = self.leases.aggregate(self.beside_question()).await?;
+        let mut beside = Beside::default();
+        while cursor.advance().await? {
+            beside.add(&cursor.deserialize_current()?)?;
+        }
+        Ok(beside)
+    }
+
+    /// At one moment with other questions.
+    pub(crate) async fn beside_at(&self, moment: &mut ClientSession) -> Result<Beside, DriverError> {
+        let question = self.leases.aggregate(self.beside_question()).read_concern(ReadConcern::snapshot());
+        let mut cursor = question.session(&mut *moment).await?;
+        let mut beside = Beside::default();
+        while cursor.advance(moment).await? {
+            beside.add(&cursor.deserialize_current()?)?;
+        }
+        Ok(beside)
+    }
+
+    fn beside_question(&self) -> [Document; 3] {
+        [
             doc! { "$match": { "token": { "$exists": true } } },
             doc! { "$addFields": { "isOver": { "$lte": ["$until", "$$NOW"] } } },
             doc! { "$unionWith": { "coll": self.keys.name(), "pipeline": [{ "$limit": 1 }] } },
-        ];
-        let mut cursor = self.leases.aggregate(question).await?;
-        let mut beside = Beside::default();
-        while cursor.advance().await? {
-            let document = cursor.deserialize_current()?;
-            if !document.contains_key("token") {
-                beside.has_keys = true;
-                continue;
-            }
-            let is_over = document.get_bool("isOver")?;
-            for entry in Leases::of(&document)?.entries {
-                if entry.is_delivered {
-                    beside.delivered.push(entry.event);
-                } else if !is_over {
-                    beside.leased.push(entry.event);
-                }
-            }
-        }
-        Ok(beside)
+        ]
     }
 
     /// The leases that match, those that ran out included.
@@ -153,9 +173,9 @@ impl MongoOutbox {
         mut filter: Document,
     ) -> Result<Vec<Leases>, DriverError> {
         filter.insert("_id", doc! { "$nin": [LOCK, SESSIONS] });
-        let mut cursor = self.leases.find(filter).session(&mut held.session).await?;
+        let mut cursor = self.leases.find(filter).session(&mut *held.session).await?;
         let mut leases = Vec::new();
-        while cursor.advance(&mut held.session).await? {
+        while cursor.advance(&mut *held.session).await? {
             leases.push(Leases::of(&cursor.deserialize_current()?)?);
         }
         Ok(leases)
@@ -163,7 +183,7 @@ impl MongoOutbox {
 
     pub(super) async fn add_leases(&self, held: &mut Held<'_>, leases: &Leases) -> Result<(), DriverError> {
         let document = leases.document(held.now);
-        self.leases.insert_one(document).session(&mut held.session).await?;
+        self.leases.insert_one(document).session(&mut *held.session).await?;
         Ok(())
     }
 
@@ -171,12 +191,12 @@ impl MongoOutbox {
     pub(super) async fn keep_leases(&self, held: &mut Held<'_>, leases: &Leases) -> Result<(), DriverError> {
         let this = doc! { "_id": &leases.id };
         if leases.entries.is_empty() {
-            self.leases.delete_one(this).session(&mut held.session).await?;
+            self.leases.delete_one(this).session(&mut *held.session).await?;
         } else {
             let left = doc! {
                 "$set": { "until": leases.until, "entries": leases.list() }, "$inc": { "revision": 1_i64 },
             };
-            self.leases.update_one(this, left).session(&mut held.session).await?;
+            self.leases.update_one(this, left).session(&mut *held.session).await?;
         }
         Ok(())
     }
@@ -211,8 +231,8 @@ impl MongoOutbox {
             return Ok(found);
         }
         let these = doc! { "_id": { "$in": values(keys) } };
-        let mut cursor = self.keys.find(these).session(&mut held.session).await?;
-        while cursor.advance(&mut held.session).await? {
+        let mut cursor = self.keys.find(these).session(&mut *held.session).await?;
+        while cursor.advance(&mut *held.session).await? {
             let document = cursor.deserialize_current()?;
             found.insert(document.get_binary_generic("_id")?.clone(), *document.get_datetime("readyAt")?);
         }
@@ -237,9 +257,9 @@ impl MongoOutbox {
         keys: &HashSet<Key>,
     ) -> Result<HashMap<Key, HashSet<String>>, DriverError> {
         let these = doc! { "_id": { "$in": values(keys) }, HELD_BY: { "$exists": true } };
-        let mut cursor = self.keys.find(these).session(&mut held.session).await?;
+        let mut cursor = self.keys.find(these).session(&mut *held.session).await?;
         let mut found = HashMap::new();
-        while cursor.advance(&mut held.session).await? {
+        while cursor.advance(&mut *held.session).await? {
             let document = cursor.deserialize_current()?;
             let holders = document.get_array(HELD_BY)?.iter().filter_map(Bson::as_str).map(str::to_owned);
             found.insert(document.get_binary_generic("_id")?.clone(), holders.collect());
@@ -257,12 +277,12 @@ impl MongoOutbox {
             return Ok(());
         }
         let these = doc! { "_id": { "$in": values(by.keys()) } };
-        self.keys.delete_many(these).session(&mut held.session).await?;
+        self.keys.delete_many(these).session(&mut *held.session).await?;
         let new = by.iter().map(|(key, events)| {
             let events: Vec<&String> = events.iter().collect();
             doc! { "_id": key_value(key), "readyAt": NEVER, HELD_BY: events }
         });
-        self.keys.insert_many(new.collect::<Vec<_>>()).session(&mut held.session).await?;
+        self.keys.insert_many(new.collect::<Vec<_>>()).session(&mut *held.session).await?;
         Ok(())
     }
 
@@ -277,9 +297,9 @@ impl MongoOutbox {
         }
         // Two commands, however many they are.
         let these = doc! { "_id": { "$in": values(ready.keys()) } };
-        self.keys.delete_many(these).session(&mut held.session).await?;
+        self.keys.delete_many(these).session(&mut *held.session).await?;
         let new = ready.iter().map(|(key, time)| doc! { "_id": key_value(key), "readyAt": *time });
-        self.keys.insert_many(new.collect::<Vec<_>>()).session(&mut held.session).await?;
+        self.keys.insert_many(new.collect::<Vec<_>>()).session(&mut *held.session).await?;
         Ok(())
     }
 }

@@ -43,7 +43,7 @@ pub(super) struct View {
 
 impl MongoOutbox {
     /// Whose reads are all of one moment.
-    pub(super) async fn moment(&self) -> Result<ClientSession, DriverError> {
+    pub(crate) async fn moment(&self) -> Result<ClientSession, DriverError> {
         self.database.client().start_session().snapshot(true).await
     }
 

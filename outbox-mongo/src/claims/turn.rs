@@ -1,0 +1,223 @@
+//! The lock, and the session of this process that takes it.
+
+use std::{sync::Arc, time::Instant};
+
+use bson::{DateTime, Document, doc};
+use mongodb::{
+    ClientSession, Collection,
+    error::{Error as DriverError, UNKNOWN_TRANSACTION_COMMIT_RESULT},
+    options::{ReadConcern, ReturnDocument, WriteConcern},
+};
+use outbox_traits::ErrorKind;
+use tokio::{runtime::Handle, sync::Mutex};
+
+use super::{LOCK, PATIENCE, stalled, view::View};
+use crate::{MongoOutbox, error};
+
+/// How often a commit whose fate is unknown is asked for again.
+const MAX_COMMITS: usize = 3;
+
+/// What those of one process that want the lock hand on to each other: a session that serves nothing else, because
+/// others may end what it does when it stalls.
+pub(crate) struct Turn {
+    leases: Collection<Document>,
+    session: Option<ClientSession>,
+    is_listed: bool,
+    /// Whether the session may have an open transaction at the server.
+    is_open: bool,
+}
+
+impl Turn {
+    pub(crate) fn of(leases: &Collection<Document>) -> Arc<Mutex<Self>> {
+        let leases = leases.clone();
+        Arc::new(Mutex::new(Self { leases, session: None, is_listed: false, is_open: false }))
+    }
+
+    /// Ends at the server what somebody began who was dropped.
+    async fn end_open(&mut self) {
+        let Self { leases, session: Some(session), is_open: is_open @ true, .. } = self else { return };
+        session.abort_transaction().await.ok();
+        // Before its first command is answered the driver takes a transaction for one that the server does not know.
+        // But there the next one of a session ends the one before.
+        let next = async {
+            session.start_transaction().await?;
+            leases.find_one(doc! { "_id": LOCK }).session(&mut *session).await?;
+            session.abort_transaction().await
+        };
+        *is_open = next.await.is_err();
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let Some(mut session) = self.session.take() else { return };
+        // Without a runtime nothing can be sent.
+        let Ok(runtime) = Handle::try_current() else { return };
+        let leases = self.leases.clone();
+        runtime.spawn(async move {
+            session.abort_transaction().await.ok();
+            // By itself, so that the driver throws it away if the server does not answer. Else it goes back to the
+            // client, and may serve the application.
+            stalled::unlist(&leases, &mut session).await.ok();
+        });
+    }
+}
+
+/// The lock, in an open transaction.
+pub(crate) struct Held<'a> {
+    pub(crate) session: &'a mut ClientSession,
+    /// The server's time.
+    pub(crate) now: DateTime,
+    /// Of the lock.
+    version: i64,
+    is_open: &'a mut bool,
+    turn: Arc<Mutex<Turn>>,
+}
+
+impl Held<'_> {
+    /// Whether nobody had the lock in between.
+    fn is_after(&self, view: &View) -> bool {
+        self.version == view.version.saturating_add(1)
+    }
+
+    /// Commits what was done, or undoes what was not.
+    pub(super) async fn end<T>(self, done: Result<T, DriverError>) -> Result<T, DriverError> {
+        if let Err(error) = &done {
+            // At once: others wait for the lock.
+            self.session.abort_transaction().await.ok();
+            // After any other error nobody knows what has arrived.
+            *self.is_open = error::kind(error) != ErrorKind::Conflict;
+            return done;
+        }
+        let mut commits = 1;
+        while let Err(error) = self.session.commit_transaction().await {
+            if commits == MAX_COMMITS || !error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) {
+                return Err(error);
+            }
+            commits += 1;
+        }
+        *self.is_open = false;
+        done
+    }
+
+    /// Undoes what was done.
+    pub(super) async fn give_up(self) {
+        self.session.abort_transaction().await.ok();
+        *self.is_open = false;
+    }
+}
+
+impl Drop for Held<'_> {
+    /// Of a call that was dropped, or met an error: others, of other processes too, wait for the lock.
+    fn drop(&mut self) {
+        if !*self.is_open {
+            return;
+        }
+        // Without a runtime the next call of this process does it.
+        let Ok(runtime) = Handle::try_current() else { return };
+        let turn = Arc::clone(&self.turn);
+        runtime.spawn(async move { turn.lock().await.end_open().await });
+    }
+}
+
+impl MongoOutbox {
+    /// A transaction of what has to do with claims.
+    pub(super) async fn begin<'a>(
+        &self,
+        turn: &'a mut Turn,
+        now: DateTime,
+        version: i64,
+    ) -> Result<Held<'a>, DriverError> {
+        let Turn { session, is_listed, is_open, .. } = turn;
+        let session = match session {
+            Some(session) => session,
+            none => none.insert(self.database.client().start_session().await?),
+        };
+        if !*is_listed {
+            self.list(session).await?;
+            *is_listed = true;
+        }
+        if *is_open {
+            session.abort_transaction().await.ok();
+        }
+        session
+            .start_transaction()
+            .read_concern(ReadConcern::snapshot())
+            .write_concern(WriteConcern::majority())
+            .await?;
+        *is_open = true;
+        Ok(Held { session, now, version, is_open, turn: Arc::clone(&self.turn) })
+    }
+
+    /// One that has the lock.
+    pub(super) async fn hold<'a>(&self, turn: &'a mut Turn) -> Result<Held<'a>, DriverError> {
+        let mut held = self.begin(turn, DateTime::MIN, 0).await?;
+        let version = doc! { "$add": [{ "$ifNull": ["$version", 0_i64] }, 1_i64] };
+        let lock = vec![doc! { "$set": { "version": version, "now": "$$NOW" } }];
+        let locked = self
+            .leases
+            .find_one_and_update(doc! { "_id": LOCK }, lock)
+            .upsert(true)
+            .return_document(ReturnDocument::After)
+            .session(&mut *held.session)
+            .await;
+        let state = locked.and_then(|lock| {
+            let lock = lock.unwrap_or_default();
+            Ok((*lock.get_datetime("now")?, lock.get_i64("version")?))
+        });
+        match state {
+            Ok((now, version)) => {
+                (held.now, held.version) = (now, version);
+                Ok(held)
+            }
+            Err(error) => held.end(Err(error)).await,
+        }
+    }
+
+    /// One that has the lock, if nobody else had it since this was seen.
+    pub(super) async fn hold_after<'a>(
+        &self,
+        turn: &'a mut Turn,
+        view: &View,
+    ) -> Result<Option<Held<'a>>, DriverError> {
+        let held = self.hold(turn).await?;
+        if held.is_after(view) {
+            return Ok(Some(held));
+        }
+        // The version stays as it is: what changes nothing must send nobody to look again.
+        held.give_up().await;
+        Ok(None)
+    }
+
+    /// Several changes in one command, for which the driver has no word. Returns how many documents were changed.
+    pub(super) async fn update(
+        &self,
+        held: &mut Held<'_>,
+        collection: &str,
+        updates: Vec<Document>,
+    ) -> Result<i32, DriverError> {
+        let answer = self.database.run_command(doc! { "update": collection, "updates": updates });
+        let answer = answer.session(&mut *held.session).await?;
+        if let Some(first) = answer.get_array("writeErrors").ok().and_then(|errors| errors.first()) {
+            return Err(DriverError::custom(format!("the server refused a change: {first}")));
+        }
+        Ok(answer.get_i32("n")?)
+    }
+
+    /// Makes claims that are under way look again, unless they have leased already; what was done before they see then.
+    /// Nothing is to be done where nobody ever claimed.
+    pub(crate) async fn outdate_claims(&self) -> Result<(), DriverError> {
+        let started = Instant::now();
+        loop {
+            let on = doc! { "$inc": { "version": 1_i64 } };
+            let lock = self.leases.find_one_and_update(doc! { "_id": LOCK }, on);
+            // No transaction of its own: it waits for one that has the lock, and so for one that stalls.
+            match lock.projection(doc! { "_id": 1 }).max_time(stalled::AFTER).await {
+                Err(error) if error::is_timeout(&error) && started.elapsed() < PATIENCE => {
+                    self.end_stalled().await.ok();
+                }
+                done => return done.map(|_| ()),
+            }
+        }
+    }
+}
