@@ -82,11 +82,7 @@ pub(crate) fn mutants(options: &Options) -> Result<()> {
     println!("{} mutants, {undecided} of them to be judged", chosen.len());
     if undecided > 0 || options.own_tests {
         let servers = Servers::for_this_run(servers(&options.package))?;
-        let mut outcome = judge_all(&mut subject, &servers, &record, &chosen, (suite, options.jobs));
-        if options.own_tests {
-            outcome =
-                outcome.and_then(|()| own::try_missed(&subject, &servers, &record, &chosen, options.jobs));
-        }
+        let outcome = judge_all(&mut subject, &servers, &record, &chosen, (suite, options));
         // Also what was found out before it failed.
         record.lock().unwrap_or_else(PoisonError::into_inner).write()?;
         outcome?;
@@ -110,8 +106,9 @@ fn judge_all(
     servers: &Servers,
     record: &Mutex<Record>,
     chosen: &BTreeSet<usize>,
-    (of, jobs): (u64, usize),
+    (of, options): (u64, &Options),
 ) -> Result<()> {
+    let jobs = options.jobs;
     let (suite, tests) = prepare(subject, servers, of, jobs)?;
     let folder = suite.folder.clone();
     for &mutant in &subject.unviable {
@@ -149,6 +146,10 @@ fn judge_all(
         record.lock().unwrap_or_else(PoisonError::into_inner).write()
     })?;
 
+    if options.own_tests {
+        own::try_missed(subject, servers, record, chosen, jobs)?;
+    }
+    // A build for each takes the longest of all.
     println!("{} mutants to be built by themselves", alone.len());
     for (index, &mutant) in alone.iter().enumerate() {
         let verdict = match subject.build_alone(mutant)? {
