@@ -254,6 +254,7 @@ macro_rules! __group {
             an_event_saved_while_its_key_is_busy_comes_after
             a_key_keeps_its_order_when_a_lease_runs_out
             a_busy_key_with_many_events_holds_up_no_other
+            an_acknowledgement_frees_the_key_that_waits_for_its_event
             many_events_of_a_key_that_has_waited_come_before_a_later_one
             many_waiting_keys_hold_up_no_other
             a_delivered_settlement_is_an_acknowledgement

@@ -2,13 +2,13 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use outbox_traits::{Claim, ClaimStore, Event, EventId, OutboxStore, Settlement};
+use outbox_traits::{Claim, ClaimStore, DeadLetterStore, Event, EventId, OutboxStore, Settlement};
 use serde_json::json;
 
 use super::{LEASE, claim, delivered, keyed, leased_ids, of_key, settled};
 use crate::{
     Harness,
-    support::{events, ids, pending_ids, save, save_all},
+    support::{acknowledge, events, ids, pending_ids, save, save_all},
 };
 
 /// 7.3: while an event of a key is leased, no other of that key is handed to anyone; one claim may take several.
@@ -201,12 +201,36 @@ where
     assert_eq!(order, ids(&hot));
 }
 
-/// 7.3: of the many events of a key that have waited none is passed over for one that was saved later.
-pub async fn many_events_of_a_key_that_has_waited_come_before_a_later_one<H: Harness>(h: Arc<H>)
+/// 7.3: a key waits no more for a retry of what is acknowledged.
+pub async fn an_acknowledgement_frees_the_key_that_waits_for_its_event<H: Harness>(h: Arc<H>)
 where
     H::Store: ClaimStore,
 {
+    let all = of_key("k", 3);
+    save_all(&h, &all).await;
+    let leased = claim(&h, 1).await;
+    settled(&h, [Settlement::retry(leased[0].lease, LEASE * 100, "down")]).await;
+    assert!(claim(&h, 10).await.is_empty(), "the key waits");
+    acknowledge(&h, all[0].id()).await;
+    // It is free, and then leased: an acknowledgement that comes once more changes nothing of that.
+    let second = claim(&h, 1).await;
+    assert_eq!(leased_ids(&second), [all[1].id()]);
+    acknowledge(&h, all[0].id()).await;
+    assert!(claim(&h, 10).await.is_empty(), "the key is leased");
+    delivered(&h, &second).await;
+    assert_eq!(leased_ids(&claim(&h, 10).await), [all[2].id()]);
+}
+
+/// 7.3: of the many events of a key that have waited none is passed over for one that was saved later.
+pub async fn many_events_of_a_key_that_has_waited_come_before_a_later_one<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore + DeadLetterStore,
+{
     let (mut many, one) = (of_key("many", 700), keyed("one", "one"));
+    let dead = keyed("many", "dead");
+    save(&h, &dead).await;
+    let leased = claim(&h, 1).await;
+    settled(&h, [Settlement::dead_letter(leased[0].lease, "broken")]).await;
     save_all(&h, &many).await;
     save(&h, &one).await;
     for waits in [many[0].id(), one.id()] {
@@ -218,6 +242,9 @@ where
     h.advance(LEASE * 2).await;
     many.push(keyed("many", "late"));
     save(&h, &many[700]).await;
+    // It takes its old place.
+    assert!(h.store().requeue(dead.id()).await.expect("requeue"));
+    many.insert(0, dead);
     let mut order: Vec<EventId> = Vec::new();
     while order.len() < many.len() + 1 {
         let leased = claim(&h, 1000).await;
