@@ -146,3 +146,29 @@ impl Conflicts {
         Ok(())
     }
 }
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use sqlx::{ConnectOptions, Sqlite, sqlite::SqliteConnectOptions};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_conflict_is_waited_for_a_few_times_and_another_error_not_at_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = SqliteConnectOptions::new().filename(directory.path().join("file.db"));
+        let options = options.create_if_missing(true).busy_timeout(Duration::ZERO);
+        let mut holder = options.connect().await.unwrap();
+        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut holder).await.unwrap();
+        let mut other = options.connect().await.unwrap();
+        let mut busy = async || sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut other).await.unwrap_err();
+
+        let mut conflicts = Conflicts::new();
+        for _ in 0..TRIES {
+            conflicts.wait::<Sqlite>(busy().await).await.unwrap();
+        }
+        assert_eq!(error::kind::<Sqlite>(&busy().await), ErrorKind::Conflict);
+        conflicts.wait::<Sqlite>(busy().await).await.unwrap_err();
+        Conflicts::new().wait::<Sqlite>(sqlx::Error::RowNotFound).await.unwrap_err();
+    }
+}
