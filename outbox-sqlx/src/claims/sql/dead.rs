@@ -1,18 +1,28 @@
 //! Dead letters.
 
-use super::{parked::holds_key, pending_at};
+use outbox_traits::EventId;
+
+use super::{OPEN, parked::holds_key, pending_at};
 use crate::{dead_letter::Selection, dialect::Dialect, names::Names, row};
 
 /// Sets a pending event aside that cannot be read, by its place.
 pub(crate) fn set_aside<DB: Dialect>(names: &Names, seq: i64, reason: &str) -> String {
+    DB::ALONE.to_owned() + &aside::<DB>(names, &DB::by_place(names), reason, &pending_at::<DB>(&[seq]))
+}
+
+/// The same of one that may be parked too, by its id.
+pub(in crate::claims) fn bury<DB: Dialect>(names: &Names, event: EventId, reason: &str) -> String {
+    let this = format!("id = {} AND {} IN {OPEN}", DB::uuid(event.into()), DB::STATUS);
+    aside::<DB>(names, &DB::hint(names, "id"), reason, &this)
+}
+
+/// Without an attempt, since nobody has tried.
+fn aside<DB: Dialect>(names: &Names, index: &str, reason: &str, this: &str) -> String {
     format!(
-        "{}UPDATE {} {} SET status = 'dead_letter', dead_at = {}, last_error = {} WHERE {}",
-        DB::ALONE,
+        "UPDATE {} {index} SET status = 'dead_letter', dead_at = {}, last_error = {} WHERE {this}",
         names.quoted_table(),
-        DB::by_place(names),
         DB::CLOCK,
         DB::text(&row::reason(reason)),
-        pending_at::<DB>(&[seq]),
     )
 }
 

@@ -11,6 +11,7 @@ mod stats;
 use outbox_traits::EventId;
 use uuid::Uuid;
 
+pub(in crate::claims) use self::dead::bury;
 pub(in crate::claims) use self::parked::*;
 pub(in crate::claims) use self::stats::leased_since;
 pub(crate) use self::{
@@ -326,20 +327,6 @@ pub(in crate::claims) fn end<DB: Dialect>(
     };
     let returning = if DB::RETURNING { " RETURNING id" } else { "" };
     sql.into_iter().map(|sql| sql + returning).collect()
-}
-
-/// Sets an event aside that cannot be read, without an attempt.
-pub(in crate::claims) fn bury<DB: Dialect>(names: &Names, event: EventId, reason: &str) -> String {
-    format!(
-        "UPDATE {} {} SET status = 'dead_letter', dead_at = {}, last_error = {}
-        WHERE id = {} AND {} IN {OPEN}",
-        names.quoted_table(),
-        DB::hint(names, "id"),
-        DB::CLOCK,
-        DB::text(&row::reason(reason)),
-        DB::uuid(event.into()),
-        DB::STATUS
-    )
 }
 
 /// Stands for whatever an engine finds pending events by if it has their places.

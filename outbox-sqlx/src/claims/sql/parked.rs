@@ -2,7 +2,7 @@
 
 use outbox_traits::EventId;
 
-use super::{ids, list, pending_at};
+use super::{ids, list, numbers, pending_at};
 use crate::{
     claims::{
         FAR,
@@ -136,7 +136,7 @@ pub(in crate::claims) fn retries<DB: Dialect>(names: &Names, now: i64, limit: i6
 /// Makes them wait no more.
 pub(in crate::claims) fn retry_now(names: &Names, places: &[i64]) -> String {
     let parked = names.quoted_part(PARKED);
-    format!("UPDATE {parked} SET retry_at = NULL WHERE seq IN ({})", list(places, i64::to_string))
+    format!("UPDATE {parked} SET retry_at = NULL WHERE seq IN ({})", numbers(places))
 }
 
 /// Parked rows of these events, and whether they are so still.
@@ -183,7 +183,7 @@ pub(in crate::claims) fn add_parked<DB: Dialect>(names: &Names, spots: &[(Spot, 
 
 pub(in crate::claims) fn remove_parked(names: &Names, places: &[i64]) -> String {
     let parked = names.quoted_part(PARKED);
-    format!("DELETE FROM {parked} WHERE seq IN ({})", list(places, i64::to_string))
+    format!("DELETE FROM {parked} WHERE seq IN ({})", numbers(places))
 }
 
 pub(in crate::claims) fn add_keys<DB: Dialect>(names: &Names, keys: &[(Key, i64)]) -> String {
