@@ -21,22 +21,19 @@ pub(crate) fn try_missed(
     jobs: usize,
 ) -> Result<()> {
     for built in subject.build_own_tests()? {
-        let is_missed = |mutant: &usize| {
-            !subject.alone.contains(mutant)
-                && matches!(known(record, subject, *mutant), Some(Verdict::Missed { by_own: None, .. }))
-        };
-        let missed: Vec<usize> = chosen.iter().copied().filter(is_missed).collect();
+        let missed =
+            chosen.difference(&subject.alone).filter_map(|mutant| match known(record, subject, *mutant) {
+                Some(Verdict::Missed { reached_by, by_own: None }) => Some((*mutant, reached_by)),
+                _ => None,
+            });
+        let missed: Vec<(usize, usize)> = missed.collect();
         let file = built.binary.display().to_string();
         let suite = Suite { built, folder: subject.tree.root.join(&subject.package), servers };
         let tests = suite.trace(jobs)?;
         let judge = Judge::new(&suite, &tests);
         let caught = side_by_side(jobs, missed.len(), |index| {
-            let mutant = missed[index];
+            let (mutant, reached_by) = missed[index];
             let reaching: Vec<_> = tests.iter().filter(|test| test.reaches.contains(&mutant)).collect();
-            let reached_by = match known(record, subject, mutant) {
-                Some(Verdict::Missed { reached_by, .. }) => reached_by,
-                _ => 0,
-            };
             let of = &subject.mutants[mutant].file;
             let verdict = judge.judge(&suite, &[mutant], of, reaching, None)?;
             let Some(Verdict::Caught { by } | Verdict::TimedOut { by }) = verdict else { return Ok(0) };

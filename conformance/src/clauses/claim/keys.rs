@@ -191,14 +191,22 @@ where
     assert_eq!(claimed.iter().collect::<HashSet<_>>(), ids(&cold).iter().collect(), "the others are held up");
     assert_eq!(pending_ids(&h).await, ids(&hot[1..]), "those behind it are pending");
     h.advance(LEASE * 101).await;
-    let mut order: Vec<EventId> = Vec::new();
-    while order.len() < hot.len() {
-        let leased = claim(&h, 1000).await;
-        assert!(!leased.is_empty(), "{} of the key are forgotten", hot.len() - order.len());
-        delivered(&h, &leased).await;
+    assert_eq!(all_delivered(&h, hot.len()).await, ids(&hot));
+}
+
+/// Claims so many events and delivers them. Returns them as they came.
+async fn all_delivered<H: Harness>(h: &Arc<H>, count: usize) -> Vec<EventId>
+where
+    H::Store: ClaimStore,
+{
+    let mut order = Vec::new();
+    while order.len() < count {
+        let leased = claim(h, 1000).await;
+        assert!(!leased.is_empty(), "{} are forgotten", count - order.len());
+        delivered(h, &leased).await;
         order.extend(leased_ids(&leased));
     }
-    assert_eq!(order, ids(&hot));
+    order
 }
 
 /// 7.3: a key waits no more for a retry of what is acknowledged.
@@ -245,13 +253,7 @@ where
     // It takes its old place.
     assert!(h.store().requeue(dead.id()).await.expect("requeue"));
     many.insert(0, dead);
-    let mut order: Vec<EventId> = Vec::new();
-    while order.len() < many.len() + 1 {
-        let leased = claim(&h, 1000).await;
-        assert!(!leased.is_empty(), "some are forgotten");
-        delivered(&h, &leased).await;
-        order.extend(leased_ids(&leased));
-    }
+    let mut order = all_delivered(&h, many.len() + 1).await;
     order.retain(|id| *id != one.id());
     assert_eq!(order, ids(&many));
 }
