@@ -2,7 +2,7 @@
 
 use outbox_traits::{Error, ErrorKind, EventId, Result};
 use sqlx::{
-    AssertSqlSafe, MySql, MySqlConnection, Pool,
+    AssertSqlSafe, MySql, MySqlConnection, Pool, Row,
     error::DatabaseError,
     mysql::{MySqlDatabaseError, MySqlQueryResult, MySqlRow},
 };
@@ -14,7 +14,7 @@ use crate::{
     dialect::Engine,
     error,
     names::{NameRules, Names},
-    row::{NewRow, utc},
+    row::{NewRow, RowBytes, utc},
     schema::{Layout, MIGRATE, Migration, Table, apply_missing},
 };
 
@@ -50,6 +50,12 @@ const EVENT: &str =
 
 /// How long one process waits while another migrates.
 const MIGRATION_TIMEOUT_SECONDS: u32 = 60;
+
+impl RowBytes for MySqlRow {
+    fn bytes_at(&self, index: usize) -> sqlx::Result<Vec<u8>> {
+        self.try_get(index)
+    }
+}
 
 impl Engine for MySql {
     const RULES: NameRules =
@@ -120,7 +126,7 @@ impl Engine for MySql {
     }
 
     fn bytes(bytes: &[u8]) -> String {
-        format!("X'{}'", hex::encode(bytes))
+        format!("X'{}'", const_hex::encode(bytes))
     }
 
     fn text(text: &str) -> String {
@@ -401,7 +407,8 @@ fn literal_row(row: &NewRow) -> String {
     let not_before = row
         .not_before
         .map_or("NULL".to_owned(), |time| time.format("TIMESTAMP'%Y-%m-%d %H:%M:%S%.3f'").to_string());
-    let key = row.idempotency_hash.map_or("NULL".to_owned(), |hash| format!("X'{}'", hex::encode(hash)));
+    let key =
+        row.idempotency_hash.map_or("NULL".to_owned(), |hash| format!("X'{}'", const_hex::encode(hash)));
     format!(
         "(X'{}', {}, {}, {}, CASE WHEN {not_before} > UTC_TIMESTAMP(6) THEN 'scheduled' ELSE 'pending' END, \
         {not_before}, X'{}', {}, {key}, UTC_TIMESTAMP(6))",
@@ -409,13 +416,13 @@ fn literal_row(row: &NewRow) -> String {
         literal_text(&row.event_type),
         literal_text(&row.payload),
         literal_text(&row.meta),
-        hex::encode(row.partition_hash),
+        const_hex::encode(row.partition_hash),
         row.lane,
     )
 }
 
 fn literal_text(text: &str) -> String {
-    format!("_utf8mb4 X'{}'", hex::encode(text))
+    format!("_utf8mb4 X'{}'", const_hex::encode(text))
 }
 
 /// Duplicates are told by the error, of which only those of the outbox's own keys count: `INSERT IGNORE`

@@ -145,9 +145,15 @@ pub trait ReadRow: Row {
     fn is_null(&self, index: usize) -> sqlx::Result<bool>;
 }
 
+/// Bytes in a row of one engine.
+pub trait RowBytes {
+    /// Those in a column.
+    fn bytes_at(&self, index: usize) -> sqlx::Result<Vec<u8>>;
+}
+
 impl<R> ReadRow for R
 where
-    R: Row,
+    R: Row + RowBytes,
     usize: ColumnIndex<R>,
     for<'r> i64: Decode<'r, R::Database> + Type<R::Database>,
     for<'r> i32: Decode<'r, R::Database> + Type<R::Database>,
@@ -202,7 +208,7 @@ where
     }
 
     fn bytes(&self, index: usize) -> sqlx::Result<Vec<u8>> {
-        self.try_get(index)
+        self.bytes_at(index)
     }
 
     fn is_null(&self, index: usize) -> sqlx::Result<bool> {

@@ -3,7 +3,7 @@
 use chrono::Utc;
 use outbox_traits::{ErrorKind, EventId, Result};
 use sqlx::{
-    AssertSqlSafe, Connection, Pool, Sqlite, SqliteConnection, error::DatabaseError, sqlite::SqliteRow,
+    AssertSqlSafe, Connection, Pool, Row, Sqlite, SqliteConnection, error::DatabaseError, sqlite::SqliteRow,
 };
 use uuid::Uuid;
 
@@ -13,7 +13,7 @@ use crate::{
     dialect::Engine,
     error,
     names::{NameRules, Names},
-    row::NewRow,
+    row::{NewRow, RowBytes},
     schema::{Layout, MIGRATE, Migration, Table, apply_missing},
 };
 
@@ -40,6 +40,12 @@ const EVENT: &str = r#""seq", "id", "type", "payload", "meta", "not_before" * 10
 
 /// Milliseconds since 1970; one time within a statement.
 const CLOCK: &str = "CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)";
+
+impl RowBytes for SqliteRow {
+    fn bytes_at(&self, index: usize) -> sqlx::Result<Vec<u8>> {
+        self.try_get(index)
+    }
+}
 
 impl Engine for Sqlite {
     const RULES: NameRules = NameRules {
@@ -116,7 +122,7 @@ impl Engine for Sqlite {
     }
 
     fn bytes(bytes: &[u8]) -> String {
-        format!("X'{}'", hex::encode(bytes))
+        format!("X'{}'", const_hex::encode(bytes))
     }
 
     fn text(text: &str) -> String {
