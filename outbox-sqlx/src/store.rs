@@ -1,6 +1,10 @@
 //! The store: what its methods mean, for every engine alike.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use outbox_traits::{Event, EventId, OutboxStore, Result, Retention, Saved, async_trait};
 use sqlx::{Pool, Row, Transaction, pool::PoolConnection};
@@ -33,6 +37,8 @@ pub struct SqlxOutbox<DB: Dialect> {
     pub(crate) wake: Arc<Wake<DB>>,
     /// Held by whoever claims or settles, where the engine would let them look now and then whether they may.
     pub(crate) turn: Arc<Mutex<()>>,
+    /// Whether the last claim that looked has met events of keys that are busy.
+    pub(crate) is_crowded: Arc<AtomicBool>,
 }
 
 impl<DB: Dialect> SqlxOutbox<DB> {
@@ -41,7 +47,14 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     pub fn new(pool: Pool<DB>) -> Self {
         let names = Arc::new(Names::new(&DB::RULES, &DB::OUTBOX));
         let wake = Wake::new(&pool, &names);
-        Self { pool, names, retention: Retention::default(), wake, turn: Arc::default() }
+        Self {
+            pool,
+            names,
+            retention: Retention::default(),
+            wake,
+            turn: Arc::default(),
+            is_crowded: Arc::default(),
+        }
     }
 
     /// In another table. Any name that the engine takes as a quoted identifier will do; the other tables and the
@@ -70,7 +83,8 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     fn named(self, names: Names) -> Self {
         let names = Arc::new(names);
         // Another table's commits are not this one's.
-        Self { wake: Wake::new(&self.pool, &names), names, turn: Arc::default(), ..self }
+        let wake = Wake::new(&self.pool, &names);
+        Self { wake, names, turn: Arc::default(), is_crowded: Arc::default(), ..self }
     }
 
     /// What becomes of delivered events.
@@ -419,6 +433,7 @@ impl<DB: Dialect> Clone for SqlxOutbox<DB> {
             retention: self.retention,
             wake: Arc::clone(&self.wake),
             turn: Arc::clone(&self.turn),
+            is_crowded: Arc::clone(&self.is_crowded),
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Which events a claim takes.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::atomic::Ordering::Relaxed,
+};
 
 use outbox_traits::{Claim, EventId};
 
@@ -86,6 +89,30 @@ impl Found {
 }
 
 impl<DB: Dialect> SqlxOutbox<DB> {
+    /// The first pending events beside the leased ones, as a whole, if nobody is in the way of any of them. That is
+    /// not even looked for after a claim that has met such ones: it would be in vain, as long as there are few keys.
+    pub(super) async fn beside(
+        &self,
+        connection: &mut DB::Connection,
+        claim: &Claim,
+        limit: usize,
+        state: &State,
+    ) -> sqlx::Result<Option<Vec<DB::Row>>> {
+        if state.has_keys || self.is_crowded.load(Relaxed) {
+            return Ok(None);
+        }
+        let (leased, busy) = (state.leased_places(), state.busy());
+        let sql = sql::beside::<DB>(&self.names, &claim.types, &leased, as_limit(limit));
+        let rows = DB::rows(connection, sql).await?;
+        for row in &rows {
+            if busy.contains_key(&Spot::of(row)?.key) {
+                self.is_crowded.store(true, Relaxed);
+                return Ok(None);
+            }
+        }
+        Ok(Some(rows))
+    }
+
     /// Finds the events to take, in order.
     pub(super) async fn look(
         &self,
@@ -227,6 +254,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
             }
             size = (2 * size).min(PAGE.1);
         };
+        self.is_crowded.store(passed + behind.len() > 0, Relaxed);
         let mut to_park: Vec<i64> = behind.keys.iter().map(|(seq, _)| *seq).collect();
         let mut statements = Vec::new();
         if behind.leases.len() > budget {

@@ -90,10 +90,11 @@ impl<DB: Dialect> ClaimStore for SqlxOutbox<DB> {
         if settlements.is_empty() {
             return Ok(Vec::new());
         }
-        let mut conflicts = Conflicts::new();
+        let (mut conflicts, mut each) = (Conflicts::new(), false);
         loop {
-            match self.settle_once(settlements).await {
-                Ok(answers) => return Ok(answers),
+            match self.settle_once(settlements, each).await {
+                Ok(Some(answers)) => return Ok(answers),
+                Ok(None) => each = true,
                 Err(error) => conflicts.wait::<DB>(error).await.map_err(self.error(SETTLE))?,
             }
         }

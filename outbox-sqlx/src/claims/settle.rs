@@ -150,7 +150,12 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         Ok(answers(leases.iter().map(|lease| (*lease, renewed.contains(lease)))))
     }
 
-    pub(super) async fn settle_once(&self, settlements: &[Settlement]) -> sqlx::Result<Vec<Result<()>>> {
+    /// None if all ended alike and some had ended before: which, is only told if `each` of them is looked at.
+    pub(super) async fn settle_once(
+        &self,
+        settlements: &[Settlement],
+        each: bool,
+    ) -> sqlx::Result<Option<Vec<Result<()>>>> {
         let names = &self.names;
         let _turn = self.turn().await;
         let mut transaction = self.begin_claim().await?;
@@ -169,7 +174,10 @@ impl<DB: Dialect> SqlxOutbox<DB> {
             let pairs = settlements.iter().zip(&settled);
             pairs.filter_map(|(settlement, spot)| Some((settlement, spot.as_ref()?)))
         };
-        let took = self.write_ends(connection, valid(), state.now).await?;
+        let Some(took) = self.write_ends(connection, valid(), state.now, each).await? else {
+            transaction.rollback().await?;
+            return Ok(None);
+        };
 
         let gone: HashSet<Lease> = valid().map(|(settlement, _)| settlement.lease).collect();
         let mut statements =
@@ -210,16 +218,18 @@ impl<DB: Dialect> SqlxOutbox<DB> {
             .iter()
             .zip(&settled)
             .map(|(settlement, spot)| (settlement.lease, spot.is_some_and(|spot| took.contains(&spot.id))));
-        Ok(answers(took))
+        Ok(Some(answers(took)))
     }
 
-    /// Writes how deliveries ended, and returns the events that were still open.
+    /// Writes how deliveries ended, and returns the events that were still open. None if that is not known, because all
+    /// ended alike and only their number was asked for, which is too small.
     async fn write_ends<'a>(
         &self,
         connection: &mut DB::Connection,
         settlements: impl Iterator<Item = (&'a Settlement, &'a Spot)>,
         now: i64,
-    ) -> sqlx::Result<HashSet<EventId>> {
+        each: bool,
+    ) -> sqlx::Result<Option<HashSet<EventId>>> {
         let (mut ends, mut released): (HashMap<End<'a>, Vec<Spot>>, _) = (HashMap::new(), Vec::new());
         for (settlement, spot) in settlements {
             let end = match &settlement.outcome {
@@ -235,18 +245,26 @@ impl<DB: Dialect> SqlxOutbox<DB> {
             };
             ends.entry(end).or_default().push(*spot);
         }
-        let statements = ends.iter().flat_map(|(end, spots)| sql::end::<DB>(&self.names, *end, spots, now));
+        let count_only = !each && ends.len() == 1 && released.is_empty();
+        let returning = DB::RETURNING && !count_only;
+        let statements =
+            ends.iter().flat_map(|(end, spots)| sql::end::<DB>(&self.names, *end, spots, now, returning));
         let statements: Vec<String> = statements.collect();
+        if count_only {
+            let took: HashSet<EventId> = ends.into_values().flatten().map(|spot| spot.id).collect();
+            let changed = DB::execute(connection, statements.join("; ")).await?;
+            return Ok((changed == took.len() as u64).then_some(took));
+        }
         if DB::RETURNING {
             let mut took = self.ids(connection, statements).await?;
             took.extend(self.open(connection, &released, false).await?);
-            return Ok(took);
+            return Ok(Some(took));
         }
         let mut all: Vec<Spot> = ends.into_values().flatten().chain(released).collect();
         all.sort_unstable_by_key(|spot| spot.seq);
         let took = self.open(connection, &all, true).await?;
         self.run(connection, statements).await?;
-        Ok(took)
+        Ok(Some(took))
     }
 
     /// Says of keys when to look at them next, after something of them has changed: of those that have a row, and

@@ -62,9 +62,12 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         }
         let mut state = State::of(&rows)?;
         rows.retain(|row| row.len() == EVENT);
-        let is_free = state.leases.is_empty() && !state.has_keys;
+        let mut is_whole = state.leases.is_empty() && !state.has_keys;
         self.expire(connection, &mut state).await?;
-        let found = if is_free {
+        if !is_whole && let Some(beside) = self.beside(connection, claim, limit, &state).await? {
+            (rows, is_whole) = (beside, true);
+        }
+        let found = if is_whole {
             Found::front(rows.iter().map(Spot::of).collect::<sqlx::Result<_>>()?)
         } else {
             self.look(connection, claim, limit, &mut state).await?
@@ -86,7 +89,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         held.retain(|key| ready.remove(key));
         let mut statements = vec![sql::add_lease::<DB>(names, &lease)];
         statements.extend(held.chunks(CHUNK).map(|keys| sql::move_keys::<DB>(names, keys, lease.until)));
-        let read = if is_free {
+        let read = if is_whole {
             None
         } else {
             Some(DB::BY_INDEX.to_owned() + &sql::leased_events::<DB>(names, &lease.entries).join("; "))

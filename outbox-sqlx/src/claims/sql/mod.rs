@@ -137,17 +137,34 @@ fn update<DB: Dialect>(names: &Names, set: &str, events: &[Spot]) -> Vec<String>
 
 /// Whole events from the front of the order, if nothing is leased and no key has parked events.
 pub(in crate::claims) fn front<DB: Dialect>(names: &Names, types: &[String], limit: i64) -> String {
+    let (leases, keys) = (names.quoted_part(LEASE), names.quoted_part(KEY));
+    let free = format!("AND NOT EXISTS (SELECT 1 FROM {leases}) AND NOT EXISTS (SELECT 1 FROM {keys})");
+    first::<DB>(names, types, &free, limit)
+}
+
+/// Whole events from the front of the order, but for leased ones.
+pub(in crate::claims) fn beside<DB: Dialect>(
+    names: &Names,
+    types: &[String],
+    leased: &[i64],
+    limit: i64,
+) -> String {
+    first::<DB>(names, types, &but_for::<DB>(leased), limit)
+}
+
+fn first<DB: Dialect>(names: &Names, types: &[String], condition: &str, limit: i64) -> String {
     format!(
-        "SELECT {}, attempts, failures, partition_hash FROM {} {} WHERE status = 'pending' {}
-            AND NOT EXISTS (SELECT 1 FROM {}) AND NOT EXISTS (SELECT 1 FROM {})
+        "SELECT {}, attempts, failures, partition_hash FROM {} {} WHERE status = 'pending' {} {condition}
         ORDER BY seq LIMIT {limit}",
         DB::EVENT,
         names.quoted_table(),
         DB::hint(names, "fifo"),
         wanted::<DB>(types),
-        names.quoted_part(LEASE),
-        names.quoted_part(KEY),
     )
+}
+
+fn but_for<DB: Dialect>(leased: &[i64]) -> String {
+    if leased.is_empty() { String::new() } else { format!("AND {}", DB::none_of("seq", leased)) }
 }
 
 fn wanted<DB: Dialect>(types: &[String]) -> String {
@@ -172,8 +189,7 @@ pub(in crate::claims) fn walk<DB: Dialect>(
     passed: &[Key],
     limit: i64,
 ) -> String {
-    let leased =
-        if leased.is_empty() { String::new() } else { format!("AND {}", DB::none_of("seq", leased)) };
+    let leased = but_for::<DB>(leased);
     let passed = if passed.is_empty() {
         String::new()
     } else {
@@ -303,12 +319,13 @@ pub(in crate::claims) enum End<'a> {
     Dead(&'a str),
 }
 
-/// Writes it, and returns the ids where the engine can.
+/// Writes it, and returns the ids if wanted, where the engine can.
 pub(in crate::claims) fn end<DB: Dialect>(
     names: &Names,
     end: End<'_>,
     events: &[Spot],
     now: i64,
+    returning: bool,
 ) -> Vec<String> {
     let clock = DB::time(now);
     let set = |set: String| update::<DB>(names, &set, events);
@@ -325,7 +342,7 @@ pub(in crate::claims) fn end<DB: Dialect>(
             set(format!("status = 'dead_letter', dead_at = {clock}, {}", failed::<DB>(error, &clock)))
         }
     };
-    let returning = if DB::RETURNING { " RETURNING id" } else { "" };
+    let returning = if returning { " RETURNING id" } else { "" };
     sql.into_iter().map(|sql| sql + returning).collect()
 }
 
@@ -347,6 +364,7 @@ pub(crate) fn statements<DB: Dialect>(names: &Names, events: &[EventId]) -> Vec<
     let by_id = |statements: Vec<String>| statements.into_iter().map(|sql| (sql, "id"));
     let mut statements = vec![
         (front::<DB>(names, &[], 500), "fifo"),
+        (beside::<DB>(names, &[], &[5001, 5002], 500), "fifo"),
         (walk::<DB>(names, &[], true, 5000, &[], &[], 2000), "fifo"),
         (walk::<DB>(names, &types, true, 5000, &[5001, 5002], &keys[..1], 2000), "fifo"),
         (self::events::<DB>(names, events), "id"),
@@ -366,8 +384,8 @@ pub(crate) fn statements<DB: Dialect>(names: &Names, events: &[EventId]) -> Vec<
         let all = [
             leased_events::<DB>(names, spots),
             open::<DB>(names, spots, true),
-            end::<DB>(names, End::Dead("why"), spots, 0),
-            end::<DB>(names, End::Deleted, spots, 0),
+            end::<DB>(names, End::Dead("why"), spots, 0, DB::RETURNING),
+            end::<DB>(names, End::Deleted, spots, 0, false),
         ];
         let all = all.into_iter().flatten().collect();
         if spots[0].parked { statements.extend(by_id(all)) } else { statements.extend(by_place(all)) }
