@@ -11,7 +11,9 @@ use std::{
 
 use outbox_conformance::{Harness, require};
 use outbox_sqlx::{Dialect, MySqlOutbox, PgOutbox, SqliteOutbox, SqlxOutbox};
-use outbox_traits::{Claim, ClaimStore, Event, OutboxStore, Saved, Settlement, StatsStore};
+use outbox_traits::{
+    Claim, ClaimStore, Event, Lease, OutboxStore, Outcome, Retention, Saved, Settlement, StatsStore,
+};
 use serde_json::json;
 use sqlx::{Connection, Pool, pool::PoolOptions};
 
@@ -63,6 +65,60 @@ where
         let pending = h.store().get_pending(10_000).await.unwrap();
         assert!(pending.contains(&one), "what was saved after round {round} is not there for others");
     }
+}
+
+/// An acknowledgement that was cut off has marked an event, and left the lease.
+async fn a_settlement_says_which_event_is_acknowledged<H, DB>(h: &H, table: &str)
+where
+    DB: Dialect,
+    H: Harness<Store = SqlxOutbox<DB>>,
+    for<'c> &'c mut DB::Connection: sqlx::Executor<'c, Database = DB>,
+{
+    let failed = |lease| Settlement::retry(lease, Duration::from_secs(60), "why");
+    for (retention, settlement) in [
+        (Retention::UntilPurged, Settlement::delivered as fn(Lease) -> Settlement),
+        (Retention::UntilPurged, failed),
+        (Retention::DeleteOnDelivery, Settlement::delivered),
+    ] {
+        let store = h.store().clone().with_retention(retention);
+        for event_type in ["first", "second", "third"] {
+            store.save(&Event::new(event_type, json!(1)).unwrap()).await.unwrap();
+        }
+        let leased = store.claim(&Claim::new("worker")).await.unwrap();
+        let marked = format!(
+            "UPDATE {table} SET status = 'delivered', delivered_at = created_at WHERE type = 'second'"
+        );
+        let mut connection = store.pool().acquire().await.unwrap();
+        sqlx::raw_sql(sqlx::AssertSqlSafe(marked)).execute(&mut *connection).await.unwrap();
+        drop(connection);
+
+        let settlements: Vec<Settlement> = leased.iter().map(|one| settlement(one.lease)).collect();
+        let answers = store.settle(&settlements).await.unwrap();
+
+        let took: Vec<bool> = answers.iter().map(Result::is_ok).collect();
+        assert_eq!(took, [true, false, true]);
+        let stats = store.stats().await.unwrap();
+        let fails = matches!(settlements[0].outcome, Outcome::Retry { .. });
+        assert_eq!((stats.leased, stats.pending), (0, if fails { 2 } else { 0 }));
+        for one in leased {
+            store.acknowledge(one.event.id()).await.unwrap();
+        }
+        store.purge(Duration::ZERO).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_settlement_says_which_event_is_acknowledged_on_each_engine() {
+    if let Some(h) = require("cut_off::postgres", Pg::open().await) {
+        a_settlement_says_which_event_is_acknowledged(&h, &format!("{}.outbox", h.place)).await;
+        h.close().await;
+    }
+    if let Some(h) = require("cut_off::mysql", My::open().await) {
+        a_settlement_says_which_event_is_acknowledged(&h, &format!("{}.outbox", h.place)).await;
+        h.close().await;
+    }
+    let h = Lite::open().await.unwrap();
+    a_settlement_says_which_event_is_acknowledged(&h, "outbox").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
