@@ -1,5 +1,7 @@
 //! How an event becomes a document and a document an event.
 
+use std::borrow::Cow;
+
 use bson::{
     Binary, Bson, DateTime, Document, RawBsonRef, RawDocument, RawDocumentBuf, Timestamp, doc,
     spec::BinarySubtype,
@@ -150,45 +152,41 @@ pub(crate) fn count(raw: &RawDocument, name: &str) -> u32 {
 
 /// The event in a document, or why it cannot be read.
 pub(crate) fn event(raw: &RawDocument) -> Result<Event, String> {
-    let document =
-        Document::try_from(raw).map_err(|error| format!("the document cannot be read: {error}"))?;
-    let text = |name: &str| document.get_str(name).map_err(|_| format!("the field `{name}` is not a text"));
-    let id = event_id(&document).ok_or("the field `eventId` is not a UUID in its usual form")?;
-    let event_type = text("type")?;
-    let not_before = match document.get("notBefore") {
-        None | Some(Bson::Null) => None,
-        Some(Bson::DateTime(time)) => Some(
+    let id = event_id(raw).ok_or("the field `eventId` is not a UUID in its usual form")?;
+    let event_type = raw.get_str("type").map_err(|_| "the field `type` is not a text")?;
+    let not_before = match field(raw, "notBefore")? {
+        None | Some(RawBsonRef::Null) => None,
+        Some(RawBsonRef::DateTime(time)) => Some(
             chrono::DateTime::from_timestamp_millis(time.timestamp_millis())
                 .ok_or("the field `notBefore` lies outside all calendars")?,
         ),
         Some(_) => return Err("the field `notBefore` is not a date".to_owned()),
     };
-    EncodedEvent::decode(
-        id,
-        event_type.to_owned(),
-        &json_text(&document, "payload")?,
-        &json_text(&document, "meta")?,
-        not_before,
-    )
-    .map_err(|error| error.to_string())
+    let (payload, meta) = (json_text(raw, "payload", "payloadJson")?, json_text(raw, "meta", "metaJson")?);
+    EncodedEvent::decode(id, event_type.to_owned(), &payload, &meta, not_before)
+        .map_err(|error| error.to_string())
+}
+
+fn field<'a>(raw: &'a RawDocument, name: &str) -> Result<Option<RawBsonRef<'a>>, String> {
+    raw.get(name).map_err(|error| format!("the document cannot be read: {error}"))
 }
 
 /// A value as JSON text: the text beside it, where there is one.
-fn json_text(document: &Document, name: &str) -> Result<String, String> {
-    match document.get(format!("{name}Json")) {
-        None | Some(Bson::Null) => {}
-        Some(Bson::String(text)) => return Ok(text.clone()),
-        Some(_) => return Err(format!("the field `{name}Json` is not a text")),
+fn json_text<'a>(raw: &'a RawDocument, name: &str, beside: &str) -> Result<Cow<'a, str>, String> {
+    match field(raw, beside)? {
+        None | Some(RawBsonRef::Null) => {}
+        Some(RawBsonRef::String(text)) => return Ok(text.into()),
+        Some(_) => return Err(format!("the field `{beside}` is not a text")),
     }
-    let value = document.get(name).ok_or_else(|| format!("the field `{name}` is missing"))?;
-    json::to_json(value)
-        .map(|value| value.to_string())
-        .map_err(|error| format!("the field `{name}`: {error}"))
+    let value = field(raw, name)?.ok_or_else(|| format!("the field `{name}` is missing"))?;
+    let mut json = String::new();
+    json::write(value, &mut json).map_err(|error| format!("the field `{name}`: {error}"))?;
+    Ok(json.into())
 }
 
 /// Only in the form in which the store itself looks for it.
-fn event_id(document: &Document) -> Option<EventId> {
-    let text = document.get_str("eventId").ok()?;
+fn event_id(raw: &RawDocument) -> Option<EventId> {
+    let text = raw.get_str("eventId").ok()?;
     let id: EventId = text.parse().ok()?;
     (id.to_string() == text).then_some(id)
 }
@@ -198,12 +196,11 @@ pub(crate) fn set_aside(raw: &RawDocument, reason: &str) -> [Document; 3] {
     let reason: String = reason.chars().take(MAX_REASON_CHARS).collect();
     let mut set = doc! { "status": DEAD_LETTER, "lastError": reason };
     let mut now = doc! { "deadAt": true };
-    let document = Document::try_from(raw).unwrap_or_default();
-    if event_id(&document).is_none() {
+    if event_id(raw).is_none() {
         // So that it can be named, and requeued or discarded by that name.
         set.insert("standInId", stand_in(raw).to_string());
     }
-    if !matches!(document.get("seq"), Some(Bson::Timestamp(_))) {
+    if raw.get_timestamp("seq").is_err() {
         // Pages of dead letters go by it.
         now.insert("seq", doc! { "$type": "timestamp" });
     }
@@ -240,14 +237,13 @@ pub(crate) fn seq(position: u64) -> Timestamp {
 }
 
 pub(crate) fn dead_letter(raw: &RawDocument) -> DeadLetter {
-    let document = Document::try_from(raw).unwrap_or_default();
-    let text = |name: &str| document.get_str(name).unwrap_or_default().to_owned();
+    let text = |name: &str| raw.get_str(name).unwrap_or_default().to_owned();
     let time = |name: &str| {
-        let time = document.get_datetime(name).ok()?;
+        let time = raw.get_datetime(name).ok()?;
         chrono::DateTime::from_timestamp_millis(time.timestamp_millis())
     };
-    let id = event_id(&document)
-        .or_else(|| document.get_str("standInId").ok()?.parse().ok())
+    let id = event_id(raw)
+        .or_else(|| raw.get_str("standInId").ok()?.parse().ok())
         .unwrap_or_else(|| stand_in(raw));
     let content = event(raw).map_err(|_| {
         // One that is no BSON throughout is shown in bytes.
@@ -260,7 +256,7 @@ pub(crate) fn dead_letter(raw: &RawDocument) -> DeadLetter {
     letter.failures = count(raw, "failures");
     letter.first_failed_at = time("firstFailedAt");
     letter.last_failed_at = time("lastFailedAt");
-    letter.holds_key = document.get_bool(HOLDS_KEY).unwrap_or(false);
+    letter.holds_key = raw.get_bool(HOLDS_KEY).unwrap_or(false);
     letter
 }
 

@@ -1,6 +1,6 @@
 //! JSON as BSON, and back.
 
-use bson::{Bson, Document};
+use bson::{Bson, Document, RawBsonRef};
 use serde_json::{Map, Number, Value};
 
 /// A JSON value as the BSON that a reader in another language expects: numbers as numbers, objects as documents.
@@ -51,43 +51,79 @@ fn is_exact_number(number: &Number) -> bool {
     back.is_some_and(|back| back.to_string() == number.to_string())
 }
 
-/// A stored value as JSON, as JavaScript's `JSON.stringify` writes it: a date as text, an object id as hex.
-/// What has no such form is refused, in words.
-pub(crate) fn to_json(bson: &Bson) -> Result<Value, String> {
-    Ok(match bson {
-        Bson::Null => Value::Null,
-        Bson::Boolean(value) => Value::Bool(*value),
-        Bson::Int32(number) => Value::from(*number),
-        Bson::Int64(number) => Value::from(*number),
-        Bson::Double(number) => Number::from_f64(*number)
-            .map(Value::Number)
-            .ok_or_else(|| format!("the number {number} has no form in JSON"))?,
-        Bson::String(text) => Value::String(text.clone()),
-        Bson::Array(items) => Value::Array(items.iter().map(to_json).collect::<Result<_, _>>()?),
-        Bson::Document(fields) => Value::Object(
-            fields
-                .iter()
-                .map(|(name, value)| Ok((name.clone(), to_json(value)?)))
-                .collect::<Result<_, String>>()?,
-        ),
-        Bson::DateTime(time) => chrono::DateTime::from_timestamp_millis(time.timestamp_millis())
-            .map(|time| Value::String(time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)))
-            .ok_or("a date lies outside all calendars")?,
-        Bson::ObjectId(id) => Value::String(id.to_hex()),
+/// Writes a stored value as JSON, as JavaScript's `JSON.stringify` does: a date as text, an object id as hex. What has no
+/// such form is refused, in words.
+pub(crate) fn write(bson: RawBsonRef<'_>, json: &mut String) -> Result<(), String> {
+    match bson {
+        RawBsonRef::Null => json.push_str("null"),
+        RawBsonRef::Boolean(value) => json.push_str(if value { "true" } else { "false" }),
+        RawBsonRef::Int32(number) => json.push_str(&number.to_string()),
+        RawBsonRef::Int64(number) => json.push_str(&number.to_string()),
+        RawBsonRef::Double(number) => {
+            let number =
+                Number::from_f64(number).ok_or_else(|| format!("the number {number} has no form in JSON"))?;
+            json.push_str(&number.to_string());
+        }
+        RawBsonRef::String(text) => write_text(text, json)?,
+        RawBsonRef::Array(items) => {
+            json.push('[');
+            for (index, item) in items.into_iter().enumerate() {
+                if index > 0 {
+                    json.push(',');
+                }
+                write(item.map_err(unreadable)?, json)?;
+            }
+            json.push(']');
+        }
+        RawBsonRef::Document(fields) => {
+            json.push('{');
+            for (index, field) in fields.iter().enumerate() {
+                let (name, value) = field.map_err(unreadable)?;
+                if index > 0 {
+                    json.push(',');
+                }
+                write_text(name.as_str(), json)?;
+                json.push(':');
+                write(value, json)?;
+            }
+            json.push('}');
+        }
+        RawBsonRef::DateTime(time) => {
+            let time = chrono::DateTime::from_timestamp_millis(time.timestamp_millis())
+                .ok_or("a date lies outside all calendars")?;
+            write_text(&time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true), json)?;
+        }
+        RawBsonRef::ObjectId(id) => write_text(&id.to_hex(), json)?,
         other => return Err(format!("a value of type {:?} has no form in JSON", other.element_type())),
-    })
+    }
+    Ok(())
+}
+
+fn write_text(text: &str, json: &mut String) -> Result<(), String> {
+    json.push_str(&serde_json::to_string(text).map_err(|error| error.to_string())?);
+    Ok(())
+}
+
+fn unreadable(error: impl std::fmt::Display) -> String {
+    format!("the document cannot be read: {error}")
 }
 
 #[cfg(test)]
 mod tests {
-    use bson::{DateTime, Decimal128, bson, doc, oid::ObjectId};
+    use bson::{DateTime, Decimal128, RawDocumentBuf, bson, doc, oid::ObjectId};
     use serde_json::json;
 
     use super::*;
 
+    fn written(bson: impl Into<Bson>) -> Result<String, String> {
+        let document = RawDocumentBuf::try_from(&doc! { "value": bson.into() }).unwrap();
+        let mut json = String::new();
+        write(document.get("value").unwrap().unwrap(), &mut json).map(|()| json)
+    }
+
     fn is_exact_in_bson(value: &Value) -> bool {
         // What is told without making it is what comes of making it.
-        let back = to_json(&to_bson(value)).map(|back| back.to_string());
+        let back = written(to_bson(value));
         assert_eq!(is_exact(value), back == Ok(value.to_string()), "{value}");
         is_exact(value)
     }
@@ -122,10 +158,10 @@ mod tests {
     fn what_others_wrote_is_read_as_they_would_write_json() {
         let id = ObjectId::parse_str("0123456789abcdef01234567").unwrap();
         let stored = doc! { "at": DateTime::from_millis(1), "id": id };
-        let read = to_json(&stored.into()).unwrap();
+        let read: Value = serde_json::from_str(&written(stored).unwrap()).unwrap();
         assert_eq!(read, json!({ "at": "1970-01-01T00:00:00.001Z", "id": id.to_hex() }));
         for alien in [Bson::MaxKey, f64::NAN.into(), Decimal128::from_bytes([0; 16]).into()] {
-            assert!(to_json(&alien).unwrap_err().contains("no form in JSON"));
+            assert!(written(alien).unwrap_err().contains("no form in JSON"));
         }
     }
 }

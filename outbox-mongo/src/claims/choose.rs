@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use bson::{Bson, Document, RawDocument, doc};
+use bson::{Bson, Document, RawDocument, doc, rawdoc};
 use mongodb::error::Error as DriverError;
 use outbox_traits::{Claim, Event, Lease, Leased};
 
@@ -123,8 +123,8 @@ impl MongoOutbox {
         let mut held = self.begin(turn, view.now, view.version).await?;
         let version = view.version.saturating_add(1);
         let both = vec![
-            doc! { "q": { "_id": LOCK, "version": view.version }, "u": { "$set": { "version": version } } },
-            doc! { "q": { "_id": &leases.id }, "u": leases.document(view.now), "upsert": true },
+            rawdoc! { "q": { "_id": LOCK, "version": view.version }, "u": { "$set": { "version": version } } },
+            rawdoc! { "q": { "_id": leases.token.as_str() }, "u": leases.document(view.now)?, "upsert": true },
         ];
         match self.update(&mut held, self.leases.name(), both).await {
             Ok(2) => held.end(Ok(true)).await,

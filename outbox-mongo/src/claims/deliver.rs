@@ -76,7 +76,7 @@ impl MongoOutbox {
             let find = self.leases.find(doc! { "token": token, "$expr": { "$gt": ["$until", "$$NOW"] } });
             let mut cursor = find.await?;
             while cursor.advance().await? {
-                let leases = Leases::of(&cursor.deserialize_current()?)?;
+                let leases = Leases::of(cursor.current())?;
                 match self.decide_on(leases, settled).await? {
                     Some((of_this, one)) => {
                         taken.extend(of_this);
@@ -122,7 +122,7 @@ impl MongoOutbox {
             let set = if is_whole {
                 doc! { DELIVERED: true }
             } else {
-                doc! { "entries": leases.list() }
+                doc! { "entries": leases.entries()? }
             };
             let update = doc! { "$set": set, "$inc": { "revision": 1_i64 } };
             self.leases.update_one(this, update).await?.matched_count == 1
@@ -150,7 +150,8 @@ impl MongoOutbox {
         Ok(())
     }
 
-    /// As often as one likes: it changes only what is open, and that of no event which was saved anew.
+    /// As often as one likes: it changes only what is open, and that of no event which was saved anew. It would not have
+    /// to wait for the majority, since the lease ends later; but the next claim would meet all these events then.
     pub(super) async fn mark_delivered(&self, entries: &[Entry]) -> Result<(), DriverError> {
         for entries in entries.chunks(AT_ONCE) {
             let (known, others): (Vec<&Entry>, Vec<&Entry>) =

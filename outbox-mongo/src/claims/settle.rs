@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use bson::{Bson, DateTime, Document, doc};
+use bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
 use mongodb::error::Error as DriverError;
 use outbox_traits::{Lease, Outcome, Result, Retention, Settlement};
 use uuid::Uuid;
@@ -232,9 +232,9 @@ impl MongoOutbox {
             }
             bytes += more;
             let these = doc! { "eventId": { "$in": ids }, "status": { "$in": [PENDING, PARKED] } };
-            updates.push(doc! {
+            updates.push(RawDocumentBuf::try_from(&doc! {
                 "q": these, "u": end.update(held.now), "multi": true, "hint": key_document(ID_KEYS),
-            });
+            })?);
         }
         if !updates.is_empty() {
             self.update(held, self.events.name(), updates).await?;

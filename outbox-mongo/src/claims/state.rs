@@ -2,7 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use bson::{Bson, DateTime, Document, doc};
+use bson::{
+    Bson, DateTime, Document, RawArrayBuf, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc, raw::cstr,
+    rawdoc,
+};
 use mongodb::{ClientSession, error::Error as DriverError, options::ReadConcern};
 use uuid::Uuid;
 
@@ -39,6 +42,26 @@ pub(super) struct Entry {
     pub(super) is_delivered: bool,
 }
 
+impl Entry {
+    fn of(document: &RawDocument, is_delivered: bool) -> Result<Self, DriverError> {
+        Ok(Self {
+            id: document.get("id")?.map(Bson::try_from).transpose()?.unwrap_or(Bson::Null),
+            event: document.get_str("event")?.to_owned(),
+            key: document.get_binary("key")?.bytes.to_vec(),
+            is_delivered: is_delivered || document.get_bool(DELIVERED).unwrap_or(false),
+        })
+    }
+
+    fn document(&self) -> Result<RawDocumentBuf, DriverError> {
+        let id = RawBson::try_from(self.id.clone())?;
+        let mut document = rawdoc! { "event": self.event.as_str(), "key": key_value(&self.key), "id": id };
+        if self.is_delivered {
+            document.append(cstr!("delivered"), true);
+        }
+        Ok(document)
+    }
+}
+
 /// What is beside the events, for those that have no lock.
 #[derive(Debug, Default)]
 pub(crate) struct Beside {
@@ -51,8 +74,8 @@ pub(crate) struct Beside {
 }
 
 impl Beside {
-    fn add(&mut self, document: &Document) -> Result<(), DriverError> {
-        if !document.contains_key("token") {
+    fn add(&mut self, document: &RawDocument) -> Result<(), DriverError> {
+        if document.get("token")?.is_none() {
             self.has_keys = true;
             return Ok(());
         }
@@ -80,44 +103,44 @@ impl Leases {
         self.token.parse().unwrap_or_default()
     }
 
-    pub(super) fn of(document: &Document) -> Result<Self, DriverError> {
-        let entries = document.get_array("entries")?.iter().filter_map(Bson::as_document);
+    pub(super) fn of(document: &RawDocument) -> Result<Self, DriverError> {
         let are_delivered = document.get_bool(DELIVERED).unwrap_or(false);
-        let entry = |entry: &Document| {
-            Ok(Entry {
-                id: entry.get("id").cloned().unwrap_or(Bson::Null),
-                event: entry.get_str("event")?.to_owned(),
-                key: entry.get_binary_generic("key")?.clone(),
-                is_delivered: are_delivered || entry.get_bool(DELIVERED).unwrap_or(false),
-            })
-        };
+        let mut entries = Vec::new();
+        for entry in document.get_array("entries")? {
+            if let RawBsonRef::Document(entry) = entry? {
+                entries.push(Entry::of(entry, are_delivered)?);
+            }
+        }
         Ok(Self {
-            id: document.get("_id").cloned().unwrap_or(Bson::Null),
+            id: document.get("_id")?.map(Bson::try_from).transpose()?.unwrap_or(Bson::Null),
             token: document.get_str("token")?.to_owned(),
             worker: document.get_str("worker")?.to_owned(),
-            until: *document.get_datetime("until")?,
+            until: document.get_datetime("until")?,
             revision: document.get_i64("revision").unwrap_or(0),
-            entries: entries.map(entry).collect::<Result<_, DriverError>>()?,
+            entries,
         })
     }
 
     /// As a claim writes them.
-    pub(super) fn document(&self, now: DateTime) -> Document {
-        doc! {
-            "_id": &self.id, "token": &self.token, "worker": &self.worker, "until": self.until, "claimedAt": now,
-            "revision": self.revision, "entries": self.list(),
-        }
+    pub(super) fn document(&self, now: DateTime) -> Result<RawDocumentBuf, DriverError> {
+        Ok(rawdoc! {
+            "_id": RawBson::try_from(self.id.clone())?, "token": self.token.as_str(),
+            "worker": self.worker.as_str(), "until": self.until, "claimedAt": now, "revision": self.revision,
+            "entries": self.list()?,
+        })
     }
 
-    pub(super) fn list(&self) -> Vec<Document> {
-        let entry = |entry: &Entry| {
-            let mut document = doc! { "event": &entry.event, "key": key_value(&entry.key), "id": &entry.id };
-            if entry.is_delivered {
-                document.insert(DELIVERED, true);
-            }
-            document
-        };
-        self.entries.iter().map(entry).collect()
+    fn list(&self) -> Result<RawArrayBuf, DriverError> {
+        let mut list = RawArrayBuf::new();
+        for entry in &self.entries {
+            list.push(entry.document()?);
+        }
+        Ok(list)
+    }
+
+    /// The list as a part of a larger change.
+    pub(super) fn entries(&self) -> Result<Bson, DriverError> {
+        Ok(Bson::try_from(RawBson::Array(self.list()?))?)
     }
 
     /// This document, if nobody has changed it since it was read.
@@ -142,7 +165,7 @@ impl MongoOutbox {
         let mut cursor = self.leases.aggregate(self.beside_question()).await?;
         let mut beside = Beside::default();
         while cursor.advance().await? {
-            beside.add(&cursor.deserialize_current()?)?;
+            beside.add(cursor.current())?;
         }
         Ok(beside)
     }
@@ -153,7 +176,7 @@ impl MongoOutbox {
         let mut cursor = question.session(&mut *moment).await?;
         let mut beside = Beside::default();
         while cursor.advance(moment).await? {
-            beside.add(&cursor.deserialize_current()?)?;
+            beside.add(cursor.current())?;
         }
         Ok(beside)
     }
@@ -176,14 +199,15 @@ impl MongoOutbox {
         let mut cursor = self.leases.find(filter).session(&mut *held.session).await?;
         let mut leases = Vec::new();
         while cursor.advance(&mut *held.session).await? {
-            leases.push(Leases::of(&cursor.deserialize_current()?)?);
+            leases.push(Leases::of(cursor.current())?);
         }
         Ok(leases)
     }
 
     pub(super) async fn add_leases(&self, held: &mut Held<'_>, leases: &Leases) -> Result<(), DriverError> {
-        let document = leases.document(held.now);
-        self.leases.insert_one(document).session(&mut *held.session).await?;
+        let document = leases.document(held.now)?;
+        let leases = self.leases.clone_with_type::<RawDocumentBuf>();
+        leases.insert_one(document).session(&mut *held.session).await?;
         Ok(())
     }
 
@@ -194,7 +218,7 @@ impl MongoOutbox {
             self.leases.delete_one(this).session(&mut *held.session).await?;
         } else {
             let left = doc! {
-                "$set": { "until": leases.until, "entries": leases.list() }, "$inc": { "revision": 1_i64 },
+                "$set": { "until": leases.until, "entries": leases.entries()? }, "$inc": { "revision": 1_i64 },
             };
             self.leases.update_one(this, left).session(&mut *held.session).await?;
         }

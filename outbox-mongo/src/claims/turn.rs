@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use bson::{DateTime, Document, doc};
+use bson::{DateTime, Document, RawArrayBuf, RawDocumentBuf, doc, rawdoc};
 use mongodb::{
     ClientSession, Collection,
     error::{Error as DriverError, UNKNOWN_TRANSACTION_COMMIT_RESULT},
@@ -194,9 +194,13 @@ impl MongoOutbox {
         &self,
         held: &mut Held<'_>,
         collection: &str,
-        updates: Vec<Document>,
+        updates: Vec<RawDocumentBuf>,
     ) -> Result<i32, DriverError> {
-        let answer = self.database.run_command(doc! { "update": collection, "updates": updates });
+        let mut list = RawArrayBuf::new();
+        for update in updates {
+            list.push(update);
+        }
+        let answer = self.database.run_raw_command(rawdoc! { "update": collection, "updates": list });
         let answer = answer.session(&mut *held.session).await?;
         if let Some(first) = answer.get_array("writeErrors").ok().and_then(|errors| errors.first()) {
             return Err(DriverError::custom(format!("the server refused a change: {first}")));

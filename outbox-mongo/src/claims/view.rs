@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use bson::{DateTime, Document, RawDocumentBuf, doc};
+use bson::{DateTime, RawDocumentBuf, doc};
 use mongodb::{ClientSession, error::Error as DriverError, options::ReadConcern};
 use outbox_traits::Claim;
 
@@ -88,11 +88,10 @@ impl MongoOutbox {
             if raw.get("_id")?.is_some() {
                 page.push(raw.to_owned());
             } else if let Ok(document) = raw.get_document("leases") {
-                let document = Document::try_from(document)?;
                 if document.get_str("_id").is_ok_and(|id| id == LOCK) {
                     lock = Some((raw.get_datetime("now")?, document.get_i64("version").unwrap_or(0)));
                 } else {
-                    leases.push(Leases::of(&document)?);
+                    leases.push(Leases::of(document)?);
                 }
             } else {
                 known.insert(raw.get_binary("key")?.bytes.to_vec(), raw.get_datetime("readyAt")?);

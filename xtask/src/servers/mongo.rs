@@ -41,6 +41,9 @@ pub(crate) fn start(home: &Home) -> Result<Running> {
     server.args(["--wiredTigerCacheSizeGB", "0.5"]);
     // There is no second member to hand over to, so there is nothing to wait for at the end.
     server.args(["--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"]);
+    // A test that is killed leaves its databases behind, and the server would keep their files open for ten minutes: when
+    // mutants are tried that are more than it may have open.
+    server.args(["--setParameter", "wiredTigerFileHandleCloseIdleTime=20"]);
     let url = format!("mongodb://127.0.0.1:{port}/?replicaSet=rs0&directConnection=true");
     let mut running = site.serve(server, port, url)?;
     running.wait_until(|| command(port, &doc! { "hello": 1, "$db": "admin" }).is_ok())?;
