@@ -34,6 +34,8 @@ pub(crate) enum Step {
     Begin(Call),
     /// It ended before now.
     End(Answer),
+    /// Somebody has set the machine's clock, by which leases end, so far on, or back.
+    ClockSet { micros: i64 },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -226,6 +228,12 @@ impl Recorder {
         }
     }
 
+    /// The clock was set.
+    pub(crate) fn clock_set(&self, micros: i64) {
+        let op = self.next.fetch_add(1, Relaxed);
+        self.add(Line { at: now(), op, step: Step::ClockSet { micros } });
+    }
+
     pub(crate) fn add(&self, line: Line) {
         let text = |line: &Line| serde_json::to_string(line).map(|text| text + "\n");
         match &mut *self.lock() {
@@ -273,7 +281,12 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Line>> {
 }
 
 /// In microseconds. The same clock in all processes of the machine, which no one sets.
-fn now() -> u64 {
-    let time = clock_gettime(ClockId::Monotonic);
+pub(crate) fn now() -> u64 {
+    micros(ClockId::Monotonic)
+}
+
+/// In microseconds, by a clock of the machine.
+pub(crate) fn micros(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000
 }

@@ -3,6 +3,7 @@
 
 mod check;
 mod children;
+mod clock;
 mod engine;
 mod history;
 mod keeper;

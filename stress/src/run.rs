@@ -69,6 +69,8 @@ async fn stress<E: Engine>(plan: &Plan, engine: &E, place: &str) -> Result<Vec<L
         parts.spawn(part().deliver(format!("worker {index}")));
     }
     parts.spawn(part().keep());
+    let clock = Arc::clone(&shared);
+    let clock = tokio::spawn(async move { crate::clock::watch(&clock).await });
     let children = E::MANY_PROCESSES.then(|| {
         let children = Children {
             program: plan.program.clone(),
@@ -97,6 +99,7 @@ async fn stress<E: Engine>(plan: &Plan, engine: &E, place: &str) -> Result<Vec<L
         let killed = children.await??;
         eprintln!("stress: {killed} worker processes were killed");
     }
+    clock.await?;
     waited?;
     drain(&mut last).await;
     last.look().await?;

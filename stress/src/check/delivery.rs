@@ -4,7 +4,7 @@ use outbox_traits::EventId;
 
 use super::{
     Fault, Found,
-    facts::{Facts, Leasing, NEVER, Settling, TOLERANCE},
+    facts::{Facts, Leasing, NEVER, Settling},
 };
 use crate::history::How;
 
@@ -36,7 +36,7 @@ fn stale(lease: &Leasing, fault: &mut impl FnMut(u64, String, EventId)) {
             fault(settling.begin, format!("a lease on {event} was settled twice"), event);
         }
         settled = settled.min(settling.end);
-        let over = lease.ends(settling.begin).1.saturating_add(TOLERANCE);
+        let over = lease.ends(settling.begin).1.saturating_add(lease.tolerance);
         if settling.begin > over {
             let late = settling.begin - over;
             let what = format!("a lease on {event} was settled {late} µs or more after it had run out");
@@ -44,7 +44,7 @@ fn stale(lease: &Leasing, fault: &mut impl FnMut(u64, String, EventId)) {
         }
     }
     for (begin, ..) in lease.renewals.iter().filter(|(.., took)| *took == Some(true)) {
-        if *begin > lease.ends(*begin).1.saturating_add(TOLERANCE) {
+        if *begin > lease.ends(*begin).1.saturating_add(lease.tolerance) {
             fault(*begin, format!("a lease on {event} was renewed after it had run out"), event);
         }
         if *begin > settled {

@@ -8,7 +8,9 @@ use crate::history::{Answer, Call, Held, How, Line, Step};
 
 /// The clock of a store is not the one of the history, and may count in whole milliseconds: so much, in microseconds,
 /// a time may be off.
-pub(super) const TOLERANCE: u64 = 5_000;
+const TOLERANCE: u64 = 5_000;
+/// What is seen of a clock that is set is seen so much later, or less, also in microseconds.
+const SEEN_WITHIN: u64 = 1_000_000;
 
 pub(super) const NEVER: u64 = u64::MAX;
 
@@ -80,6 +82,8 @@ pub(super) struct Leasing {
     pub(super) claim_began: u64,
     pub(super) claim_ended: u64,
     pub(super) length: u64,
+    /// How much earlier or later than told it may end.
+    pub(super) tolerance: u64,
     /// Begin, end, length, and whether it took.
     pub(super) renewals: Vec<(u64, u64, u64, Option<bool>)>,
     pub(super) settlings: Vec<Settling>,
@@ -105,7 +109,7 @@ impl Leasing {
     pub(super) fn surely_until(&self) -> u64 {
         let settled = self.settlings.iter().filter(|settling| settling.may_have_taken());
         let settled = settled.map(|settling| settling.begin).min().unwrap_or(NEVER);
-        self.ends(NEVER).0.saturating_sub(TOLERANCE).min(settled)
+        self.ends(NEVER).0.saturating_sub(self.tolerance).min(settled)
     }
 }
 
@@ -131,6 +135,8 @@ pub(super) struct Facts<'a> {
     /// Failures that a retry does not help.
     pub(super) errors: Vec<(u64, &'a str)>,
     pub(super) purges: u64,
+    /// When the machine's clock was set, and by how much.
+    pub(super) clock_steps: Vec<(u64, u64)>,
     pub(super) calls: usize,
 }
 
@@ -151,6 +157,7 @@ impl<'a> Facts<'a> {
                         claim_began: op.begin,
                         claim_ended: op.end,
                         length: *lease_micros,
+                        tolerance: TOLERANCE,
                         renewals: Vec::new(),
                         settlings: Vec::new(),
                         publishes: Vec::new(),
@@ -160,6 +167,16 @@ impl<'a> Facts<'a> {
         }
         for op in &ops {
             facts.take(op, &leases);
+        }
+        let steps = lines.iter().filter_map(|line| match line.step {
+            Step::ClockSet { micros } => Some((line.at, micros.unsigned_abs())),
+            _ => None,
+        });
+        facts.clock_steps = steps.collect();
+        for lease in &mut facts.leasings {
+            let times = lease.claim_began..lease.ends(NEVER).1.saturating_add(SEEN_WITHIN);
+            let steps = facts.clock_steps.iter().filter(|(at, _)| times.contains(at));
+            lease.tolerance += steps.map(|(_, by)| by).sum::<u64>();
         }
         for row in &facts.rows {
             facts.sessions.entry(*row).or_default().has_row = true;
@@ -286,7 +303,7 @@ fn pair(lines: &[Line]) -> Vec<Op<'_>> {
                     ends.get(&line.op).map_or((NEVER, None), |(at, answer)| (*at, Some(*answer)));
                 Some(Op { begin: line.at, end, call, answer })
             }
-            Step::End(_) => None,
+            Step::End(_) | Step::ClockSet { .. } => None,
         })
         .collect();
     ops.sort_by_key(|op| op.begin);

@@ -121,12 +121,13 @@ fn seen(facts: &Facts<'_>) -> String {
     format!(
         "{} calls: {committed} events in {} committed and {rolled_back} rolled-back transactions, {} leases, \
          {delivered} delivered, {} dead, {discarded} discarded, {stale} settlements refused, {unknown} cut off, \
-         at most {stall} ms without one, {} purges",
+         at most {stall} ms without one, {} purges, the clock was set {} times",
         facts.calls,
         facts.sessions.len() - rolled_back,
         facts.leasings.len(),
         facts.dead.len(),
         facts.purges,
+        facts.clock_steps.len(),
     )
 }
 

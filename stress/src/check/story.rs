@@ -30,7 +30,7 @@ pub(super) fn tell(lines: &[Line], what: &str, events: &[EventId]) -> String {
         let end = ends.get(&line.op).copied();
         let answer = end.and_then(|end| match &end.step {
             Step::End(answer) => Some(answer),
-            Step::Begin(_) => None,
+            Step::Begin(_) | Step::ClockSet { .. } => None,
         });
         for text in parts(call, answer, &events, &sessions) {
             let ended = end.map_or("cut off".to_owned(), |end| millis(end.at - first));

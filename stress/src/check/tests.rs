@@ -81,6 +81,12 @@ impl History {
         self.call(at, Call::Requeue { event: None }, (at + 1, Answer::Changed(1)))
     }
 
+    fn clock_set(&mut self, at: u64, micros: i64) -> &mut Self {
+        let op = self.lines.len() as u64;
+        self.lines.push(Line { at: at * 1000, op, step: Step::ClockSet { micros } });
+        self
+    }
+
     /// The state in the end.
     fn look(&mut self) -> &mut Self {
         self.is_looked_at = true;
@@ -270,6 +276,15 @@ fn an_event_is_leased_to_one_at_a_time() {
     one().claim(112, &[lease(1, 2)]).has(&[]);
     one().settle(20, lease(1, 1), How::Released, true).claim(60, &[lease(1, 2)]).has(&[]);
     one().renew(60, lease(1, 1), true).claim(120, &[lease(1, 2)]).has(&[Fault::StaleLease]);
+}
+
+#[test]
+fn a_lease_may_end_earlier_where_the_clock_was_set() {
+    one().clock_set(50, 60_000).claim(60, &[lease(1, 2)]).has(&[]);
+    one().clock_set(50, -60_000).settle(150, lease(1, 1), How::Delivered, true).has(&[]);
+    one().clock_set(50, 20_000).claim(60, &[lease(1, 2)]).has(&[Fault::StaleLease]);
+    one().clock_set(5, 60_000).claim(60, &[lease(1, 2)]).has(&[Fault::StaleLease]);
+    one().clock_set(2000, 60_000).claim(60, &[lease(1, 2)]).has(&[Fault::StaleLease]);
 }
 
 #[test]
