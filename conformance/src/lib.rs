@@ -63,6 +63,7 @@
 //! | `claim` | a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | leases, fences, retries, the order of each key |
 //! | `claim_concurrent` | a [`ClaimStore`](outbox_traits::ClaimStore) | claims while other sessions are open; left out as `concurrent` is |
 //! | `claim_durable` | [`DurableHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what claims and settlements have written, after closing and reopening, and `kill -9` |
+//! | `claim_schema` | [`SchemaHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`StatsStore`](outbox_traits::StatsStore) | claims where a database has several outboxes |
 //! | `stats` | a [`StatsStore`](outbox_traits::StatsStore) with claims and dead letters | counts by state, and the age of the oldest |
 //! | `wake` | a [`WakeStore`](outbox_traits::WakeStore), [`WakeHarness`] | wake-ups after a commit |
 //! | `inbox` | [`InboxHarness`] | what a consumer has processed, once |

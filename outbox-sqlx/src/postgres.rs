@@ -346,13 +346,32 @@ impl RowBytes for PgRow {
     fn bytes_at(&self, index: usize) -> sqlx::Result<Vec<u8>> {
         let value = self.try_get_raw(index)?;
         let failed = |error| sqlx::Error::ColumnDecode { index: index.to_string(), source: error };
-        let Some(digits) = value.as_str().map_err(failed)?.strip_prefix("\\x") else {
-            return self.try_get(index);
+        let text = value.as_str().map_err(failed)?;
+        let Some(digits) = text.strip_prefix("\\x") else {
+            return escaped(text).ok_or_else(|| failed("neither digits nor escaped bytes".into()));
         };
         let mut bytes = vec![0; digits.len() / 2];
         const_hex::decode_to_slice(digits, &mut bytes).map_err(|error| failed(error.into()))?;
         Ok(bytes)
     }
+}
+
+/// Bytes as they come where `bytea_output` is `escape`, which the driver does not read at all.
+fn escaped(text: &str) -> Option<Vec<u8>> {
+    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+    while let [first, after @ ..] = rest {
+        let (byte, after) = match (first, after) {
+            (b'\\', [b'\\', after @ ..]) => (b'\\', after),
+            (b'\\', after) => {
+                let (octal, after) = after.split_at_checked(3)?;
+                (u8::from_str_radix(str::from_utf8(octal).ok()?, 8).ok()?, after)
+            }
+            (byte, after) => (*byte, after),
+        };
+        bytes.push(byte);
+        rest = after;
+    }
+    Some(bytes)
 }
 
 fn literals(ids: &[EventId]) -> String {

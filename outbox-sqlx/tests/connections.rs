@@ -52,6 +52,29 @@ async fn mysql_needs_no_database_of_the_connection() {
 }
 
 #[tokio::test]
+async fn postgres_bears_bytes_that_come_escaped() {
+    let Some(h) = require("postgres_bears_bytes_that_come_escaped", Pg::open().await) else { return };
+    let options = h.pool().connect_options().as_ref().clone().options([("bytea_output", "escape")]);
+    let pool = PgPoolOptions::new().connect_with(options).await.unwrap();
+    let store = PgOutbox::new(pool.clone()).with_schema(&h.place).unwrap();
+    deletes(&store).await;
+
+    // Enough for every byte, of lists and of keys that wait.
+    let keyed = |number: usize| event(number).with_partition_key(format!("key {}", number / 2));
+    let events: Vec<Event> = (0..600).map(keyed).collect();
+    store.save_all(&events).await.unwrap();
+    let retry = |lease| Settlement::retry(lease, Duration::ZERO, "once more");
+    for settlement in [retry, Settlement::delivered as fn(_) -> _] {
+        let leased = store.claim(&Claim::new("w").with_limit(600)).await.unwrap();
+        assert!(leased.iter().map(|one| &one.event).eq(&events));
+        let settlements: Vec<Settlement> = leased.iter().map(|one| settlement(one.lease)).collect();
+        assert!(store.settle(&settlements).await.unwrap().iter().all(Result::is_ok));
+    }
+    pool.close().await;
+    h.close().await;
+}
+
+#[tokio::test]
 async fn postgres_bears_a_stricter_isolation_by_default() {
     let Some(h) = require("postgres_bears_a_stricter_isolation_by_default", Pg::open().await) else { return };
     for isolation in ["repeatable read", "serializable"] {

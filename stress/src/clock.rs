@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use rustix::time::ClockId;
 
+use tokio::sync::oneshot;
+
 use crate::{
     history::{micros, now},
     shared::Shared,
@@ -18,19 +20,18 @@ const SET: i64 = 1_000;
 /// Two looks at a clock that are so far apart, in microseconds, had something in between.
 const INTERRUPTED: u64 = 200;
 
-/// Writes it down, until the stress ends.
-pub(crate) async fn watch(shared: &Shared) {
-    let mut last = None;
-    while !shared.is_stopped() {
-        if let Some(ahead) = ahead() {
-            let by = ahead - last.unwrap_or(ahead);
-            if by.abs() > SET {
-                eprintln!("stress: the machine's clock was set by {by} µs");
-                shared.record.clock_set(by);
-            }
-            last = Some(ahead);
+/// Writes it down, until it is told to end, and once more then.
+pub(crate) async fn watch(shared: &Shared, mut end: oneshot::Receiver<()>) {
+    let (mut last, mut is_over) = (None, false);
+    while !is_over {
+        is_over = tokio::time::timeout(EVERY, &mut end).await.is_ok();
+        let Some(ahead) = ahead() else { continue };
+        let by = ahead - last.unwrap_or(ahead);
+        if by.abs() > SET {
+            eprintln!("stress: the machine's clock was set by {by} µs");
+            shared.clock_set(by);
         }
-        tokio::time::sleep(EVERY).await;
+        last = Some(ahead);
     }
 }
 

@@ -8,10 +8,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use fastrand::Rng;
-use tokio::task::JoinSet;
+use tokio::{sync::oneshot, task::JoinSet};
 
 use crate::{
     children::Children,
+    clock,
     engine::{Engine, Name},
     history::{Line, Recorder},
     shared::{Part, Shared},
@@ -69,8 +70,9 @@ async fn stress<E: Engine>(plan: &Plan, engine: &E, place: &str) -> Result<Vec<L
         parts.spawn(part().deliver(format!("worker {index}")));
     }
     parts.spawn(part().keep());
+    let (end_clock, end) = oneshot::channel();
     let clock = Arc::clone(&shared);
-    let clock = tokio::spawn(async move { crate::clock::watch(&clock).await });
+    let clock = tokio::spawn(async move { clock::watch(&clock, end).await });
     let children = E::MANY_PROCESSES.then(|| {
         let children = Children {
             program: plan.program.clone(),
@@ -99,17 +101,18 @@ async fn stress<E: Engine>(plan: &Plan, engine: &E, place: &str) -> Result<Vec<L
         let killed = children.await??;
         eprintln!("stress: {killed} worker processes were killed");
     }
-    clock.await?;
     waited?;
     drain(&mut last).await;
     last.look().await?;
+    end_clock.send(()).ok();
+    clock.await?;
     shared.record.lines()
 }
 
 /// Delivers all that is left, until nothing has come for so long that nothing can come.
 async fn drain<E: Engine>(last: &mut Part<E>) {
     let (began, mut empty_since) = (Instant::now(), Instant::now());
-    while empty_since.elapsed() < SETTLED_AFTER {
+    while empty_since.elapsed() < SETTLED_AFTER + last.shared.set_back() {
         match last.drain().await {
             Some(0) => {
                 last.requeue_what_holds().await;

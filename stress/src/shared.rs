@@ -28,6 +28,8 @@ pub(crate) struct Shared {
     /// There is enough to deliver.
     pub(crate) is_full: AtomicBool,
     sessions: AtomicU64,
+    /// How far the machine's clock was set back, in microseconds: so much longer leases and waits last.
+    set_back: AtomicU64,
 }
 
 impl Shared {
@@ -37,11 +39,24 @@ impl Shared {
             stopped: AtomicBool::new(false),
             is_full: AtomicBool::new(false),
             sessions: AtomicU64::new(0),
+            set_back: AtomicU64::new(0),
         }
     }
 
     pub(crate) fn next_session(&self) -> u64 {
         self.sessions.fetch_add(1, Relaxed)
+    }
+
+    /// The machine's clock was set so far on, or back.
+    pub(crate) fn clock_set(&self, micros: i64) {
+        if micros < 0 {
+            self.set_back.fetch_add(micros.unsigned_abs(), Relaxed);
+        }
+        self.record.clock_set(micros);
+    }
+
+    pub(crate) fn set_back(&self) -> Duration {
+        Duration::from_micros(self.set_back.load(Relaxed))
     }
 
     pub(crate) fn stop(&self) {

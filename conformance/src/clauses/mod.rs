@@ -6,6 +6,7 @@
 pub mod claim;
 pub mod claim_concurrent;
 pub mod claim_durable;
+pub mod claim_schema;
 pub mod concurrent;
 pub mod dead_letter;
 pub mod durable;
@@ -263,6 +264,7 @@ macro_rules! __group {
             attempts_and_failures_are_counted_in_the_store
             a_retry_comes_when_it_is_due_and_not_before
             failures_are_kept_with_their_times_and_the_last_error
+            each_of_many_failures_keeps_its_own_error_and_time
             a_dead_event_is_claimed_by_nobody_and_blocks_nobody
             the_idempotency_key_is_taken_in_every_state
             a_requeued_event_has_fresh_attempts
@@ -282,6 +284,11 @@ macro_rules! __group {
         $crate::__emit! { $mode claim_concurrent:
             a_long_transaction_delays_no_claim_of_others
             claims_do_not_skip_an_event_that_commits_late
+        }
+    };
+    (claim_schema $mode:tt) => {
+        $crate::__emit! { $mode claim_schema:
+            claims_of_different_outboxes_are_apart
         }
     };
     // Without those that start tests as processes.
@@ -379,6 +386,7 @@ mod tests {
                 "claim/order.rs", "claim/filter.rs", "claim/history.rs";
             claim_concurrent: "claim_concurrent.rs";
             claim_durable: "claim_durable.rs";
+            claim_schema: "claim_schema.rs";
             concurrent: "concurrent.rs";
             durable: "durable.rs";
             schema: "schema.rs";

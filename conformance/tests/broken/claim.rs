@@ -103,6 +103,9 @@ impl ClaimStore for Broken {
         for settlement in &mut altered {
             self.alter(settlement);
         }
+        if self.fault == Fault::FailuresOfOneCallShareAnError {
+            share_the_last_error(&mut altered);
+        }
         let forgets = self.fault == Fault::ASettlementThatIsForgottenIsReported && altered.len() > 1;
         let mut answers = self.inner.settle(&altered[usize::from(forgets)..]).await?;
         if forgets {
@@ -188,5 +191,17 @@ impl Broken {
             }
             _ => {}
         }
+    }
+}
+
+/// Of those that die, as a store would that writes all of them at once.
+fn share_the_last_error(settlements: &mut [Settlement]) {
+    let died = |one: &Settlement| match &one.outcome {
+        Outcome::DeadLetter { error, .. } => Some(error.clone()),
+        _ => None,
+    };
+    let Some(last) = settlements.iter().rev().find_map(died) else { return };
+    for one in settlements.iter_mut().filter(|one| died(one).is_some()) {
+        *one = Settlement::dead_letter(one.lease, last.clone());
     }
 }

@@ -104,6 +104,7 @@ faults! {
     DeadLettersAreTriedAgain,
     ADeadLetterBlocksItsKey,
     TheErrorGetsLost,
+    FailuresOfOneCallShareAnError,
     HeldKeysAreHandedOut,
     HoldsAreNotTold,
     AHoldHoldsUpAll,

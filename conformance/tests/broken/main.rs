@@ -236,6 +236,8 @@ rejected! {
         by "claim::a_discard_ends_the_hold";
     an_error_that_gets_lost: TheErrorGetsLost
         by "claim::failures_are_kept_with_their_times_and_the_last_error";
+    failures_of_one_call_that_share_an_error: FailuresOfOneCallShareAnError
+        by "claim::each_of_many_failures_keeps_its_own_error_and_time";
     undecodable_rows_that_are_leased_again_and_again: UndecodableRowsAreLeased
         by "claim::an_undecodable_row_is_never_leased";
 

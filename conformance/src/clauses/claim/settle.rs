@@ -138,6 +138,46 @@ where
     assert_eq!(dead[0].dead_at, last, "it died of the last one");
 }
 
+/// 7.6 and 7.8: of many that fail in one call each keeps its own error, and waits for its own time.
+pub async fn each_of_many_failures_keeps_its_own_error_and_time<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore + DeadLetterStore,
+{
+    const COUNT: usize = 2100;
+    let all = events(COUNT);
+    save_all(&h, &all).await;
+    let leased = claim(&h, COUNT).await;
+    assert_eq!(leased_ids(&leased), ids(&all));
+    let (dies, seconds) = (|index: usize| index.is_multiple_of(2), |index: usize| 100 + index as u64);
+    let failure = |(index, lease)| match format!("error {index}") {
+        error if dies(index) => Settlement::dead_letter(lease, error),
+        error => Settlement::retry(lease, Duration::from_secs(seconds(index)), error),
+    };
+    settled(&h, leased.iter().map(|one| one.lease).enumerate().map(failure)).await;
+
+    let filter = DeadLetterFilter::new().with_limit(COUNT);
+    let dead = h.store().dead_letters(&filter).await.expect("dead_letters").letters;
+    let kept: Vec<_> = dead.into_iter().map(|letter| (letter.id, letter.reason)).collect();
+    let numbered = || all.iter().enumerate();
+    let died = numbered().filter(|(index, _)| dies(*index));
+    let died: Vec<_> = died.map(|(index, event)| (event.id(), format!("error {index}"))).collect();
+    assert_eq!(kept, died);
+    // Half a second before the next one.
+    let middle = COUNT / 2 + 1;
+    h.advance(Duration::from_secs(seconds(middle)) + Duration::from_millis(500)).await;
+    let due = numbered().filter(|(index, _)| !dies(*index) && *index <= middle);
+    let due: Vec<_> = due.map(|(_, event)| event.id()).collect();
+    let claimed = claim(&h, COUNT).await;
+    assert_eq!(leased_ids(&claimed)[..due.len()], due);
+    // What a slow machine has made due meanwhile comes in the same order.
+    let rest = leased_ids(&claimed).split_off(due.len());
+    let later: Vec<_> = numbered()
+        .filter(|(index, _)| !dies(*index) && *index > middle)
+        .map(|(_, event)| event.id())
+        .collect();
+    assert!(rest.len() < later.len() && later.starts_with(&rest), "{} came early", rest.len());
+}
+
 /// 8.1: a dead event is claimed by nobody and blocks nobody, its own key included.
 pub async fn a_dead_event_is_claimed_by_nobody_and_blocks_nobody<H: Harness>(h: Arc<H>)
 where
