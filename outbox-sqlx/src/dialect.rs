@@ -79,6 +79,8 @@ mod sealed {
         const SORTS_NULLS: bool;
         /// Whether the index `fifo` has the events of every status, and not only the pending ones.
         const FIFO_OF_ALL: bool;
+        /// Whether a limit can be a query, and has to: a condition that holds of no row is asked of each.
+        const LIMITS_BY_QUERY: bool;
         /// The time now.
         const CLOCK: &'static str;
         /// The columns of an event, as [`ReadRow::stored`] takes them.

@@ -100,6 +100,7 @@ impl Engine for MySql {
     const LATERAL: bool = false;
     const SORTS_NULLS: bool = false;
     const FIFO_OF_ALL: bool = true;
+    const LIMITS_BY_QUERY: bool = false;
     const CLOCK: &'static str = "UTC_TIMESTAMP(6)";
     const EVENT: &'static str = EVENT;
     const STATUS: &'static str = "status";

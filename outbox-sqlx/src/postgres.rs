@@ -107,6 +107,7 @@ impl Engine for Postgres {
     const LATERAL: bool = true;
     const SORTS_NULLS: bool = true;
     const FIFO_OF_ALL: bool = false;
+    const LIMITS_BY_QUERY: bool = false;
     const CLOCK: &'static str = "clock_timestamp()";
     const EVENT: &'static str = EVENT;
     const STATUS: &'static str = "status || ''";

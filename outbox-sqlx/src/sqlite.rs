@@ -95,6 +95,7 @@ impl Engine for Sqlite {
     const LATERAL: bool = false;
     const SORTS_NULLS: bool = false;
     const FIFO_OF_ALL: bool = false;
+    const LIMITS_BY_QUERY: bool = true;
     const CLOCK: &'static str = CLOCK;
     const EVENT: &'static str = EVENT;
     const STATUS: &'static str = "status";

@@ -9,7 +9,7 @@ use outbox_traits::{Claim, EventId};
 
 use super::{
     CHUNK, sql,
-    state::{Key, Spot, State, key},
+    state::{EVENT, Key, Spot, State, key},
 };
 use crate::{SqlxOutbox, dialect::Dialect, row::ReadRow, store::as_limit};
 
@@ -98,14 +98,19 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         limit: usize,
         state: &State,
     ) -> sqlx::Result<Option<Vec<DB::Row>>> {
-        if state.has_keys || self.is_crowded.load(Relaxed) {
+        if self.is_crowded.load(Relaxed) {
+            return Ok(None);
+        }
+        let (names, has_keys) = (&self.names, state.has_keys);
+        // Parked events that are ready have their places among the pending ones.
+        if has_keys && !DB::rows(connection, sql::ready::<DB>(names, state.now, None, 1)).await?.is_empty() {
             return Ok(None);
         }
         let (leased, busy) = (state.leased_places(), state.busy());
-        let sql = sql::beside::<DB>(&self.names, &claim.types, &leased, as_limit(limit));
+        let sql = sql::beside::<DB>(names, &claim.types, has_keys, &leased, as_limit(limit));
         let rows = DB::rows(connection, sql).await?;
         for row in &rows {
-            if busy.contains_key(&Spot::of(row)?.key) {
+            if busy.contains_key(&Spot::of(row)?.key) || has_keys && !row.is_null(EVENT)? {
                 self.is_crowded.store(true, Relaxed);
                 return Ok(None);
             }

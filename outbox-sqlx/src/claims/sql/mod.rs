@@ -8,6 +8,8 @@ mod dead;
 mod parked;
 mod stats;
 
+use std::fmt::Display;
+
 use outbox_traits::EventId;
 use uuid::Uuid;
 
@@ -137,30 +139,48 @@ fn update<DB: Dialect>(names: &Names, set: &str, events: &[Spot]) -> Vec<String>
 
 /// Whole events from the front of the order, if nothing is leased and no key has parked events.
 pub(in crate::claims) fn front<DB: Dialect>(names: &Names, types: &[String], limit: i64) -> String {
-    let (leases, keys) = (names.quoted_part(LEASE), names.quoted_part(KEY));
-    let free = format!("AND NOT EXISTS (SELECT 1 FROM {leases}) AND NOT EXISTS (SELECT 1 FROM {keys})");
-    first::<DB>(names, types, &free, limit)
+    let exists = |part| format!("EXISTS (SELECT 1 FROM {})", names.quoted_part(part));
+    let (leases, keys) = (exists(LEASE), exists(KEY));
+    if DB::LIMITS_BY_QUERY {
+        let limit = format!("(CASE WHEN {leases} OR {keys} THEN 0 ELSE {limit} END)");
+        return first::<DB>(names, types, false, "", limit);
+    }
+    first::<DB>(names, types, false, &format!("AND NOT {leases} AND NOT {keys}"), limit)
 }
 
-/// Whole events from the front of the order, but for leased ones.
+/// Whole events from the front of the order, but for leased ones, and whether their keys have parked events, if any has.
 pub(in crate::claims) fn beside<DB: Dialect>(
     names: &Names,
     types: &[String],
+    has_keys: bool,
     leased: &[i64],
     limit: i64,
 ) -> String {
-    first::<DB>(names, types, &but_for::<DB>(leased), limit)
+    first::<DB>(names, types, has_keys, &but_for::<DB>(leased), limit)
 }
 
-fn first<DB: Dialect>(names: &Names, types: &[String], condition: &str, limit: i64) -> String {
+fn first<DB: Dialect>(
+    names: &Names,
+    types: &[String],
+    has_keys: bool,
+    condition: &str,
+    limit: impl Display,
+) -> String {
+    let key = if has_keys { format!(", {}", key_of(names)) } else { String::new() };
     format!(
-        "SELECT {}, attempts, failures, partition_hash FROM {} {} WHERE status = 'pending' {} {condition}
-        ORDER BY seq LIMIT {limit}",
+        "SELECT {}, attempts, failures, partition_hash {key} FROM {} AS e {}
+        WHERE status = 'pending' {} {condition} ORDER BY seq LIMIT {limit}",
         DB::EVENT,
         names.quoted_table(),
         DB::hint(names, "fifo"),
         wanted::<DB>(types),
     )
+}
+
+/// Whether the key of an event `e` has parked events.
+fn key_of(names: &Names) -> String {
+    let keys = names.quoted_part(KEY);
+    format!("(SELECT k.partition_hash FROM {keys} AS k WHERE k.partition_hash = e.partition_hash)")
 }
 
 fn but_for<DB: Dialect>(leased: &[i64]) -> String {
@@ -196,9 +216,7 @@ pub(in crate::claims) fn walk<DB: Dialect>(
         let keys = list(passed, |key| DB::bytes(key));
         format!("AND seq <= {} AND partition_hash NOT IN ({keys})", after.saturating_add(PASSED))
     };
-    let keys = names.quoted_part(KEY);
-    let key = format!("(SELECT k.partition_hash FROM {keys} AS k WHERE k.partition_hash = e.partition_hash)");
-    let key = if has_keys { key.as_str() } else { "NULL" };
+    let key = if has_keys { key_of(names) } else { "NULL".to_owned() };
     let wanted = wanted::<DB>(types);
     let (types, is_wanted) = match wanted.strip_prefix("AND ").filter(|_| has_keys) {
         Some(of_type) => {
@@ -364,7 +382,8 @@ pub(crate) fn statements<DB: Dialect>(names: &Names, events: &[EventId]) -> Vec<
     let by_id = |statements: Vec<String>| statements.into_iter().map(|sql| (sql, "id"));
     let mut statements = vec![
         (front::<DB>(names, &[], 500), "fifo"),
-        (beside::<DB>(names, &[], &[5001, 5002], 500), "fifo"),
+        (beside::<DB>(names, &[], false, &[5001, 5002], 500), "fifo"),
+        (beside::<DB>(names, &types, true, &[5001, 5002], 500), "fifo"),
         (walk::<DB>(names, &[], true, 5000, &[], &[], 2000), "fifo"),
         (walk::<DB>(names, &types, true, 5000, &[5001, 5002], &keys[..1], 2000), "fifo"),
         (self::events::<DB>(names, events), "id"),
