@@ -106,6 +106,11 @@ mod sealed {
         fn text(text: &str) -> String;
         /// That a large integer is one of these.
         fn one_of(column: &str, numbers: &[i64]) -> String;
+        /// That bytes are one of these.
+        fn one_of_bytes(column: &str, all: &[[u8; 16]]) -> String {
+            let all: Vec<String> = all.iter().map(|bytes| Self::bytes(bytes)).collect();
+            format!("{column} IN ({})", all.join(", "))
+        }
         /// That a large integer is none of these, in words that search no index.
         fn none_of(column: &str, numbers: &[i64]) -> String;
         /// Names the index that is to be used.

@@ -147,6 +147,11 @@ impl Engine for Postgres {
         format!("{column} = ANY ('{{{}}}'::bigint[])", sql::numbers(numbers))
     }
 
+    fn one_of_bytes(column: &str, all: &[[u8; 16]]) -> String {
+        let all: Vec<String> = all.iter().map(|bytes| format!(r"\\\\x{}", const_hex::encode(bytes))).collect();
+        format!("{column} = ANY (E'{{{}}}'::bytea[])", all.join(","))
+    }
+
     // In these words the array is hashed; what is none of all is compared with each before PostgreSQL 15.
     fn none_of(column: &str, numbers: &[i64]) -> String {
         format!("({}) IS NOT TRUE", Self::one_of(column, numbers))

@@ -12,10 +12,6 @@ use crate::{
     names::{KEY, Names, PARKED},
 };
 
-fn keys<DB: Dialect>(keys: &[Key]) -> String {
-    list(keys, |key| DB::bytes(key))
-}
-
 /// Whether any key has parked events.
 pub(in crate::claims) fn has_keys(names: &Names) -> String {
     format!("SELECT MIN(k.ready_at) FROM {} AS k", names.quoted_part(KEY))
@@ -41,7 +37,7 @@ pub(crate) fn holds_key<DB: Dialect>(names: &Names) -> String {
 /// Those of the keys that have parked events.
 pub(in crate::claims) fn keyed<DB: Dialect>(names: &Names, of: &[Key]) -> String {
     let table = names.quoted_part(KEY);
-    format!("SELECT partition_hash FROM {table} WHERE partition_hash IN ({})", keys::<DB>(of))
+    format!("SELECT partition_hash FROM {table} WHERE {}", DB::one_of_bytes("partition_hash", of))
 }
 
 /// Keys whose parked events can be handed out, longest ready first.
@@ -163,12 +159,12 @@ pub(in crate::claims) fn last_retries<DB: Dialect>(names: &Names, of: &[Key]) ->
                 ORDER BY p.seq LIMIT 1),
             (SELECT {} FROM {parked} AS p {} WHERE p.partition_hash = k.partition_hash
                 AND p.retry_at IS NOT NULL ORDER BY p.partition_hash DESC, p.retry_at DESC LIMIT 1)
-        FROM {} AS k WHERE k.partition_hash IN ({})",
+        FROM {} AS k WHERE {}",
         DB::hint(names, "parked_key"),
         DB::micros("p.retry_at"),
         DB::hint(names, "parked_last"),
         names.quoted_part(KEY),
-        keys::<DB>(of),
+        DB::one_of_bytes("k.partition_hash", of),
     )
 }
 
@@ -193,15 +189,15 @@ pub(in crate::claims) fn add_keys<DB: Dialect>(names: &Names, keys: &[(Key, i64)
 
 pub(in crate::claims) fn move_keys<DB: Dialect>(names: &Names, of: &[Key], ready_at: i64) -> String {
     format!(
-        "UPDATE {} SET ready_at = {} WHERE partition_hash IN ({})",
+        "UPDATE {} SET ready_at = {} WHERE {}",
         names.quoted_part(KEY),
         DB::time(ready_at),
-        keys::<DB>(of)
+        DB::one_of_bytes("partition_hash", of)
     )
 }
 
 pub(in crate::claims) fn remove_keys<DB: Dialect>(names: &Names, of: &[Key]) -> String {
-    format!("DELETE FROM {} WHERE partition_hash IN ({})", names.quoted_part(KEY), keys::<DB>(of))
+    format!("DELETE FROM {} WHERE {}", names.quoted_part(KEY), DB::one_of_bytes("partition_hash", of))
 }
 
 /// Takes pending events out of the order, and into that of their keys.
