@@ -148,7 +148,8 @@ impl Engine for Postgres {
     }
 
     fn one_of_bytes(column: &str, all: &[[u8; 16]]) -> String {
-        let all: Vec<String> = all.iter().map(|bytes| format!(r"\\\\x{}", const_hex::encode(bytes))).collect();
+        let all: Vec<String> =
+            all.iter().map(|bytes| format!(r"\\\\x{}", const_hex::encode(bytes))).collect();
         format!("{column} = ANY (E'{{{}}}'::bytea[])", all.join(","))
     }
 
