@@ -140,6 +140,11 @@ pub(crate) fn stored_key(raw: &RawDocument) -> Option<Key> {
     raw.get_binary("partitionHash").ok().map(|binary| binary.bytes.to_vec())
 }
 
+/// Any value; null if there is none.
+pub(crate) fn value(raw: &RawDocument, name: &str) -> bson::error::Result<Bson> {
+    raw.get(name)?.map_or(Ok(Bson::Null), Bson::try_from)
+}
+
 /// A count that only some documents have.
 pub(crate) fn count(raw: &RawDocument, name: &str) -> u32 {
     let count = match raw.get(name) {

@@ -2,7 +2,7 @@
 
 use outbox_traits::{Error, ErrorKind, EventId, Result};
 use sqlx::{
-    AssertSqlSafe, MySql, MySqlConnection, Pool, Row,
+    AssertSqlSafe, MySql, MySqlConnection, Pool,
     error::DatabaseError,
     mysql::{MySqlDatabaseError, MySqlQueryResult, MySqlRow},
 };
@@ -51,11 +51,7 @@ const EVENT: &str =
 /// How long one process waits while another migrates.
 const MIGRATION_TIMEOUT_SECONDS: u32 = 60;
 
-impl RowBytes for MySqlRow {
-    fn bytes_at(&self, index: usize) -> sqlx::Result<Vec<u8>> {
-        self.try_get(index)
-    }
-}
+impl RowBytes for MySqlRow {}
 
 impl Engine for MySql {
     const RULES: NameRules =

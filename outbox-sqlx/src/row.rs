@@ -145,15 +145,21 @@ pub trait ReadRow: Row {
     fn is_null(&self, index: usize) -> sqlx::Result<bool>;
 }
 
-/// Bytes in a row of one engine.
-pub trait RowBytes {
+/// Bytes in a row, for an engine that has a quicker way to them than the driver's.
+pub trait RowBytes: Row {
     /// Those in a column.
-    fn bytes_at(&self, index: usize) -> sqlx::Result<Vec<u8>>;
+    fn bytes_at(&self, index: usize) -> sqlx::Result<Vec<u8>>
+    where
+        usize: ColumnIndex<Self>,
+        for<'r> Vec<u8>: Decode<'r, Self::Database> + Type<Self::Database>,
+    {
+        self.try_get(index)
+    }
 }
 
 impl<R> ReadRow for R
 where
-    R: Row + RowBytes,
+    R: RowBytes,
     usize: ColumnIndex<R>,
     for<'r> i64: Decode<'r, R::Database> + Type<R::Database>,
     for<'r> i32: Decode<'r, R::Database> + Type<R::Database>,

@@ -3,7 +3,7 @@
 use chrono::Utc;
 use outbox_traits::{ErrorKind, EventId, Result};
 use sqlx::{
-    AssertSqlSafe, Connection, Pool, Row, Sqlite, SqliteConnection, error::DatabaseError, sqlite::SqliteRow,
+    AssertSqlSafe, Connection, Pool, Sqlite, SqliteConnection, error::DatabaseError, sqlite::SqliteRow,
 };
 use uuid::Uuid;
 
@@ -41,11 +41,7 @@ const EVENT: &str = r#""seq", "id", "type", "payload", "meta", "not_before" * 10
 /// Milliseconds since 1970; one time within a statement.
 const CLOCK: &str = "CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)";
 
-impl RowBytes for SqliteRow {
-    fn bytes_at(&self, index: usize) -> sqlx::Result<Vec<u8>> {
-        self.try_get(index)
-    }
-}
+impl RowBytes for SqliteRow {}
 
 impl Engine for Sqlite {
     const RULES: NameRules = NameRules {

@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use rustix::time::ClockId;
-
 use tokio::sync::oneshot;
 
 use crate::{

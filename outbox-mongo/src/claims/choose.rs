@@ -179,7 +179,7 @@ impl MongoOutbox {
             match document::event(raw) {
                 Ok(event) => read.push(Chosen {
                     position: document::position(raw),
-                    id: raw.get("_id")?.map(Bson::try_from).transpose()?.unwrap_or(Bson::Null),
+                    id: document::value(raw, "_id")?,
                     key: document::key(raw),
                     event,
                     attempts: document::count(raw, "attempts"),

@@ -36,7 +36,7 @@ pub(super) struct Spot {
 impl Spot {
     pub(super) fn of(raw: &RawDocument) -> Result<Self, DriverError> {
         Ok(Self {
-            id: raw.get("_id")?.map(Bson::try_from).transpose()?.unwrap_or(Bson::Null),
+            id: document::value(raw, "_id")?,
             event: raw.get_str("eventId").ok().map(str::to_owned),
             key: document::key(raw),
             seq: document::position(raw),

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use bson::{
-    Bson, DateTime, Document, RawArrayBuf, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc, raw::cstr,
+    Bson, DateTime, Document, RawArrayBuf, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc, raw::CStr,
     rawdoc,
 };
 use mongodb::{ClientSession, error::Error as DriverError, options::ReadConcern};
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{Held, LOCK, NEVER, stalled::SESSIONS};
 use crate::{
     MongoOutbox,
-    document::{DELIVERED, Key, key_value},
+    document::{self, DELIVERED, Key, key_value},
     store::as_batch,
 };
 
@@ -45,7 +45,7 @@ pub(super) struct Entry {
 impl Entry {
     fn of(document: &RawDocument, is_delivered: bool) -> Result<Self, DriverError> {
         Ok(Self {
-            id: document.get("id")?.map(Bson::try_from).transpose()?.unwrap_or(Bson::Null),
+            id: document::value(document, "id")?,
             event: document.get_str("event")?.to_owned(),
             key: document.get_binary("key")?.bytes.to_vec(),
             is_delivered: is_delivered || document.get_bool(DELIVERED).unwrap_or(false),
@@ -56,7 +56,7 @@ impl Entry {
         let id = RawBson::try_from(self.id.clone())?;
         let mut document = rawdoc! { "event": self.event.as_str(), "key": key_value(&self.key), "id": id };
         if self.is_delivered {
-            document.append(cstr!("delivered"), true);
+            document.append(<&CStr>::try_from(DELIVERED)?, true);
         }
         Ok(document)
     }
@@ -112,7 +112,7 @@ impl Leases {
             }
         }
         Ok(Self {
-            id: document.get("_id")?.map(Bson::try_from).transpose()?.unwrap_or(Bson::Null),
+            id: document::value(document, "_id")?,
             token: document.get_str("token")?.to_owned(),
             worker: document.get_str("worker")?.to_owned(),
             until: document.get_datetime("until")?,
@@ -131,11 +131,7 @@ impl Leases {
     }
 
     fn list(&self) -> Result<RawArrayBuf, DriverError> {
-        let mut list = RawArrayBuf::new();
-        for entry in &self.entries {
-            list.push(entry.document()?);
-        }
-        Ok(list)
+        self.entries.iter().map(Entry::document).collect()
     }
 
     /// The list as a part of a larger change.

@@ -196,10 +196,7 @@ impl MongoOutbox {
         collection: &str,
         updates: Vec<RawDocumentBuf>,
     ) -> Result<i32, DriverError> {
-        let mut list = RawArrayBuf::new();
-        for update in updates {
-            list.push(update);
-        }
+        let list: RawArrayBuf = updates.into_iter().collect();
         let answer = self.database.run_raw_command(rawdoc! { "update": collection, "updates": list });
         let answer = answer.session(&mut *held.session).await?;
         if let Some(first) = answer.get_array("writeErrors").ok().and_then(|errors| errors.first()) {

@@ -98,16 +98,13 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         limit: usize,
         state: &State,
     ) -> sqlx::Result<Option<Vec<DB::Row>>> {
-        if self.is_crowded.load(Relaxed) {
-            return Ok(None);
-        }
-        let (names, has_keys) = (&self.names, state.has_keys);
         // Parked events that are ready have their places among the pending ones.
-        if has_keys && !DB::rows(connection, sql::ready::<DB>(names, state.now, None, 1)).await?.is_empty() {
+        if self.is_crowded.load(Relaxed) || state.has_ready {
             return Ok(None);
         }
+        let has_keys = state.has_keys;
         let (leased, busy) = (state.leased_places(), state.busy());
-        let sql = sql::beside::<DB>(names, &claim.types, has_keys, &leased, as_limit(limit));
+        let sql = sql::beside::<DB>(&self.names, &claim.types, has_keys, &leased, as_limit(limit));
         let rows = DB::rows(connection, sql).await?;
         for row in &rows {
             if busy.contains_key(&Spot::of(row)?.key) || has_keys && !row.is_null(EVENT)? {

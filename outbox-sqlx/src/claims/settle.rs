@@ -89,7 +89,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     ) -> sqlx::Result<bool> {
         let mut sql = vec![sql::lock::<DB>(&self.names)];
         sql.extend(statements);
-        sql.push(sql::has_keys(&self.names));
+        sql.push(sql::first_ready::<DB>(&self.names));
         let rows = DB::rows(connection, sql.join("; ")).await?;
         rows.last().map_or(Ok(false), |row| Ok(!row.is_null(0)?))
     }

@@ -77,6 +77,8 @@ pub(super) struct State {
     pub(super) now: i64,
     /// Whether any key has parked events.
     pub(super) has_keys: bool,
+    /// Whether any of them is ready.
+    pub(super) has_ready: bool,
     /// Those that ran out included.
     pub(super) leases: Vec<LeaseRow>,
 }
@@ -102,10 +104,12 @@ impl State {
 
     /// From the rows that tell it, among others of other statements of the same message.
     pub(super) fn of<R: ReadRow>(rows: &[R]) -> sqlx::Result<Self> {
-        let mut state = Self { now: 0, has_keys: false, leases: Vec::new() };
+        let mut state = Self { now: 0, has_keys: false, has_ready: false, leases: Vec::new() };
         for row in rows.iter().filter(|row| row.len() == COLUMNS) {
             state.now = row.number(0)?;
-            state.has_keys = !row.is_null(1)?;
+            let first_ready = row.optional(1)?;
+            state.has_keys = first_ready.is_some();
+            state.has_ready = first_ready.is_some_and(|time| time <= state.now);
             if !row.is_null(2)? {
                 state.leases.push(LeaseRow {
                     token: row.uuid(2)?,

@@ -165,17 +165,13 @@ where
     // Half a second before the next one.
     let middle = COUNT / 2 + 1;
     h.advance(Duration::from_secs(seconds(middle)) + Duration::from_millis(500)).await;
-    let due = numbered().filter(|(index, _)| !dies(*index) && *index <= middle);
-    let due: Vec<_> = due.map(|(_, event)| event.id()).collect();
-    let claimed = claim(&h, COUNT).await;
-    assert_eq!(leased_ids(&claimed)[..due.len()], due);
-    // What a slow machine has made due meanwhile comes in the same order.
-    let rest = leased_ids(&claimed).split_off(due.len());
-    let later: Vec<_> = numbered()
-        .filter(|(index, _)| !dies(*index) && *index > middle)
-        .map(|(_, event)| event.id())
-        .collect();
-    assert!(rest.len() < later.len() && later.starts_with(&rest), "{} came early", rest.len());
+    let claimed = leased_ids(&claim(&h, COUNT).await);
+    let waiting: Vec<_> =
+        numbered().filter(|(index, _)| !dies(*index)).map(|(_, event)| event.id()).collect();
+    assert!(waiting.starts_with(&claimed), "they come in their order");
+    // A slow machine may have made more of them due meanwhile, but not all.
+    let due = middle / 2 + 1;
+    assert!((due..waiting.len()).contains(&claimed.len()), "{} come, and {due} are due", claimed.len());
 }
 
 /// 8.1: a dead event is claimed by nobody and blocks nobody, its own key included.

@@ -83,14 +83,14 @@ fn of_tokens<DB: Dialect>(column: &str, tokens: Option<&[Uuid]>) -> String {
     }
 }
 
-/// The time, whether any key has parked events, and the leases: all, or those of some tokens.
+/// The time, when the first key that has parked events is ready, and the leases: all, or those of some tokens.
 pub(in crate::claims) fn state<DB: Dialect>(names: &Names, tokens: Option<&[Uuid]>) -> String {
     let tokens = of_tokens::<DB>("l.token", tokens);
     format!(
         "SELECT {}, ({}), l.token, {}, {}, l.worker, l.entries
         FROM (SELECT 1 AS one) AS x LEFT JOIN {} l ON {tokens}",
         DB::micros(DB::CLOCK),
-        has_keys(names),
+        first_ready::<DB>(names),
         DB::micros("l.leased_until"),
         DB::micros("l.claimed_at"),
         names.quoted_part(LEASE),

@@ -12,9 +12,9 @@ use crate::{
     names::{KEY, Names, PARKED},
 };
 
-/// Whether any key has parked events.
-pub(in crate::claims) fn has_keys(names: &Names) -> String {
-    format!("SELECT MIN(k.ready_at) FROM {} AS k", names.quoted_part(KEY))
+/// When the first of the keys that have parked events is ready; null if none has.
+pub(in crate::claims) fn first_ready<DB: Dialect>(names: &Names) -> String {
+    format!("SELECT {} FROM {} AS k", DB::micros("MIN(k.ready_at)"), names.quoted_part(KEY))
 }
 
 /// A row that begins with -1 if there are parked events.
