@@ -73,7 +73,7 @@ impl Engine for MySql {
                     WHERE high.n <= {rows} DIV 1000000
                 ),
                 copies AS (
-                    SELECT n, CONCAT(LPAD(LOWER(HEX(n)), 12, '0'), LEFT(MD5(n), 20)) AS id
+                    SELECT n, CONCAT(LPAD(LOWER(HEX(n)), 12, '0'), LEFT(SHA2(n, 256), 20)) AS id
                     FROM numbers WHERE n <= {rows}
                 )
             SELECT UNHEX(copies.id), type, payload,
@@ -86,7 +86,7 @@ impl Engine for MySql {
     }
 
     async fn explain(pool: &MySqlPool, message: &str) -> Result<String> {
-        let sql = explained(message, "EXPLAIN");
+        let sql = explained(message, "EXPLAIN FORMAT = TRADITIONAL");
         let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(pool).await?;
         let line = |row: &MySqlRow| {
             let shown = ["table", "type", "key", "key_len", "ref", "rows", "Extra"];

@@ -27,7 +27,8 @@
 //! # sqlx
 //! Its types are part of this API, so its version is too: it is re-exported as [`sqlx`]. Its features are
 //! yours to choose: a dependency `sqlx = { version = "0.9", features = ["tls-rustls"] }` beside this one gives
-//! connections TLS. The runtime is Tokio.
+//! connections TLS. MySQL 8.0 and later let a password through by TLS, or by the feature `mysql-rsa`. The runtime is
+//! Tokio.
 //!
 //! # The table
 //! [`migrate`](outbox_traits::SchemaStore::migrate) creates it; the directory `migrations` has the same as plain

@@ -311,8 +311,11 @@ impl Engine for MySql {
         let mut connection = pool.acquire().await.map_err(failed)?;
         // The lock belongs to the connection and would outlive this function where it is dropped half-way.
         connection.close_on_drop();
+        // A lock's name has 64 characters at most, a table's with its database's up to 129. MySQL has no MD5 since 9.6.
         let locked: Option<i64> = sqlx::query_scalar(
-            "SELECT GET_LOCK(CONCAT('outbox:', MD5(CONCAT(COALESCE(?, DATABASE(), ''), '.', ?))), ?)",
+            "SELECT GET_LOCK(
+                CONCAT('outbox:', LEFT(SHA2(CONCAT(COALESCE(?, DATABASE(), ''), '.', ?), 256), 32)), ?
+            )",
         )
         .bind(names.schema.as_deref())
         .bind(&names.table)

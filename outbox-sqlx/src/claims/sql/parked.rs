@@ -151,12 +151,14 @@ pub(in crate::claims) fn strays<DB: Dialect>(names: &Names, events: &[EventId]) 
 }
 
 /// Of those of the keys that have a row: whether anything of them is parked, and the last time of a retry.
+///
+/// The orders name the whole index: MySQL sorts all that a key has parked where they begin with its second column.
 pub(in crate::claims) fn last_retries<DB: Dialect>(names: &Names, of: &[Key]) -> String {
     let parked = names.quoted_part(PARKED);
     format!(
         "SELECT k.partition_hash,
             (SELECT p.seq FROM {parked} AS p {} WHERE p.partition_hash = k.partition_hash
-                ORDER BY p.seq LIMIT 1),
+                ORDER BY p.partition_hash, p.seq LIMIT 1),
             (SELECT {} FROM {parked} AS p {} WHERE p.partition_hash = k.partition_hash
                 AND p.retry_at IS NOT NULL ORDER BY p.partition_hash DESC, p.retry_at DESC LIMIT 1)
         FROM {} AS k WHERE {}",
