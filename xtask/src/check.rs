@@ -1,4 +1,4 @@
-//! `cargo xtask check`: format, lints, documentation, every feature alone, and the dependencies.
+//! `cargo xtask check`: format, lints, documentation, every feature alone, the dependencies, and the alert rules.
 
 use std::io::Write as _;
 use std::process::Command;
@@ -58,6 +58,13 @@ pub(crate) fn check() -> Result<()> {
             checks.assertion(&name, || dependencies::backend_stays_alone(feature))?;
         }
     }
+    checks.command("alert rules", || {
+        install::promtool()?;
+        let tests = cargo::root().join("docs/prometheus-alerts.test.yml");
+        let mut command = process::tied("promtool", "TERM");
+        command.args(["test", "rules"]).arg(tests);
+        Ok(command)
+    })?;
     checks.finish()
 }
 

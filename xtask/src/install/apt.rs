@@ -4,9 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use super::ways_out;
 use crate::process;
-use crate::servers::Kind;
 
 /// Installs packages without starting the services in them.
 ///
@@ -27,19 +25,15 @@ apt() {
 apt install "$@" || { apt update && apt install "$@"; }
 "#;
 
-/// Installs packages that the given servers want, or the compilers.
-pub(crate) fn install(packages: &[&str], kinds: &[Kind]) -> Result<()> {
+/// Installs packages. What a person can do where that fails ends the error.
+pub(crate) fn install(packages: &[&str], otherwise: &str) -> Result<()> {
     let wanted = packages.join(" ");
     if process::find_program("apt-get").is_none() {
-        bail!(
-            "not installed: {wanted}, and there is no apt-get here to install it: install it, {}",
-            ways_out(kinds)
-        );
+        bail!("not installed: {wanted}, and there is no apt-get here to install it: install it, {otherwise}");
     }
     if !rustix::process::getuid().is_root() {
         bail!(
-            "not installed: {wanted}, and only root can install it: run `apt-get install {wanted}` as root, {}",
-            ways_out(kinds),
+            "not installed: {wanted}, and only root can install it: run `apt-get install {wanted}` as root, {otherwise}"
         );
     }
     eprintln!("install: apt-get install {wanted}");
@@ -50,7 +44,7 @@ pub(crate) fn install(packages: &[&str], kinds: &[Kind]) -> Result<()> {
     // Cut short, it would leave packages half installed.
     let status = process::run_undisturbed(command)?;
     if !status.success() {
-        bail!("`apt-get install {wanted}` failed ({status}), see above: repair that, {}", ways_out(kinds));
+        bail!("`apt-get install {wanted}` failed ({status}), see above: repair that, {otherwise}");
     }
     Ok(())
 }

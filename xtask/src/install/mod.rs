@@ -31,7 +31,7 @@ pub(crate) fn install(kinds: &[Kind]) -> Result<()> {
     if !packages.is_empty() {
         let names: Vec<_> = packages.iter().map(|(package, _)| *package).collect();
         let kinds: Vec<_> = packages.iter().map(|(_, kind)| *kind).collect();
-        apt::install(&names, &kinds)?;
+        apt::install(&names, &ways_out(&kinds))?;
     }
     if kinds.contains(&Kind::Mongodb) && Kind::Mongodb.missing() == Missing::Mongod {
         mongod::fetch()?;
@@ -41,18 +41,26 @@ pub(crate) fn install(kinds: &[Kind]) -> Result<()> {
 
 /// Installs what librdkafka, the client of Kafka, is compiled with. Rust itself wants no more than a linker.
 pub(crate) fn compilers() -> Result<()> {
-    const PROGRAMS: &[(&str, &str)] = &[("cc", "gcc"), ("c++", "g++"), ("make", "make")];
+    programs(
+        &[("cc", "gcc"), ("c++", "g++"), ("make", "make")],
+        "without it the client of Kafka cannot be compiled",
+    )
+}
 
-    let missing = PROGRAMS.iter().filter(|(program, _)| process::find_program(program).is_none());
+/// Installs Prometheus' program that tries alert rules.
+pub(crate) fn promtool() -> Result<()> {
+    programs(&[("promtool", "prometheus")], "without it the alert rules cannot be tried")
+}
+
+/// Installs the packages of programs that are missing.
+fn programs(wanted: &[(&str, &str)], otherwise: &str) -> Result<()> {
+    let missing = wanted.iter().filter(|(program, _)| process::find_program(program).is_none());
     let packages: Vec<_> = missing.map(|(_, package)| *package).collect();
-    if packages.is_empty() { Ok(()) } else { apt::install(&packages, &[]) }
+    if packages.is_empty() { Ok(()) } else { apt::install(&packages, otherwise) }
 }
 
 /// What a person can do about a server that cannot be installed.
 fn ways_out(kinds: &[Kind]) -> String {
-    if kinds.is_empty() {
-        return "without it the client of Kafka cannot be compiled".to_owned();
-    }
     let variables: Vec<_> = kinds.iter().map(|kind| kind.variable()).collect();
     let programs: Vec<_> = kinds.iter().filter_map(|kind| kind.program_variable()).collect();
     let mut text = format!(

