@@ -111,6 +111,9 @@ impl ClaimStore for Broken {
         if forgets {
             answers.insert(0, Ok(()));
         }
+        if self.fault == Fault::SettlementsReachOtherOutboxes {
+            self.settle_elsewhere(settlements, &mut answers).await?;
+        }
         if self.fault == Fault::ALateSettlementTakes {
             for (answer, settlement) in answers.iter_mut().zip(settlements) {
                 if answer.is_err() && settlement.outcome == Outcome::Delivered {

@@ -128,6 +128,17 @@ faults! {
     DeliveredEventsAreNotKept,
     DeliveredEventsAreNotDeleted,
 
+    // The schema.
+    MigratingAgainEmptiesTheOutbox,
+    OnlyOneMayMigrate,
+    VerifySaysThatAllIsWell,
+    VerifyMigrates,
+    AllNamesAreOneOutbox,
+    SettlementsReachOtherOutboxes,
+    LongNamesAreCutOff,
+    TheErrorOfTheDriverGetsLost,
+    AMissingTableCommits,
+
     // Stats.
     LeasedEventsAreCountedAsPending,
     HiddenEventsAreNotCounted,

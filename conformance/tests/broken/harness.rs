@@ -7,7 +7,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use outbox_conformance::{DurableHarness, Harness, InboxHarness, Skip, WakeHarness};
+use outbox_conformance::{DurableHarness, Harness, InboxHarness, SchemaHarness, Skip, WakeHarness};
 use outbox_memory::{ManualClock, MemoryOutbox};
 use outbox_traits::{EventId, Retention, async_trait};
 
@@ -116,6 +116,12 @@ impl DurableHarness for Faulty {
             store.let_go(|_| true).await.unwrap();
         }
         Self { store, inbox, clock, rows: Arc::default() }
+    }
+}
+
+impl SchemaHarness for Faulty {
+    fn unmigrated(&self, name: &str) -> Broken {
+        self.store.unmigrated(name)
     }
 }
 

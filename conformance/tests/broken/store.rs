@@ -15,7 +15,7 @@ use outbox_traits::{
 
 use tokio::sync::watch;
 
-use crate::{alter, fault::Fault, session::BrokenSession, wake::Bell};
+use crate::{alter, fault::Fault, schema::Schema, session::BrokenSession, wake::Bell};
 
 /// What a fault needs to remember.
 #[derive(Debug, Default)]
@@ -49,6 +49,7 @@ pub(crate) struct Broken {
     pub(crate) clock: ManualClock,
     pub(crate) bell: Bell,
     pub(crate) is_cut: watch::Sender<bool>,
+    pub(crate) schema: Schema,
     memory: Mutex<Memory>,
 }
 
@@ -69,7 +70,8 @@ impl Broken {
 
     pub(crate) fn over(inner: MemoryOutbox, fault: Fault, clock: &ManualClock) -> Self {
         let (bell, is_cut) = (Bell::default(), watch::Sender::new(false));
-        Self { fault, inner, clock: clock.clone(), bell, is_cut, memory: Mutex::default() }
+        let (schema, memory) = (Schema::default(), Mutex::default());
+        Self { fault, inner, clock: clock.clone(), bell, is_cut, schema, memory }
     }
 
     pub(crate) fn begin(self: &Arc<Self>) -> BrokenSession {
@@ -177,10 +179,12 @@ impl OutboxStore for Broken {
     type Session = BrokenSession;
 
     async fn save(&self, event: &Event) -> Result<Saved> {
+        self.must_be_migrated()?;
         self.save_inner(event, &mut None).await
     }
 
     async fn save_all(&self, events: &[Event]) -> Result<Vec<Saved>> {
+        self.must_be_migrated()?;
         let mut session = Some(self.inner.begin());
         if self.fault == Fault::ABadBatchIsHalfStored {
             session = None;
@@ -218,6 +222,12 @@ impl OutboxStore for Broken {
             _ => {}
         }
         session.inner();
+        if let Err(error) = self.must_be_migrated() {
+            if self.fault == Fault::AMissingTableCommits {
+                session.inner.take().into_iter().for_each(MemorySession::commit);
+            }
+            return Err(error);
+        }
         let saved = self.save_inner(event, &mut session.inner).await;
         match (&saved, self.fault) {
             (Ok(Saved::Duplicate), Fault::ADuplicatePoisonsTheSession) => session.is_poisoned = true,
@@ -231,6 +241,7 @@ impl OutboxStore for Broken {
     }
 
     async fn get_pending(&self, limit: usize) -> Result<Vec<Event>> {
+        self.must_be_migrated()?;
         let mut pending = match self.fault {
             Fault::TheLimitIsOneTooMany => self.inner.get_pending(limit.saturating_add(1)).await?,
             Fault::UndecodableRowsAreAnError => {

@@ -58,6 +58,9 @@ impl Broken {
     fn message(&self, event: &Event) -> Received {
         let mut message = Received::from(event);
         match self.fault {
+            Fault::TheTypeIsCutOff => {
+                message.event_type = message.event_type.split('.').next().unwrap_or_default().to_owned();
+            }
             Fault::TheTypeIsInLowerCase => message.event_type = message.event_type.to_lowercase(),
             Fault::LargeIntegersBecomeFloats => with_floats(&mut message.payload),
             Fault::NulCharactersAreDropped => {

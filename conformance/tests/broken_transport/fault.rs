@@ -9,6 +9,7 @@ faults! {
     AnEventArrivesTwice,
     /// It is handed to a buffer, which the next call empties.
     AcceptedBeforeTheBrokerHasIt,
+    TheTypeIsCutOff,
     TheTypeIsInLowerCase,
     UnusualTypesFailForEver,
     UnusualTypesAreAcceptedAndLost,

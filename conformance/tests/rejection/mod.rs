@@ -30,6 +30,9 @@ macro_rules! rejected {
             }
         })+
 
+        /// The clauses that reject the faults above.
+        const NAMED: &[&str] = &[$($($clause),+),+];
+
         #[test]
         fn every_fault_is_tried() {
             let tried = [Fault::None, $(Fault::$fault),+];
