@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
-use outbox_traits::{DeadLetter, Error, ErrorKind, Event, EventId, Lease, Result, Retention, Saved, Stats};
+use outbox_traits::{
+    DeadLetter, Error, ErrorKind, Event, EventId, Lease, MAX_REASON_CHARS, Result, Retention, Saved, Stats,
+};
 use uuid::Uuid;
 
 use crate::{inbox::Marks, keys::Keys};
@@ -247,7 +249,7 @@ impl State {
             row.failures += 1;
             row.first_failed_at.get_or_insert(now);
             row.last_failed_at = Some(now);
-            row.last_error = Some(error.to_owned());
+            row.last_error = Some(error.chars().take(MAX_REASON_CHARS).collect());
         }
         self.set_status(seq, status);
     }

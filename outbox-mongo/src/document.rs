@@ -7,7 +7,7 @@ use bson::{
     spec::BinarySubtype,
 };
 use chrono::Utc;
-use outbox_traits::{DeadLetter, EncodedEvent, Error, ErrorKind, Event, EventId, Result};
+use outbox_traits::{DeadLetter, EncodedEvent, Error, ErrorKind, Event, EventId, MAX_REASON_CHARS, Result};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
@@ -23,7 +23,6 @@ pub(crate) const PARKED: &str = "parked";
 /// Of a dead letter: whether the others of its key wait for it.
 pub(crate) const HOLDS_KEY: &str = "holdsKey";
 
-const MAX_REASON_CHARS: usize = 2000;
 /// A document ends at 16 MiB; what is left is for what the outbox adds later: times, counts, an error.
 const MAX_DOCUMENT_BYTES: usize = 16 * 1024 * 1024 - 64 * 1024;
 
@@ -196,10 +195,14 @@ fn event_id(raw: &RawDocument) -> Option<EventId> {
     (id.to_string() == text).then_some(id)
 }
 
+/// An error as it is kept: a document has room for so much of it, whatever the event is.
+pub(crate) fn reason(text: &str) -> String {
+    text.chars().take(MAX_REASON_CHARS).collect()
+}
+
 /// The changes that make a dead letter of a document which cannot be read: the first of them that it has room for.
 pub(crate) fn set_aside(raw: &RawDocument, reason: &str) -> [Document; 3] {
-    let reason: String = reason.chars().take(MAX_REASON_CHARS).collect();
-    let mut set = doc! { "status": DEAD_LETTER, "lastError": reason };
+    let mut set = doc! { "status": DEAD_LETTER, "lastError": self::reason(reason) };
     let mut now = doc! { "deadAt": true };
     if event_id(raw).is_none() {
         // So that it can be named, and requeued or discarded by that name.

@@ -2,15 +2,13 @@
 
 use std::borrow::Cow;
 
-use outbox_traits::{EncodedEvent, Error, Event, EventId, Result};
+use outbox_traits::{EncodedEvent, Error, Event, EventId, MAX_REASON_CHARS, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sled::IVec;
 use uuid::Uuid;
 
 use crate::clock;
-
-const MAX_REASON_CHARS: usize = 2000;
 
 /// What changes of an event, and what must be known of it without reading it. It is small, so that an
 /// acknowledgement does not write a large payload again. Fields may be added: an absent one takes its default.

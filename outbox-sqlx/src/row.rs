@@ -1,14 +1,13 @@
 //! How an event becomes a row and a row an event.
 
 use chrono::{DateTime, Datelike, Utc};
-use outbox_traits::{DeadLetter, EncodedEvent, Error, ErrorKind, Event, EventId, Result};
+use outbox_traits::{DeadLetter, EncodedEvent, Error, ErrorKind, Event, EventId, MAX_REASON_CHARS, Result};
 use sha2::{Digest, Sha256};
 use sqlx::{ColumnIndex, Decode, Row, Type, ValueRef};
 use uuid::Uuid;
 
 /// Lanes divide the partition keys, for workers that share the outbox.
 const LANES: u8 = 64;
-const MAX_REASON_CHARS: usize = 2000;
 
 /// An event as it is inserted.
 #[derive(Debug)]

@@ -33,6 +33,9 @@ pub trait DeadLetterStore: OutboxStore {
     async fn discard_all(&self, filter: &DeadLetterFilter) -> Result<u64>;
 }
 
+/// So many characters of an error every store keeps: 2,000. What comes behind them may be cut off.
+pub const MAX_REASON_CHARS: usize = 2000;
+
 /// An event that was set aside.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -43,7 +46,8 @@ pub struct DeadLetter {
     pub event_type: String,
     /// The event, or its raw content where it cannot be decoded.
     pub content: Result<Event, String>,
-    /// Why it was set aside: the last error.
+    /// Why it was set aside: the last error, of which the first [`MAX_REASON_CHARS`] characters are kept. Where an
+    /// engine has no text with a NUL, it is U+FFFD here.
     pub reason: String,
     /// How many deliveries were started.
     pub attempts: u32,

@@ -47,7 +47,10 @@ impl Event {
     /// A new event, with an id of version 7 and the application's time.
     ///
     /// The payload is anything that serde can turn into JSON, a `serde_json::Value` among them. JSON knows no
-    /// NaN and no infinity: serde writes a float of a struct that is one of them as `null`.
+    /// NaN and no infinity: serde writes a float of a struct that is one of them as `null`. How deep it is nested and
+    /// how large it is are looked at when it is saved; to come that far it has to be written by serde, which calls
+    /// itself for each level. What was read from JSON text is no deeper than `serde_json`'s own limit of 128; of a value of
+    /// your own that may be thousands of levels deep, look at the depth first.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidEvent`] if the type is blank, longer than [`MAX_TYPE_CHARS`], starts with `$` or
@@ -248,8 +251,9 @@ impl Event {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidEvent`] if the type breaks the rules of [`new`](Self::new), a time lies outside
-    /// the years 0 to 9999, an unknown meta field has the name of a known one, or something is nested deeper
-    /// than [`MAX_NESTING`].
+    /// the years 0 to 9999, an unknown meta field has the name of a known one, something is nested deeper
+    /// than [`MAX_NESTING`], or the key of an object begins with `$serde_json::private::`, which `serde_json` keeps for
+    /// itself. The size is looked at by [`EncodedEvent::new`](crate::EncodedEvent::new).
     pub fn validate(&self) -> Result<()> {
         self.check().map_err(|error| error.with_event(self.id()))
     }
@@ -267,16 +271,13 @@ impl Event {
                 format!("the extra meta field `{name}` has the name of a field of its own: set that");
             return Err(Error::invalid_event(message));
         }
-        if is_nested_deeper(&self.payload, MAX_NESTING) {
-            return Err(Error::invalid_event(format!(
-                "the payload is nested deeper than {MAX_NESTING} levels"
-            )));
+        if let Some(problem) = misfit(&self.payload, MAX_NESTING) {
+            return Err(Error::invalid_event(format!("the payload {problem}")));
         }
-        if let Some((name, _)) =
-            self.meta.extra.iter().find(|(_, value)| is_nested_deeper(value, MAX_NESTING))
-        {
-            let message = format!("the meta field `{name}` is nested deeper than {MAX_NESTING} levels");
-            return Err(Error::invalid_event(message));
+        for (name, value) in &self.meta.extra {
+            if let Some(problem) = reserved(name).or_else(|| misfit(value, MAX_NESTING)) {
+                return Err(Error::invalid_event(format!("the meta field `{name}` {problem}")));
+            }
         }
         Ok(())
     }
@@ -310,12 +311,23 @@ fn validate_type(event_type: &str) -> Result<()> {
     )))
 }
 
-/// Looks no deeper than the limit, so that a hostile payload costs no more than a good one.
-fn is_nested_deeper(value: &Value, levels: usize) -> bool {
+/// What keeps a value from coming back as it is, found without looking deeper than the limit.
+fn misfit(value: &Value, levels: usize) -> Option<String> {
     match value {
-        Value::Array(_) | Value::Object(_) if levels == 0 => true,
-        Value::Array(items) => items.iter().any(|item| is_nested_deeper(item, levels - 1)),
-        Value::Object(fields) => fields.values().any(|field| is_nested_deeper(field, levels - 1)),
-        _ => false,
+        Value::Array(_) | Value::Object(_) if levels == 0 => {
+            Some(format!("is nested deeper than {MAX_NESTING} levels"))
+        }
+        Value::Array(items) => items.iter().find_map(|item| misfit(item, levels - 1)),
+        Value::Object(fields) => {
+            fields.iter().find_map(|(name, field)| reserved(name).or_else(|| misfit(field, levels - 1)))
+        }
+        _ => None,
     }
+}
+
+/// `serde_json` reads an object with such a key as something else, once any crate of the program has turned on
+/// its features `raw_value` or `arbitrary_precision`.
+fn reserved(name: &str) -> Option<String> {
+    name.starts_with("$serde_json::private::")
+        .then(|| format!("has the key `{name}`, which `serde_json` keeps for itself: choose another"))
 }

@@ -52,7 +52,7 @@ pub use outbox_derive::DomainEvent;
 
 pub use crate::{
     claim::{Claim, ClaimStore, Lease, Leased, Outcome, Settlement},
-    dead_letter::{DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetterStore},
+    dead_letter::{DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetterStore, MAX_REASON_CHARS},
     domain_event::{DomainEvent, IntoEvent},
     encoded::{EncodedEvent, MAX_ENCODED_BYTES},
     error::{Error, ErrorKind, Result},

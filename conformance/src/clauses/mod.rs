@@ -149,6 +149,9 @@ macro_rules! __group {
             deeply_nested_payloads_come_back_exactly
             a_payload_of_one_mebibyte_comes_back_exactly
             an_extra_field_that_shadows_a_known_one_is_refused
+            a_key_that_the_json_library_keeps_for_itself_is_refused
+            a_time_beyond_the_calendar_is_refused
+            an_event_beyond_eight_mebibytes_is_refused
             a_saved_event_is_pending
             an_event_saved_in_a_session_is_invisible_until_it_commits
             enqueue_writes_in_the_session
@@ -248,12 +251,14 @@ macro_rules! __group {
             a_key_waits_while_one_of_its_events_is_leased
             events_without_a_key_do_not_wait_for_one_another
             keys_do_not_wait_for_one_another
+            an_empty_key_is_a_key
             a_claim_of_some_types_waits_for_busy_keys
             a_claim_of_some_types_takes_no_other_of_a_key_that_has_waited
             the_resource_id_is_the_key_where_there_is_no_other
             a_key_waits_while_one_of_its_events_waits_for_a_retry
             an_event_saved_while_its_key_is_busy_comes_after
             a_key_keeps_its_order_when_a_lease_runs_out
+            an_earlier_event_comes_back_before_a_later_one_of_its_key
             a_busy_key_with_many_events_holds_up_no_other
             an_acknowledgement_frees_the_key_that_waits_for_its_event
             many_events_of_a_key_that_has_waited_come_before_a_later_one
@@ -264,6 +269,7 @@ macro_rules! __group {
             attempts_and_failures_are_counted_in_the_store
             a_retry_comes_when_it_is_due_and_not_before
             failures_are_kept_with_their_times_and_the_last_error
+            a_long_error_is_kept_from_its_beginning
             each_of_many_failures_keeps_its_own_error_and_time
             a_dead_event_is_claimed_by_nobody_and_blocks_nobody
             the_idempotency_key_is_taken_in_every_state
@@ -306,6 +312,7 @@ macro_rules! __group {
     (stats $mode:tt) => {
         $crate::__emit! { $mode stats:
             it_counts_events_by_their_state
+            what_is_not_committed_is_not_counted
             it_says_how_long_the_oldest_waits
             the_oldest_may_be_hidden_or_wait_for_a_retry
             it_says_how_long_the_oldest_has_been_due

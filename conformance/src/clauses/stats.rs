@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 use outbox_traits::{
-    ClaimStore, DeadLetterFilter, DeadLetterStore, OutboxStore, Settlement, Stats, StatsStore,
+    ClaimStore, DeadLetterFilter, DeadLetterStore, OutboxStore, Saved, Settlement, Stats, StatsStore,
 };
 
 use super::claim::{LEASE, claim, settled};
@@ -53,6 +53,22 @@ where
     h.store().purge(Duration::ZERO).await.expect("purge");
     h.store().discard_all(&DeadLetterFilter::new()).await.expect("discard_all");
     assert_eq!(counts(&stats(&h).await), [7, 0, 0, 0]);
+}
+
+/// 2.2 and 9.1: what is not committed is not pending, and is older than nothing. (What is delivered may be counted from
+/// the size of a collection, of which engines keep account while transactions are open.)
+pub async fn what_is_not_committed_is_not_counted<H: Harness>(h: Arc<H>)
+where
+    H::Store: StatsStore,
+{
+    let mut transaction = h.begin().await;
+    let saved = h.store().save_in_session(&event("open"), h.session(&mut transaction)).await;
+    assert_eq!(saved.expect("save_in_session"), Saved::Stored);
+    let mut open = stats(&h).await;
+    open.delivered = 0;
+    assert_eq!(open, Stats::default());
+    h.rollback(transaction).await;
+    assert_eq!(stats(&h).await, Stats::default());
 }
 
 /// 9.1: the age of the oldest event that is still to be delivered, by the store's clock.

@@ -189,6 +189,9 @@ impl Broken {
             (Fault::TheErrorGetsLost, Outcome::Retry { after, .. }) => {
                 *settlement = Settlement::retry(lease, *after, "");
             }
+            (Fault::ALongErrorIsCutShort, Outcome::DeadLetter { error, .. }) => {
+                *settlement = Settlement::dead_letter(lease, error.chars().take(255).collect::<String>());
+            }
             (Fault::TheErrorGetsLost, Outcome::DeadLetter { .. }) => {
                 *settlement = Settlement::dead_letter(lease, "");
             }

@@ -92,6 +92,7 @@ faults! {
     RenewingDoesNothing,
     /// The second event of a key is handed out while the first is in flight.
     KeysAreIgnored,
+    AnEmptyKeyIsNone,
     AWaitingKeyHoldsUpAll,
     ASettlementThatIsForgottenIsReported,
     AcknowledgeLeavesTheLease,
@@ -104,6 +105,7 @@ faults! {
     DeadLettersAreTriedAgain,
     ADeadLetterBlocksItsKey,
     TheErrorGetsLost,
+    ALongErrorIsCutShort,
     FailuresOfOneCallShareAnError,
     HeldKeysAreHandedOut,
     HoldsAreNotTold,
@@ -142,6 +144,7 @@ faults! {
     // Stats.
     LeasedEventsAreCountedAsPending,
     HiddenEventsAreNotCounted,
+    OpenSessionsAreCounted,
     TheOldestIsThatOfTheEventsOwnTime,
     TheOldestMayBeDelivered,
     TheOldestMayBeNeitherHiddenNorWaiting,

@@ -205,6 +205,8 @@ rejected! {
     a_second_event_handed_out_while_the_first_is_in_flight: KeysAreIgnored
         by "claim::a_key_waits_while_one_of_its_events_is_leased",
             "claim::a_history_of_many_workers_keeps_the_order_of_each_key";
+    an_empty_key_that_is_none: AnEmptyKeyIsNone
+        by "claim::an_empty_key_is_a_key";
     a_waiting_key_that_holds_up_all: AWaitingKeyHoldsUpAll
         by "claim::a_key_waits_while_one_of_its_events_waits_for_a_retry";
     a_forgotten_settlement_that_is_reported_as_taken: ASettlementThatIsForgottenIsReported
@@ -243,6 +245,8 @@ rejected! {
         by "claim::a_discard_ends_the_hold";
     an_error_that_gets_lost: TheErrorGetsLost
         by "claim::failures_are_kept_with_their_times_and_the_last_error";
+    a_long_error_that_is_cut_short: ALongErrorIsCutShort
+        by "claim::a_long_error_is_kept_from_its_beginning";
     failures_of_one_call_that_share_an_error: FailuresOfOneCallShareAnError
         by "claim::each_of_many_failures_keeps_its_own_error_and_time";
     undecodable_rows_that_are_leased_again_and_again: UndecodableRowsAreLeased
@@ -292,6 +296,8 @@ rejected! {
 
     leased_events_that_are_counted_as_pending: LeasedEventsAreCountedAsPending
         by "stats::it_counts_events_by_their_state";
+    open_sessions_that_are_counted: OpenSessionsAreCounted
+        by "stats::what_is_not_committed_is_not_counted";
     hidden_events_that_are_not_counted: HiddenEventsAreNotCounted
         by "stats::it_counts_events_by_their_state";
     an_oldest_by_the_event_s_own_time: TheOldestIsThatOfTheEventsOwnTime
@@ -365,6 +371,9 @@ const ALSO: &[(&str, Fault)] = &[
     ("store::deeply_nested_payloads_come_back_exactly", Fault::LastInFirstOut),
     ("store::a_payload_of_one_mebibyte_comes_back_exactly", Fault::TimesAreCutToSeconds),
     ("store::an_extra_field_that_shadows_a_known_one_is_refused", Fault::InvalidTypesAreTaken),
+    ("store::a_key_that_the_json_library_keeps_for_itself_is_refused", Fault::InvalidTypesAreTaken),
+    ("store::a_time_beyond_the_calendar_is_refused", Fault::InvalidTypesAreTaken),
+    ("store::an_event_beyond_eight_mebibytes_is_refused", Fault::InvalidTypesAreTaken),
     ("store::a_saved_event_is_pending", Fault::TimesAreCutToSeconds),
     ("store::enqueue_writes_in_the_session", Fault::SaveIgnoresItsSession),
     ("store::the_time_before_which_it_is_hidden_comes_back", Fault::NotBeforeIsIgnored),
@@ -391,6 +400,7 @@ const ALSO: &[(&str, Fault)] = &[
     ("claim::the_resource_id_is_the_key_where_there_is_no_other", Fault::KeysAreIgnored),
     ("claim::an_event_saved_while_its_key_is_busy_comes_after", Fault::KeysAreIgnored),
     ("claim::a_key_keeps_its_order_when_a_lease_runs_out", Fault::KeysAreIgnored),
+    ("claim::an_earlier_event_comes_back_before_a_later_one_of_its_key", Fault::AClaimTakesTheNewest),
     ("claim::a_busy_key_with_many_events_holds_up_no_other", Fault::AWaitingKeyHoldsUpAll),
     ("claim::an_acknowledgement_frees_the_key_that_waits_for_its_event", Fault::AcknowledgeLeavesTheLease),
     ("claim::many_events_of_a_key_that_has_waited_come_before_a_later_one", Fault::KeysAreIgnored),

@@ -118,6 +118,11 @@ impl Broken {
                 event.meta_mut().partition_key = None;
                 event.meta_mut().resource_id = None;
             }
+            Fault::AnEmptyKeyIsNone => {
+                self.memory().keys.insert(event.id(), event.meta().clone());
+                event.meta_mut().partition_key =
+                    event.meta_mut().partition_key.take().filter(|key| !key.is_empty());
+            }
             Fault::NotBeforeIsIgnored => event = alter::without_not_before(&event),
             Fault::AHiddenEventIsHiddenForEver
                 if event.not_before().is_some_and(|time| time > self.clock.now()) =>

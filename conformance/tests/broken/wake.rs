@@ -85,6 +85,7 @@ impl StatsStore for Broken {
             Fault::LeasedEventsAreCountedAsPending => {
                 stats.pending += std::mem::take(&mut stats.leased);
             }
+            Fault::OpenSessionsAreCounted => stats.pending = self.memory().saved.len() as u64,
             Fault::HiddenEventsAreNotCounted => {
                 stats.pending = self.inner.get_pending(usize::MAX).await?.len() as u64;
             }

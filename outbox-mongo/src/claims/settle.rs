@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     MongoOutbox,
-    document::{self, DEAD_LETTER, HOLDS_KEY, Key, PARKED, PENDING, key_value},
+    document::{self, DEAD_LETTER, HOLDS_KEY, Key, PARKED, PENDING, key_value, reason},
     indexes::{ID_KEYS, RETRY_KEYS, key_document, keys},
     store::{BATCH, as_batch},
 };
@@ -39,9 +39,9 @@ enum End<'a> {
 }
 
 impl End<'_> {
-    fn error(&self) -> &str {
+    fn error(&self) -> String {
         let (Self::Waiting(_, error, _) | Self::Dead(error, ..)) = self;
-        error
+        reason(error)
     }
 
     fn update(&self, now: DateTime) -> Document {

@@ -51,8 +51,9 @@ pub(super) struct Found {
     pub(super) spots: Vec<Spot>,
     /// Keys that have a row, and were ready.
     pub(super) ready: HashSet<Key>,
-    /// Those of them of which no parked event is left behind.
-    open: HashSet<Key>,
+    /// Up to which place all that these of them have parked was read. What is pending of such a key up to there, because
+    /// it was given back, say, or was hidden, has its place among the parked ones.
+    read_to: HashMap<Key, i64>,
     /// Whether there may be more, and something was done to get there.
     pub(super) more: bool,
 }
@@ -174,7 +175,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
                         found.ready.insert(*key);
                     }
                     gone.extend(heads.iter().filter(|head| !head.is_live).map(|head| head.seq));
-                    let is_whole = heads.len() < each;
+                    let read_to = heads.get(each - 1).map_or(i64::MAX, |last| last.seq);
                     let live = || heads.iter().filter(|head| head.is_live);
                     let last_retry = live().filter_map(|head| head.retry_at).max();
                     // It is not ready after all: the lease under which another of its events failed ran out.
@@ -183,9 +184,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
                         continue;
                     }
                     found.spots.extend(live().map(|head| head.spot(*key)));
-                    if is_whole {
-                        found.open.insert(*key);
-                    }
+                    found.read_to.insert(*key, read_to);
                 }
             }
             if rows.len() < size {
@@ -213,11 +212,14 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         let budget = BUDGET.max(2 * limit);
         let mut behind = Behind::default();
         let mut hot = Vec::new();
+        // Up to where the events of hot keys were seen.
+        let mut hot_to = i64::MAX;
         let (mut after, mut taken, mut passed) = (0, 0, 0);
         // A few more than are wanted: some may have to be stepped over.
         let mut size = (limit + limit / 4).clamp(PAGE.0, PAGE.1);
-        let is_end = 'walk: loop {
+        let seen_to = 'walk: loop {
             let (names, types, size_now) = (&self.names, &claim.types, as_limit(size));
+            let walks_to = if hot.is_empty() { i64::MAX } else { sql::walks_to(after) };
             let sql = sql::walk::<DB>(names, types, state.has_keys, after, &leased, &hot, size_now);
             let rows = DB::rows(connection, sql).await?;
             for row in &rows {
@@ -226,7 +228,8 @@ impl<DB: Dialect> SqlxOutbox<DB> {
                 // A key that is none is that of an event that cannot be decoded, and found out later.
                 let key = key(row, 2)?.unwrap_or_default();
                 // What is not wanted is there only to be parked.
-                let is_keyed = !row.is_null(3)? && (row.is_null(4)? || !found.open.contains(&key));
+                let is_keyed = !row.is_null(3)?
+                    && (row.is_null(4)? || found.read_to.get(&key).is_none_or(|read_to| seq > *read_to));
                 let holder = busy.get(&key);
                 if !is_keyed && holder.is_none() {
                     found.spots.push(Spot { seq, id, key, parked: false });
@@ -239,23 +242,28 @@ impl<DB: Dialect> SqlxOutbox<DB> {
                     passed += 1;
                 }
                 if taken == limit || passed == PASSED.max(limit) {
-                    break 'walk false;
+                    break 'walk after;
                 }
                 if hot.is_empty() && behind.len() == STEP * budget {
                     // Enough for one transaction. What comes behind the events of those keys that most of it has is
                     // looked for all the same, so that others do not wait until all are parked.
                     hot = behind.most(budget);
                     if hot.is_empty() {
-                        break 'walk false;
+                        break 'walk after;
                     }
+                    hot_to = after;
                     continue 'walk;
                 }
             }
             if rows.len() < size {
-                break hot.is_empty();
+                break walks_to;
             }
             size = (2 * size).min(PAGE.1);
         };
+        // Of what lies beyond, an earlier event of the same key may be pending that was not met.
+        found.spots.retain(|spot| {
+            !spot.parked || spot.seq <= seen_to && (spot.seq <= hot_to || !hot.contains(&spot.key))
+        });
         self.is_crowded.store(passed + behind.len() > 0, Relaxed);
         let mut to_park: Vec<i64> = behind.keys.iter().map(|(seq, _)| *seq).collect();
         let mut statements = Vec::new();
@@ -273,7 +281,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
             }
         }
         statements.extend(to_park.chunks(CHUNK).flat_map(|places| sql::park::<DB>(&self.names, places)));
-        found.more |= !statements.is_empty() && !is_end;
+        found.more |= !statements.is_empty() && seen_to < i64::MAX;
         self.run(connection, statements).await
     }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{LEASE, claim, delivered, keyed, leased_ids, of_key, settled};
 use crate::{
     Harness,
-    support::{acknowledge, events, ids, pending_ids, save, save_all},
+    support::{acknowledge, event, events, ids, pending_ids, save, save_all},
 };
 
 /// 7.3: while an event of a key is leased, no other of that key is handed to anyone; one claim may take several.
@@ -27,6 +27,72 @@ where
     assert!(claim(&h, 10).await.is_empty(), "one of the key is still leased");
     delivered(&h, &first[1..]).await;
     assert_eq!(leased_ids(&claim(&h, 10).await), ids(&a[2..]));
+}
+
+/// 3.1 and 7.1: however an earlier event of a key comes back beside a later one that has waited, it comes first, however
+/// little a claim asks for.
+pub async fn an_earlier_event_comes_back_before_a_later_one_of_its_key<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    // Given back, while the later one waits.
+    let all = of_key("given back", 2);
+    save_all(&h, &all).await;
+    let leased = claim(&h, 10).await;
+    settled(&h, [Settlement::released(leased[0].lease)]).await;
+    settled(&h, [Settlement::retry(leased[1].lease, Duration::ZERO, "failed")]).await;
+    assert_eq!(taken_one_by_one(&h).await, ids(&all), "one was given back");
+
+    // Its lease runs out, and that of the later one does not.
+    let all = of_key("ran out", 2);
+    save_all(&h, &all).await;
+    let leased = claim(&h, 10).await;
+    let renewed = h.store().renew(&[leased[1].lease], LEASE * 10).await.expect("renew");
+    renewed[0].as_ref().expect("it is held");
+    h.advance(LEASE * 2).await;
+    settled(&h, [Settlement::retry(leased[1].lease, Duration::ZERO, "failed")]).await;
+    assert_eq!(taken_one_by_one(&h).await, ids(&all), "a lease has run out");
+
+    // Hidden until a time, when others of its key have been tried. With that many, a claim reads not all of them.
+    for count in [2, 40] {
+        let mut all = of_key("hidden", count);
+        all[0] = all[0].clone().with_not_before(h.now().await + LEASE);
+        save_all(&h, &all).await;
+        let leased = claim(&h, 100).await;
+        assert_eq!(leased_ids(&leased), ids(&all[1..]));
+        let ends = leased[1..].iter().map(|one| Settlement::released(one.lease));
+        let first = Settlement::retry(leased[0].lease, LEASE, "failed");
+        settled(&h, [first].into_iter().chain(ends)).await;
+        h.advance(LEASE * 2).await;
+        assert_eq!(taken_one_by_one(&h).await, ids(&all), "one of {count} was hidden");
+    }
+}
+
+/// Claims and delivers all there is, one after the other.
+async fn taken_one_by_one<H: Harness>(h: &Arc<H>) -> Vec<EventId>
+where
+    H::Store: ClaimStore,
+{
+    let mut taken = Vec::new();
+    loop {
+        let leased = claim(h, 1).await;
+        if leased.is_empty() {
+            return taken;
+        }
+        taken.extend(leased_ids(&leased));
+        delivered(h, &leased).await;
+    }
+}
+
+/// 7.4: a key of no characters is a key.
+pub async fn an_empty_key_is_a_key<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let all = [keyed("", "one"), keyed("", "two"), event("without")];
+    save_all(&h, &all).await;
+    assert_eq!(leased_ids(&claim(&h, 1).await), [all[0].id()]);
+    assert_eq!(leased_ids(&claim(&h, 10).await), [all[2].id()], "the second of the key waits for the first");
 }
 
 /// 7.4: events without a key do not wait for one another.

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use outbox_traits::{ClaimStore, DeadLetterFilter, DeadLetterStore, OutboxStore, Saved, Settlement};
+use chrono::TimeDelta;
+use outbox_traits::{
+    ClaimStore, DeadLetterFilter, DeadLetterStore, Event, MAX_REASON_CHARS, OutboxStore, Saved, Settlement,
+};
 
 use super::{LEASE, claim, delivered, keyed, leased_ids, of_key, settled};
 use crate::{
@@ -138,6 +141,21 @@ where
     assert_eq!(dead[0].dead_at, last, "it died of the last one");
 }
 
+/// 7.8: of an error of any length at least the first 2,000 characters are kept.
+pub async fn a_long_error_is_kept_from_its_beginning<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore + DeadLetterStore,
+{
+    let large = Event::new("suite.large", "x".repeat(7 * 1024 * 1024)).expect("valid");
+    save(&h, &large).await;
+    let leased = claim(&h, 1).await;
+    let long: String = ('ä'..='ỿ').cycle().take(5 * 1024 * 1024).collect();
+    settled(&h, [Settlement::dead_letter(leased[0].lease, &long)]).await;
+    let dead = h.store().dead_letters(&DeadLetterFilter::new()).await.expect("dead_letters").letters;
+    let beginning: String = long.chars().take(MAX_REASON_CHARS).collect();
+    assert!(dead[0].reason.starts_with(&beginning), "{:.100}…", dead[0].reason);
+}
+
 /// 7.6 and 7.8: of many that fail in one call each keeps its own error, and waits for its own time.
 pub async fn each_of_many_failures_keeps_its_own_error_and_time<H: Harness>(h: Arc<H>)
 where
@@ -244,7 +262,8 @@ pub async fn a_requeued_event_has_fresh_attempts<H: Harness>(h: Arc<H>)
 where
     H::Store: ClaimStore + DeadLetterStore,
 {
-    let all = [event("one"), event("two"), keyed("a", "three")];
+    let past = h.now().await - TimeDelta::hours(1);
+    let all = [event("one"), event("two").with_not_before(past), keyed("a", "three")];
     save_all(&h, &all).await;
     let leased = claim(&h, 10).await;
     settled(&h, leased.iter().map(|one| Settlement::dead_letter(one.lease, "failed"))).await;

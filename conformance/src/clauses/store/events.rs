@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use chrono::{TimeZone, Utc};
-use outbox_traits::{ErrorKind, Event, EventId, MAX_NESTING, OutboxStore, Saved};
+use chrono::{DateTime, TimeZone, Utc};
+use outbox_traits::{
+    EncodedEvent, Error, ErrorKind, Event, EventId, MAX_ENCODED_BYTES, MAX_NESTING, OutboxStore, Saved,
+};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -96,25 +98,31 @@ pub async fn an_invalid_type_is_refused_and_nothing_is_stored<H: Harness>(h: Arc
 
         let written = json!({ "type": bad, "payload": {}, "meta": event("other").meta() });
         let bad: Event = serde_json::from_value(written).expect("reading takes what a producer wrote");
-        let refused = h.store().save(&bad).await.expect_err("refused by save");
-        assert_eq!(refused.kind(), ErrorKind::InvalidEvent, "{refused}");
-        let refused =
-            h.store().save_all(&[event("good"), bad.clone()]).await.expect_err("refused by save_all");
-        assert_eq!(refused.kind(), ErrorKind::InvalidEvent, "{refused}");
-
-        let mut transaction = h.begin().await;
-        let refused = h.store().save_in_session(&bad, h.session(&mut transaction)).await;
-        assert_eq!(refused.expect_err("refused in a session").kind(), ErrorKind::InvalidEvent);
-        let both = [event("good"), bad];
-        let refused = h.store().save_all_in_session(&both, h.session(&mut transaction)).await;
-        assert_eq!(refused.expect_err("refused in a session").kind(), ErrorKind::InvalidEvent);
-        h.commit(transaction).await;
+        is_refused(&h, bad).await;
     }
-    assert!(pending(&h).await.is_empty(), "a refused event was stored, or the good ones beside it");
 
     let longest = Event::new("ü".repeat(256), json!({})).expect("256 characters are allowed");
     save(&h, &longest).await;
     assert_eq!(pending(&h).await, [longest]);
+}
+
+/// By each way to save it, and nothing is stored, neither it nor what comes with it.
+async fn is_refused<H: Harness>(h: &Arc<H>, bad: Event) {
+    let check = |answer: Result<(), Error>, way: &str| {
+        let Err(refused) = answer else { panic!("{way} takes what it has to refuse") };
+        assert_eq!(refused.kind(), ErrorKind::InvalidEvent, "{way}: {refused}");
+        assert_eq!(refused.event(), Some(bad.id()), "{way}: the error names the event");
+    };
+    let both = [event("good"), bad.clone()];
+    check(h.store().save(&bad).await.map(drop), "save");
+    check(h.store().save_all(&both).await.map(drop), "save_all");
+    let mut transaction = h.begin().await;
+    let answer = h.store().save_in_session(&bad, h.session(&mut transaction)).await;
+    check(answer.map(drop), "save_in_session");
+    let answer = h.store().save_all_in_session(&both, h.session(&mut transaction)).await;
+    check(answer.map(drop), "save_all_in_session");
+    h.commit(transaction).await;
+    assert!(pending_ids(h).await.is_empty(), "a refused event was stored, or the good ones beside it");
 }
 
 /// 1.5: a child takes causation, correlation, user, organization and source, and never the idempotency key,
@@ -262,8 +270,7 @@ pub async fn deeply_nested_payloads_come_back_exactly<H: Harness>(h: Arc<H>) {
         let mut in_meta = event("abyss");
         in_meta.meta_mut().extra.insert("abyss".to_owned(), deeper.clone());
         for abyss in [Event::new("abyss", deeper).expect("valid"), in_meta] {
-            let refused = h.store().save(&abyss).await.expect_err("refused");
-            assert_eq!(refused.kind(), ErrorKind::InvalidEvent, "{refused}");
+            is_refused(&h, abyss).await;
         }
     }
     let mut in_meta = event("deep");
@@ -288,11 +295,47 @@ pub async fn an_extra_field_that_shadows_a_known_one_is_refused<H: Harness>(h: A
     for name in ["id", "timestamp", "userId", "headers", "schemaVersion"] {
         let mut bad = event("shadow");
         bad.meta_mut().extra = Map::from_iter([(name.to_owned(), json!("other"))]);
-        let refused = h.store().save(&bad).await.expect_err("refused");
-        assert_eq!(refused.kind(), ErrorKind::InvalidEvent, "{refused}");
-        assert_eq!(refused.event(), Some(bad.id()), "the error names the event");
+        is_refused(&h, bad).await;
     }
-    assert!(pending(&h).await.is_empty());
+}
+
+/// 1.6: what an object with such a key is read as depends on what else is compiled in: it is refused.
+pub async fn a_key_that_the_json_library_keeps_for_itself_is_refused<H: Harness>(h: Arc<H>) {
+    for name in ["RawValue", "Number"].map(|name| format!("$serde_json::private::{name}")) {
+        for hidden in [json!({ &name: "{\"admin\":true}" }), json!([{ "deep": { &name: 5, "b": 1 } }])] {
+            is_refused(&h, Event::new("reserved", &hidden).expect("valid")).await;
+            let mut in_meta = event("reserved");
+            in_meta.meta_mut().extra.insert("hidden".to_owned(), hidden);
+            is_refused(&h, in_meta).await;
+        }
+        let mut of_meta = event("reserved");
+        of_meta.meta_mut().extra.insert(name, json!("12"));
+        is_refused(&h, of_meta).await;
+    }
+}
+
+/// 1.6: a time outside the years 0 to 9999 is refused.
+pub async fn a_time_beyond_the_calendar_is_refused<H: Harness>(h: Arc<H>) {
+    for beyond in ["-0001-12-31T23:59:59.999Z", "+10000-01-01T00:00:00Z"] {
+        let beyond: DateTime<Utc> = beyond.parse().expect("a time");
+        is_refused(&h, event("beyond").with_timestamp(beyond)).await;
+        is_refused(&h, event("beyond").with_not_before(beyond)).await;
+    }
+    is_refused(&h, event("beyond").with_not_before(DateTime::<Utc>::MAX_UTC)).await;
+}
+
+/// 1.6: an event of 8 MiB as JSON comes back exactly, and a larger one is refused.
+pub async fn an_event_beyond_eight_mebibytes_is_refused<H: Harness>(h: Arc<H>) {
+    let of = |bytes: usize| {
+        let empty = EncodedEvent::new(&event("large")).expect("valid");
+        // Its payload is a text of its own instead of `{}`: no longer than the other but for what is in it.
+        let around = empty.meta.len() + 2;
+        Event::new("large", "x".repeat(bytes - around)).expect("valid")
+    };
+    is_refused(&h, of(MAX_ENCODED_BYTES + 1)).await;
+    let largest = of(MAX_ENCODED_BYTES);
+    save(&h, &largest).await;
+    assert!(pending(&h).await == [largest], "the largest event has changed");
 }
 
 /// Texts are compared, because `-0.0 == 0.0` and a map has no order.

@@ -214,7 +214,7 @@ pub(in crate::claims) fn walk<DB: Dialect>(
         String::new()
     } else {
         let keys = list(passed, |key| DB::bytes(key));
-        format!("AND seq <= {} AND partition_hash NOT IN ({keys})", after.saturating_add(PASSED))
+        format!("AND seq <= {} AND partition_hash NOT IN ({keys})", walks_to(after))
     };
     let key = if has_keys { key_of(names) } else { "NULL".to_owned() };
     let wanted = wanted::<DB>(types);
@@ -230,6 +230,11 @@ pub(in crate::claims) fn walk<DB: Dialect>(
         names.quoted_table(),
         DB::hint(names, "fifo"),
     )
+}
+
+/// Up to where a walk goes that passes over some keys.
+pub(in crate::claims) fn walks_to(after: i64) -> i64 {
+    after.saturating_add(PASSED)
 }
 
 /// Places and keys of those of these events that are pending.
