@@ -2,9 +2,11 @@
 
 use bson::{Bson, Document, doc};
 use mongodb::{
-    Collection, Database,
+    ClientSession, Collection, Database,
     error::{Error as DriverError, ErrorKind as DriverErrorKind},
-    options::{CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern},
+    options::{
+        CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria, TransactionOptions, WriteConcern,
+    },
 };
 use outbox_traits::{Error, ErrorKind, Result};
 
@@ -28,6 +30,16 @@ pub(crate) fn open<T: Send + Sync>(database: &Database, name: &str) -> Collectio
         .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
         .build();
     database.collection_with_options(name, options)
+}
+
+/// A session for transactions of the store's own, which heed the client's settings as little as [`open`] does.
+pub(crate) async fn session(database: &Database) -> Result<ClientSession, DriverError> {
+    let options = TransactionOptions::builder()
+        .read_concern(ReadConcern::snapshot())
+        .write_concern(WriteConcern::majority())
+        .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
+        .build();
+    database.client().start_session().default_transaction_options(options).await
 }
 
 /// The name as people know it.

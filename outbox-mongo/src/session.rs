@@ -3,14 +3,10 @@
 use std::collections::HashSet;
 
 use bson::{Document, RawDocumentBuf, doc};
-use mongodb::{
-    ClientSession,
-    error::Error as DriverError,
-    options::{ReadConcern, WriteConcern},
-};
+use mongodb::{ClientSession, error::Error as DriverError};
 use outbox_traits::{Error, ErrorKind, Result, Saved};
 
-use crate::{MongoOutbox, document::NewDocument, error, store::as_batch};
+use crate::{MongoOutbox, collection, document::NewDocument, error, store::as_batch};
 
 /// What is looked up at once: about two documents can be found for each.
 const LOOK_UP: usize = 2000;
@@ -43,16 +39,13 @@ impl MongoOutbox {
         &self,
         documents: Vec<NewDocument>,
     ) -> Result<Vec<Saved>, DriverError> {
-        let mut session = self.database.client().start_session().await?;
+        let mut session = collection::session(&self.database).await?;
         let mut context = (self.clone(), documents);
         let mut tries = 1;
         loop {
-            let transaction = session
-                .start_transaction()
-                .read_concern(ReadConcern::snapshot())
-                .write_concern(WriteConcern::majority());
             // The driver's helper runs it again after a conflict, for two minutes at most.
-            let saved = transaction
+            let saved = session
+                .start_transaction()
                 .and_run(&mut context, |session, (store, documents)| {
                     Box::pin(store.insert(documents, session))
                 })

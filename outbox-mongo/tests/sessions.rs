@@ -9,11 +9,14 @@ use mongodb::{
     Client, IndexModel,
     bson::doc,
     error::TRANSIENT_TRANSACTION_ERROR,
-    options::{ClientOptions, IndexOptions},
+    options::{Acknowledgment, ClientOptions, IndexOptions, ReadConcern, ReadPreference},
 };
 use outbox_conformance::{Harness, require};
 use outbox_mongo::{MongoOutbox, driver_error, mongodb};
-use outbox_traits::{Error, ErrorKind, Event, EventId, OutboxStore, OutboxStoreExt, Saved};
+use outbox_traits::{
+    Claim, ClaimStore, Error, ErrorKind, Event, EventId, OutboxStore, OutboxStoreExt, Saved, SchemaStore,
+    Settlement, StatsStore,
+};
 use serde_json::json;
 
 fn event() -> Event {
@@ -110,6 +113,29 @@ async fn batches_that_meet_are_run_again() {
     }
     assert_eq!(writers.join_all().await.iter().sum::<usize>(), 11);
     assert_eq!(h.store.get_pending(99).await.unwrap().len(), 11);
+    h.close().await;
+}
+
+/// What the client prefers for the application's own reads is nothing to the outbox.
+#[tokio::test]
+async fn a_client_that_prefers_secondaries_is_served() {
+    let Some(h) = require("sessions::secondaries", Mongo::open().await) else { return };
+    let mut options = ClientOptions::parse(harness::server().unwrap()).await.unwrap();
+    options.selection_criteria = Some(ReadPreference::SecondaryPreferred { options: None }.into());
+    options.read_concern = Some(ReadConcern::local());
+    options.write_concern = Some(Acknowledgment::Nodes(1).into());
+    let database = Client::with_options(options).unwrap().database(h.database().name());
+    let store = MongoOutbox::new(&database);
+    store.migrate().await.unwrap();
+    store.save(&event()).await.unwrap();
+    store.save_all(&[event(), event()]).await.unwrap();
+    let leased = store.claim(&Claim::new("a worker")).await.unwrap();
+    let ends = leased.iter().map(|one| Settlement::delivered(one.lease)).collect::<Vec<_>>();
+    assert_eq!(ends.len(), 3);
+    for answer in store.settle(&ends).await.unwrap() {
+        answer.unwrap();
+    }
+    assert_eq!(store.stats().await.unwrap().delivered, 3);
     h.close().await;
 }
 

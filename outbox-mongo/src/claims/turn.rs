@@ -6,13 +6,13 @@ use bson::{DateTime, Document, RawArrayBuf, RawDocumentBuf, doc, rawdoc};
 use mongodb::{
     ClientSession, Collection,
     error::{Error as DriverError, UNKNOWN_TRANSACTION_COMMIT_RESULT},
-    options::{ReadConcern, ReturnDocument, WriteConcern},
+    options::ReturnDocument,
 };
 use outbox_traits::ErrorKind;
 use tokio::{runtime::Handle, sync::Mutex};
 
 use super::{LOCK, PATIENCE, stalled, view::View};
-use crate::{MongoOutbox, error};
+use crate::{MongoOutbox, collection, error};
 
 /// How often a commit whose fate is unknown is asked for again.
 const MAX_COMMITS: usize = 3;
@@ -131,7 +131,7 @@ impl MongoOutbox {
         let Turn { session, is_listed, is_open, .. } = turn;
         let session = match session {
             Some(session) => session,
-            none => none.insert(self.database.client().start_session().await?),
+            none => none.insert(collection::session(&self.database).await?),
         };
         if !*is_listed {
             self.list(session).await?;
@@ -140,11 +140,7 @@ impl MongoOutbox {
         if *is_open {
             session.abort_transaction().await.ok();
         }
-        session
-            .start_transaction()
-            .read_concern(ReadConcern::snapshot())
-            .write_concern(WriteConcern::majority())
-            .await?;
+        session.start_transaction().await?;
         *is_open = true;
         Ok(Held { session, now, version, is_open, turn: Arc::clone(&self.turn) })
     }
