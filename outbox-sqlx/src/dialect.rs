@@ -81,6 +81,8 @@ mod sealed {
         const FIFO_OF_ALL: bool;
         /// Whether a limit can be a query, and has to: a condition that holds of no row is asked of each.
         const LIMITS_BY_QUERY: bool;
+        /// Why a connection of this kind cannot be used: no row where it can.
+        const UNFIT: Option<&'static str>;
         /// The time now.
         const CLOCK: &'static str;
         /// The columns of an event, as [`ReadRow::stored`] takes them.

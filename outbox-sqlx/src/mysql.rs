@@ -94,6 +94,10 @@ impl Engine for MySql {
     // Only the form for many tables takes the name of an index.
     const NAMES_DELETE_TARGET: bool = true;
     const LATERAL: bool = false;
+    const UNFIT: Option<&'static str> = Some(
+        "SELECT 'the connections have autocommit off, and what is saved by itself would never be committed: leave it on'
+        FROM DUAL WHERE @@autocommit = 0",
+    );
     const SORTS_NULLS: bool = false;
     const FIFO_OF_ALL: bool = true;
     const LIMITS_BY_QUERY: bool = false;

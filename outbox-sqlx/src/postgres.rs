@@ -105,6 +105,7 @@ impl Engine for Postgres {
     const WRITES_IN_WITH: bool = true;
     const NAMES_DELETE_TARGET: bool = false;
     const LATERAL: bool = true;
+    const UNFIT: Option<&'static str> = None;
     const SORTS_NULLS: bool = true;
     const FIFO_OF_ALL: bool = false;
     const LIMITS_BY_QUERY: bool = false;

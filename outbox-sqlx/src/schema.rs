@@ -108,6 +108,10 @@ pub(crate) async fn migrate<DB: Dialect>(pool: &Pool<DB>, names: &Names) -> Resu
     // Asked first without a lock: where nothing is to be done, no right to change a schema is needed. What
     // is amiss is only said under the lock, when no other process is half-way.
     let applied = version::<DB>(&mut connection, names).await.map_err(failed)?;
+    if let Some(reason) = unfit::<DB>(&mut connection).await.map_err(failed)? {
+        let message = format!("could not migrate table `{}`: {reason}", names.display());
+        return Err(Error::new(ErrorKind::Schema, message));
+    }
     drop(connection);
     if applied == Some(newest(names)) { Ok(()) } else { DB::migrate(pool, names).await }
 }
@@ -115,7 +119,15 @@ pub(crate) async fn migrate<DB: Dialect>(pool: &Pool<DB>, names: &Names) -> Resu
 pub(crate) async fn verify<DB: Dialect>(pool: &Pool<DB>, names: &Names) -> Result<SchemaReport> {
     let failed = |error| error::of::<DB>(names, VERIFY, error);
     let mut connection = pool.acquire().await.map_err(failed)?;
-    Ok(SchemaReport::new(problems::<DB>(&mut connection, names).await?))
+    let mut all = problems::<DB>(&mut connection, names).await?;
+    all.extend(unfit::<DB>(&mut connection).await.map_err(failed)?);
+    Ok(SchemaReport::new(all))
+}
+
+/// Why connections of this kind cannot be used.
+async fn unfit<DB: Dialect>(connection: &mut DB::Connection) -> sqlx::Result<Option<String>> {
+    let Some(sql) = DB::UNFIT else { return Ok(None) };
+    DB::rows(connection, sql.to_owned()).await?.first().map(|row| row.text(0)).transpose()
 }
 
 impl<DB: Dialect> SqlxOutbox<DB> {

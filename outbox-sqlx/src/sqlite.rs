@@ -89,6 +89,11 @@ impl Engine for Sqlite {
     const WRITES_IN_WITH: bool = false;
     const NAMES_DELETE_TARGET: bool = false;
     const LATERAL: bool = false;
+    // Texts are compared and written as bytes.
+    const UNFIT: Option<&'static str> = Some(
+        "SELECT 'the database keeps its texts as ' || encoding || ', and the outbox needs UTF-8, which is the default'
+        FROM pragma_encoding WHERE encoding <> 'UTF-8'",
+    );
     const SORTS_NULLS: bool = false;
     const FIFO_OF_ALL: bool = false;
     const LIMITS_BY_QUERY: bool = true;

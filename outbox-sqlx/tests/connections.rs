@@ -5,11 +5,17 @@ mod harness;
 use std::time::Duration;
 
 use outbox_conformance::{Harness, require};
-use outbox_sqlx::{Dialect, MySqlInbox, MySqlOutbox, PgOutbox, SqlxOutbox, sqlx};
+use outbox_sqlx::{Dialect, MySqlInbox, MySqlOutbox, PgOutbox, SqliteOutbox, SqlxOutbox, sqlx};
 use outbox_traits::{
-    Claim, ClaimStore, DeadLetterStore, Event, EventId, InboxStore, OutboxStore, Retention, Settlement,
+    Claim, ClaimStore, DeadLetterStore, ErrorKind, Event, EventId, InboxStore, OutboxStore, Retention,
+    SchemaStore, Settlement,
 };
-use sqlx::{ConnectOptions, Pool, mysql::MySqlPoolOptions, postgres::PgPoolOptions};
+use sqlx::{
+    ConnectOptions, Executor, Pool,
+    mysql::MySqlPoolOptions,
+    postgres::PgPoolOptions,
+    sqlite::{SqliteConnectOptions, SqlitePoolOptions},
+};
 
 use harness::{mysql::My, postgres::Pg, sqlite::Lite};
 
@@ -100,6 +106,37 @@ async fn postgres_bears_a_stricter_isolation_by_default() {
         pool.close().await;
     }
     h.close().await;
+}
+
+/// What is saved by itself would wait for a commit that nobody asks for.
+#[tokio::test]
+async fn mysql_refuses_connections_without_autocommit() {
+    let Some(h) = require("mysql_refuses_connections_without_autocommit", My::open().await) else { return };
+    let options = MySqlPoolOptions::new().after_connect(|connection, _| {
+        Box::pin(async move { connection.execute("SET autocommit = 0").await.map(drop) })
+    });
+    let pool = options.connect(h.pool().connect_options().to_url_lossy().as_str()).await.unwrap();
+    is_unfit(&MySqlOutbox::new(pool.clone()), "autocommit").await;
+    let inbox = MySqlInbox::new(pool.clone());
+    assert_eq!(inbox.migrate().await.unwrap_err().kind(), ErrorKind::Schema);
+    pool.close().await;
+    h.close().await;
+}
+
+/// Its types and errors would be read as something else.
+#[tokio::test]
+async fn sqlite_refuses_a_database_of_utf_16() {
+    let options = SqliteConnectOptions::new().in_memory(true).pragma("encoding", "'UTF-16'");
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
+    is_unfit(&SqliteOutbox::new(pool), "UTF-16").await;
+}
+
+async fn is_unfit<DB: Dialect>(store: &SqlxOutbox<DB>, reason: &str) {
+    let refused = store.migrate().await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Schema, "{refused}");
+    assert!(refused.to_string().contains(reason), "{refused}");
+    let report = store.verify().await.unwrap();
+    assert!(report.problems().iter().any(|problem| problem.contains(reason)), "{report}");
 }
 
 /// Times are kept in whole milliseconds there: ends that are one when they are kept must be one before.
