@@ -111,13 +111,31 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         self.begin(Some(DB::BEGIN_CLAIM)).await
     }
 
-    /// Runs statements in one message.
+    /// Runs statements in as few messages as may be.
     async fn run(&self, connection: &mut DB::Connection, statements: Vec<String>) -> sqlx::Result<()> {
-        if !statements.is_empty() {
-            DB::execute(connection, statements.join("; ")).await?;
+        for message in messages(statements) {
+            DB::execute(connection, message).await?;
         }
         Ok(())
     }
+}
+
+/// A server closes the connection on a message that is too long: MariaDB on one of 16 MiB, if not told otherwise.
+const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Joins statements, in their order.
+fn messages(statements: Vec<String>) -> Vec<String> {
+    let mut messages: Vec<String> = Vec::new();
+    for statement in statements {
+        match messages.last_mut() {
+            Some(last) if last.len() + statement.len() < MAX_MESSAGE_BYTES => {
+                last.push_str("; ");
+                last.push_str(&statement);
+            }
+            _ => messages.push(statement),
+        }
+    }
+    messages
 }
 
 /// Conflicts of one call with other transactions, such as a deadlock, which the call may just try again.

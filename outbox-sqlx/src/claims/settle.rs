@@ -9,7 +9,7 @@ use outbox_traits::{EventId, Lease, Outcome, Result, Retention, Settlement};
 use uuid::Uuid;
 
 use super::{
-    CHUNK, NEVER, micros,
+    CHUNK, NEVER, messages, micros,
     sql::{self, End},
     state::{Key, LeaseRow, Spot, State, key},
 };
@@ -108,11 +108,13 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         connection: &mut DB::Connection,
         statements: Vec<String>,
     ) -> sqlx::Result<HashSet<EventId>> {
-        if statements.is_empty() {
-            return Ok(HashSet::new());
+        let mut ids = HashSet::new();
+        for message in messages(statements) {
+            for row in &DB::rows(connection, message).await? {
+                ids.insert(row.uuid(0)?.into());
+            }
         }
-        let rows = DB::rows(connection, statements.join("; ")).await?;
-        rows.iter().map(|row| Ok(row.uuid(0)?.into())).collect()
+        Ok(ids)
     }
 
     pub(super) async fn renew_once(
