@@ -3,6 +3,7 @@
 mod channels;
 mod confirms;
 mod outgoing;
+mod uri;
 
 use std::{fmt, slice, time::Duration};
 
@@ -74,10 +75,11 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 impl RabbitMq {
     /// A transport to the broker at this URL: `amqp://user:password@host:5672/vhost`, where the vhost `/` is
-    /// written `%2f`.
+    /// written `%2f`. The host is a name or an address, one of IPv6 in brackets; the port is 5672, or 5671 for `amqps`,
+    /// unless the URL has one.
     ///
     /// # Errors
-    /// [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable) if the URL cannot be read.
+    /// [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable) if the URL cannot be read or names no host.
     pub fn new(url: &str) -> Result<Self, PublishError> {
         Ok(Self {
             channels: Channels::new(url)?,
