@@ -358,6 +358,22 @@ async fn headers_that_have_no_room_in_a_frame_are_rejected() {
 }
 
 #[tokio::test]
+async fn a_header_that_a_reader_takes_for_an_attribute_is_rejected_in_every_encoding() {
+    let Some(url) = require("rabbitmq::attributes", given_url()) else { return };
+    for name in
+        ["cloudEvents:foo", "cloudEvents_id", "cloudEvents:subject", "CLOUDEVENTS:id", "cloudevents_x"]
+    {
+        for encoding in [Encoding::Binary, Encoding::Structured, Encoding::Plain] {
+            let transport = RabbitMq::new(&url).unwrap().with_encoding(encoding);
+            let event = Event::new("order.placed", json!({})).unwrap().with_header(name, "1");
+            let error = transport.publish(&event).await.unwrap_err();
+            assert_eq!(error.kind(), PublishErrorKind::Rejected, "{name}: {error}");
+            assert!(error.to_string().contains(name), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_address_of_ipv6_is_connected_to() {
     let Some(url) = require("rabbitmq::ipv6", given_url()) else { return };
     let ipv6 = Proxy::at("[::1]:0", &url).await.map_err(|_| Skip::new("this machine has no IPv6"));
