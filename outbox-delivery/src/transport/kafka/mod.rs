@@ -102,7 +102,7 @@ impl Kafka {
         self
     }
 
-    /// With this `source` of a CloudEvent whose event has none.
+    /// With this `source` of a CloudEvent whose event has none. If it is empty, it is `outbox`.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<String>) -> Self {
         self.source = source.into();

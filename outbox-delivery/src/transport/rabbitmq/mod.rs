@@ -119,7 +119,7 @@ impl RabbitMq {
         self
     }
 
-    /// With this `source` of a CloudEvent whose event has none.
+    /// With this `source` of a CloudEvent whose event has none. If it is empty, it is `outbox`.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<String>) -> Self {
         self.mapping.source = source.into();
