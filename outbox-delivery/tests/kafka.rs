@@ -275,6 +275,51 @@ async fn a_header_with_the_name_of_another_is_rejected() {
     }
 }
 
+/// Both names of a setting would be taken in the order of a map, which is another in every producer.
+#[tokio::test]
+async fn of_two_names_of_a_setting_the_last_counts() {
+    let transport = Kafka::new("127.0.0.1:1")
+        .with_setting("delivery.timeout.ms", "700")
+        .with_setting("queue.buffering.max.ms", "1")
+        .with_setting("metadata.broker.list", "127.0.0.1:2")
+        .with_setting("compression.type", "lz4")
+        .with_setting("compression.codec", "none");
+    let shown = format!("{transport:?}");
+    for (last, other) in [
+        ("delivery.timeout.ms", "message.timeout.ms"),
+        ("queue.buffering.max.ms", "linger.ms"),
+        ("metadata.broker.list", "bootstrap.servers"),
+        ("compression.codec", "compression.type"),
+    ] {
+        assert!(shown.contains(&format!("{last:?}")) && !shown.contains(&format!("{other:?}")), "{shown}");
+    }
+    let shown = format!("{:?}", transport.with_timeout(Duration::from_secs(1)));
+    assert!(shown.contains("message.timeout.ms") && !shown.contains("delivery.timeout.ms"), "{shown}");
+}
+
+#[tokio::test]
+async fn all_replicas_are_waited_for_whatever_name_the_setting_has() {
+    let topic = Topic::new();
+    for _ in 0..12 {
+        let transport = Kafka::new(&topic.cluster.address)
+            .with_setting("request.required.acks", "1")
+            .with_setting("acks", "1")
+            .with_setting("enable.idempotence", "false")
+            .with_route(Route::to(&topic.name));
+        transport.publish(&event()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_timeout_of_any_length_is_taken() {
+    let topic = Topic::new();
+    for timeout in [Duration::from_hours(3), Duration::from_hours(24 * 365), Duration::MAX] {
+        let transport =
+            Kafka::new(&topic.cluster.address).with_timeout(timeout).with_route(Route::to(&topic.name));
+        transport.publish(&event()).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn the_values_of_settings_stand_in_no_text() {
     let secret = "s3cret-of-the-tests";

@@ -270,6 +270,42 @@ async fn a_subject_that_nobody_acknowledges_fails_its_events_and_no_others() {
     assert_eq!(transport.publish(&events[0]).await.unwrap_err().kind(), PublishErrorKind::Unavailable);
 }
 
+/// The server closes the connection where the line of a command is longer than it reads.
+#[tokio::test]
+async fn a_subject_that_is_too_long_for_the_server_is_rejected_and_disturbs_no_other_event() {
+    let Some((stream, _broker)) = stream("long subject", Config::default()).await else { return };
+    let subject = |length: usize| format!("{}.{}", stream.name, "x".repeat(length - stream.name.len() - 1));
+    let route = |length: usize| stream.transport.clone().with_route(Route::to(subject(length)));
+    for length in [3801, 4000, 4090, 5000, 100_000] {
+        let transport = route(length);
+        let (bad, placed) = (event("long"), event("a"));
+        let (refused, accepted) = tokio::join!(transport.publish(&bad), stream.transport.publish(&placed));
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind(), PublishErrorKind::Rejected, "{length}: {error}");
+        let said = error.to_string();
+        assert!(said.contains(&format!("{length} bytes")) && said.contains("3800"), "{said}");
+        // Not the subject, which has no place in a line of a log.
+        assert!(said.len() < 500, "{said}");
+        accepted.unwrap();
+        stream.transport.publish(&event("b")).await.unwrap();
+    }
+    route(3800).publish(&event("longest")).await.unwrap();
+    assert_eq!(stream.messages().await.len(), 11);
+}
+
+/// The inbox of the reply stands in the same line.
+#[tokio::test]
+async fn the_longest_subject_fits_beside_a_long_inbox() {
+    let Some((stream, broker)) = stream("long inbox", Config::default()).await else { return };
+    let options =
+        async_nats::ConnectOptions::with_user_and_password("outbox".to_owned(), PASSWORD.to_owned());
+    let options = options.custom_inbox_prefix("x".repeat(200));
+    let client = options.connect(format!("127.0.0.1:{}", broker.port())).await.unwrap();
+    let subject = format!("{}.{}", stream.name, "x".repeat(3800 - stream.name.len() - 1));
+    let event = Event::new("a", json!("x".repeat(900_000))).unwrap();
+    Nats::new(client).with_route(Route::to(subject)).publish(&event).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_client_that_waits_for_its_server_publishes_once_it_is_there() {
     let Some((stream, mut broker)) = stream("first connection", Config::default()).await else { return };

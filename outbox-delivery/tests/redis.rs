@@ -168,6 +168,18 @@ async fn a_stream_is_trimmed_to_about_its_length_and_never_below() {
 }
 
 #[tokio::test]
+async fn a_length_that_the_server_cannot_count_to_is_taken_as_the_largest() {
+    let Some(url) = require("redis::longest", given_url()) else { return };
+    let name = unique();
+    for length in [i64::MAX.cast_unsigned(), i64::MAX.cast_unsigned() + 1, u64::MAX] {
+        let transport = RedisStreams::new(&url).unwrap().with_route(Route::to(&name)).with_max_len(length);
+        transport.publish(&event()).await.unwrap();
+    }
+    assert_eq!(entries(&url, &name).await.len(), 3);
+    ask::<()>(&url, "DEL", &name).await;
+}
+
+#[tokio::test]
 async fn a_key_that_is_no_stream_fails_its_event_alone() {
     let Some(url) = require("redis::no_stream", given_url()) else { return };
     let (name, other) = (unique(), unique());

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use outbox_traits::{Error, ErrorKind, Event, EventId, Result, Saved};
+use outbox_traits::{EncodedEvent, Error, ErrorKind, Event, EventId, Result, Saved};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::{
@@ -47,7 +47,8 @@ impl JournalSession {
         // All are looked at before the first is kept: a bad one must not leave half of them behind.
         let mut rows = Vec::new();
         for event in events {
-            event.validate()?;
+            // It holds the event to the rules, as `validate` does, and to its size, at which that does not look.
+            EncodedEvent::new(event)?;
             let row = Row::new(event).map_err(|error| {
                 Error::new(ErrorKind::InvalidEvent, "the event has no form in JSON")
                     .with_event(event.id())

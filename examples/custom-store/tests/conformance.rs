@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use chrono::{DateTime, Utc};
 use journal_outbox::{JournalOutbox, JournalSession};
 use outbox_conformance::{DurableHarness, Harness, Skip};
-use outbox_traits::{EventId, async_trait};
+use outbox_traits::{ErrorKind, Event, EventId, OutboxStore, async_trait};
 
 struct Journal {
     store: JournalOutbox,
@@ -83,3 +83,16 @@ impl DurableHarness for Journal {
 // The group `concurrent` is left out: a journal has one writer. So are the capabilities that this store lacks.
 outbox_conformance::suite!(Journal; store, durable, resource);
 outbox_conformance::model!(Journal, 64);
+
+#[tokio::test]
+async fn an_event_that_is_too_large_is_refused_and_the_session_goes_on() {
+    let journal = Journal::open().await.unwrap();
+    let large = Event::new("order.placed", "x".repeat(9 * 1024 * 1024)).unwrap();
+    let mut session = journal.store.begin().await;
+    let error = journal.store.save_in_session(&large, &mut session).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidEvent);
+    let small = Event::new("order.placed", 1).unwrap();
+    journal.store.save_in_session(&small, &mut session).await.unwrap();
+    session.commit().unwrap();
+    assert_eq!(journal.store.get_pending(10).await.unwrap(), [small]);
+}

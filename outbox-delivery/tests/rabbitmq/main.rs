@@ -32,7 +32,10 @@ use outbox_traits::{Event, EventId, PublishError, PublishErrorKind, Published, T
 use serde_json::json;
 use tokio::sync::Mutex;
 
-use crate::broker::{Broker, PASSWORD};
+use crate::{
+    broker::{Broker, PASSWORD},
+    proxy::Proxy,
+};
 
 const MAX_BYTES: usize = 500_000;
 
@@ -351,6 +354,84 @@ async fn headers_that_have_no_room_in_a_frame_are_rejected() {
     ] {
         let error = transport.publish(&event).await.unwrap_err();
         assert_eq!(error.kind(), PublishErrorKind::Rejected, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_header_that_a_reader_takes_for_an_attribute_is_rejected_in_every_encoding() {
+    let Some(url) = require("rabbitmq::attributes", given_url()) else { return };
+    for name in
+        ["cloudEvents:foo", "cloudEvents_id", "cloudEvents:subject", "CLOUDEVENTS:id", "cloudevents_x"]
+    {
+        for encoding in [Encoding::Binary, Encoding::Structured, Encoding::Plain] {
+            let transport = RabbitMq::new(&url).unwrap().with_encoding(encoding);
+            let event = Event::new("order.placed", json!({})).unwrap().with_header(name, "1");
+            let error = transport.publish(&event).await.unwrap_err();
+            assert_eq!(error.kind(), PublishErrorKind::Rejected, "{name}: {error}");
+            assert!(error.to_string().contains(name), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_address_of_ipv6_is_connected_to() {
+    let Some(url) = require("rabbitmq::ipv6", given_url()) else { return };
+    let ipv6 = Proxy::at("[::1]:0", &url).await.map_err(|_| Skip::new("this machine has no IPv6"));
+    let Some(proxy) = require("rabbitmq::ipv6", ipv6) else { return };
+    assert!(proxy.url().contains("@[::1]:"), "{}", proxy.url());
+    let queue = Queue::new(&url).await;
+    let transport = RabbitMq::new(proxy.url()).unwrap().with_route(Route::to(&queue.name));
+    let event = Event::new("order.placed", json!({})).unwrap();
+    transport.publish(&event).await.unwrap();
+    assert_eq!(proxy.connections(), 1);
+    assert_eq!(queue.received().await[0].id, event.id());
+    queue.close().await;
+}
+
+#[test]
+fn a_url_goes_where_it_says() {
+    for (url, address) in [
+        ("amqp://u:pw@[2001:db8::dead:beef]:46193/%2f", "[2001:db8::dead:beef]:46193"),
+        ("amqp://[::1]", "[::1]:5672"),
+        ("amqps://u:p%40@[::1]/%2f", "[::1]:5671"),
+        ("amqps://[::1]:5/v?heartbeat=10", "[::1]:5"),
+        ("amqp://u:pw@broker.example/a@b", "broker.example:5672"),
+        ("amqp://127.0.0.1:5?heartbeat=10", "127.0.0.1:5"),
+        // As a secret that was read from a file ends.
+        (" amqp://localhost:1\n", "localhost:1"),
+    ] {
+        let transport = format!("{:?}", RabbitMq::new(url).unwrap());
+        assert!(transport.contains(&format!("address: {address:?},")), "{url}: {transport}");
+    }
+}
+
+#[test]
+fn a_url_that_says_no_place_is_refused_and_does_not_mean_this_machine() {
+    for url in [
+        "amqp:///%2f",
+        "amqp://",
+        "amqp:/broker:5672/%2f",
+        "amqp://u:pw@:5672/%2f",
+        "amqp://u:pw@/%2f",
+        "amqp://:5672/%2f",
+        "amqp:///broker:5672/%2f",
+        "amqp://broker:99999/%2f",
+        "amqp://broker:port/%2f",
+        "amqp://broker:-1/%2f",
+        "amqp://broker:5672x/%2f",
+        "amqp://[::1/%2f",
+        "amqp://[::1]x:5672/%2f",
+        "amqp://[fe80::1%25eth0]/%2f",
+        "amqp://[localhost]/%2f",
+        "amqp://::1/%2f",
+        "amqp://a b/%2f",
+        "amqp:/\t/[::1]/%2f",
+        "amqp://\t[::1]/%2f",
+        "http://broker/%2f",
+    ] {
+        let error = RabbitMq::new(url).map(|transport| format!("{transport:?}")).unwrap_err();
+        assert_eq!(error.kind(), PublishErrorKind::Unavailable, "{url}");
+        assert!(error.to_string().starts_with("the URL of RabbitMQ cannot be read"), "{url}: {error}");
     }
 }
 

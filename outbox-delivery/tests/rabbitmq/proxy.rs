@@ -1,8 +1,11 @@
 //! What stands between the transport and the broker, and lets through what it is told to.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
 };
 
 use tokio::{
@@ -30,9 +33,14 @@ struct State {
 impl Proxy {
     /// In front of the broker at this URL.
     pub(crate) async fn to(url: &str) -> Self {
+        Self::at("127.0.0.1:0", url).await.unwrap()
+    }
+
+    /// The same, at an address of this machine, if it has that.
+    pub(crate) async fn at(own: &str, url: &str) -> io::Result<Self> {
         let (start, vhost) = url.rsplit_once('/').unwrap();
         let (start, address) = start.rsplit_once('@').unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind(own).await?;
         let url = format!("{start}@{}/{vhost}", listener.local_addr().unwrap());
         let (address, state) = (address.to_owned(), Arc::<State>::default());
         let proxy = Self { url, state: Arc::clone(&state) };
@@ -46,7 +54,7 @@ impl Proxy {
                 tokio::spawn(answer(from_server, to_client, Arc::clone(&state), number));
             }
         });
-        proxy
+        Ok(proxy)
     }
 
     pub(crate) fn url(&self) -> &str {

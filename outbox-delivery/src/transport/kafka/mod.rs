@@ -2,6 +2,7 @@
 
 mod producer;
 mod refused;
+mod settings;
 
 use std::{fmt, time::Duration};
 
@@ -68,6 +69,9 @@ pub struct Kafka {
 const KEYS_AT_ONCE: usize = 1024;
 const MAX_BYTES: usize = 1_000_000;
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest `message.timeout.ms` in whole days, and the longest `topic.metadata.propagation.max.ms`.
+const MAX_TIMEOUT: Duration = Duration::from_hours(24 * 24);
+const MAX_PROPAGATION: Duration = Duration::from_hours(1);
 /// How long the cluster may take to answer at all.
 const PROBE: Duration = Duration::from_secs(5);
 
@@ -98,7 +102,7 @@ impl Kafka {
         self
     }
 
-    /// With this `source` of a CloudEvent whose event has none.
+    /// With this `source` of a CloudEvent whose event has none. If it is empty, it is `outbox`.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<String>) -> Self {
         self.source = source.into();
@@ -112,21 +116,23 @@ impl Kafka {
         self.with_setting("message.max.bytes", max_bytes.to_string())
     }
 
-    /// Waits so long for the report on an event, to the millisecond. Then the event has failed if the cluster still
-    /// answers, and otherwise the cluster counts as unavailable, after five more seconds at most. It is the setting
-    /// `message.timeout.ms`. A topic counts as missing after half of it.
+    /// Waits so long for the report on an event, to the millisecond, and for 24 days at most. Then the event has failed
+    /// if the cluster still answers, and otherwise the cluster counts as unavailable, after five more seconds at most.
+    /// It is the setting `message.timeout.ms`. A topic counts as missing after half of it, or after an hour.
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Self {
-        let millis = timeout.as_millis().max(1);
+        let millis = timeout.as_millis().clamp(1, MAX_TIMEOUT.as_millis());
         // Longer, and a topic that is missing would look like a cluster that is.
+        let missing = (millis / 2).min(MAX_PROPAGATION.as_millis());
         self.with_setting("message.timeout.ms", millis.to_string())
-            .with_setting("topic.metadata.propagation.max.ms", (millis / 2).to_string())
+            .with_setting("topic.metadata.propagation.max.ms", missing.to_string())
     }
 
     /// With a setting of librdkafka, by the name that its documentation gives, such as `security.protocol`. A name
     /// or a value that it does not know makes every event
-    /// [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable). `enable.idempotence` and `acks` stay as they
-    /// are.
+    /// [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable). What is set last counts, under whichever of its names,
+    /// [limit](Self::with_max_bytes) and [timeout](Self::with_timeout) among it. `enable.idempotence` and `acks` stay as
+    /// they are.
     #[must_use]
     pub fn with_setting(mut self, name: &str, value: impl Into<String>) -> Self {
         self.producers.set(name, value.into());

@@ -9,6 +9,8 @@ use rdkafka::{
     producer::{FutureProducer, Producer},
 };
 
+use super::settings;
+
 /// Producers, each made when it is wanted and made anew when it has broken. They keep their connections by themselves.
 pub(super) struct Producers {
     config: ClientConfig,
@@ -36,8 +38,9 @@ impl Producers {
         Self { config, together: Mutex::default(), alone: Mutex::default() }
     }
 
+    /// In place of what the setting had, by whatever name.
     pub(super) fn set(&mut self, name: &str, value: String) {
-        self.config.set(name, value);
+        settings::set(&mut self.config, name, value);
     }
 
     pub(super) fn names(&self) -> Vec<&str> {
@@ -52,9 +55,10 @@ impl Producers {
             return Ok(producer.clone());
         }
         let mut config = self.config.clone();
-        config.set("enable.idempotence", "true").set("acks", "all");
+        settings::set(&mut config, "enable.idempotence", "true");
+        settings::set(&mut config, "acks", "all");
         if company == Company::Alone {
-            config.set("batch.num.messages", "1");
+            settings::set(&mut config, "batch.num.messages", "1");
         }
         let producer = config.create::<FutureProducer>().map_err(|error| {
             let what = "the producer of Kafka cannot be made";

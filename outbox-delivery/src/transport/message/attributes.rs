@@ -6,11 +6,15 @@ use serde_json::{Map, Value};
 
 use super::uri::uri_reference;
 
+/// Where neither the event nor who publishes it says another: the specification wants one that is not empty.
+const SOURCE: &str = "outbox";
+
 /// The core attributes, the extensions for partitioning and distributed tracing, and everything else that the
 /// meta has as extensions of lower-case letters and digits, which is all that a name may consist of.
 pub(super) fn attributes(event: &Event, default_source: &str) -> Result<Map<String, Value>, PublishError> {
     let meta = event.meta();
-    let source = meta.source.as_deref().filter(|source| !source.is_empty()).unwrap_or(default_source);
+    let sources = [meta.source.as_deref().unwrap_or_default(), default_source];
+    let source = sources.into_iter().find(|source| !source.is_empty()).unwrap_or(SOURCE);
     let mut attributes = Map::new();
     let mut set = |name: &str, value: Value| drop(attributes.insert(name.to_owned(), value));
     set("specversion", "1.0".into());
@@ -40,7 +44,7 @@ pub(super) fn attributes(event: &Event, default_source: &str) -> Result<Map<Stri
         set("schemaversion", integer(i64::from(version)));
     }
     for (name, value) in &meta.extra {
-        if value.is_null() {
+        if value.is_null() || value == "" {
             continue;
         }
         let folded = folded(name);
@@ -52,7 +56,24 @@ pub(super) fn attributes(event: &Event, default_source: &str) -> Result<Map<Stri
         }
         attributes.insert(folded, extension(value));
     }
+    for (name, value) in &attributes {
+        if let Some(letter) =
+            value.as_str().and_then(|text| text.chars().find(|letter| is_forbidden(*letter)))
+        {
+            return Err(PublishError::rejected(format!(
+                "the attribute `{name}` of a CloudEvent would have the character U+{:04X}, which it may not: leave it \
+                 out where the event is made, or publish the plain encoding",
+                u32::from(letter)
+            )));
+        }
+    }
     Ok(attributes)
+}
+
+/// What the specification has in no text of an attribute: control characters, and what Unicode keeps for no character.
+fn is_forbidden(letter: char) -> bool {
+    let is_noncharacter = matches!(letter, '\u{fdd0}'..='\u{fdef}') || u32::from(letter) & 0xFFFE == 0xFFFE;
+    letter.is_control() || is_noncharacter
 }
 
 /// The names that have a meaning, also where this event does not use them.

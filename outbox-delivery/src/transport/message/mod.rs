@@ -49,11 +49,13 @@ pub struct Message {
 }
 
 impl Message {
-    /// The event in this encoding. `default_source` is the `source` of a CloudEvent whose event has none.
+    /// The event in this encoding. `default_source` is the `source` of a CloudEvent whose event has none; if it is
+    /// empty, that is `outbox`.
     ///
     /// # Errors
     /// [`Rejected`](outbox_traits::PublishErrorKind::Rejected) if an unknown field of the meta has no place among
-    /// the attributes of a CloudEvent.
+    /// the attributes of a CloudEvent, or if an attribute would have a character that none may have: a control
+    /// character, such as an end of a line in the type, or a noncharacter of Unicode. [`Encoding::Plain`] takes both.
     pub fn of(event: &Event, encoding: Encoding, default_source: &str) -> Result<Self, PublishError> {
         encoding::encode(event, encoding, default_source)
     }

@@ -155,8 +155,8 @@ fn a_source_is_encoded_where_a_reference_to_a_uri_has_no_place_for_a_letter() {
         ("orders[1]", "orders%5B1%5D"),
         ("http://[::1]:80/a[0]#[", "http://[::1]:80/a%5B0%5D#%5B"),
         ("//user@[::1]", "//user@[::1]"),
-        ("http://[::1]x/", "http://%5B::1%5Dx/"),
-        ("http://[[::1]", "http://%5B%5B::1%5D"),
+        ("http://[::1]x/", "http://%5B%3A%3A1%5Dx/"),
+        ("http://[[::1]", "http://%5B%5B%3A%3A1%5D"),
         ("/[::1]", "/%5B::1%5D"),
         ("urn:shop:orders", "urn:shop:orders"),
         ("4:2/a:b", "4%3A2/a:b"),
@@ -164,12 +164,80 @@ fn a_source_is_encoded_where_a_reference_to_a_uri_has_no_place_for_a_letter() {
         ("shop team:orders", "shop%20team%3Aorders"),
         ("/4:2", "/4:2"),
         ("?4:2", "?4:2"),
+        ("http://a:b:c/", "http://a%3Ab%3Ac/"),
+        ("http://a:b:80/", "http://a%3Ab:80/"),
+        ("http://h:port/a:b", "http://h%3Aport/a:b"),
+        ("http://h:/", "http://h:/"),
+        ("http://h:80?a:b@c", "http://h:80?a:b@c"),
+        ("http://u@b@c/", "http://u%40b@c/"),
+        ("http://u:p:w@c:1/x@y", "http://u:p:w@c:1/x@y"),
+        ("http://[zz]/", "http://%5Bzz%5D/"),
+        ("http://[1.2.3.4]/", "http://%5B1.2.3.4%5D/"),
+        ("http://[::1]:http/", "http://%5B%3A%3A1%5D%3Ahttp/"),
+        ("http://[v1f.a:b]:80/", "http://[v1f.a:b]:80/"),
+        ("http://[v.a]/", "http://%5Bv.a%5D/"),
+        ("//a:b", "//a%3Ab"),
     ] {
         let event = Event::new("a", json!({})).unwrap().with_source(source);
         let attributes = Message::of(&event, Encoding::Binary, "outbox").unwrap().attributes;
         let found = attributes.iter().find(|(name, _)| name == "source").unwrap();
         assert_eq!(found.1, reference);
     }
+}
+
+#[test]
+fn a_source_is_never_empty() {
+    let event = Event::new("a", json!({})).unwrap();
+    for event in [event.clone(), event.with_source("")] {
+        for encoding in [Encoding::Binary, Encoding::Structured] {
+            let message = Message::of(&event, encoding, "").unwrap();
+            let body: Value = serde_json::from_slice(&message.body).unwrap();
+            let header = message.attributes.iter().find(|(name, _)| name == "source");
+            let source = header.map_or_else(|| body["source"].as_str().unwrap(), |(_, value)| value);
+            assert_eq!(source, "outbox");
+        }
+    }
+}
+
+/// Those that the specification forbids, at each end of their ranges.
+#[test]
+fn a_text_that_no_attribute_may_have_is_refused_for_good() {
+    for letter in ['\u{1}', '\u{1f}', '\u{7f}', '\u{9f}', '\u{fdd0}', '\u{fdef}', '\u{fffe}', '\u{10ffff}'] {
+        let text = format!("a{letter}b");
+        let event = Event::new("a", json!({ "text": text })).unwrap();
+        let mut with_extra = event.clone();
+        with_extra.meta_mut().extra.insert("note".into(), json!(text));
+        let typed = Event::new(text.clone(), json!({})).unwrap();
+        for encoding in [Encoding::Binary, Encoding::Structured] {
+            for (name, event) in [
+                ("type", &typed),
+                ("subject", &event.clone().with_resource(text.clone(), "o-17")),
+                ("traceparent", &event.clone().with_header("traceparent", text.clone())),
+                ("note", &with_extra),
+            ] {
+                let error = Message::of(event, encoding, "outbox").unwrap_err();
+                assert_eq!(error.kind(), PublishErrorKind::Rejected);
+                assert!(error.to_string().contains(&format!("`{name}`")), "{error}");
+            }
+            assert!(Message::of(&event, encoding, "outbox").is_ok(), "a payload may have it");
+        }
+        assert_eq!(serde_json::from_slice::<Event>(&of(&typed, Encoding::Plain).body).unwrap(), typed);
+    }
+    for letter in ['\u{20}', '\u{7e}', '\u{a0}', '\u{fdcf}', '\u{fdf0}', '\u{fffd}', '\u{10000}'] {
+        let event = Event::new(format!("a{letter}b"), json!({})).unwrap();
+        assert!(of(&event, Encoding::Binary).attributes.contains(&("type".into(), format!("a{letter}b"))));
+    }
+}
+
+#[test]
+fn an_extra_field_without_a_value_is_not_written() {
+    let mut event = Event::new("a", json!({})).unwrap();
+    for (name, value) in [("none", json!(null)), ("empty", json!(""))] {
+        event.meta_mut().extra.insert(name.into(), value);
+    }
+    let body: Value = serde_json::from_slice(&of(&event, Encoding::Structured).body).unwrap();
+    assert_eq!((body.get("none"), body.get("empty")), (None, None));
+    assert!(of(&event, Encoding::Binary).attributes.iter().all(|(_, value)| !value.is_empty()));
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! References to URIs, as RFC 3986 writes them.
 
-use std::{borrow::Cow, ops::Range};
+use std::{borrow::Cow, net::Ipv6Addr, ops::Range};
 
 use super::text::encoded;
 
 /// A reference to a URI: what may not stand in one, or not in its place, is percent-encoded.
 pub(super) fn uri_reference(text: &str) -> Cow<'_, str> {
     let fragment = text.find('#');
-    let brackets = brackets(text);
+    let authority = authority(text).map(|range| Authority::of(text, range));
     let without_scheme = if scheme(text).is_some() { 0 } else { end_of(text, ['/', '?', '#']) };
     let is_encoding = |at: usize| {
         let digits = text.as_bytes().get(at + 1..at + 3);
@@ -16,9 +16,11 @@ pub(super) fn uri_reference(text: &str) -> Cow<'_, str> {
     encoded(text, |at, byte| match byte {
         b'%' => is_encoding(at),
         b'#' => fragment == Some(at),
-        b'[' | b']' => brackets.contains(&Some(at)),
-        // In front of the first slash it would end a scheme.
-        b':' => at >= without_scheme,
+        b'[' | b']' | b':' | b'@' => match &authority {
+            Some(authority) if authority.range.contains(&at) => authority.may_have(at, byte),
+            // In front of the first slash a colon would end a scheme.
+            _ => byte == b'@' || byte == b':' && at >= without_scheme,
+        },
         _ => byte.is_ascii_alphanumeric() || b"-._~/?@!$&'()*+,;=".contains(&byte),
     })
 }
@@ -35,22 +37,48 @@ fn scheme(text: &str) -> Option<&str> {
     is_one.then_some(scheme)
 }
 
-/// Where the brackets are around an address of IPv6, which is a host.
-fn brackets(text: &str) -> [Option<usize>; 2] {
-    let Some(authority) = authority(text) else { return [None; 2] };
-    let user = text[authority.clone()].rfind('@').map_or(0, |at| at + 1);
-    let host = &text[authority.start + user..authority.end];
-    let address = host.strip_prefix('[').and_then(|rest| rest.split_once(']'));
-    match address {
-        Some((address, port))
-            if address.chars().all(|c| c.is_ascii_alphanumeric() || ":.".contains(c))
-                && (port.is_empty() || port.starts_with(':')) =>
-        {
-            let open = authority.start + user;
-            [Some(open), Some(open + address.len() + 1)]
-        }
-        _ => [None; 2],
+/// What is between two slashes and the next one: perhaps a user and an `@`, a host, and perhaps a `:` and a port.
+struct Authority {
+    range: Range<usize>,
+    host: Range<usize>,
+    /// The host is an address in brackets, and no name.
+    is_address: bool,
+}
+
+impl Authority {
+    fn of(text: &str, range: Range<usize>) -> Self {
+        let start = text[range.clone()].rfind('@').map_or(range.start, |at| range.start + at + 1);
+        let rest = &text[start..range.end];
+        let host = match rest.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => host,
+            _ => rest,
+        };
+        Self { range, host: start..start + host.len(), is_address: is_address(host) }
     }
+
+    /// Whether a bracket, a `:` or an `@` is in its place.
+    fn may_have(&self, at: usize, byte: u8) -> bool {
+        let is_in_host = self.host.contains(&at);
+        match byte {
+            b'[' | b']' => is_in_host && self.is_address,
+            b':' => !is_in_host || self.is_address,
+            _ => at + 1 == self.host.start,
+        }
+    }
+}
+
+/// Whether a host is an address of IPv6, or of a version that is yet to come, in brackets.
+fn is_address(host: &str) -> bool {
+    let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) else { return false };
+    let future = address.strip_prefix(['v', 'V']).and_then(|rest| rest.split_once('.'));
+    let is_future = future.is_some_and(|(version, address)| {
+        let is_address = |c: char| c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:".contains(c);
+        !version.is_empty()
+            && version.chars().all(|c| c.is_ascii_hexdigit())
+            && !address.is_empty()
+            && address.chars().all(is_address)
+    });
+    is_future || address.parse::<Ipv6Addr>().is_ok()
 }
 
 /// What is between two slashes and the next one.

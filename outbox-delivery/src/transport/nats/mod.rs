@@ -59,6 +59,11 @@ pub struct Nats {
 
 const KEYS_AT_ONCE: usize = 256;
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest subject, in bytes. A server reads 4,096 bytes for the line of a command (`max_control_line`), and closes
+/// the connection, which all events share, where one is longer. In it stand also the inbox of the reply, of 52 bytes
+/// unless the client has a prefix of its own, two sizes of at most ten digits, and three blanks: so that such a prefix
+/// may have some 200 bytes.
+const SUBJECT_BYTES: usize = 3800;
 
 impl Nats {
     /// Connects to a server, or to one of several of a cluster, with commas between them. A user and a password, or
@@ -85,7 +90,8 @@ impl Nats {
         }
     }
 
-    /// With this subject for each event.
+    /// With this subject for each event, of at most 3,800 bytes: with a longer one it is
+    /// [`Rejected`](outbox_traits::PublishErrorKind::Rejected).
     #[must_use]
     pub fn with_route(mut self, route: Route) -> Self {
         self.route = route;
@@ -99,7 +105,7 @@ impl Nats {
         self
     }
 
-    /// With this `source` of a CloudEvent whose event has none.
+    /// With this `source` of a CloudEvent whose event has none. If it is empty, it is `outbox`.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<String>) -> Self {
         self.source = source.into();
@@ -181,8 +187,15 @@ fn context(client: &Client, timeout: Duration) -> Context {
     ContextBuilder::new().timeout(timeout).backpressure_on_inflight(true).build(client.clone())
 }
 
-/// A subject without wildcards, blanks and empty parts, which no stream could have.
+/// A subject that fits into a command, without wildcards, blanks and empty parts, which no stream could have.
 fn subject(text: &str) -> Result<Subject, PublishError> {
+    if text.len() > SUBJECT_BYTES {
+        return Err(PublishError::rejected(format!(
+            "the subject of the event has {} bytes, and at most {SUBJECT_BYTES} fit into a command of NATS: have the \
+             route give a shorter one, and write the rest into the event",
+            text.len()
+        )));
+    }
     let is_literal = text.split('.').all(|part| part != "*" && part != ">");
     let subject = Subject::validated(text).ok().filter(|_| is_literal);
     subject.ok_or_else(|| {

@@ -12,6 +12,8 @@ use lapin::{
 use outbox_traits::PublishError;
 use tokio::sync::Mutex;
 
+use super::uri;
+
 /// One connection, made when it is wanted and made anew when it was lost, and channels of it that confirm. A
 /// channel belongs to one call at a time: what closes it was then a message of that call.
 pub(super) struct Channels {
@@ -40,18 +42,12 @@ pub(super) struct Taken {
 
 impl Channels {
     pub(super) fn new(url: &str) -> Result<Self, PublishError> {
-        // Its error says the whole URL, with the password.
-        let uri = url.parse::<AMQPUri>().map_err(|_| {
-            PublishError::unavailable(
-                "the URL of RabbitMQ cannot be read: write it as amqp://user:password@host:5672/vhost",
-            )
-        })?;
-        Ok(Self { uri, connecting: Mutex::default(), state: BlockingMutex::default() })
+        Ok(Self { uri: uri::uri(url)?, connecting: Mutex::default(), state: BlockingMutex::default() })
     }
 
     /// The host and the port: what an error may say of the URL.
     pub(super) fn address(&self) -> impl Display + fmt::Debug {
-        format!("{}:{}", self.uri.authority.host, self.uri.authority.port)
+        uri::address(&self.uri)
     }
 
     /// Whether the connection of this channel lives.

@@ -3,6 +3,7 @@
 mod channels;
 mod confirms;
 mod outgoing;
+mod uri;
 
 use std::{fmt, slice, time::Duration};
 
@@ -36,7 +37,8 @@ use super::{
 /// good as before. This transport declares neither exchanges nor queues.
 ///
 /// The message id is the id of the event, and the type the type of the event. The attributes of a CloudEvent are
-/// headers with the prefix `cloudEvents:`.
+/// headers with the prefix `cloudEvents:`; a header of the event that begins with it, or with `cloudEvents_`, is
+/// [`Rejected`](outbox_traits::PublishErrorKind::Rejected).
 ///
 /// A batch goes in rounds: the next event of each key, side by side, once all of the round before were confirmed. After
 /// a round in which an event was not confirmed in time, the rest is not tried.
@@ -74,10 +76,11 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 impl RabbitMq {
     /// A transport to the broker at this URL: `amqp://user:password@host:5672/vhost`, where the vhost `/` is
-    /// written `%2f`.
+    /// written `%2f`. The host is a name or an address, one of IPv6 in brackets; the port is 5672, or 5671 for `amqps`,
+    /// unless the URL has one.
     ///
     /// # Errors
-    /// [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable) if the URL cannot be read.
+    /// [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable) if the URL cannot be read or names no host.
     pub fn new(url: &str) -> Result<Self, PublishError> {
         Ok(Self {
             channels: Channels::new(url)?,
@@ -116,7 +119,7 @@ impl RabbitMq {
         self
     }
 
-    /// With this `source` of a CloudEvent whose event has none.
+    /// With this `source` of a CloudEvent whose event has none. If it is empty, it is `outbox`.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<String>) -> Self {
         self.mapping.source = source.into();

@@ -46,13 +46,13 @@ impl Mapping {
         message.check_size(self.max_bytes)?;
         let mut headers = FieldTable::default();
         let mut header_bytes = 0;
+        if let Some((name, _)) = message.headers.iter().find(|(name, _)| is_of_attribute(name)) {
+            return Err(PublishError::rejected(format!(
+                "the header `{name}` has the name of an attribute of a CloudEvent: give it another name"
+            )));
+        }
         for (name, value) in message.headers_with("cloudEvents:") {
             header_bytes += name.len() + value.len() + BYTES_BESIDE_HEADER;
-            if headers.contains_key(name.as_str()) {
-                return Err(PublishError::rejected(format!(
-                    "the header `{name}` has the name of an attribute of a CloudEvent: give it another name"
-                )));
-            }
             headers.insert(short("the name of a header", name)?, AMQPValue::LongString(value.into()));
         }
         let room = frame_max.saturating_sub(BYTES_BESIDE_HEADERS);
@@ -73,6 +73,13 @@ impl Mapping {
         let routing_key = short("the routing key", self.route.try_of(event)?)?;
         Ok(Outgoing { routing_key, properties, body: message.body })
     }
+}
+
+/// Whether a reader of CloudEvents takes a header of this name for an attribute. The binding knows two prefixes, one of
+/// them for clients that have no names with a colon.
+fn is_of_attribute(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.starts_with("cloudevents:") || name.starts_with("cloudevents_")
 }
 
 fn short(what: &str, text: String) -> Result<ShortString, PublishError> {

@@ -92,7 +92,7 @@ impl RedisStreams {
         self
     }
 
-    /// With this `source` of a CloudEvent whose event has none.
+    /// With this `source` of a CloudEvent whose event has none. If it is empty, it is `outbox`.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<String>) -> Self {
         self.source = source.into();
@@ -100,10 +100,11 @@ impl RedisStreams {
     }
 
     /// Trims a stream to about so many entries when it adds to it (`MAXLEN ~`), whether anybody has read the oldest
-    /// or not. Redis trims whole nodes of a hundred entries, and so keeps some more, never fewer.
+    /// or not. Redis trims whole nodes of a hundred entries, and so keeps some more, never fewer. More than [`i64::MAX`],
+    /// to which Redis counts, is as much as that.
     #[must_use]
     pub fn with_max_len(mut self, max_len: u64) -> Self {
-        self.max_len = Some(max_len);
+        self.max_len = Some(max_len.min(i64::MAX.cast_unsigned()));
         self
     }
 
