@@ -4,7 +4,7 @@ use std::{fmt::Debug, time::Duration};
 
 use async_trait::async_trait;
 
-use crate::{Event, EventId, Result};
+use crate::{EncodedEvent, Event, EventId, Result};
 
 /// What became of a save.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -92,7 +92,7 @@ pub trait OutboxStore: Debug + Send + Sync + 'static {
         Self: Sized,
     {
         // All are looked at before the first is written: a bad one must not leave half of them behind.
-        events.iter().try_for_each(Event::validate)?;
+        events.iter().try_for_each(|event| EncodedEvent::new(event).map(drop))?;
         let mut saved = Vec::with_capacity(events.len());
         for event in events {
             saved.push(self.save_in_session(event, session).await?);
