@@ -312,6 +312,15 @@ fn what_cannot_work_is_refused_when_it_is_set_up() {
     for url in ["", "example.com", "/hooks", "ftp://example.com/", "http:///", "not a url"] {
         assert!(Http::to(url).is_err(), "{url:?}");
     }
+    for port in ["99999", "65536", "8O80", "abc", "-1", "+80", "0", ""] {
+        for host in ["127.0.0.1", "example.com", "[::1]"] {
+            let url = format!("http://{host}:{port}/x");
+            assert!(Http::to(&url).is_err(), "{url:?}");
+        }
+    }
+    for url in ["http://example.com:65535", "http://[::1]:8080/x", "http://[::1]/", "http://127.0.0.1:1/"] {
+        assert!(Http::to(url).is_ok(), "{url:?}");
+    }
     let http = || Http::to("http://example.com/").unwrap();
     for secret in [
         "",

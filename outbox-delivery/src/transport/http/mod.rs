@@ -82,8 +82,8 @@ impl Http {
     /// Posts to this URL, of `http` or `https`, where the certificate must be good by the roots of the machine.
     ///
     /// # Errors
-    /// If it is no such URL, if a user or a password stands in it ([`with_header`](Self::with_header) takes an
-    /// `Authorization`), or, for `https`, if the machine has no roots.
+    /// If it is no such URL, if its port is no number from 1 to 65535, if a user or a password stands in it
+    /// ([`with_header`](Self::with_header) takes an `Authorization`), or, for `https`, if the machine has no roots.
     pub fn to(url: &str) -> Result<Self, HttpConfigError> {
         let url = config::endpoint(url)?;
         Ok(Self {
