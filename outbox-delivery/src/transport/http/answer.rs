@@ -62,13 +62,19 @@ impl Answer {
 /// Seconds, or a date by the clock of this machine.
 fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let time = if let Ok(seconds) = text.parse() {
-        Duration::from_secs(seconds)
+    let time = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // As many digits as anybody likes.
+        text.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
     } else {
-        let date = DateTime::parse_from_rfc2822(text).ok()?;
-        date.signed_duration_since(now).to_std().unwrap_or_default()
+        date(text)?.signed_duration_since(now).to_std().unwrap_or_default()
     };
     Some(time.min(MAX_RETRY_AFTER))
+}
+
+/// In any of the three forms of HTTP, or as in a mail: with another zone, say.
+fn date(text: &str) -> Option<DateTime<Utc>> {
+    let date = httpdate::parse_http_date(text).map(DateTime::from).ok();
+    date.or_else(|| Some(DateTime::parse_from_rfc2822(text).ok()?.to_utc()))
 }
 
 #[cfg(test)]
@@ -87,6 +93,8 @@ mod tests {
         assert_eq!(read("120"), Some(Duration::from_secs(120)));
         assert_eq!(read("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::from_secs(60)));
         assert_eq!(read("Wed, 21 Oct 2015 07:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(read("Wednesday, 21-Oct-15 07:28:00 GMT"), Some(Duration::from_secs(60)));
+        assert_eq!(read("Wed Oct 21 07:28:00 2015"), Some(Duration::from_secs(60)));
         assert_eq!(read("soon"), None);
         assert_eq!(read("-1"), None);
     }
@@ -94,6 +102,8 @@ mod tests {
     #[test]
     fn nobody_is_left_alone_for_ever() {
         assert_eq!(read("18446744073709551615"), Some(MAX_RETRY_AFTER));
+        assert_eq!(read("18446744073709551616"), Some(MAX_RETRY_AFTER));
+        assert_eq!(read("99999999999999999999999999999999999999999999"), Some(MAX_RETRY_AFTER));
         assert_eq!(read("Sat, 21 Oct 2215 07:28:00 GMT"), Some(MAX_RETRY_AFTER));
     }
 }
