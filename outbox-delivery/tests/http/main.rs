@@ -5,7 +5,11 @@
 mod percent;
 mod server;
 
-use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
 use hyper::{Response, header::HeaderValue};
 use outbox_conformance::{
@@ -16,6 +20,7 @@ use outbox_delivery::transport::{Http, message::Encoding};
 use outbox_traits::{Event, PublishErrorKind, Transport, async_trait};
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::server::{Posted, Server, answer};
 
@@ -260,6 +265,58 @@ async fn a_batch_does_not_wait_for_each_event_of_a_server_that_does_not_answer()
         (16, 24),
         "{kinds:?}"
     );
+}
+
+/// Where to find a server that answers each request with this, and neither goes on nor hangs up.
+async fn unending(answer: &'static str) -> String {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            if matches!(stream.read(&mut [0; 4096]).await, Ok(0) | Err(_)) {
+                continue;
+            }
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            open.push(stream);
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn the_status_decides_where_the_body_does_not_end() {
+    let begun = Instant::now();
+    let url = unending("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc").await;
+    Http::to(&url).unwrap().publish(&event()).await.unwrap();
+    Http::to(&url).unwrap().with_timeout(Duration::from_millis(200)).publish(&event()).await.unwrap();
+    let url = unending("HTTP/1.1 400 Bad Request\r\ncontent-length: 9\r\n\r\nabc").await;
+    let error = Http::to(&url).unwrap().publish(&event()).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Rejected, "{error}");
+    assert_eq!(error.to_string(), r#"the webhook answered 400 Bad Request: "abc""#);
+    let url = unending(
+        "HTTP/1.1 429 Too Many Requests\r\nretry-after: 7\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n",
+    )
+    .await;
+    let error = Http::to(&url).unwrap().publish(&event()).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Unavailable, "{error}");
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_connection_that_hangs_before_it_is_there_is_none() {
+    // It takes connections, and says nothing: not even a word of TLS.
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("https://{}/", listener.local_addr().unwrap());
+    let Ok(patient) = Http::to(&url) else { return };
+    let hasty = Http::to(&url).unwrap().with_timeout(Duration::from_millis(500));
+    let (begun, event) = (Instant::now(), event());
+    let (patient, hasty) = tokio::join!(patient.publish(&event), hasty.publish(&event));
+    for error in [patient.unwrap_err(), hasty.unwrap_err()] {
+        assert_eq!(error.kind(), PublishErrorKind::Unavailable, "{error}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use hyper::{HeaderMap, Response, StatusCode, body::Incoming, header::RETRY_AFTER};
 use outbox_traits::PublishError;
+use tokio::time::{Instant, timeout_at};
 
 /// As much of a body as is read, so that its connection can be used again.
 const MAX_BODY: usize = 64 * 1024;
+/// As long as it is waited for.
+const BODY: Duration = Duration::from_secs(1);
 /// As much of it as an error shows.
 const MAX_SHOWN: usize = 200;
 /// As long as an answer may ask to be left alone.
@@ -21,14 +24,17 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    pub(super) async fn of(response: Response<Incoming>) -> Self {
+    /// The status says what it means, and is there: the body is of use for the text of an error, and where it was
+    /// read to its end the connection can be used again. So it is waited for only a little, and not beyond `end`.
+    pub(super) async fn of(response: Response<Incoming>, end: Instant) -> Self {
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, MAX_BODY).collect().await.map(http_body_util::Collected::to_bytes);
-        let text = body.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+        let mut bytes = Vec::new();
+        // Dropped before its end, it takes its connection with it.
+        let _ = timeout_at(end.min(Instant::now() + BODY), read(body, &mut bytes)).await;
         Self {
             status: head.status,
             retry_after: retry_after(&head.headers, Utc::now()),
-            beginning: text.chars().take(MAX_SHOWN).collect(),
+            beginning: String::from_utf8_lossy(&bytes).chars().take(MAX_SHOWN).collect(),
         }
     }
 
@@ -56,6 +62,16 @@ impl Answer {
             Some(time) => error.with_retry_after(time),
             None => error,
         })
+    }
+}
+
+/// What came is there also where the rest does not come.
+async fn read(mut body: Incoming, bytes: &mut Vec<u8>) {
+    while let Some(Ok(frame)) = body.frame().await {
+        bytes.extend(frame.into_data().unwrap_or_default());
+        if bytes.len() > MAX_BODY {
+            return;
+        }
     }
 }
 

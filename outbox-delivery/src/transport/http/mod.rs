@@ -3,6 +3,7 @@
 mod answer;
 mod client;
 mod config;
+mod connect;
 mod headers;
 
 use std::{
@@ -18,13 +19,16 @@ use http_body_util::Full;
 use hyper::{HeaderMap, Request, Uri, header::CONTENT_TYPE};
 use outbox_traits::{Event, PublishError, Published, Transport};
 use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook};
-use tokio::time::{error::Elapsed, timeout};
+use tokio::time::{Instant, error::Elapsed, timeout_at};
 
 pub use self::config::HttpConfigError;
 use self::{answer::Answer, client::Client};
-use crate::transport::{
-    by_key::publish_by_key,
-    message::{Encoding, Message, percent_encoded},
+use crate::{
+    relay::MAX_INTERVAL,
+    transport::{
+        by_key::publish_by_key,
+        message::{Encoding, Message, percent_encoded},
+    },
 };
 
 /// Posts each event to a URL, as a CloudEvent over HTTP and, with a secret, as a
@@ -35,9 +39,11 @@ use crate::transport::{
 /// | answer | |
 /// |---|---|
 /// | 2xx | accepted |
-/// | 429, 503; no connection | [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable) |
+/// | 429, 503; no connection in time, TLS included | [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable) |
 /// | another 4xx, but 408 and 425 | [`Rejected`](outbox_traits::PublishErrorKind::Rejected) |
 /// | anything else, a redirect among it; none in time | [`Failed`](outbox_traits::PublishErrorKind::Failed) |
+///
+/// The status decides. The body is waited for a second more at most, for the text of an error.
 ///
 /// What an answer says in `Retry-After` is the error's [`retry_after`](PublishError::retry_after), up to a day.
 /// Redirects are not followed.
@@ -132,9 +138,13 @@ impl Http {
         self
     }
 
-    /// Waits so long for an answer, from the beginning of the request on.
+    /// Waits so long for an answer, from the beginning of the request on. By default 15 seconds.
+    ///
+    /// Where there is no connection, TLS included, after nine tenths of it or after 5 seconds, whichever is less, the
+    /// answer is [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable).
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.client = self.client.for_requests_of(timeout);
         self.timeout = timeout;
         self
     }
@@ -177,12 +187,11 @@ impl Http {
             Ok(request) => request,
             Err(error) => return Ok(Err(error)),
         };
-        let answer = async {
-            let response = self.client.send(&request).await?;
-            Ok(Answer::of(response).await)
-        };
-        let answer: Result<Answer, PublishError> = timeout(self.timeout, answer).await?;
-        Ok(answer.and_then(Answer::result))
+        let end = Instant::now() + self.timeout.min(MAX_INTERVAL);
+        match timeout_at(end, self.client.send(&request)).await? {
+            Ok(response) => Ok(Answer::of(response, end).await.result()),
+            Err(error) => Ok(Err(error)),
+        }
     }
 
     fn too_slow(&self, elapsed: Elapsed) -> PublishError {
