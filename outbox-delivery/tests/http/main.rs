@@ -11,7 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::{Response, header::HeaderValue};
+use hyper::{
+    Response,
+    header::{HeaderName, HeaderValue},
+};
 use outbox_conformance::{
     Skip,
     transport::{OutageHarness, Received, RefusingHarness, TransportHarness},
@@ -320,6 +323,39 @@ async fn a_connection_that_hangs_before_it_is_there_is_none() {
 }
 
 #[tokio::test]
+async fn more_headers_than_a_request_can_have_are_rejected() {
+    let server = Server::answering(200).await;
+    let crowded = (0..40_000).fold(event(), |event, n| event.with_header(format!("x-{n}"), "a"));
+    let error = to(&server).publish(&crowded).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Rejected, "{error}");
+    assert!(error.to_string().contains("too many headers"), "{error}");
+}
+
+#[tokio::test]
+async fn an_answer_may_have_many_headers() {
+    let server = Server::with(|_| {
+        let mut response: Response<_> = answer(200, "");
+        for n in 0..150 {
+            let name = HeaderName::try_from(format!("x-{n}")).unwrap();
+            response.headers_mut().insert(name, HeaderValue::from_static("a"));
+        }
+        response
+    })
+    .await;
+    to(&server).publish(&event()).await.unwrap();
+}
+
+#[tokio::test]
+async fn headers_that_describe_the_request_itself_are_not_an_events_to_set() {
+    let server = Server::answering(200).await;
+    for name in ["Content-Encoding", "Transfer-Encoding", "Content-Length"] {
+        let error = to(&server).publish(&event().with_header(name, "gzip")).await.unwrap_err();
+        assert_eq!(error.kind(), PublishErrorKind::Rejected, "{error}");
+    }
+    assert!(server.accepted().is_empty());
+}
+
+#[tokio::test]
 async fn an_event_that_breaks_its_connection_is_failed_and_not_the_transport() {
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -388,7 +424,7 @@ fn what_cannot_work_is_refused_when_it_is_set_up() {
     ] {
         assert!(http().with_secret(secret).is_err(), "{secret:?}");
     }
-    for name in ["content-length", "ce-id", "webhook-signature", "a b", ""] {
+    for name in ["content-length", "content-encoding", "ce-id", "webhook-signature", "a b", ""] {
         assert!(http().with_header(name, "a").is_err(), "{name:?}");
     }
 }

@@ -18,6 +18,8 @@ use super::{HttpConfigError, connect::InTime};
 /// For a connection, with TLS.
 const CONNECT: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(30);
+/// Of an answer; by default the client takes a hundred.
+const MAX_HEADERS: usize = 1000;
 
 pub(super) struct Client {
     client: legacy::Client<InTime, Full<Bytes>>,
@@ -52,6 +54,7 @@ impl Client {
         let client = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
+            .http1_max_headers(MAX_HEADERS)
             .build(InTime { connector: connector.clone(), limit });
         Self { client, connector }
     }

@@ -16,7 +16,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::Utc;
 use http_body_util::Full;
-use hyper::{HeaderMap, Request, Uri, header::CONTENT_TYPE};
+use hyper::{
+    HeaderMap, Request, Uri,
+    header::{CONTENT_TYPE, HeaderName},
+};
 use outbox_traits::{Event, PublishError, Published, Transport};
 use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook};
 use tokio::time::{Instant, error::Elapsed, timeout_at};
@@ -157,21 +160,31 @@ impl Http {
             // would be one.
             let header = headers::header(name, value).filter(|(name, _)| !headers.contains_key(name));
             let (name, value) = header.ok_or_else(|| headers::refused(name))?;
-            headers.append(name, value);
+            headers::append(&mut headers, name, value)?;
         }
         for (name, value) in &message.attributes {
-            headers.insert(headers::name(&format!("ce-{name}"))?, headers::value(&percent_encoded(value))?);
+            let (name, value) =
+                (headers::name(&format!("ce-{name}"))?, headers::value(&percent_encoded(value))?);
+            headers::append(&mut headers, name, value)?;
         }
-        headers.insert(CONTENT_TYPE, headers::value(message.content_type)?);
+        headers::append(&mut headers, CONTENT_TYPE, headers::value(message.content_type)?)?;
         let (id, time) = (event.id().to_string(), Utc::now().timestamp());
-        headers.insert(HEADER_WEBHOOK_ID, headers::value(&id)?);
-        headers.insert(HEADER_WEBHOOK_TIMESTAMP, headers::value(&time.to_string())?);
+        headers::append(&mut headers, HeaderName::from_static(HEADER_WEBHOOK_ID), headers::value(&id)?)?;
+        headers::append(
+            &mut headers,
+            HeaderName::from_static(HEADER_WEBHOOK_TIMESTAMP),
+            headers::value(&time.to_string())?,
+        )?;
         if !self.secrets.is_empty() {
             let signatures: Result<Vec<_>, _> =
                 self.secrets.iter().map(|secret| secret.sign(&id, time, &message.body)).collect();
             let signatures =
                 signatures.map_err(|_| PublishError::rejected("the body of the event cannot be signed"))?;
-            headers.insert(HEADER_WEBHOOK_SIGNATURE, headers::value(&signatures.join(" "))?);
+            headers::append(
+                &mut headers,
+                HeaderName::from_static(HEADER_WEBHOOK_SIGNATURE),
+                headers::value(&signatures.join(" "))?,
+            )?;
         }
         let mut request =
             Request::post(self.url.clone()).body(Full::from(message.body)).map_err(|error| {
