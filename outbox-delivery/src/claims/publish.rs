@@ -14,6 +14,7 @@ use crate::{
     Decision, ExponentialRetry, Failed, RetryPolicy, guard,
     lanes::Lane,
     publish::{Ending, asks_for, publish},
+    retry::SHORTEST_OF_A_POLICY,
 };
 
 /// Enough to see what went wrong, and no more: it is stored with the event.
@@ -142,7 +143,11 @@ impl Worker<'_> {
             }
         };
         match decision {
-            Decision::Retry { after } => Outcome::Retry { after, error: text(&more) },
+            Decision::Retry { after } => {
+                // Where everything is tried once, nothing comes round.
+                let shortest = if self.once.is_some() { Duration::ZERO } else { SHORTEST_OF_A_POLICY };
+                Outcome::Retry { after: after.max(shortest), error: text(&more) }
+            }
             _ if is_broken => Outcome::Retry { after: RETRY_ALONE, error: text(&more) },
             decision => {
                 let holds_key = decision == Decision::HoldKey || self.relay.way.holds_keys;
