@@ -56,7 +56,9 @@ impl Record {
         let is_tried = |(_, error): &&(&Event, PublishError)| error.kind() != PublishErrorKind::NotAttempted;
         let accepted = (all - failures.len()) as u64;
         let failed = failures.iter().filter(is_tried).count() as u64;
-        if let Some((event, error)) = failures.iter().find(is_tried).or(failures.first()) {
+        // What is left for the next call, beside what was accepted, is no failure.
+        let is_stuck = |_: &&(&Event, PublishError)| accepted == 0;
+        if let Some((event, error)) = failures.iter().find(is_tried).or(failures.first().filter(is_stuck)) {
             let (id, count) = (event.id(), failures.len());
             tracing::warn!(%error, event = %id, "{count} of {all} events were not accepted");
             self.lock().last_error = Some(format!("{error} (event {id})"));

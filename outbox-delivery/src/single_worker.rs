@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, mem, time::Duration};
 
-use outbox_traits::{Event, EventId, PublishErrorKind, Result};
+use outbox_traits::{Event, EventId, PublishError, PublishErrorKind, Result};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
@@ -214,12 +214,14 @@ impl<'a> Worker<'a> {
         self.record.answered(events.len(), &failures);
         let unavailable = failures.iter().filter(|(_, error)| error.kind() == PublishErrorKind::Unavailable);
         let unavailable = unavailable.map(|(_, error)| asks_for(error)).max();
+        let was_tried = |(_, error): &(&Event, PublishError)| error.kind() != PublishErrorKind::NotAttempted;
+        // Where something was tried, or the transport is down, what was not tried is not to blame.
+        let was_anything_tried = failures.len() < events.len() || failures.iter().any(was_tried);
         let mut lanes = HashSet::new();
         for (event, error) in &failures {
-            // Where the transport is down, what was not tried is not to blame.
             let is_to_blame = match error.kind() {
                 PublishErrorKind::Unavailable => false,
-                PublishErrorKind::NotAttempted => unavailable.is_none(),
+                PublishErrorKind::NotAttempted => !was_anything_tried,
                 _ => true,
             };
             let lane = Lane::of(event);
