@@ -77,6 +77,7 @@ impl Worker<'_> {
         let mut failures = Vec::new();
         let mut was_anything_tried = false;
         let mut is_unavailable = false;
+        let mut is_again = false;
         let mut asked_for = Duration::ZERO;
         for ((event, history), result) in events.iter().zip(histories).zip(answers.results) {
             let outcome = match &result {
@@ -93,6 +94,7 @@ impl Worker<'_> {
             };
             if outcome != Outcome::Released {
                 was_anything_tried = true;
+                is_again |= result.is_err() && history.failures > 0;
                 if let Some(tried) = &mut self.once {
                     tried.insert(event.id());
                 }
@@ -109,7 +111,7 @@ impl Worker<'_> {
             self.transport.reset(now);
         }
         if answers.ending != Ending::Cut {
-            self.record.answered(events.len(), &failures);
+            self.record.answered(events.len(), &failures, is_again);
             if self.relay.common.is_strict
                 && let Some((event, _)) = failures.first()
             {
