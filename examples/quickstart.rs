@@ -110,7 +110,7 @@ async fn run(arguments: Arguments) -> Result<()> {
     let transport = if publish == Path::new("-") {
         JsonLines::new(tokio::io::stdout())
     } else {
-        JsonLines::append(&publish).await.map_err(|error| format!("{}: {error}", publish.display()))?
+        JsonLines::append(&publish).await?
     };
     let relay = Relay::single_worker(outbox.clone(), transport);
     let all_read = CancellationToken::new();

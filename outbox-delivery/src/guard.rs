@@ -7,10 +7,11 @@
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    task::{Context, Poll},
     time::Duration,
 };
 
-use futures_util::FutureExt;
 use outbox_traits::{Error, ErrorKind, Result};
 use tokio::time::timeout;
 
@@ -19,9 +20,43 @@ pub(crate) fn run<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| text_of(&*panic).to_owned())
 }
 
-/// What it comes to, or what its panic says.
-pub(crate) async fn wait<T>(work: impl Future<Output = T>) -> Result<T, String> {
-    AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| text_of(&*panic).to_owned())
+/// What it comes to, or what its panic says. It may panic also where it is dropped, before its end or after it.
+pub(crate) fn wait<T, F: Future<Output = T>>(work: F) -> Guarded<F> {
+    Guarded(Some(Box::pin(work)))
+}
+
+/// Others' work, until it has ended or nobody waits for it any more.
+pub(crate) struct Guarded<F>(Option<Pin<Box<F>>>);
+
+impl<F: Future> Future for Guarded<F> {
+    type Output = Result<F::Output, String>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(work) = &mut self.0 else { return Poll::Pending };
+        let result = match run(|| work.as_mut().poll(context)) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(value)) => Ok(value),
+            Err(panic) => Err(panic),
+        };
+        self.discard();
+        Poll::Ready(result)
+    }
+}
+
+impl<F> Guarded<F> {
+    /// What it came to is known by now, or of no interest: its panic changes nothing.
+    fn discard(&mut self) {
+        let work = self.0.take();
+        if let Err(panic) = run(|| drop(work)) {
+            tracing::error!(panic, "what the relay had called panicked when it was dropped");
+        }
+    }
+}
+
+impl<F> Drop for Guarded<F> {
+    fn drop(&mut self) {
+        self.discard();
+    }
 }
 
 /// A call of a store. Whether it took before it panicked is as little known as where an answer was lost.

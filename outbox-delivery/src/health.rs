@@ -19,11 +19,13 @@ pub struct Health {
 #[derive(Debug, Default)]
 struct State {
     running: usize,
-    /// When the store answered last, or a run began.
-    answered_at: Option<Instant>,
-    /// Until when the transport is left alone, and the store is not asked for anything.
+    /// When the store was asked first of what it has not answered.
+    asked_at: Option<Instant>,
+    /// When it is to be asked next, if nothing else is waited for. Where that is past, the loop does not come round.
+    asks_at: Option<Instant>,
+    /// Until when the transport is left alone.
     paused_until: Option<Instant>,
-    /// The first failure of a publish since the last event was accepted, and the last one.
+    /// The first failure of a publish of a series without an event that was accepted, and the last one.
     failing: Option<(Instant, Instant)>,
     /// For how long the first event that is due has been so, by the store's stats.
     oldest_due: Option<Duration>,
@@ -35,9 +37,9 @@ struct State {
 pub enum Unhealthy {
     /// No `run` of it goes on.
     NotRunning,
-    /// The store has not answered for so long.
+    /// The store has not answered for so long what it was asked, or was to be asked.
     NoAnswer(Duration),
-    /// Publishes have failed for so long, and no event was accepted.
+    /// Publishes have failed for so long, the last one not long ago, and no event was accepted.
     NothingAccepted(Duration),
     /// The first event that is due, in the order, has been so for so long.
     Behind(Duration),
@@ -75,22 +77,24 @@ impl Health {
     ///
     /// # Errors
     /// If it is not running, or if for longer than the [limit](crate::Relay::with_health_limit) the store has not
-    /// answered, publishes have failed and none was accepted, or the first due event has been due. The last one needs
-    /// [`with_stats`](crate::Relay::with_stats), and is as new as what the store was last asked: at most ten seconds.
+    /// answered what it was asked, publishes have failed and none was accepted, or the first due event has been due. The
+    /// last one needs [`with_stats`](crate::Relay::with_stats), and is as new as what the store was last asked: at most
+    /// ten seconds.
+    ///
+    /// A relay that does not even come to ask when it was to, as where a handler blocks its thread, has no answer either.
+    /// Where there is nothing to ask, as while a publish goes on, nothing is held against it.
     pub fn check(&self) -> Result<(), Unhealthy> {
         let state = self.lock();
         if state.running == 0 {
             return Err(Unhealthy::NotRunning);
         }
-        // In a pause nobody asks.
-        let silence = state.answered_at.max(state.paused_until).map(|at| at.elapsed());
+        let silence = state.asked_at.into_iter().chain(state.asks_at).map(|at| at.elapsed()).max();
         if let Some(silence) = silence.filter(|time| *time > self.limit) {
             return Err(Unhealthy::NoAnswer(silence));
         }
-        // Where the last failure is long ago, somebody else has taken care of the event.
-        if let Some((first, last)) = state.failing
+        if let Some((first, _)) = state.failing
             && first.elapsed() > self.limit
-            && Some(last).max(state.paused_until).is_none_or(|last| last.elapsed() <= self.limit)
+            && state.has_failed_within(self.limit)
         {
             return Err(Unhealthy::NothingAccepted(first.elapsed()));
         }
@@ -104,13 +108,25 @@ impl Health {
     pub(crate) fn run(&self) -> Running {
         let mut state = self.lock();
         state.running += 1;
-        state.answered_at = Some(Instant::now());
+        state.asks_at = Some(Instant::now());
         Running(self.clone())
+    }
+
+    /// The store is asked.
+    pub(crate) fn asked(&self) {
+        let mut state = self.lock();
+        state.asked_at.get_or_insert_with(Instant::now);
+        state.asks_at = None;
     }
 
     /// The store answered.
     pub(crate) fn answered(&self) {
-        self.lock().answered_at = Some(Instant::now());
+        self.lock().asked_at = None;
+    }
+
+    /// The store is to be asked then, or, with `None`, after something else.
+    pub(crate) fn asks_at(&self, at: Option<Instant>) {
+        self.lock().asks_at = at;
     }
 
     /// Nothing is published until then.
@@ -122,9 +138,15 @@ impl Health {
         self.lock().failing = None;
     }
 
-    pub(crate) fn failed(&self) {
-        let now = Instant::now();
-        self.lock().failing.get_or_insert((now, now)).1 = now;
+    /// A publish failed, perhaps one of an event that had failed before.
+    pub(crate) fn failed(&self, is_again: bool) {
+        let (now, mut state) = (Instant::now(), self.lock());
+        // After a time without any, a new event begins a series of its own: what failed before was set aside, or
+        // somebody else has it.
+        if !is_again && !state.has_failed_within(self.limit) {
+            state.failing = None;
+        }
+        state.failing.get_or_insert((now, now)).1 = now;
     }
 
     /// For how long the first event that is due has been so; `None`: there is none, or nobody knows.
@@ -137,11 +159,24 @@ impl Health {
     }
 }
 
+impl State {
+    /// Whether the last failure is not longer ago than that, but for the time in which nothing was tried on purpose.
+    fn has_failed_within(&self, limit: Duration) -> bool {
+        self.failing.is_some_and(|(_, last)| {
+            self.paused_until.map_or(last, |until| until.max(last)).elapsed() <= limit
+        })
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Running(Health);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.lock().running -= 1;
+        let mut state = self.0.lock();
+        state.running -= 1;
+        if state.running == 0 {
+            (state.asked_at, state.asks_at) = (None, None);
+        }
     }
 }

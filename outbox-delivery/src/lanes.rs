@@ -58,9 +58,10 @@ impl Lanes {
         self.failed.remove(lane);
     }
 
-    /// For at least this time.
-    pub(crate) fn failed(&mut self, lane: Lane, now: Instant, is_suspect: bool, asked_for: Duration) {
+    /// For at least this time. It says whether the lane had failed before.
+    pub(crate) fn failed(&mut self, lane: Lane, now: Instant, is_suspect: bool, asked_for: Duration) -> bool {
         let retry = self.retry;
+        let is_again = self.failed.contains_key(&lane);
         let failed = self.failed.entry(lane).or_insert_with(|| Failed {
             backoff: retry.map(Retry::start),
             retry_at: None,
@@ -69,6 +70,7 @@ impl Lanes {
         failed.is_suspect |= is_suspect;
         failed.retry_at =
             failed.backoff.as_mut().and_then(|backoff| now.checked_add(backoff.next().max(asked_for)));
+        is_again
     }
 
     /// When the next one may be tried again, if any waits.

@@ -26,7 +26,8 @@ pub struct Failed<'a> {
 pub enum Decision {
     /// It is tried again after this time; its partition key waits for it.
     Retry {
-        /// How long from now on, by the store's clock.
+        /// How long from now on, by the store's clock. Where a relay [runs](crate::Relay::run), what is shorter than
+        /// 10 ms counts as 10 ms.
         after: Duration,
     },
     /// It becomes a dead letter, and its key goes on without it, unless the relay
@@ -84,7 +85,7 @@ pub struct ExponentialRetry {
 
 impl ExponentialRetry {
     /// Waits up to `first` after the first failure, then up to twice as long each time, and never more than
-    /// `longest`.
+    /// `longest`. What is shorter than 10 ms counts as that, as with every [policy](Decision::Retry).
     #[must_use]
     pub fn new(first: Duration, longest: Duration) -> Self {
         Self { retry: Retry::new(first, longest), ..Self::default() }

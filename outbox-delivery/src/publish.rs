@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::{guard, record::Record, relay::Common, spans::Spans};
+use crate::{call_time, guard, record::Record, relay::Common, spans::Spans};
 
 /// The answer for each event of a batch, in its order.
 pub(crate) struct Answers {
@@ -48,7 +48,7 @@ async fn call(
     timeout: Duration,
     cut: &CancellationToken,
 ) -> Answers {
-    let call = guard::wait(async { transport.publish_all(events).await });
+    let call = call_time::limited(timeout, guard::wait(async { transport.publish_all(events).await }));
     let all_failed = |message: String, ending| {
         let results = events.iter().map(|_| Err(PublishError::failed(message.clone()))).collect();
         Answers { results, ending }

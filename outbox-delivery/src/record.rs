@@ -42,6 +42,15 @@ impl Record {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn asks_store(&self) {
+        self.health.asked();
+    }
+
+    /// If nothing else is waited for.
+    pub(crate) fn asks_store_at(&self, at: Option<Instant>) {
+        self.health.asks_at(at);
+    }
+
     pub(crate) fn store_answered(&self) {
         self.health.answered();
     }
@@ -51,12 +60,14 @@ impl Record {
         self.health.paused(until);
     }
 
-    /// The transport answered for so many events, of which these were not accepted.
-    pub(crate) fn answered(&self, all: usize, failures: &[(&Event, PublishError)]) {
+    /// The transport answered for so many events, of which these were not accepted, and perhaps one of them again.
+    pub(crate) fn answered(&self, all: usize, failures: &[(&Event, PublishError)], is_again: bool) {
         let is_tried = |(_, error): &&(&Event, PublishError)| error.kind() != PublishErrorKind::NotAttempted;
         let accepted = (all - failures.len()) as u64;
         let failed = failures.iter().filter(is_tried).count() as u64;
-        if let Some((event, error)) = failures.iter().find(is_tried).or(failures.first()) {
+        // What is left for the next call, beside what was accepted, is no failure.
+        let is_stuck = |_: &&(&Event, PublishError)| accepted == 0;
+        if let Some((event, error)) = failures.iter().find(is_tried).or(failures.first().filter(is_stuck)) {
             let (id, count) = (event.id(), failures.len());
             tracing::warn!(%error, event = %id, "{count} of {all} events were not accepted");
             self.lock().last_error = Some(format!("{error} (event {id})"));
@@ -64,7 +75,7 @@ impl Record {
         if accepted > 0 {
             self.health.accepted();
         } else if !failures.is_empty() {
-            self.health.failed();
+            self.health.failed(is_again);
         }
         self.count(Counter::Published, accepted);
         self.count(Counter::Failed, failed);

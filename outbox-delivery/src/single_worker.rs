@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, mem, time::Duration};
 
-use outbox_traits::{Event, EventId, PublishErrorKind, Result};
+use outbox_traits::{Event, EventId, PublishError, PublishErrorKind, Result};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
@@ -91,6 +91,7 @@ impl<'a> Worker<'a> {
                 }
                 Err(error) => return Err(error),
             };
+            self.record.asks_store_at(until);
             match until {
                 // With a store and a transport that never wait, others would never have a turn.
                 None => tokio::task::yield_now().await,
@@ -154,6 +155,7 @@ impl<'a> Worker<'a> {
         let most = batch_size.saturating_mul(MAX_FETCHED_BATCHES);
         loop {
             let limit = batch_size.saturating_add(self.waiting).min(most);
+            self.record.asks_store();
             let mut events =
                 in_time(STORE_TIMEOUT, async { self.relay.way.store.get_pending(limit).await }).await?;
             self.store_backoff.reset();
@@ -211,29 +213,32 @@ impl<'a> Worker<'a> {
         if !self.unacknowledged.is_empty() {
             self.transport_backoff.reset();
         }
-        self.record.answered(events.len(), &failures);
         let unavailable = failures.iter().filter(|(_, error)| error.kind() == PublishErrorKind::Unavailable);
         let unavailable = unavailable.map(|(_, error)| asks_for(error)).max();
-        let mut lanes = HashSet::new();
+        let was_tried = |(_, error): &(&Event, PublishError)| error.kind() != PublishErrorKind::NotAttempted;
+        // Where something was tried, or the transport is down, what was not tried is not to blame.
+        let was_anything_tried = failures.len() < events.len() || failures.iter().any(was_tried);
+        let (mut lanes, mut is_again) = (HashSet::new(), false);
         for (event, error) in &failures {
-            // Where the transport is down, what was not tried is not to blame.
             let is_to_blame = match error.kind() {
                 PublishErrorKind::Unavailable => false,
-                PublishErrorKind::NotAttempted => unavailable.is_none(),
+                PublishErrorKind::NotAttempted => !was_anything_tried,
                 _ => true,
             };
             let lane = Lane::of(event);
             // One failure a batch: what came behind it in its lane is no second one.
             if (is_to_blame || is_broken) && lanes.insert(lane.clone()) {
-                self.lanes.failed(lane, now, is_broken, asks_for(error));
+                is_again |= self.lanes.failed(lane, now, is_broken, asks_for(error));
             }
         }
+        self.record.answered(events.len(), &failures, is_again);
         unavailable
     }
 
     async fn acknowledge(&mut self) -> Result<()> {
         if !self.unacknowledged.is_empty() {
             let (store, ids) = (&self.relay.way.store, &self.unacknowledged);
+            self.record.asks_store();
             in_time(STORE_TIMEOUT, async { store.acknowledge_all(ids).await }).await?;
             self.store_backoff.reset();
             self.record.store_answered();

@@ -123,6 +123,30 @@ async fn a_file_that_cannot_be_opened_is_an_error() {
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn the_error_of_what_cannot_be_opened_names_it_and_has_its_cause() {
+    let directory = tempfile::tempdir().unwrap();
+    let error = JsonLines::append(directory.path()).await.unwrap_err();
+    let path = directory.path().display();
+    assert_eq!(error.to_string(), format!("{path}: Is a directory (os error 21)"));
+    let cause = std::error::Error::source(&error).unwrap().downcast_ref::<io::Error>().unwrap();
+    assert_eq!((error.kind(), cause.raw_os_error()), (io::ErrorKind::IsADirectory, Some(21)));
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_pipe_is_refused_and_neither_written_to_nor_waited_for() {
+    use std::os::fd::AsRawFd;
+
+    // A named one without `mkfifo`: another process, for a moment, would share the locks of files beside this test.
+    let (reader, _writer) = io::pipe().unwrap();
+    let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
+    let error = JsonLines::append(&path).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    assert_eq!(error.to_string(), format!("{path}: it is neither a regular file nor a device"));
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_full_disk_is_unavailable() {

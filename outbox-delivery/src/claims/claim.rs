@@ -19,19 +19,12 @@ impl Worker<'_> {
             self.due.pop();
             self.claim_soon(now);
         }
-        let batch_size = self.relay.common.batch_size;
-        let was_empty_handed = self.is_empty_handed();
-        let has_room = if self.transport.is_in_doubt() {
-            // One batch is enough to see whether it is back.
-            was_empty_handed
-        } else {
-            self.queue.len() < batch_size && self.suspect.is_none() && self.suspect_flight.is_none()
-        };
-        let is_time = self.claim_at.map_or(was_empty_handed, |at| at <= now);
-        let is_paused = self.store.is_on(now) || self.transport.is_on(now);
-        if self.calling.claim || self.stop.is_some() || is_paused || !has_room || !is_time {
+        if self.next_claim(now).is_none_or(|at| at > now) || self.store.is_on(now) {
             return;
         }
+        let batch_size = self.relay.common.batch_size;
+        let was_empty_handed = self.is_empty_handed();
+        self.record.asks_store();
         self.calling.claim = true;
         self.is_to_claim_again = false;
         let way = &self.relay.way;
@@ -42,6 +35,29 @@ impl Worker<'_> {
             Done::Claimed { sent_at: now, was_empty_handed, result }
         };
         self.calls.push(call.instrument(span).boxed());
+    }
+
+    /// When it is to claim; `None`: something else comes first.
+    fn next_claim(&self, now: Instant) -> Option<Instant> {
+        let has_room = if self.transport.is_in_doubt() {
+            // One batch is enough to see whether it is back.
+            self.is_empty_handed()
+        } else {
+            let has_suspect = self.suspect.is_some() || self.suspect_flight.is_some();
+            self.queue.len() < self.relay.common.batch_size && !has_suspect
+        };
+        if self.calling.claim || self.stop.is_some() || !has_room {
+            return None;
+        }
+        let at = self.claim_at.or_else(|| self.is_empty_handed().then_some(now))?;
+        Some(self.transport.until().map_or(at, |until| at.max(until)))
+    }
+
+    /// When the store is to be asked for anything, if nothing happens before.
+    pub(super) fn next_question(&self, now: Instant) -> Option<Instant> {
+        let renewal = self.leases.renew_at().filter(|_| !self.calling.renew);
+        let at = self.next_claim(now).into_iter().chain(renewal).min()?;
+        Some(self.store.until().map_or(at, |until| at.max(until)))
     }
 
     pub(super) fn claimed(
@@ -179,6 +195,7 @@ impl Worker<'_> {
         if leases.is_empty() {
             return;
         }
+        self.record.asks_store();
         self.calling.renew = true;
         let way = &self.relay.way;
         let call = async move {

@@ -139,6 +139,7 @@ impl<'a> Worker<'a> {
             if self.has_stopped() {
                 return self.stop.take().and_then(|stop| stop.error).map_or(Ok(()), Err);
             }
+            self.record.asks_store_at(self.next_question(now));
             let next = self.next_moment(now);
             tokio::select! {
                 biased;

@@ -14,6 +14,7 @@ use crate::{
     Decision, ExponentialRetry, Failed, RetryPolicy, guard,
     lanes::Lane,
     publish::{Ending, asks_for, publish},
+    retry::SHORTEST_OF_A_POLICY,
 };
 
 /// Enough to see what went wrong, and no more: it is stored with the event.
@@ -76,6 +77,7 @@ impl Worker<'_> {
         let mut failures = Vec::new();
         let mut was_anything_tried = false;
         let mut is_unavailable = false;
+        let mut is_again = false;
         let mut asked_for = Duration::ZERO;
         for ((event, history), result) in events.iter().zip(histories).zip(answers.results) {
             let outcome = match &result {
@@ -92,6 +94,7 @@ impl Worker<'_> {
             };
             if outcome != Outcome::Released {
                 was_anything_tried = true;
+                is_again |= result.is_err() && history.failures > 0;
                 if let Some(tried) = &mut self.once {
                     tried.insert(event.id());
                 }
@@ -108,7 +111,7 @@ impl Worker<'_> {
             self.transport.reset(now);
         }
         if answers.ending != Ending::Cut {
-            self.record.answered(events.len(), &failures);
+            self.record.answered(events.len(), &failures, is_again);
             if self.relay.common.is_strict
                 && let Some((event, _)) = failures.first()
             {
@@ -142,7 +145,11 @@ impl Worker<'_> {
             }
         };
         match decision {
-            Decision::Retry { after } => Outcome::Retry { after, error: text(&more) },
+            Decision::Retry { after } => {
+                // Where everything is tried once, nothing comes round.
+                let shortest = if self.once.is_some() { Duration::ZERO } else { SHORTEST_OF_A_POLICY };
+                Outcome::Retry { after: after.max(shortest), error: text(&more) }
+            }
             _ if is_broken => Outcome::Retry { after: RETRY_ALONE, error: text(&more) },
             decision => {
                 let holds_key = decision == Decision::HoldKey || self.relay.way.holds_keys;

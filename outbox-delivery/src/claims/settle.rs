@@ -17,6 +17,7 @@ impl Worker<'_> {
         if self.calling.settle || self.store.is_on(now) || self.unsettled.is_empty() {
             return;
         }
+        self.record.asks_store();
         self.calling.settle = true;
         let count = self.unsettled.len().min(Claim::MAX_LIMIT);
         let settlements: Vec<Settlement> = self.unsettled.drain(..count).collect();

@@ -33,6 +33,9 @@ use crate::{Health, IntoStore, Report, housekeeping, record::Record};
 ///   [retryable](outbox_traits::Error::is_retryable) error of the store make the whole relay wait. There is no
 ///   busy loop.
 ///
+/// A transport runs in the task of the relay, which also renews its leases: it must not block its thread. What does,
+/// such as a long calculation, belongs in [`spawn_blocking`](tokio::task::spawn_blocking).
+///
 /// # Defaults
 ///
 /// | setting | default |
@@ -117,6 +120,10 @@ impl<W> Relay<W> {
     ///
     /// A call that takes longer is given up and its events count as failed, whatever became of them. Events that
     /// failed before are published by themselves, so that a slow one ends up alone.
+    ///
+    /// The transports of this crate that publish event by event, such as `InProcess` and `Http`, begin none after half
+    /// of it, but the first: the rest costs no attempt, and is taken up again at once. So a batch may take longer than
+    /// this as a whole, while one event is to take less than half of it.
     #[must_use]
     pub fn with_publish_timeout(mut self, timeout: Duration) -> Self {
         self.common.publish_timeout = timeout.clamp(Duration::from_millis(1), MAX_INTERVAL);

@@ -6,9 +6,11 @@ use std::{collections::HashMap, future::Future};
 
 use outbox_traits::{Event, PublishError, Published};
 
+use crate::call_time;
+
 /// Publishes each event once those before it of its key were accepted, and so many keys at the same time. After a
 /// failure the rest of its key is not tried, and after [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable)
-/// nothing is.
+/// nothing is. Nor is anything more once half of the time of the relay's call is over.
 #[cfg(any(feature = "http", feature = "kafka", feature = "nats", feature = "redis"))]
 pub(crate) async fn publish_by_key<'a, P, F>(
     events: &'a [Event],
@@ -24,14 +26,16 @@ where
     use futures_util::{FutureExt, StreamExt, stream};
     use outbox_traits::PublishErrorKind;
 
-    let is_down = AtomicBool::new(false);
+    let (is_down, has_begun) = (AtomicBool::new(false), AtomicBool::new(false));
     let chains = chains(events).into_iter().map(|chain| {
-        let (is_down, publish) = (&is_down, &publish);
+        let (is_down, has_begun, publish) = (&is_down, &has_begun, &publish);
         async move {
             let (mut published, mut has_failed) = (Vec::with_capacity(chain.len()), false);
             for event in chain {
                 let result = if has_failed || is_down.load(Ordering::Relaxed) {
                     Err(PublishError::not_attempted())
+                } else if has_begun.swap(true, Ordering::Relaxed) && call_time::is_half_over() {
+                    Err(call_time::not_begun())
                 } else {
                     publish(event).await
                 };
@@ -55,7 +59,8 @@ where
 }
 
 /// The same in rounds: the next event of each key, so many keys at the same time, and nothing more until it is known
-/// what became of all of them, and whether another round is to begin.
+/// what became of all of them, and whether another round is to begin. None does once half of the time of the relay's
+/// call is over.
 #[cfg(feature = "rabbitmq")]
 pub(crate) async fn publish_in_rounds<'a, P, F>(
     events: &'a [Event],
@@ -72,7 +77,7 @@ where
     let mut running: Vec<VecDeque<&Event>> = Vec::new();
     let mut published = Vec::with_capacity(events.len());
     let mut goes_on = true;
-    while goes_on {
+    while goes_on && (published.is_empty() || !call_time::is_half_over()) {
         running.extend(waiting.by_ref().take(keys_at_once - running.len()));
         let round: Vec<_> = running.iter_mut().filter_map(VecDeque::pop_front).collect();
         if round.is_empty() {
@@ -175,5 +180,55 @@ mod tests {
     async fn after_a_round_that_is_the_last_nothing_is_sent() {
         let (sent, answers) = rounds(2, |round, name| (name != "b2", round < 1)).await;
         assert_eq!((sent, answers.as_str()), (vec!["a1 b1".into(), "a2 b2".into()], "yyy-n-"));
+    }
+}
+
+#[cfg(all(test, feature = "http", feature = "rabbitmq"))]
+mod slow_tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+    use outbox_traits::PublishErrorKind;
+    use serde_json::json;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// How many of twenty events, of as many keys, are accepted where each takes a second; the rest is not attempted.
+    async fn accepted(keys: usize, in_rounds: bool) -> usize {
+        let event = |n: usize| Event::new("a", json!(n)).unwrap().with_partition_key((n % keys).to_string());
+        let events: Vec<_> = (0..20).map(event).collect();
+        let published = if in_rounds {
+            let publish = |round: Vec<&Event>| {
+                let results = round.iter().map(|_| Ok(())).collect();
+                sleep(SECOND).map(move |()| (results, true))
+            };
+            publish_in_rounds(&events, 256, publish).await
+        } else {
+            publish_by_key(&events, 16, |_| sleep(SECOND).map(Ok)).await
+        };
+        assert_eq!(published.len(), 20);
+        let left = published.iter().filter_map(|one| one.result.as_ref().err());
+        assert!(left.clone().all(|error| error.kind() == PublishErrorKind::NotAttempted));
+        20 - left.count()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_begins_once_half_of_the_time_is_over_but_the_first() {
+        for in_rounds in [false, true] {
+            for (keys, seconds, expected) in [(1, 10, 5), (2, 10, 10), (20, 10, 20), (1, 0, 1)] {
+                let begun = Instant::now();
+                let found = call_time::limited(seconds * SECOND, accepted(keys, in_rounds)).await;
+                assert_eq!(found, expected, "with {keys} keys, in rounds: {in_rounds}");
+                assert!(begun.elapsed() <= 6 * SECOND);
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_relay_there_is_all_the_time() {
+        assert_eq!((accepted(1, false).await, accepted(1, true).await), (20, 20));
     }
 }

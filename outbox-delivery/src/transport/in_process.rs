@@ -1,13 +1,13 @@
 //! Functions of the same program as a transport.
 
-use std::{error::Error as StdError, fmt, sync::Arc};
+use std::{collections::HashSet, error::Error as StdError, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use futures_util::{FutureExt, future::BoxFuture};
-use outbox_traits::{Event, PublishError, Transport};
+use outbox_traits::{Event, PublishError, PublishErrorKind, Published, Transport};
 
 use super::pattern::Pattern;
-use crate::guard;
+use crate::{call_time, guard};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 type Handler = dyn Fn(Arc<Event>) -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync;
@@ -17,6 +17,13 @@ type Handler = dyn Fn(Arc<Event>) -> BoxFuture<'static, Result<(), BoxError>> + 
 /// Every subscriber whose pattern matches the type of the event is called, one after the other in the order of
 /// subscription. The event is accepted when all of them returned `Ok`; at the first that fails or panics it is
 /// not, and all of them will see it again. An event that nobody wants is accepted.
+///
+/// Events are handled one after the other. Once half of the [time](crate::Relay::with_publish_timeout) that a relay has
+/// for a call is used up, the rest of the batch is left for the next one, and costs no attempt. So one event is to take
+/// less than that half.
+///
+/// A handler must not block its thread, neither by I/O nor by a long calculation: the same task renews the leases of
+/// what it handles, and they would run out. Use [`spawn_blocking`](tokio::task::spawn_blocking) for such work.
 ///
 /// | pattern | matches |
 /// |---|---|
@@ -52,6 +59,8 @@ impl InProcess {
     }
 
     /// Adds a subscriber for the types that match the pattern.
+    ///
+    /// It runs in the task of the relay, and must not block its thread: see [`InProcess`].
     ///
     /// Its error may be of any type; a [`PublishError`] keeps its kind, any other counts as
     /// [`Failed`](outbox_traits::PublishErrorKind::Failed).
@@ -98,6 +107,29 @@ impl Transport for InProcess {
             }
         }
         Ok(())
+    }
+
+    /// As by default, but for the end of the time. Not key by key: handlers see events of different keys in the order
+    /// of the batch.
+    async fn publish_all(&self, events: &[Event]) -> Vec<Published> {
+        let mut published: Vec<Published> = Vec::with_capacity(events.len());
+        let (mut failed_keys, mut is_down) = (HashSet::new(), false);
+        for event in events {
+            let key = event.partition_key();
+            let result = if is_down || key.is_some_and(|key| failed_keys.contains(key)) {
+                Err(PublishError::not_attempted())
+            } else if !published.is_empty() && call_time::is_half_over() {
+                Err(call_time::not_begun())
+            } else {
+                self.publish(event).await
+            };
+            if let Err(error) = &result {
+                is_down |= error.kind() == PublishErrorKind::Unavailable;
+                failed_keys.extend(key);
+            }
+            published.push(Published { id: event.id(), result });
+        }
+        published
     }
 }
 

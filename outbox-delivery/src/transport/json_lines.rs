@@ -67,7 +67,9 @@ impl JsonLines {
     ///
     /// # Errors
     /// Those of opening, reading and locking the file; [`WouldBlock`](io::ErrorKind::WouldBlock) if another relay
-    /// writes to it.
+    /// writes to it, and [`InvalidInput`](io::ErrorKind::InvalidInput) if it is a pipe or a socket: give the program's
+    /// own end of one to [`new`](Self::new). A device, such as a terminal, is written to. The error names the path, and
+    /// that of the system is its source.
     pub async fn append(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref().to_owned();
         let file = spawn_blocking(move || LineFile::open(&path)).await??;

@@ -1,7 +1,9 @@
 //! A file of whole lines, which a crash may have torn.
 
 use std::{
-    fs::{File, OpenOptions},
+    error::Error as StdError,
+    fmt,
+    fs::{self, File, FileType, OpenOptions},
     io::{Error, ErrorKind, Read, Result, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
@@ -13,17 +15,16 @@ const LINE_START: &[u8] = br#"{"type":"#;
 pub(crate) struct LineFile {
     file: File,
     path: PathBuf,
-    /// A pipe or a terminal can be neither synced nor mended.
+    /// A device, such as a terminal, can be neither synced nor mended.
     is_regular: bool,
     /// A write has begun and did not end well: what it left is mended before the next.
     is_torn: bool,
 }
 
 impl LineFile {
+    /// Its error names the path.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let is_new = !path.exists();
-        let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
-        let is_regular = file.metadata()?.is_file();
+        let (file, is_new, is_regular) = open(path).map_err(|error| named(path, error))?;
         if is_regular && matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock)) {
             return Err(Error::new(
                 ErrorKind::WouldBlock,
@@ -31,7 +32,7 @@ impl LineFile {
             ));
         }
         let mut lines = Self { file, path: path.to_owned(), is_regular, is_torn: true };
-        lines.mend()?;
+        lines.mend().map_err(|error| named(path, error))?;
         if is_new && is_regular {
             sync_directory_of(path);
         }
@@ -95,6 +96,56 @@ impl LineFile {
             }
         }
         Ok((start, tail))
+    }
+}
+
+/// The file, whether it is new, and whether it is a regular one.
+fn open(path: &Path) -> Result<(File, bool, bool)> {
+    let found = match fs::metadata(path) {
+        Ok(found) => Some(found.file_type()),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    // Looked at before it is opened: a pipe would wait for a reader or, opened to be read as well, be its own.
+    if found.is_some_and(|kind| !kind.is_file() && !kind.is_dir() && !is_device(kind)) {
+        return Err(Error::new(ErrorKind::InvalidInput, "it is neither a regular file nor a device"));
+    }
+    let (is_new, is_regular) = (found.is_none(), found.is_none_or(|kind| kind.is_file()));
+    let file = OpenOptions::new().read(is_regular).append(true).create(is_regular).open(path)?;
+    Ok((file, is_new, is_regular))
+}
+
+#[cfg(unix)]
+fn is_device(kind: FileType) -> bool {
+    std::os::unix::fs::FileTypeExt::is_char_device(&kind)
+}
+
+/// Other systems do not tell.
+#[cfg(not(unix))]
+fn is_device(_: FileType) -> bool {
+    true
+}
+
+/// An error whose kind is that of its cause, and whose text says of what file it is.
+fn named(path: &Path, cause: Error) -> Error {
+    Error::new(cause.kind(), Named { path: path.to_owned(), cause })
+}
+
+#[derive(Debug)]
+struct Named {
+    path: PathBuf,
+    cause: Error,
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.cause)
+    }
+}
+
+impl StdError for Named {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&self.cause)
     }
 }
 

@@ -1,5 +1,7 @@
 //! What fails, and what becomes of it.
 
+use std::time::Duration;
+
 use outbox_delivery::{Decision, ExponentialRetry, Failed, Relay};
 use outbox_traits::PublishError;
 use tokio::time::sleep;
@@ -61,6 +63,20 @@ async fn a_policy_of_the_users_decides_by_event_error_and_number_of_failures() {
     let tries = |kind: &str| transport.given().iter().filter(|given| *given == kind).count();
     assert_eq!((tries("mail"), tries("order")), (3, 5));
     assert_eq!(store.dead().await[0].event_type, "mail");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_does_not_want_to_wait_makes_no_busy_loop() {
+    let store = Remote::with(&[event("a", "1")]).await;
+    let transport = Scripted::events(|_| Err(PublishError::failed("no").with_retry_after(Duration::ZERO)));
+    let relay = Relay::new(store.clone(), transport.clone()).with_retry_policy(|failed: &Failed<'_>| {
+        Decision::Retry { after: failed.error.retry_after().unwrap_or_default() }
+    });
+    let relay = start(relay);
+    sleep(2 * SECOND).await;
+    let tries = transport.calls().len();
+    assert!((150..=201).contains(&tries), "{tries} tries");
+    relay.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,11 +10,11 @@ use tokio::time::sleep;
 use crate::{
     MINUTE, SECOND, one_a_key,
     support::{
-        Scripted,
+        Flaky, Scripted,
         consumer::{Consumer, Ending},
         event,
         remote::{Call, Fate, Remote},
-        start_on_claims as start,
+        start as start_single, start_on_claims as start,
     },
 };
 
@@ -140,4 +140,113 @@ async fn what_is_due_and_never_handed_out_is_late_although_the_relay_has_no_work
     store.decide(|call| if call == Call::Stats { Fate::Hangs } else { Fate::Works });
     sleep(10 * MINUTE).await;
     assert_eq!((health.check(), relay.stop().await.published), (Ok(()), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_long_ago_that_was_set_aside_is_not_held_against_it() {
+    let store = Remote::with(&[event("bad", "1")]).await;
+    let transport = Scripted::events(|_| Err(PublishError::rejected("never")));
+    let relay = Relay::new(store.clone(), transport).with_health_limit(MINUTE);
+    let health = relay.health();
+    let relay = start(relay);
+    sleep(10 * MINUTE).await;
+    assert_eq!(health.check(), Ok(()));
+    store.save(&event("bad", "2")).await.unwrap();
+    sleep(2 * SECOND).await;
+    assert_eq!((store.dead().await.len(), health.check()), (2, Ok(())));
+    // Where one follows the other, nothing is accepted.
+    for n in 0..10 {
+        sleep(10 * SECOND).await;
+        store.save(&event("bad", &n.to_string())).await.unwrap();
+    }
+    assert!(matches!(health.check(), Err(Unhealthy::NothingAccepted(age)) if age < 2 * MINUTE));
+    relay.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_with_long_waits_between_them_are_one_series_as_long_as_they_are_tried_again() {
+    for is_single in [false, true] {
+        let store = Remote::with(&[event("bad", "1")]).await;
+        let transport = Scripted::events(|_| Err(PublishError::failed("no").with_retry_after(5 * MINUTE)));
+        let (health, running) = if is_single {
+            let relay = Relay::single_worker(store.clone(), transport).with_health_limit(MINUTE);
+            (relay.health(), start_single(relay))
+        } else {
+            let relay = Relay::new(store.clone(), transport).with_health_limit(MINUTE);
+            (relay.health(), start(relay))
+        };
+        sleep(5 * MINUTE + 10 * SECOND).await;
+        let age = 5 * MINUTE;
+        assert!(
+            matches!(health.check(), Err(Unhealthy::NothingAccepted(since)) if since >= age),
+            "{:?}",
+            health.check()
+        );
+        running.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_a_transport_hangs_the_store_is_not_to_blame() {
+    let consumer = Consumer::of(&[]);
+    consumer.decide(|_| Ending::Hangs);
+    for is_single in [false, true] {
+        let store = Remote::with(&one_a_key(1)).await;
+        let (health, running) = if is_single {
+            let relay = Relay::single_worker(store.clone(), consumer.clone());
+            let relay = relay.with_publish_timeout(60 * MINUTE).with_health_limit(MINUTE);
+            (relay.health(), start_single(relay))
+        } else {
+            let relay = Relay::new(store.clone(), consumer.clone()).with_lease(60 * MINUTE);
+            let relay = relay.with_publish_timeout(60 * MINUTE).with_health_limit(MINUTE);
+            (relay.health(), start(relay))
+        };
+        for _ in 0..20 {
+            sleep(MINUTE).await;
+            // A publish may take its time, and nobody has asked the store.
+            assert_eq!(health.check(), Ok(()), "{is_single}");
+        }
+        running.kill().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_idle_and_seldom_looks_is_healthy_as_long_as_it_looks_when_it_is_due() {
+    for is_single in [false, true] {
+        let store = Remote::new();
+        let (health, running) = if is_single {
+            let relay = Relay::single_worker(store.clone(), Scripted::accepting());
+            let relay = relay.with_poll_interval(60 * MINUTE).with_wakeups(store.clone());
+            (relay.health(), start_single(relay))
+        } else {
+            let relay = Relay::new(store.clone(), Scripted::accepting());
+            let relay = relay.with_poll_interval(60 * MINUTE).with_wakeups(store.clone());
+            (relay.health(), start(relay))
+        };
+        for n in 0..300 {
+            sleep(MINUTE).await;
+            assert_eq!(health.check(), Ok(()), "after {n} minutes");
+        }
+        store.save(&event("a", "1")).await.unwrap();
+        sleep(MINUTE).await;
+        assert_eq!((health.check(), running.stop().await.published), (Ok(()), 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_single_worker_whose_store_is_silent_says_so() {
+    let store = Flaky::default();
+    let relay = Relay::single_worker(store.clone(), Scripted::accepting()).with_health_limit(20 * SECOND);
+    let health = relay.health();
+    let relay = start_single(relay);
+    sleep(MINUTE).await;
+    assert_eq!(health.check(), Ok(()));
+    store.hanging.lock().unwrap().push("get_pending");
+    sleep(19 * SECOND).await;
+    assert_eq!(health.check(), Ok(()));
+    sleep(2 * SECOND).await;
+    assert!(matches!(health.check(), Err(Unhealthy::NoAnswer(_))), "{:?}", health.check());
+    sleep(MINUTE).await;
+    assert_eq!(health.check(), Ok(()));
+    relay.stop().await;
 }

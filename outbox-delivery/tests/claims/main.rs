@@ -9,6 +9,7 @@ mod leases;
 mod metrics;
 mod outages;
 mod panics;
+mod slow;
 mod stop;
 #[path = "../support/mod.rs"]
 mod support;

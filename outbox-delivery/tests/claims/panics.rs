@@ -3,7 +3,7 @@
 use std::fmt;
 
 use outbox_delivery::{Decision, Failed, Relay};
-use outbox_traits::{PublishError, Wakeups, async_trait};
+use outbox_traits::{Event, OutboxStore, PublishError, Transport, Wakeups, async_trait};
 use tokio::time::sleep;
 
 use crate::{
@@ -74,6 +74,47 @@ async fn wakeups_that_panic_are_begun_anew_and_ever_less_often() {
         Ok(Box::new(Panicking))
     });
     assert!(store.await.count(Call::Claim) < 1000);
+}
+
+/// It never answers, and whoever gives it up meets a panic.
+#[derive(Debug)]
+struct Explosive;
+
+impl Drop for Explosive {
+    fn drop(&mut self) {
+        panic!("told to panic when it is dropped");
+    }
+}
+
+#[derive(Debug)]
+struct Unending;
+
+#[async_trait]
+impl Transport for Unending {
+    async fn publish(&self, event: &Event) -> Result<(), PublishError> {
+        if event.event_type() == "bad" {
+            let _explosive = Explosive;
+            std::future::pending::<()>().await;
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transport_that_panics_where_it_is_given_up_does_not_end_the_relay() {
+    let store = Remote::with(&[event("bad", "1")]).await;
+    let relay = start(Relay::new(store.clone(), Unending));
+    sleep(5 * MINUTE).await;
+    store.save(&event("good", "2")).await.unwrap();
+    sleep(5 * MINUTE).await;
+    // The bad one is given up at the end of the grace period, too.
+    let report = relay.stop().await;
+    assert_eq!(report.published, 1, "{report}");
+    assert!(report.failed > 3, "{report}");
+    let store = Remote::with(&[event("bad", "1")]).await;
+    let single = crate::support::start(Relay::single_worker(store, Unending));
+    sleep(MINUTE).await;
+    assert!(single.stop().await.failed > 0);
 }
 
 /// An error whose text cannot be had.

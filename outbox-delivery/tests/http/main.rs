@@ -5,9 +5,16 @@
 mod percent;
 mod server;
 
-use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
-use hyper::{Response, header::HeaderValue};
+use hyper::{
+    Response,
+    header::{HeaderName, HeaderValue},
+};
 use outbox_conformance::{
     Skip,
     transport::{OutageHarness, Received, RefusingHarness, TransportHarness},
@@ -16,6 +23,7 @@ use outbox_delivery::transport::{Http, message::Encoding};
 use outbox_traits::{Event, PublishErrorKind, Transport, async_trait};
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::server::{Posted, Server, answer};
 
@@ -262,6 +270,91 @@ async fn a_batch_does_not_wait_for_each_event_of_a_server_that_does_not_answer()
     );
 }
 
+/// Where to find a server that answers each request with this, and neither goes on nor hangs up.
+async fn unending(answer: &'static str) -> String {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            if matches!(stream.read(&mut [0; 4096]).await, Ok(0) | Err(_)) {
+                continue;
+            }
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            open.push(stream);
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn the_status_decides_where_the_body_does_not_end() {
+    let begun = Instant::now();
+    let url = unending("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc").await;
+    Http::to(&url).unwrap().publish(&event()).await.unwrap();
+    Http::to(&url).unwrap().with_timeout(Duration::from_millis(200)).publish(&event()).await.unwrap();
+    let url = unending("HTTP/1.1 400 Bad Request\r\ncontent-length: 9\r\n\r\nabc").await;
+    let error = Http::to(&url).unwrap().publish(&event()).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Rejected, "{error}");
+    assert_eq!(error.to_string(), r#"the webhook answered 400 Bad Request: "abc""#);
+    let url = unending(
+        "HTTP/1.1 429 Too Many Requests\r\nretry-after: 7\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n",
+    )
+    .await;
+    let error = Http::to(&url).unwrap().publish(&event()).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Unavailable, "{error}");
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_connection_that_hangs_before_it_is_there_is_none() {
+    // It takes connections, and says nothing: not even a word of TLS.
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("https://{}/", listener.local_addr().unwrap());
+    let Ok(patient) = Http::to(&url) else { return };
+    let hasty = Http::to(&url).unwrap().with_timeout(Duration::from_millis(500));
+    let (begun, event) = (Instant::now(), event());
+    let (patient, hasty) = tokio::join!(patient.publish(&event), hasty.publish(&event));
+    for error in [patient.unwrap_err(), hasty.unwrap_err()] {
+        assert_eq!(error.kind(), PublishErrorKind::Unavailable, "{error}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn more_headers_than_a_request_can_have_are_rejected() {
+    let server = Server::answering(200).await;
+    let crowded = (0..40_000).fold(event(), |event, n| event.with_header(format!("x-{n}"), "a"));
+    let error = to(&server).publish(&crowded).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Rejected, "{error}");
+    assert!(error.to_string().contains("too many headers"), "{error}");
+}
+
+#[tokio::test]
+async fn an_answer_may_have_many_headers() {
+    let server = Server::with(|_| {
+        let mut response: Response<_> = answer(200, "");
+        for n in 0..150 {
+            let name = HeaderName::try_from(format!("x-{n}")).unwrap();
+            response.headers_mut().insert(name, HeaderValue::from_static("a"));
+        }
+        response
+    })
+    .await;
+    to(&server).publish(&event()).await.unwrap();
+}
+
+#[tokio::test]
+async fn headers_that_describe_the_request_itself_are_not_an_events_to_set() {
+    let server = Server::answering(200).await;
+    for name in ["Content-Encoding", "Transfer-Encoding", "Content-Length"] {
+        let error = to(&server).publish(&event().with_header(name, "gzip")).await.unwrap_err();
+        assert_eq!(error.kind(), PublishErrorKind::Rejected, "{error}");
+    }
+    assert!(server.accepted().is_empty());
+}
+
 #[tokio::test]
 async fn an_event_that_breaks_its_connection_is_failed_and_not_the_transport() {
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -312,6 +405,15 @@ fn what_cannot_work_is_refused_when_it_is_set_up() {
     for url in ["", "example.com", "/hooks", "ftp://example.com/", "http:///", "not a url"] {
         assert!(Http::to(url).is_err(), "{url:?}");
     }
+    for port in ["99999", "65536", "8O80", "abc", "-1", "+80", "0", ""] {
+        for host in ["127.0.0.1", "example.com", "[::1]"] {
+            let url = format!("http://{host}:{port}/x");
+            assert!(Http::to(&url).is_err(), "{url:?}");
+        }
+    }
+    for url in ["http://example.com:65535", "http://[::1]:8080/x", "http://[::1]/", "http://127.0.0.1:1/"] {
+        assert!(Http::to(url).is_ok(), "{url:?}");
+    }
     let http = || Http::to("http://example.com/").unwrap();
     for secret in [
         "",
@@ -322,7 +424,7 @@ fn what_cannot_work_is_refused_when_it_is_set_up() {
     ] {
         assert!(http().with_secret(secret).is_err(), "{secret:?}");
     }
-    for name in ["content-length", "ce-id", "webhook-signature", "a b", ""] {
+    for name in ["content-length", "content-encoding", "ce-id", "webhook-signature", "a b", ""] {
         assert!(http().with_header(name, "a").is_err(), "{name:?}");
     }
 }

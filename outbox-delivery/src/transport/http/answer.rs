@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use hyper::{HeaderMap, Response, StatusCode, body::Incoming, header::RETRY_AFTER};
 use outbox_traits::PublishError;
+use tokio::time::{Instant, timeout_at};
 
 /// As much of a body as is read, so that its connection can be used again.
 const MAX_BODY: usize = 64 * 1024;
+/// As long as it is waited for.
+const BODY: Duration = Duration::from_secs(1);
 /// As much of it as an error shows.
 const MAX_SHOWN: usize = 200;
 /// As long as an answer may ask to be left alone.
@@ -21,14 +24,17 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    pub(super) async fn of(response: Response<Incoming>) -> Self {
+    /// The status says what it means, and is there: the body is of use for the text of an error, and where it was
+    /// read to its end the connection can be used again. So it is waited for only a little, and not beyond `end`.
+    pub(super) async fn of(response: Response<Incoming>, end: Instant) -> Self {
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, MAX_BODY).collect().await.map(http_body_util::Collected::to_bytes);
-        let text = body.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+        let mut bytes = Vec::new();
+        // Dropped before its end, it takes its connection with it.
+        let _ = timeout_at(end.min(Instant::now() + BODY), read(body, &mut bytes)).await;
         Self {
             status: head.status,
             retry_after: retry_after(&head.headers, Utc::now()),
-            beginning: text.chars().take(MAX_SHOWN).collect(),
+            beginning: String::from_utf8_lossy(&bytes).chars().take(MAX_SHOWN).collect(),
         }
     }
 
@@ -59,16 +65,32 @@ impl Answer {
     }
 }
 
+/// What came is there also where the rest does not come.
+async fn read(mut body: Incoming, bytes: &mut Vec<u8>) {
+    while let Some(Ok(frame)) = body.frame().await {
+        bytes.extend(frame.into_data().unwrap_or_default());
+        if bytes.len() > MAX_BODY {
+            return;
+        }
+    }
+}
+
 /// Seconds, or a date by the clock of this machine.
 fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let time = if let Ok(seconds) = text.parse() {
-        Duration::from_secs(seconds)
+    let time = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // As many digits as anybody likes.
+        text.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
     } else {
-        let date = DateTime::parse_from_rfc2822(text).ok()?;
-        date.signed_duration_since(now).to_std().unwrap_or_default()
+        date(text)?.signed_duration_since(now).to_std().unwrap_or_default()
     };
     Some(time.min(MAX_RETRY_AFTER))
+}
+
+/// In any of the three forms of HTTP, or as in a mail: with another zone, say.
+fn date(text: &str) -> Option<DateTime<Utc>> {
+    let date = httpdate::parse_http_date(text).map(DateTime::from).ok();
+    date.or_else(|| Some(DateTime::parse_from_rfc2822(text).ok()?.to_utc()))
 }
 
 #[cfg(test)]
@@ -87,6 +109,8 @@ mod tests {
         assert_eq!(read("120"), Some(Duration::from_secs(120)));
         assert_eq!(read("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::from_secs(60)));
         assert_eq!(read("Wed, 21 Oct 2015 07:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(read("Wednesday, 21-Oct-15 07:28:00 GMT"), Some(Duration::from_secs(60)));
+        assert_eq!(read("Wed Oct 21 07:28:00 2015"), Some(Duration::from_secs(60)));
         assert_eq!(read("soon"), None);
         assert_eq!(read("-1"), None);
     }
@@ -94,6 +118,8 @@ mod tests {
     #[test]
     fn nobody_is_left_alone_for_ever() {
         assert_eq!(read("18446744073709551615"), Some(MAX_RETRY_AFTER));
+        assert_eq!(read("18446744073709551616"), Some(MAX_RETRY_AFTER));
+        assert_eq!(read("99999999999999999999999999999999999999999999"), Some(MAX_RETRY_AFTER));
         assert_eq!(read("Sat, 21 Oct 2215 07:28:00 GMT"), Some(MAX_RETRY_AFTER));
     }
 }

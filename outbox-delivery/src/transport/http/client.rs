@@ -13,12 +13,18 @@ use hyper_util::{
 use outbox_traits::PublishError;
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 
-use super::HttpConfigError;
+use super::{HttpConfigError, connect::InTime};
 
+/// For a connection, with TLS.
 const CONNECT: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(30);
+/// Of an answer; by default the client takes a hundred.
+const MAX_HEADERS: usize = 1000;
 
-pub(super) struct Client(legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+pub(super) struct Client {
+    client: legacy::Client<InTime, Full<Bytes>>,
+    connector: HttpsConnector<HttpConnector>,
+}
 
 impl Client {
     pub(super) fn new(url: &Uri) -> Result<Self, HttpConfigError> {
@@ -41,11 +47,21 @@ impl Client {
         connector.enforce_http(false);
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT));
+        Ok(Self::with(builder.enable_http1().wrap_connector(connector), CONNECT))
+    }
+
+    fn with(connector: HttpsConnector<HttpConnector>, limit: Duration) -> Self {
         let client = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
-            .build(builder.enable_http1().wrap_connector(connector));
-        Ok(Self(client))
+            .http1_max_headers(MAX_HEADERS)
+            .build(InTime { connector: connector.clone(), limit });
+        Self { client, connector }
+    }
+
+    /// For requests that may take so long: a connection that is not there is known to be none a little before.
+    pub(super) fn for_requests_of(self, timeout: Duration) -> Self {
+        Self::with(self.connector, CONNECT.min(timeout.mul_f64(0.9)))
     }
 
     /// Sends it, and once more where a connection that was kept turned out to be broken: a server that is gone
@@ -54,10 +70,10 @@ impl Client {
         &self,
         request: &Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, PublishError> {
-        let error = match self.0.request(request.clone()).await {
+        let error = match self.client.request(request.clone()).await {
             Ok(response) => return Ok(response),
             Err(error) if error.is_connect() => error,
-            Err(_) => match self.0.request(request.clone()).await {
+            Err(_) => match self.client.request(request.clone()).await {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             },

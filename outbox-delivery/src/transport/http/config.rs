@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt};
 
-use hyper::Uri;
+use hyper::{Uri, http::uri::Authority};
 use standardwebhooks::Webhook;
 
 /// Why a webhook cannot be set up so. It shows no secret, and no URL, which often has one in it.
@@ -47,7 +47,19 @@ pub(super) fn endpoint(url: &str) -> Result<Uri, HttpConfigError> {
             "the URL of a webhook must have no user and no password: give them as the header `Authorization`",
         ));
     }
+    if url.authority().is_some_and(|authority| !has_a_good_port(authority)) {
+        return Err(HttpConfigError::new(
+            "the port in the URL of a webhook must be a number from 1 to 65535",
+        ));
+    }
     Ok(url)
+}
+
+/// Or none. The parser of the URL takes anything for a port, and the client the default one for what is none.
+fn has_a_good_port(authority: &Authority) -> bool {
+    let Some(port) = authority.as_str().strip_prefix(authority.host()) else { return false };
+    let Some(port) = port.strip_prefix(':') else { return port.is_empty() };
+    port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 /// In Base64, 24 bytes are 32 characters and 64 bytes are 88, padding included.

@@ -1,11 +1,15 @@
 //! Headers of an event as headers of a request.
 
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::{
+    HeaderMap,
+    header::{HeaderName, HeaderValue},
+};
 use outbox_traits::PublishError;
 
 /// Those that describe the request itself; with another value it would be another request.
 const OF_THE_REQUEST: &[&str] = &[
     "connection",
+    "content-encoding",
     "content-length",
     "content-type",
     "expect",
@@ -36,6 +40,18 @@ pub(super) fn name(name: &str) -> Result<HeaderName, PublishError> {
 pub(super) fn value(value: &str) -> Result<HeaderValue, PublishError> {
     HeaderValue::from_str(value)
         .map_err(|error| PublishError::rejected("a value has no form as a header of HTTP").with_source(error))
+}
+
+/// Adds a header, of which a request has no more than some ten thousand.
+pub(super) fn append(
+    headers: &mut HeaderMap,
+    name: HeaderName,
+    value: HeaderValue,
+) -> Result<(), PublishError> {
+    let added = headers.try_append(name, value);
+    added.map(|_| ()).map_err(|error| {
+        PublishError::rejected("the event has too many headers to be sent by HTTP").with_source(error)
+    })
 }
 
 pub(super) fn refused(name: &str) -> PublishError {

@@ -3,6 +3,7 @@
 mod answer;
 mod client;
 mod config;
+mod connect;
 mod headers;
 
 use std::{
@@ -15,16 +16,22 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::Utc;
 use http_body_util::Full;
-use hyper::{HeaderMap, Request, Uri, header::CONTENT_TYPE};
+use hyper::{
+    HeaderMap, Request, Uri,
+    header::{CONTENT_TYPE, HeaderName},
+};
 use outbox_traits::{Event, PublishError, Published, Transport};
 use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook};
-use tokio::time::{error::Elapsed, timeout};
+use tokio::time::{Instant, error::Elapsed, timeout_at};
 
 pub use self::config::HttpConfigError;
 use self::{answer::Answer, client::Client};
-use crate::transport::{
-    by_key::publish_by_key,
-    message::{Encoding, Message, percent_encoded},
+use crate::{
+    relay::MAX_INTERVAL,
+    transport::{
+        by_key::publish_by_key,
+        message::{Encoding, Message, percent_encoded},
+    },
 };
 
 /// Posts each event to a URL, as a CloudEvent over HTTP and, with a secret, as a
@@ -35,9 +42,11 @@ use crate::transport::{
 /// | answer | |
 /// |---|---|
 /// | 2xx | accepted |
-/// | 429, 503; no connection | [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable) |
+/// | 429, 503; no connection in time, TLS included | [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable) |
 /// | another 4xx, but 408 and 425 | [`Rejected`](outbox_traits::PublishErrorKind::Rejected) |
 /// | anything else, a redirect among it; none in time | [`Failed`](outbox_traits::PublishErrorKind::Failed) |
+///
+/// The status decides. The body is waited for a second more at most, for the text of an error.
 ///
 /// What an answer says in `Retry-After` is the error's [`retry_after`](PublishError::retry_after), up to a day.
 /// Redirects are not followed.
@@ -82,8 +91,8 @@ impl Http {
     /// Posts to this URL, of `http` or `https`, where the certificate must be good by the roots of the machine.
     ///
     /// # Errors
-    /// If it is no such URL, if a user or a password stands in it ([`with_header`](Self::with_header) takes an
-    /// `Authorization`), or, for `https`, if the machine has no roots.
+    /// If it is no such URL, if its port is no number from 1 to 65535, if a user or a password stands in it
+    /// ([`with_header`](Self::with_header) takes an `Authorization`), or, for `https`, if the machine has no roots.
     pub fn to(url: &str) -> Result<Self, HttpConfigError> {
         let url = config::endpoint(url)?;
         Ok(Self {
@@ -132,9 +141,13 @@ impl Http {
         self
     }
 
-    /// Waits so long for an answer, from the beginning of the request on.
+    /// Waits so long for an answer, from the beginning of the request on. By default 15 seconds.
+    ///
+    /// Where there is no connection, TLS included, after nine tenths of it or after 5 seconds, whichever is less, the
+    /// answer is [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable).
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.client = self.client.for_requests_of(timeout);
         self.timeout = timeout;
         self
     }
@@ -147,21 +160,31 @@ impl Http {
             // would be one.
             let header = headers::header(name, value).filter(|(name, _)| !headers.contains_key(name));
             let (name, value) = header.ok_or_else(|| headers::refused(name))?;
-            headers.append(name, value);
+            headers::append(&mut headers, name, value)?;
         }
         for (name, value) in &message.attributes {
-            headers.insert(headers::name(&format!("ce-{name}"))?, headers::value(&percent_encoded(value))?);
+            let (name, value) =
+                (headers::name(&format!("ce-{name}"))?, headers::value(&percent_encoded(value))?);
+            headers::append(&mut headers, name, value)?;
         }
-        headers.insert(CONTENT_TYPE, headers::value(message.content_type)?);
+        headers::append(&mut headers, CONTENT_TYPE, headers::value(message.content_type)?)?;
         let (id, time) = (event.id().to_string(), Utc::now().timestamp());
-        headers.insert(HEADER_WEBHOOK_ID, headers::value(&id)?);
-        headers.insert(HEADER_WEBHOOK_TIMESTAMP, headers::value(&time.to_string())?);
+        headers::append(&mut headers, HeaderName::from_static(HEADER_WEBHOOK_ID), headers::value(&id)?)?;
+        headers::append(
+            &mut headers,
+            HeaderName::from_static(HEADER_WEBHOOK_TIMESTAMP),
+            headers::value(&time.to_string())?,
+        )?;
         if !self.secrets.is_empty() {
             let signatures: Result<Vec<_>, _> =
                 self.secrets.iter().map(|secret| secret.sign(&id, time, &message.body)).collect();
             let signatures =
                 signatures.map_err(|_| PublishError::rejected("the body of the event cannot be signed"))?;
-            headers.insert(HEADER_WEBHOOK_SIGNATURE, headers::value(&signatures.join(" "))?);
+            headers::append(
+                &mut headers,
+                HeaderName::from_static(HEADER_WEBHOOK_SIGNATURE),
+                headers::value(&signatures.join(" "))?,
+            )?;
         }
         let mut request =
             Request::post(self.url.clone()).body(Full::from(message.body)).map_err(|error| {
@@ -177,12 +200,11 @@ impl Http {
             Ok(request) => request,
             Err(error) => return Ok(Err(error)),
         };
-        let answer = async {
-            let response = self.client.send(&request).await?;
-            Ok(Answer::of(response).await)
-        };
-        let answer: Result<Answer, PublishError> = timeout(self.timeout, answer).await?;
-        Ok(answer.and_then(Answer::result))
+        let end = Instant::now() + self.timeout.min(MAX_INTERVAL);
+        match timeout_at(end, self.client.send(&request)).await? {
+            Ok(response) => Ok(Answer::of(response, end).await.result()),
+            Err(error) => Ok(Err(error)),
+        }
     }
 
     fn too_slow(&self, elapsed: Elapsed) -> PublishError {
