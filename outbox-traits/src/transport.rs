@@ -94,7 +94,7 @@ pub enum PublishErrorKind {
     Rejected,
     /// The transport as a whole is down: no event is to blame.
     Unavailable,
-    /// The event was not tried, because one before it failed.
+    /// The event was not tried: one before it failed, or there is no time left for it in this call.
     NotAttempted,
 }
 
@@ -132,7 +132,7 @@ impl PublishError {
         Self::new(PublishErrorKind::Unavailable, message)
     }
 
-    /// The event was not tried, because one before it failed.
+    /// The event was not tried: one before it failed, or there is no time left for it in this call.
     #[must_use]
     pub fn not_attempted() -> Self {
         Self::new(PublishErrorKind::NotAttempted, "not attempted, because an event before it failed")
