@@ -358,6 +358,17 @@ async fn headers_that_have_no_room_in_a_frame_are_rejected() {
 }
 
 #[tokio::test]
+async fn a_time_beyond_all_clocks_is_waited_for_as_any_other() {
+    let Some(url) = require("rabbitmq::longest", given_url()) else { return };
+    let queue = Queue::new(&url).await;
+    let transport =
+        RabbitMq::new(&url).unwrap().with_route(Route::to(&queue.name)).with_timeout(Duration::MAX);
+    transport.publish(&Event::new("order.placed", json!({})).unwrap()).await.unwrap();
+    assert_eq!(queue.received().await.len(), 1);
+    queue.close().await;
+}
+
+#[tokio::test]
 async fn a_header_that_a_reader_takes_for_an_attribute_is_rejected_in_every_encoding() {
     let Some(url) = require("rabbitmq::attributes", given_url()) else { return };
     for name in

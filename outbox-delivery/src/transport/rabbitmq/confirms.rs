@@ -12,6 +12,7 @@ use lapin::Confirmation;
 use tokio::time::{Instant, timeout_at};
 
 use super::outgoing::Outgoing;
+use crate::relay::MAX_INTERVAL;
 
 /// What became of one message.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ pub(super) async fn answers(sent: Vec<(&Outgoing, Confirm<'_>)>, time: Duration)
     let mut waiting: FuturesUnordered<_> =
         numbered.map(|(number, confirm)| confirm.map(move |confirmed| (number, confirmed))).collect();
     let mut confirmed: Vec<_> = messages.iter().map(|_| None).collect();
-    let deadline = Instant::now() + time;
+    let deadline = Instant::now() + time.min(MAX_INTERVAL);
     while let Ok(Some((number, result))) = timeout_at(deadline, waiting.next()).await {
         confirmed[number] = Some(result);
     }
