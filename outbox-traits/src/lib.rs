@@ -65,6 +65,6 @@ pub use crate::{
     stats::{Stats, StatsStore},
     store::{OutboxStore, Saved},
     store_ext::OutboxStoreExt,
-    transport::{PublishError, PublishErrorKind, Published, Transport},
+    transport::{PublishError, PublishErrorKind, Published, Transport, publish_in_order},
     wake::{WakeStore, Wakeups},
 };

@@ -37,24 +37,53 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// reported as [`NotAttempted`](PublishErrorKind::NotAttempted), because its order would be lost, and so is
     /// everything after the transport as a whole was [`Unavailable`](PublishErrorKind::Unavailable).
     async fn publish_all(&self, events: &[Event]) -> Vec<Published> {
-        let mut published = Vec::with_capacity(events.len());
-        let mut failed_keys = HashSet::new();
-        let mut is_down = false;
-        for event in events {
-            let key = event.partition_key();
-            let result = if is_down || key.is_some_and(|key| failed_keys.contains(key)) {
-                Err(PublishError::not_attempted())
-            } else {
-                self.publish(event).await
-            };
-            if let Err(error) = &result {
-                is_down |= error.kind() == PublishErrorKind::Unavailable;
-                failed_keys.extend(key);
-            }
-            published.push(Published { id: event.id(), result });
-        }
-        published
+        publish_in_order(events, |event| self.publish(event)).await
     }
+}
+
+/// What [`Transport::publish_all`] does by default, with a way of one's own to publish each event: for a transport that
+/// keeps the order of a batch and decides about each event by those before it.
+///
+/// ```
+/// use outbox_traits::{Event, PublishError, publish_in_order};
+///
+/// # async fn example() -> outbox_traits::Result<()> {
+/// let events = [Event::new("a", ())?, Event::new("b", ())?, Event::new("c", ())?];
+/// let mut room = 2;
+/// let published = publish_in_order(&events, |_| {
+///     let has_room = room > 0;
+///     room -= usize::from(has_room);
+///     async move { if has_room { Ok(()) } else { Err(PublishError::failed("the file is full")) } }
+/// })
+/// .await;
+/// assert!(published[1].result.is_ok() && published[2].result.is_err());
+/// # Ok(())
+/// # }
+/// ```
+pub async fn publish_in_order<'a, F>(
+    events: &'a [Event],
+    mut publish: impl FnMut(&'a Event) -> F,
+) -> Vec<Published>
+where
+    F: Future<Output = Result<(), PublishError>>,
+{
+    let mut published = Vec::with_capacity(events.len());
+    let mut failed_keys = HashSet::new();
+    let mut is_down = false;
+    for event in events {
+        let key = event.partition_key();
+        let result = if is_down || key.is_some_and(|key| failed_keys.contains(key)) {
+            Err(PublishError::not_attempted())
+        } else {
+            publish(event).await
+        };
+        if let Err(error) = &result {
+            is_down |= error.kind() == PublishErrorKind::Unavailable;
+            failed_keys.extend(key);
+        }
+        published.push(Published { id: event.id(), result });
+    }
+    published
 }
 
 macro_rules! forward {

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use futures_util::FutureExt;
-use outbox_traits::{Event, Leased, Outcome, PublishError, PublishErrorKind, Settlement};
+use outbox_traits::{Event, Leased, MAX_REASON_CHARS, Outcome, PublishError, PublishErrorKind, Settlement};
 use tokio::time::Instant;
 
 use super::{
@@ -16,9 +16,6 @@ use crate::{
     publish::{Ending, asks_for, publish},
     retry::SHORTEST_OF_A_POLICY,
 };
-
-/// Enough to see what went wrong, and no more: it is stored with the event.
-const MAX_ERROR_CHARS: usize = 2000;
 
 /// Where nobody knows which event of a batch was to blame, and the policy would have set this one aside.
 const RETRY_ALONE: Duration = Duration::from_millis(100);
@@ -129,7 +126,7 @@ impl Worker<'_> {
     }
 
     fn decide(&self, event: &Event, error: &PublishError, history: History, is_broken: bool) -> Outcome {
-        let text = |more: &str| format!("{error}{more}").chars().take(MAX_ERROR_CHARS).collect();
+        let text = |more: &str| format!("{error}{more}").chars().take(MAX_REASON_CHARS).collect();
         if self.relay.common.is_strict {
             // It is left pending, with the failure written down.
             return Outcome::Retry { after: Duration::ZERO, error: text("") };

@@ -1,10 +1,10 @@
 //! Functions of the same program as a transport.
 
-use std::{collections::HashSet, error::Error as StdError, fmt, sync::Arc};
+use std::{error::Error as StdError, fmt, mem, sync::Arc};
 
 use async_trait::async_trait;
 use futures_util::{FutureExt, future::BoxFuture};
-use outbox_traits::{Event, PublishError, PublishErrorKind, Published, Transport};
+use outbox_traits::{Event, PublishError, Published, Transport, publish_in_order};
 
 use super::pattern::Pattern;
 use crate::{call_time, guard};
@@ -112,24 +112,12 @@ impl Transport for InProcess {
     /// As by default, but for the end of the time. Not key by key: handlers see events of different keys in the order
     /// of the batch.
     async fn publish_all(&self, events: &[Event]) -> Vec<Published> {
-        let mut published: Vec<Published> = Vec::with_capacity(events.len());
-        let (mut failed_keys, mut is_down) = (HashSet::new(), false);
-        for event in events {
-            let key = event.partition_key();
-            let result = if is_down || key.is_some_and(|key| failed_keys.contains(key)) {
-                Err(PublishError::not_attempted())
-            } else if !published.is_empty() && call_time::is_half_over() {
-                Err(call_time::not_begun())
-            } else {
-                self.publish(event).await
-            };
-            if let Err(error) = &result {
-                is_down |= error.kind() == PublishErrorKind::Unavailable;
-                failed_keys.extend(key);
-            }
-            published.push(Published { id: event.id(), result });
-        }
-        published
+        let mut has_begun = false;
+        publish_in_order(events, |event| {
+            let is_late = mem::replace(&mut has_begun, true) && call_time::is_half_over();
+            async move { if is_late { Err(call_time::not_begun()) } else { self.publish(event).await } }
+        })
+        .await
     }
 }
 

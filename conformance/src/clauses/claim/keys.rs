@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use outbox_traits::{Claim, ClaimStore, DeadLetterStore, Event, EventId, OutboxStore, Settlement};
 use serde_json::json;
 
-use super::{LEASE, claim, delivered, keyed, leased_ids, of_key, settled};
+use super::{LEASE, claim, delivered, drained, keyed, leased_ids, of_key, settled};
 use crate::{
     Harness,
     support::{acknowledge, event, events, ids, pending_ids, save, save_all},
@@ -41,7 +41,7 @@ where
     let leased = claim(&h, 10).await;
     settled(&h, [Settlement::released(leased[0].lease)]).await;
     settled(&h, [Settlement::retry(leased[1].lease, Duration::ZERO, "failed")]).await;
-    assert_eq!(taken_one_by_one(&h).await, ids(&all), "one was given back");
+    assert_eq!(drained(&h, 1).await, ids(&all), "one was given back");
 
     // Its lease runs out, and that of the later one does not.
     let all = of_key("ran out", 2);
@@ -51,7 +51,7 @@ where
     renewed[0].as_ref().expect("it is held");
     h.advance(LEASE * 2).await;
     settled(&h, [Settlement::retry(leased[1].lease, Duration::ZERO, "failed")]).await;
-    assert_eq!(taken_one_by_one(&h).await, ids(&all), "a lease has run out");
+    assert_eq!(drained(&h, 1).await, ids(&all), "a lease has run out");
 
     // Hidden until a time, when others of its key have been tried. With that many, a claim reads not all of them.
     for count in [2, 40] {
@@ -64,23 +64,7 @@ where
         let first = Settlement::retry(leased[0].lease, LEASE, "failed");
         settled(&h, [first].into_iter().chain(ends)).await;
         h.advance(LEASE * 2).await;
-        assert_eq!(taken_one_by_one(&h).await, ids(&all), "one of {count} was hidden");
-    }
-}
-
-/// Claims and delivers all there is, one after the other.
-async fn taken_one_by_one<H: Harness>(h: &Arc<H>) -> Vec<EventId>
-where
-    H::Store: ClaimStore,
-{
-    let mut taken = Vec::new();
-    loop {
-        let leased = claim(h, 1).await;
-        if leased.is_empty() {
-            return taken;
-        }
-        taken.extend(leased_ids(&leased));
-        delivered(h, &leased).await;
+        assert_eq!(drained(&h, 1).await, ids(&all), "one of {count} was hidden");
     }
 }
 

@@ -65,6 +65,22 @@ where
     settled(h, leased.iter().map(|leased| Settlement::delivered(leased.lease))).await;
 }
 
+/// Claims and delivers, so many at a time, until nothing is left to claim.
+async fn drained<H: Harness>(h: &Arc<H>, at_a_time: usize) -> Vec<EventId>
+where
+    H::Store: ClaimStore,
+{
+    let mut all = Vec::new();
+    loop {
+        let leased = claim(h, at_a_time).await;
+        if leased.is_empty() {
+            return all;
+        }
+        delivered(h, &leased).await;
+        all.extend(leased_ids(&leased));
+    }
+}
+
 pub(crate) fn leased_ids(leased: &[Leased]) -> Vec<EventId> {
     leased.iter().map(|leased| leased.event.id()).collect()
 }
