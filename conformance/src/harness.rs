@@ -128,3 +128,14 @@ pub trait InboxHarness: Harness {
     /// The inbox, which is empty at first.
     fn inbox(&self) -> &Self::Inbox;
 }
+
+/// A harness whose engine counts what it reads.
+#[async_trait]
+pub trait CostHarness: Harness {
+    /// How many rows, documents or entries of indexes the engine has read for this store so far, or how many steps its
+    /// machine has taken: through every connection, but not for other tests, nor to answer this.
+    async fn reads(&self) -> u64;
+
+    /// Lets the engine do what it does in its own time, such as to clean up behind what was deleted.
+    async fn rest(&self) {}
+}

@@ -65,6 +65,8 @@
 //! | `claim_durable` | [`DurableHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what claims and settlements have written, after closing and reopening, and `kill -9` |
 //! | `claim_schema` | [`SchemaHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`StatsStore`](outbox_traits::StatsStore) | claims where a database has several outboxes |
 //! | `stats` | a [`StatsStore`](outbox_traits::StatsStore) with claims and dead letters | counts by state, and the age of the oldest |
+//! | `cost` | [`CostHarness`] | that a call reads no more where there is much that it is not about; an engine that counts nothing leaves it out |
+//! | `claim_cost` | [`CostHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) | the same of claims and settlements |
 //! | `wake` | a [`WakeStore`](outbox_traits::WakeStore), [`WakeHarness`] | wake-ups after a commit |
 //! | `inbox` | [`InboxHarness`] | what a consumer has processed, once |
 //! | `resource` | [`Harness`] | resource events |
@@ -89,7 +91,9 @@ mod support;
 pub mod transport;
 
 pub use crate::{
-    harness::{DurableHarness, Harness, InboxHarness, SchemaHarness, SessionOf, Skip, WakeHarness},
+    harness::{
+        CostHarness, DurableHarness, Harness, InboxHarness, SchemaHarness, SessionOf, Skip, WakeHarness,
+    },
     run::{Clause, require},
 };
 

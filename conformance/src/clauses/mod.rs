@@ -5,9 +5,11 @@
 
 pub mod claim;
 pub mod claim_concurrent;
+pub mod claim_cost;
 pub mod claim_durable;
 pub mod claim_schema;
 pub mod concurrent;
+pub mod cost;
 pub mod dead_letter;
 pub mod durable;
 pub mod inbox;
@@ -319,6 +321,21 @@ macro_rules! __group {
             a_requeued_event_has_been_due_since_its_save
         }
     };
+    (cost $mode:tt) => {
+        $crate::__emit! { $mode cost:
+            a_fetch_reads_no_more_amid_many_events
+            a_save_and_an_acknowledgement_read_no_more_amid_many_events
+            a_purge_reads_no_more_than_it_deletes
+        }
+    };
+    (claim_cost $mode:tt) => {
+        $crate::__emit! { $mode claim_cost:
+            a_claim_reads_no_more_amid_many_events
+            a_claim_reads_no_more_behind_a_busy_key
+            a_claim_reads_no_more_beside_many_keys_that_wait
+            a_claim_reads_no_more_beside_many_held_keys
+        }
+    };
     (wake $mode:tt) => {
         $crate::__emit! { $mode wake:
             a_save_wakes_a_listener
@@ -400,6 +417,8 @@ mod tests {
             dead_letter: "dead_letter.rs";
             resource: "resource.rs";
             stats: "stats.rs";
+            cost: "cost.rs";
+            claim_cost: "claim_cost.rs";
             wake: "wake.rs";
             inbox: "inbox.rs";
         }

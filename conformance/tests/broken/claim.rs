@@ -16,6 +16,8 @@ const FOR_EVER: Duration = Duration::from_hours(24 * 365);
 #[async_trait]
 impl ClaimStore for Broken {
     async fn claim(&self, claim: &Claim) -> Result<Vec<Leased>> {
+        self.look_at(claim.limit, Fault::AClaimReadsWhatIsDone).await?;
+        self.look_at(0, Fault::AClaimStepsOverWhatWaits).await?;
         let mut request = claim.clone();
         match self.fault {
             Fault::AClaimIgnoresItsLimit => request.limit = usize::MAX,
@@ -99,6 +101,7 @@ impl ClaimStore for Broken {
     }
 
     async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Result<()>>> {
+        self.look_at(settlements.len(), Fault::ASettlementReadsAll).await?;
         let mut altered = settlements.to_vec();
         for settlement in &mut altered {
             self.alter(settlement);

@@ -153,6 +153,17 @@ faults! {
     WhatIsBehindARetryIsDue,
     WhatIsRequeuedIsDueSinceThen,
 
+    // Costs.
+    AFetchReadsAll,
+    /// What is delivered or dead.
+    AClaimReadsWhatIsDone,
+    /// One after the other, each time.
+    AClaimStepsOverWhatWaits,
+    ASettlementReadsAll,
+    ASaveReadsAll,
+    AnAcknowledgementReadsAll,
+    APurgeReadsAll,
+
     // Wake-ups.
     WakeupsNeverCome,
     /// With the save, and never again.

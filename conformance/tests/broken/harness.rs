@@ -2,12 +2,14 @@
 
 use std::{
     cell::Cell,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
 use chrono::{DateTime, Utc};
-use outbox_conformance::{DurableHarness, Harness, InboxHarness, SchemaHarness, Skip, WakeHarness};
+use outbox_conformance::{
+    CostHarness, DurableHarness, Harness, InboxHarness, SchemaHarness, Skip, WakeHarness,
+};
 use outbox_memory::{ManualClock, MemoryOutbox};
 use outbox_traits::{EventId, Retention, async_trait};
 
@@ -133,6 +135,13 @@ impl WakeHarness for Faulty {
 
     async fn cut_connections(&self) {
         self.store.is_cut.send_replace(true);
+    }
+}
+
+#[async_trait]
+impl CostHarness for Faulty {
+    async fn reads(&self) -> u64 {
+        self.store.reads.load(Relaxed)
     }
 }
 

@@ -43,7 +43,7 @@ fn failures(fault: Fault, is_asked: impl Fn(&str) -> bool) -> Vec<(&'static str,
 fn all_clauses() -> Vec<Clause> {
     clauses!(
         Faulty; store, concurrent, schema, dead_letter, claim, claim_concurrent, claim_schema, claim_durable, stats,
-        wake, inbox, resource
+        cost, claim_cost, wake, inbox, resource
     )
 }
 
@@ -314,6 +314,23 @@ rejected! {
         by "stats::a_requeued_event_has_been_due_since_its_save";
     an_oldest_that_is_neither_hidden_nor_waiting: TheOldestMayBeNeitherHiddenNorWaiting
         by "stats::the_oldest_may_be_hidden_or_wait_for_a_retry";
+
+    a_fetch_that_reads_all: AFetchReadsAll
+        by "cost::a_fetch_reads_no_more_amid_many_events";
+    a_claim_that_reads_what_is_done: AClaimReadsWhatIsDone
+        by "claim_cost::a_claim_reads_no_more_amid_many_events";
+    a_claim_that_steps_over_what_waits: AClaimStepsOverWhatWaits
+        by "claim_cost::a_claim_reads_no_more_behind_a_busy_key",
+            "claim_cost::a_claim_reads_no_more_beside_many_keys_that_wait",
+            "claim_cost::a_claim_reads_no_more_beside_many_held_keys";
+    a_settlement_that_reads_all: ASettlementReadsAll
+        by "claim_cost::a_claim_reads_no_more_amid_many_events";
+    a_save_that_reads_all: ASaveReadsAll
+        by "cost::a_save_and_an_acknowledgement_read_no_more_amid_many_events";
+    an_acknowledgement_that_reads_all: AnAcknowledgementReadsAll
+        by "cost::a_save_and_an_acknowledgement_read_no_more_amid_many_events";
+    a_purge_that_reads_all: APurgeReadsAll
+        by "cost::a_purge_reads_no_more_than_it_deletes";
 
     wakeups_that_never_come: WakeupsNeverCome
         by "wake::a_save_wakes_a_listener";

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -10,7 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use outbox_memory::{ManualClock, MemoryOutbox, MemorySession};
 use outbox_traits::{
     DeadLetterFilter, DeadLetterStore, Error, ErrorKind, Event, EventId, Lease, Leased, Meta, OutboxStore,
-    Result, Retention, Saved, async_trait,
+    Result, Retention, Saved, StatsStore, async_trait,
 };
 
 use tokio::sync::watch;
@@ -51,6 +54,8 @@ pub(crate) struct Broken {
     pub(crate) is_cut: watch::Sender<bool>,
     pub(crate) schema: Schema,
     memory: Mutex<Memory>,
+    /// How many events were looked at.
+    pub(crate) reads: AtomicU64,
 }
 
 impl Broken {
@@ -71,7 +76,8 @@ impl Broken {
     pub(crate) fn over(inner: MemoryOutbox, fault: Fault, clock: &ManualClock) -> Self {
         let (bell, is_cut) = (Bell::default(), watch::Sender::new(false));
         let (schema, memory) = (Schema::default(), Mutex::default());
-        Self { fault, inner, clock: clock.clone(), bell, is_cut, schema, memory }
+        let reads = AtomicU64::new(0);
+        Self { fault, inner, clock: clock.clone(), bell, is_cut, schema, memory, reads }
     }
 
     pub(crate) fn begin(self: &Arc<Self>) -> BrokenSession {
@@ -81,6 +87,20 @@ impl Broken {
 
     pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap()
+    }
+
+    /// Counts what a call looks at: its own events, and with this fault all others too.
+    pub(crate) async fn look_at(&self, own: usize, fault: Fault) -> Result<()> {
+        let stats = self.inner.stats().await?;
+        let (done, open) = (stats.delivered + stats.dead, stats.pending + stats.leased);
+        let others = match fault {
+            _ if self.fault != fault => 0,
+            Fault::AClaimReadsWhatIsDone => done,
+            Fault::AClaimStepsOverWhatWaits => open,
+            _ => done + open,
+        };
+        self.reads.fetch_add(own as u64 + others, Relaxed);
+        Ok(())
     }
 
     /// One save, in a session or in one of its own.
@@ -190,6 +210,7 @@ impl OutboxStore for Broken {
 
     async fn save_all(&self, events: &[Event]) -> Result<Vec<Saved>> {
         self.must_be_migrated()?;
+        self.look_at(events.len(), Fault::ASaveReadsAll).await?;
         let mut session = Some(self.inner.begin());
         if self.fault == Fault::ABadBatchIsHalfStored {
             session = None;
@@ -247,6 +268,7 @@ impl OutboxStore for Broken {
 
     async fn get_pending(&self, limit: usize) -> Result<Vec<Event>> {
         self.must_be_migrated()?;
+        self.look_at(limit, Fault::AFetchReadsAll).await?;
         let mut pending = match self.fault {
             Fault::TheLimitIsOneTooMany => self.inner.get_pending(limit.saturating_add(1)).await?,
             Fault::UndecodableRowsAreAnError => {
@@ -339,6 +361,7 @@ impl OutboxStore for Broken {
     }
 
     async fn acknowledge_all(&self, ids: &[EventId]) -> Result<()> {
+        self.look_at(ids.len(), Fault::AnAcknowledgementReadsAll).await?;
         let forgets = self.fault == Fault::ABatchAcknowledgeForgetsOne && ids.len() > 1;
         for id in &ids[usize::from(forgets)..] {
             self.acknowledge(*id).await?;
@@ -347,6 +370,7 @@ impl OutboxStore for Broken {
     }
 
     async fn purge(&self, older_than: Duration) -> Result<u64> {
+        self.look_at(0, Fault::APurgeReadsAll).await?;
         let until = TimeDelta::from_std(older_than)
             .ok()
             .and_then(|older_than| self.clock.now().checked_sub_signed(older_than))

@@ -2,13 +2,19 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use std::{env, time::Duration};
+use std::{
+    env,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
 use mongodb::{
     Client, ClientSession, Collection, Database,
     bson::{Bson, DateTime, Document, Timestamp, doc},
 };
-use outbox_conformance::{DurableHarness, Harness, InboxHarness, SchemaHarness, Skip, WakeHarness};
+use outbox_conformance::{
+    CostHarness, DurableHarness, Harness, InboxHarness, SchemaHarness, Skip, WakeHarness,
+};
 use outbox_mongo::{MongoInbox, MongoOutbox, mongodb};
 use outbox_traits::{EventId, Retention, SchemaStore, async_trait};
 
@@ -19,6 +25,8 @@ pub(crate) type DeletingMongo = MongoOf<true>;
 pub(crate) struct MongoOf<const DELETES: bool> {
     pub(crate) store: MongoOutbox,
     pub(crate) inbox: MongoInbox,
+    /// What was read, as far as it was asked for.
+    reads: AtomicU64,
 }
 
 impl<const DELETES: bool> MongoOf<DELETES> {
@@ -147,7 +155,11 @@ impl<const DELETES: bool> DurableHarness for MongoOf<DELETES> {
     async fn reopen(location: &str) -> Self {
         let client = Client::with_uri_str(server().unwrap()).await.unwrap();
         let database = client.database(location);
-        Self { store: Self::outbox_in(&database), inbox: MongoInbox::new(&database) }
+        Self {
+            store: Self::outbox_in(&database),
+            inbox: MongoInbox::new(&database),
+            reads: AtomicU64::new(0),
+        }
     }
 }
 
@@ -187,6 +199,31 @@ impl<const DELETES: bool> WakeHarness for MongoOf<DELETES> {
             }
         }
         assert!(count > 0, "nobody listens");
+    }
+}
+
+#[async_trait]
+impl<const DELETES: bool> CostHarness for MongoOf<DELETES> {
+    /// By the profiler of this database, which writes down each command.
+    async fn reads(&self) -> u64 {
+        let (database, profile) = (self.database(), self.database().collection::<Document>("system.profile"));
+        database.run_command(doc! { "profile": 0 }).await.unwrap();
+        let ours = doc! { "ns": { "$regex": format!("^{}[.]outbox", database.name()) } };
+        let read = doc! { "$sum": { "$add": [ 0_i64,
+            { "$ifNull": ["$keysExamined", 0_i64] }, { "$ifNull": ["$docsExamined", 0_i64] },
+        ] } };
+        let sum = [doc! { "$match": ours }, doc! { "$group": { "_id": null, "read": read } }];
+        let mut sums = profile.aggregate(sum).await.unwrap();
+        if sums.advance().await.unwrap() {
+            let read = sums.current().get_i64("read").unwrap();
+            self.reads.fetch_add(u64::try_from(read).unwrap(), Relaxed);
+        }
+        profile.drop().await.unwrap();
+        // By itself it would be too small.
+        let large = doc! { "create": "system.profile", "capped": true, "size": 64 * 1024 * 1024 };
+        database.run_command(large).await.unwrap();
+        database.run_command(doc! { "profile": 2 }).await.unwrap();
+        self.reads.load(Relaxed)
     }
 }
 

@@ -9,11 +9,11 @@ pub(crate) mod sqlite;
 use std::{env, time::Duration};
 
 use outbox_conformance::{
-    DurableHarness, Harness, InboxHarness, SchemaHarness, SessionOf, Skip, WakeHarness,
+    CostHarness, DurableHarness, Harness, InboxHarness, SchemaHarness, SessionOf, Skip, WakeHarness,
 };
 use outbox_sqlx::{Dialect, SqlxInbox, SqlxOutbox, sqlx};
 use outbox_traits::{EventId, InboxStore, OutboxStore, Retention, SchemaStore, async_trait};
-use sqlx::{Database, Pool, Transaction};
+use sqlx::{Database, Pool, Transaction, pool::PoolConnection};
 
 /// An outbox on an engine, with either retention, an inbox, and where they are: a schema, database or file of
 /// their own.
@@ -23,16 +23,21 @@ pub(crate) struct Sql<E: Engine, const DELETES: bool> {
     pub(crate) place: String,
     /// Whatever is to be removed in the end.
     kept: Option<E::Kept>,
+    counter: E::Counter,
 }
 
 /// What the suite must be told about an engine. In its SQL `{s}` stands for the place.
 #[async_trait]
 pub(crate) trait Engine: Dialect {
     type Kept: Send + Sync;
+    /// What is remembered of what the engine has read.
+    type Counter: Default + Send + Sync;
     const BEGIN: &'static str;
     const CREATE: &'static str;
     const DROP: &'static str;
     const ROWS: &'static str;
+    /// What the engine does in its own time.
+    const REST: Option<&'static str> = None;
 
     /// A place that no other test has.
     fn place() -> (String, Option<Self::Kept>);
@@ -42,6 +47,8 @@ pub(crate) trait Engine: Dialect {
     async fn texts(session: &mut Self::Connection, sql: String) -> Vec<String>;
     /// Cuts the connections of this place over which somebody listens.
     async fn cut(pool: &Pool<Self>, place: &str);
+    /// What the engine has counted of what it read so far. `connections` are all that the pool has.
+    async fn reads(connections: &mut [PoolConnection<Self>], place: &str, counter: &Self::Counter) -> u64;
     /// A row that cannot be decoded.
     fn undecodable(id: EventId) -> String;
     /// A column of time, so much earlier.
@@ -57,7 +64,7 @@ impl<E: Engine, const DELETES: bool> Sql<E, DELETES> {
         let retention = if DELETES { Retention::DeleteOnDelivery } else { Retention::UntilPurged };
         let store = E::connect(&place).await?.with_retention(retention);
         let inbox = E::inbox(store.pool().clone(), &place);
-        Ok(Self { store, inbox, place, kept })
+        Ok(Self { store, inbox, place, kept, counter: E::Counter::default() })
     }
 
     pub(crate) async fn run(&self, sql: &str) -> u64 {
@@ -185,6 +192,27 @@ where
 
     async fn cut_connections(&self) {
         E::cut(self.pool(), &self.place).await;
+    }
+}
+
+#[async_trait]
+impl<E, const DELETES: bool> CostHarness for Sql<E, DELETES>
+where
+    E: Engine,
+    SqlxOutbox<E>: OutboxStore<Session = <E as Database>::Connection>,
+{
+    async fn reads(&self) -> u64 {
+        let mut connections = Vec::new();
+        for _ in 0..self.pool().options().get_max_connections() {
+            connections.push(self.pool().acquire().await.unwrap());
+        }
+        E::reads(&mut connections, &self.place, &self.counter).await
+    }
+
+    async fn rest(&self) {
+        if let Some(rest) = E::REST {
+            self.run(rest).await;
+        }
     }
 }
 

@@ -1,13 +1,14 @@
 //! MySQL or MariaDB: a database for each test.
 
-use std::time::Duration;
+use std::{collections::HashMap, sync::Mutex, time::Duration};
 
 use outbox_conformance::Skip;
 use outbox_sqlx::{MySqlInbox, MySqlOutbox, sqlx};
 use outbox_traits::{EventId, async_trait};
 use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection, MySql, MySqlConnection, Pool,
+    AssertSqlSafe, ConnectOptions, Connection, MySql, MySqlConnection, Pool, Row,
     mysql::{MySqlConnectOptions, MySqlPoolOptions},
+    pool::PoolConnection,
 };
 
 use super::{Engine, Sql};
@@ -15,9 +16,24 @@ use super::{Engine, Sql};
 pub(crate) type My = Sql<MySql, false>;
 pub(crate) type MyDeletes = Sql<MySql, true>;
 
+/// What the connections have read, and what each had counted after it was last asked.
+#[derive(Default)]
+pub(crate) struct Counter {
+    asked: HashMap<u64, u64>,
+    reads: u64,
+}
+
+/// How many rows and entries of indexes a connection has read.
+async fn handled(connection: &mut MySqlConnection) -> u64 {
+    let sql = "SHOW SESSION STATUS LIKE 'Handler\\_read\\_%'";
+    let rows = sqlx::raw_sql(sql).fetch_all(connection).await.unwrap();
+    rows.iter().map(|row| row.get::<String, _>(1).parse::<u64>().unwrap()).sum()
+}
+
 #[async_trait]
 impl Engine for MySql {
     type Kept = ();
+    type Counter = Mutex<Counter>;
     const BEGIN: &'static str = "BEGIN";
     const CREATE: &'static str = "CREATE TABLE {s}.business (name VARCHAR(200))";
     const DROP: &'static str = "DROP DATABASE {s}";
@@ -63,6 +79,19 @@ impl Engine for MySql {
             // It may have gone by itself.
             let _ = sqlx::raw_sql(AssertSqlSafe(format!("KILL {id}"))).execute(&mut *connection).await;
         }
+    }
+
+    async fn reads(connections: &mut [PoolConnection<Self>], _place: &str, counter: &Mutex<Counter>) -> u64 {
+        for connection in connections {
+            let id: u64 =
+                sqlx::query_scalar("SELECT connection_id()").fetch_one(&mut **connection).await.unwrap();
+            // To ask is counted too, after the answer.
+            let (now, again) = (handled(connection).await, handled(connection).await);
+            let mut counter = counter.lock().unwrap();
+            let before = counter.asked.insert(id, 2 * again - now).unwrap_or(now);
+            counter.reads += now - before;
+        }
+        counter.lock().unwrap().reads
     }
 
     fn undecodable(id: EventId) -> String {

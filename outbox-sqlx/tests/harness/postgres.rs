@@ -7,6 +7,7 @@ use outbox_sqlx::{PgInbox, PgOutbox, sqlx};
 use outbox_traits::{EventId, async_trait};
 use sqlx::{
     AssertSqlSafe, PgConnection, Pool, Postgres,
+    pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -18,10 +19,14 @@ pub(crate) type PgDeletes = Sql<Postgres, true>;
 #[async_trait]
 impl Engine for Postgres {
     type Kept = ();
+    // The server counts.
+    type Counter = ();
     const BEGIN: &'static str = "BEGIN";
     const CREATE: &'static str = "CREATE SCHEMA {s}; CREATE TABLE {s}.business (name text)";
     const DROP: &'static str = "DROP SCHEMA {s} CASCADE";
     const ROWS: &'static str = "{s}.business";
+    const REST: Option<&'static str> =
+        Some("VACUUM {s}.outbox, {s}.outbox_lease, {s}.outbox_key, {s}.outbox_parked");
 
     fn place() -> (String, Option<()>) {
         (super::unique(), None)
@@ -54,6 +59,19 @@ impl Engine for Postgres {
             WHERE application_name = $1 AND query LIKE 'LISTEN %'";
         let cut: i64 = sqlx::query_scalar(sql).bind(place).fetch_one(pool).await.unwrap();
         assert!(cut > 0, "nobody listens");
+    }
+
+    async fn reads(connections: &mut [PoolConnection<Self>], place: &str, (): &()) -> u64 {
+        for connection in &mut *connections {
+            // What it has counted it would tell the server later.
+            Self::run(connection, "SELECT pg_stat_force_next_flush()".to_owned()).await;
+        }
+        let sql = "SELECT (
+                (SELECT sum(seq_tup_read + COALESCE(idx_tup_fetch, 0)) FROM pg_stat_user_tables WHERE schemaname = $1)
+                + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE schemaname = $1)
+            )::bigint";
+        let reads: i64 = sqlx::query_scalar(sql).bind(place).fetch_one(&mut *connections[0]).await.unwrap();
+        u64::try_from(reads).unwrap()
     }
 
     fn undecodable(id: EventId) -> String {

@@ -1,12 +1,19 @@
 //! SQLite: a file for each test.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use outbox_conformance::Skip;
 use outbox_sqlx::{SqliteInbox, SqliteOutbox, sqlx};
 use outbox_traits::{EventId, async_trait};
 use sqlx::{
     AssertSqlSafe, Pool, Sqlite, SqliteConnection,
+    pool::PoolConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions},
 };
 use tempfile::TempDir;
@@ -19,6 +26,8 @@ pub(crate) type LiteDeletes = Sql<Sqlite, true>;
 #[async_trait]
 impl Engine for Sqlite {
     type Kept = TempDir;
+    // It counts steps.
+    type Counter = Arc<AtomicU64>;
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
     const CREATE: &'static str = "CREATE TABLE business (name TEXT)";
     // The directory goes with the file.
@@ -51,6 +60,19 @@ impl Engine for Sqlite {
 
     // It has none that could be.
     async fn cut(_pool: &Pool<Self>, _place: &str) {}
+
+    async fn reads(connections: &mut [PoolConnection<Self>], _place: &str, steps: &Arc<AtomicU64>) -> u64 {
+        let counted = steps.load(Relaxed);
+        for connection in connections {
+            let steps = Arc::clone(steps);
+            let mut handle = connection.lock_handle().await.unwrap();
+            handle.set_progress_handler(1, move || {
+                steps.fetch_add(1, Relaxed);
+                true
+            });
+        }
+        counted
+    }
 
     fn undecodable(id: EventId) -> String {
         format!(

@@ -1,0 +1,136 @@
+//! Costs of claims and settlements: what the engine reads for them does not grow with events that they are not about (7.9).
+//! See [`cost`](super::cost) for how it is counted.
+
+use std::{sync::Arc, time::Duration};
+
+use outbox_traits::{ClaimStore, Event, Lease, Settlement};
+
+use super::{
+    claim::{claim, delivered, keyed, settled},
+    cost::{BATCH, Costs, LIMIT, MANY, TRIES, counted, fetch, fill, put_aside},
+};
+use crate::{
+    CostHarness,
+    support::{events, save, save_all},
+};
+
+const CLAIMS: &[&str] = &["a claim", "a settlement"];
+
+/// Claims all there is, and settles it.
+async fn settle_all<H: CostHarness>(h: &Arc<H>, settlement: impl Fn(Lease) -> Settlement)
+where
+    H::Store: ClaimStore,
+{
+    loop {
+        let leased = claim(h, BATCH).await;
+        if leased.is_empty() {
+            return;
+        }
+        settled(h, leased.iter().map(|leased| settlement(leased.lease))).await;
+    }
+}
+
+/// Claims and settles a few events, which must be there, and counts both.
+async fn claim_and_settle<H: CostHarness>(h: &Arc<H>) -> Vec<u64>
+where
+    H::Store: ClaimStore,
+{
+    let (leased, claiming) = counted(h, claim(h, LIMIT)).await;
+    assert_eq!(leased.len(), LIMIT, "events that nothing is in the way of");
+    let ((), settling) = counted(h, delivered(h, &leased)).await;
+    vec![claiming, settling]
+}
+
+/// Saves a few events of keys of their own, and then claims and settles as many.
+async fn save_claim_and_settle<H: CostHarness>(h: &Arc<H>) -> Vec<u64>
+where
+    H::Store: ClaimStore,
+{
+    let free = events(LIMIT);
+    let free: Vec<Event> = free
+        .into_iter()
+        .map(|event| {
+            let key = event.id().to_string();
+            event.with_partition_key(key)
+        })
+        .collect();
+    save_all(h, &free).await;
+    claim_and_settle(h).await
+}
+
+/// 7.9: what a claim reads is bounded by its limit and by what is leased, and so is what a settlement reads: neither
+/// grows with delivered, dead or hidden events, nor with the backlog. (Nor does a fetch, by 4.4.)
+pub async fn a_claim_reads_no_more_amid_many_events<H: CostHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let round = async |h: &Arc<H>| {
+        let fetching = fetch(h).await;
+        [claim_and_settle(h).await, vec![fetching]].concat()
+    };
+    save_all(&h, &events(2 * LIMIT)).await;
+    let costs = Costs::of(&["a claim", "a settlement", "a fetch"], async || round(&h).await).await;
+    fill(&h, &events(MANY / 4)).await;
+    settle_all(&h, |lease| Settlement::dead_letter(lease, "failed")).await;
+    put_aside(&h).await;
+    fill(&h, &events(MANY)).await;
+    costs.are_kept(&h, async || round(&h).await).await;
+}
+
+/// 7.9: nor with the events of one key that is busy, once claims have put them aside.
+pub async fn a_claim_reads_no_more_behind_a_busy_key<H: CostHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let costs = Costs::of(CLAIMS, async || save_claim_and_settle(&h).await).await;
+    save(&h, &keyed("busy", "first")).await;
+    let first = claim(&h, 1).await;
+    assert_eq!(first.len(), 1);
+    let renewed = h.store().renew(&[first[0].lease], Duration::from_hours(1)).await.expect("renew");
+    renewed[0].as_ref().expect("it is held");
+    let behind: Vec<Event> = (0..MANY).map(|index| keyed("busy", &index.to_string())).collect();
+    fill(&h, &behind).await;
+    // A lease that has only just begun may be about to end: as long as that is so, a claim may stop in front of the others.
+    save(&h, &keyed("other", "other")).await;
+    for _ in 0..TRIES {
+        let others = claim(&h, LIMIT).await;
+        if !others.is_empty() {
+            delivered(&h, &others).await;
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    costs.are_kept(&h, async || save_claim_and_settle(&h).await).await;
+}
+
+/// 7.9: nor with how many keys wait for a retry, whether the claim finds something or not.
+pub async fn a_claim_reads_no_more_beside_many_keys_that_wait<H: CostHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let costs = Costs::of(CLAIMS, async || save_claim_and_settle(&h).await).await;
+    let in_vain = async || {
+        let (leased, reads) = counted(&h, claim(&h, LIMIT)).await;
+        assert!(leased.is_empty(), "nothing is due");
+        vec![reads]
+    };
+    let costs_in_vain = Costs::of(&["a claim in vain"], in_vain).await;
+    let waiting: Vec<Event> = (0..MANY).map(|index| keyed(&format!("waiting {index}"), "event")).collect();
+    fill(&h, &waiting).await;
+    settle_all(&h, |lease| Settlement::retry(lease, Duration::from_hours(1), "failed")).await;
+    costs.are_kept(&h, async || save_claim_and_settle(&h).await).await;
+    costs_in_vain.are_kept(&h, in_vain).await;
+}
+
+/// 7.9 and 8.1: nor with how many keys are held by a dead letter, and what waits behind it.
+pub async fn a_claim_reads_no_more_beside_many_held_keys<H: CostHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let costs = Costs::of(CLAIMS, async || save_claim_and_settle(&h).await).await;
+    let keys: Vec<String> = (0..MANY / 2).map(|index| format!("held {index}")).collect();
+    fill(&h, &keys.iter().map(|key| keyed(key, "first")).collect::<Vec<_>>()).await;
+    settle_all(&h, |lease| Settlement::dead_letter_holding_key(lease, "failed")).await;
+    fill(&h, &keys.iter().map(|key| keyed(key, "second")).collect::<Vec<_>>()).await;
+    costs.are_kept(&h, async || save_claim_and_settle(&h).await).await;
+}
