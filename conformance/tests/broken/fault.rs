@@ -164,6 +164,7 @@ faults! {
     OnlyTheFirstCommitWakes,
     WakeupsComeAllTheTime,
     AListenerDiesWithItsConnection,
+    OthersAreHeardOnTheFirstConnectionOnly,
 
     // The inbox.
     EveryDeliveryIsNew,
