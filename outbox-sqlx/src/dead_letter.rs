@@ -138,3 +138,22 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So that the bounds of a filter keep what they say: from then on, and before.
+    #[test]
+    fn a_bound_between_two_microseconds_counts_as_the_later_one() {
+        for (text, micros) in [
+            ("1970-01-01T00:00:00.000007Z", 7),
+            ("1970-01-01T00:00:00.000007001Z", 8),
+            ("1969-12-31T23:59:59.999999999Z", 0),
+        ] {
+            assert_eq!(within_engines(text.parse().unwrap()), micros, "{text}");
+        }
+        assert!(within_engines(DateTime::<Utc>::MIN_UTC) < within_engines(DateTime::UNIX_EPOCH));
+        assert!(within_engines(DateTime::<Utc>::MAX_UTC) > within_engines(Utc::now()));
+    }
+}

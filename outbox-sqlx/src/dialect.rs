@@ -83,6 +83,8 @@ mod sealed {
         const LIMITS_BY_QUERY: bool;
         /// Why a connection of this kind cannot be used: no row where it can.
         const UNFIT: Option<&'static str>;
+        /// Names what finds pending events by their places.
+        const BY_PLACE: &'static str;
         /// The time now.
         const CLOCK: &'static str;
         /// The columns of an event, as [`ReadRow::stored`] takes them.
@@ -117,8 +119,6 @@ mod sealed {
         fn none_of(column: &str, numbers: &[i64]) -> String;
         /// Names the index that is to be used.
         fn hint(names: &Names, index: &str) -> String;
-        /// The same for pending events by their places.
-        fn by_place(names: &Names) -> String;
 
         /// The first pending events.
         fn pending(names: &Names, limit: i64) -> String;

@@ -195,3 +195,15 @@ impl<DB: Dialect> fmt::Debug for SqlxInbox<DB> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, feature = "postgres"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_an_inbox_shows_is_its_table_and_no_password() {
+        let pool = sqlx::PgPool::connect_lazy("postgres://user:secret@localhost/shop").unwrap();
+        let inbox = PgInbox::new(pool).with_table("seen").unwrap().with_schema("app").unwrap();
+        assert_eq!(format!("{inbox:?}"), r#"SqlxInbox { engine: "PostgreSQL", table: "app.seen", .. }"#);
+    }
+}

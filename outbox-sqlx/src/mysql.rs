@@ -101,6 +101,7 @@ impl Engine for MySql {
     const SORTS_NULLS: bool = false;
     const FIFO_OF_ALL: bool = true;
     const LIMITS_BY_QUERY: bool = false;
+    const BY_PLACE: &'static str = "FORCE INDEX (PRIMARY)";
     const CLOCK: &'static str = "UTC_TIMESTAMP(6)";
     const EVENT: &'static str = EVENT;
     const STATUS: &'static str = "status";
@@ -146,10 +147,6 @@ impl Engine for MySql {
 
     fn hint(names: &Names, index: &str) -> String {
         format!("FORCE INDEX ({})", names.quoted_index(index))
-    }
-
-    fn by_place(_names: &Names) -> String {
-        "FORCE INDEX (PRIMARY)".to_owned()
     }
 
     fn pending(names: &Names, limit: i64) -> String {
@@ -341,15 +338,19 @@ impl Engine for MySql {
     }
 
     fn error_kind(error: &dyn DatabaseError) -> ErrorKind {
-        match number(error) {
-            // Lock wait timeout, deadlock, record changed since it was read, lock not available.
-            Some(1205 | 1213 | 1020 | 3572) => ErrorKind::Conflict,
-            // No such database, column, table, index.
-            Some(1049 | 1054 | 1146 | 1176) => ErrorKind::Schema,
-            // Too many connections, shutting down, interrupted, killed, out of time, idle for too long.
-            Some(1040 | 1053 | 1203 | 1317 | 1927 | 1969 | 3024 | 4031) => ErrorKind::Unavailable,
-            _ => ErrorKind::Backend,
-        }
+        number(error).map_or(ErrorKind::Backend, kind)
+    }
+}
+
+fn kind(number: u16) -> ErrorKind {
+    match number {
+        // Lock wait timeout, deadlock, record changed since it was read, lock not available.
+        1205 | 1213 | 1020 | 3572 => ErrorKind::Conflict,
+        // No such database, column, table, index.
+        1049 | 1054 | 1146 | 1176 => ErrorKind::Schema,
+        // Too many connections, shutting down, interrupted, killed, out of time, idle for too long.
+        1040 | 1053 | 1203 | 1317 | 1927 | 1969 | 3024 | 4031 => ErrorKind::Unavailable,
+        _ => ErrorKind::Backend,
     }
 }
 
@@ -440,9 +441,59 @@ fn is_new(inserted: sqlx::Result<MySqlQueryResult>, names: &Names) -> sqlx::Resu
 }
 
 fn is_own_duplicate(error: &dyn DatabaseError, names: &Names) -> bool {
+    number(error) == Some(1062) && names_own_key(error.message(), names)
+}
+
+/// Whether a message says one of the outbox's own keys, in whatever language: a trigger may write to other tables, whose
+/// keys may end like these.
+fn names_own_key(message: &str, names: &Names) -> bool {
     // `Duplicate entry '…' for key 'outbox_id'`, in newer versions of MySQL `'outbox.outbox_id'`.
-    number(error) == Some(1062)
-        && ["id", "idempotency"]
-            .iter()
-            .any(|suffix| error.message().contains(&format!("{}'", names.index(suffix))))
+    ["id", "idempotency"].iter().any(|suffix| {
+        let index = names.index(suffix);
+        ["'", "."].iter().any(|before| message.contains(&format!("{before}{index}'")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_told_by_its_number() {
+        for (numbers, expected) in [
+            (&[1020, 1205, 1213, 3572][..], ErrorKind::Conflict),
+            (&[1049, 1054, 1146, 1176], ErrorKind::Schema),
+            (&[1040, 1053, 1203, 1317, 1927, 1969, 3024, 4031], ErrorKind::Unavailable),
+            (&[0, 1062, 1064, 1142, 1366, 1406], ErrorKind::Backend),
+        ] {
+            for number in numbers {
+                assert_eq!(kind(*number), expected, "{number}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_duplicate_in_another_table_is_not_one_of_the_outbox() {
+        let names = Names::new(&MySql::RULES, &MySql::OUTBOX);
+        for (key, is_own) in [
+            ("outbox_id", true),
+            ("outbox.outbox_id", true),
+            ("outbox_idempotency", true),
+            ("outbox.outbox_idempotency", true),
+            ("audit_outbox_id", false),
+            ("audit_outbox.audit_outbox_id", false),
+            ("PRIMARY", false),
+        ] {
+            let message = format!("Duplicate entry 'x' for key '{key}'");
+            assert_eq!(names_own_key(&message, &names), is_own, "{key}");
+        }
+        assert!(names_own_key("'x' は索引 'outbox.outbox_id' で重複しています。", &names));
+    }
+
+    #[test]
+    fn a_name_has_the_characters_of_the_first_plane_and_ends_with_none_that_is_lost() {
+        for (name, is_fine) in [("to \u{ffff}", true), ("to \u{10000}", false), (" x", true), ("x ", false)] {
+            assert_eq!(problem(name).is_none(), is_fine, "{name:?}");
+        }
+    }
 }

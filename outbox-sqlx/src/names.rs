@@ -229,6 +229,34 @@ mod tests {
     }
 
     #[test]
+    fn a_derived_name_is_cut_no_more_than_it_has_to_be() {
+        let names = |table: String| names(&table).unwrap();
+        for (length, is_cut) in [(54, false), (55, false), (56, true), (63, true)] {
+            let part = names("n".repeat(length)).part("version");
+            assert_eq!(part.len(), 63.min(length + 8), "{part}");
+            assert_eq!(part == format!("{}_version", "n".repeat(length)), !is_cut, "{part}");
+        }
+        // A character of two bytes is kept or cut as a whole.
+        let part = names("é".repeat(31)).part("parked");
+        assert_eq!((part.len(), part.matches('é').count()), (62, 23), "{part}");
+    }
+
+    #[test]
+    fn what_locks_an_outbox_is_its_table_and_that_it_is_one() {
+        static INBOX: Layout = Layout { name: "inbox", migrations: &[], tables: &[] };
+        let key = |table| names(table).unwrap().lock_key();
+        assert_eq!(key("one"), names("one").unwrap().with_schema("app").unwrap().lock_key());
+        assert_ne!(key("one"), key("two"));
+        assert_ne!(key("one"), Names::new(&RULES, &INBOX).with_table("one").unwrap().lock_key());
+    }
+
+    #[test]
+    fn a_name_that_only_begins_like_the_outbox_is_left_alone() {
+        let sql = r#"SELECT "outboxes" FROM "out""#;
+        assert_eq!(names("mine").unwrap().rewrite(sql), sql);
+    }
+
+    #[test]
     fn sql_is_rewritten_in_one_pass() {
         let sql = r#"CREATE INDEX "outbox_fifo" ON "outbox" ("seq"); SELECT "outbox_version""#;
         assert_eq!(

@@ -109,6 +109,8 @@ impl Engine for Postgres {
     const SORTS_NULLS: bool = true;
     const FIFO_OF_ALL: bool = false;
     const LIMITS_BY_QUERY: bool = false;
+    // The index of pending events in order has it.
+    const BY_PLACE: &'static str = "";
     const CLOCK: &'static str = "clock_timestamp()";
     const EVENT: &'static str = EVENT;
     const STATUS: &'static str = "status || ''";
@@ -161,11 +163,6 @@ impl Engine for Postgres {
 
     // It has no such thing; see `BY_INDEX`.
     fn hint(_names: &Names, _index: &str) -> String {
-        String::new()
-    }
-
-    // The index of pending events in order has it.
-    fn by_place(_names: &Names) -> String {
         String::new()
     }
 
@@ -333,19 +330,21 @@ impl Engine for Postgres {
     }
 
     fn error_kind(error: &dyn DatabaseError) -> ErrorKind {
-        match error.code().as_deref() {
-            // Serialization failure, deadlock, lock not available.
-            Some("40001" | "40P01" | "55P03") => ErrorKind::Conflict,
-            // No such table, column, schema; something else of that name.
-            Some("42P01" | "42703" | "3F000" | "42P07" | "42809") => ErrorKind::Schema,
-            // Cancelled (by a timeout), shut down, crashed, starting up, idle for too long, too many connections.
-            Some("57014" | "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "53300") => {
-                ErrorKind::Unavailable
-            }
-            // The connection.
-            Some(code) if code.starts_with("08") => ErrorKind::Unavailable,
-            _ => ErrorKind::Backend,
-        }
+        error.code().map_or(ErrorKind::Backend, |code| kind(&code))
+    }
+}
+
+fn kind(code: &str) -> ErrorKind {
+    match code {
+        // Serialization failure, deadlock, lock not available.
+        "40001" | "40P01" | "55P03" => ErrorKind::Conflict,
+        // No such table, column, schema; something else of that name.
+        "42P01" | "42703" | "3F000" | "42P07" | "42809" => ErrorKind::Schema,
+        // Cancelled (by a timeout), shut down, crashed, starting up, idle for too long, too many connections.
+        "57014" | "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "53300" => ErrorKind::Unavailable,
+        // The connection.
+        code if code.starts_with("08") => ErrorKind::Unavailable,
+        _ => ErrorKind::Backend,
     }
 }
 
@@ -419,4 +418,24 @@ async fn insert_all(
         .await?;
     let stored = stored.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
     Ok(stored_of(rows, stored.collect::<sqlx::Result<_>>()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_told_by_its_code() {
+        for (codes, expected) in [
+            (&["40001", "40P01", "55P03"][..], ErrorKind::Conflict),
+            (&["42P01", "42703", "3F000", "42P07", "42809"], ErrorKind::Schema),
+            (&["57014", "57P01", "57P02", "57P03", "57P05", "25P03", "53300"], ErrorKind::Unavailable),
+            (&["08000", "08006", "08P01"], ErrorKind::Unavailable),
+            (&["", "23505", "42601", "42501", "53100", "80000"], ErrorKind::Backend),
+        ] {
+            for code in codes {
+                assert_eq!(kind(code), expected, "{code}");
+            }
+        }
+    }
 }

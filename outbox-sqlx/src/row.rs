@@ -62,6 +62,11 @@ impl NewRow {
         })
     }
 
+    /// Whether it is hidden at this time.
+    pub(crate) fn is_hidden_at(&self, now: DateTime<Utc>) -> bool {
+        self.not_before > Some(now)
+    }
+
     /// About how many bytes it takes in a statement.
     pub(crate) fn bytes(&self) -> usize {
         self.event_type.len() + self.payload.len() + self.meta.len() + 128
@@ -310,6 +315,39 @@ mod tests {
         assert_eq!(lengths(2, usize::MAX), [2, 2, 1]);
         assert_eq!(lengths(9, 4000), [3, 1, 1]);
         assert!(chunks(&[], 2, 2).is_empty());
+    }
+
+    #[test]
+    fn a_chunk_is_full_to_the_last_byte() {
+        let rows: Vec<_> = [&event(), &event(), &event()].map(row).into();
+        let two = rows[0].bytes() + rows[1].bytes();
+        let lengths =
+            |max_bytes| chunks(&rows, 9, max_bytes).iter().map(|rows| rows.len()).collect::<Vec<_>>();
+        assert_eq!(lengths(two), [2, 1]);
+        assert_eq!(lengths(two - 1), [1, 1, 1]);
+    }
+
+    #[test]
+    fn each_text_of_an_event_counts_for_the_length_of_its_statement() {
+        let with = |name: &str, payload: &str, header: &str| {
+            let event = Event::new(name, json!(payload)).unwrap().with_header("header", header);
+            row(&event).bytes()
+        };
+        let least = with("t", "", "");
+        assert!(least > 128, "the rest of the row, and the ids in the meta");
+        let long = "x".repeat(101);
+        assert_eq!(with(&long, "", ""), least + 100);
+        assert_eq!(with("t", &long, ""), least + 101);
+        assert_eq!(with("t", "", &long), least + 101);
+    }
+
+    #[test]
+    fn a_row_is_hidden_until_its_time_and_not_at_it() {
+        let now = DateTime::from_timestamp_millis(1_000_000).unwrap();
+        let before = now - chrono::TimeDelta::milliseconds(1);
+        let hidden = row(&event().with_not_before(now));
+        assert!(hidden.is_hidden_at(before) && !hidden.is_hidden_at(now));
+        assert!(!row(&event()).is_hidden_at(now));
     }
 
     #[test]

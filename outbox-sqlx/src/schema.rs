@@ -192,7 +192,11 @@ async fn missing<DB: Dialect>(
         );
         return Err(Error::new(ErrorKind::Schema, message));
     }
-    Ok(names.layout.migrations.iter().filter(|migration| migration.version > applied).collect())
+    Ok(after(applied, names.layout.migrations))
+}
+
+fn after(version: i64, migrations: &[Migration]) -> Vec<&Migration> {
+    migrations.iter().filter(|migration| migration.version > version).collect()
 }
 
 /// The version that the table of versions names, if there is one and it is of such a thing.
@@ -300,4 +304,20 @@ async fn problems<DB: Dialect>(connection: &mut DB::Connection, names: &Names) -
 /// Those of the wanted columns that are not there.
 fn absent<'a>(wanted: &'a [&str], found: &'a [String]) -> impl Iterator<Item = &'a str> {
     wanted.iter().copied().filter(move |wanted| !found.iter().any(|column| column == wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_applied_is_not_applied_again() {
+        let migrations = [1, 2, 3].map(|version| Migration { version, sql: "" });
+        let versions = |applied| -> Vec<i64> {
+            after(applied, &migrations).iter().map(|migration| migration.version).collect()
+        };
+        assert_eq!(versions(0), [1, 2, 3]);
+        assert_eq!(versions(2), [3]);
+        assert_eq!(versions(3), <[i64; 0]>::default());
+    }
 }

@@ -97,6 +97,8 @@ impl Engine for Sqlite {
     const SORTS_NULLS: bool = false;
     const FIFO_OF_ALL: bool = false;
     const LIMITS_BY_QUERY: bool = true;
+    // The primary key, which is the way where no other index is named.
+    const BY_PLACE: &'static str = "NOT INDEXED";
     const CLOCK: &'static str = CLOCK;
     const EVENT: &'static str = EVENT;
     const STATUS: &'static str = "status";
@@ -141,11 +143,6 @@ impl Engine for Sqlite {
 
     fn hint(names: &Names, index: &str) -> String {
         format!("INDEXED BY {}", names.quoted_index(index))
-    }
-
-    // The primary key, which is the way where no other index is named.
-    fn by_place(_names: &Names) -> String {
-        "NOT INDEXED".to_owned()
     }
 
     fn pending(names: &Names, limit: i64) -> String {
@@ -307,27 +304,24 @@ impl Engine for Sqlite {
     }
 
     fn error_kind(error: &dyn DatabaseError) -> ErrorKind {
-        let code = error.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or(0);
-        // The lowest byte is the class of the code.
-        match code & 0xff {
-            // Busy, locked.
-            5 | 6 => ErrorKind::Conflict,
-            // Interrupted, cannot be opened.
-            9 | 14 => ErrorKind::Unavailable,
-            1 if [
-                "no such table",
-                "no such column",
-                "no such index",
-                "has no column named",
-                "there is already",
-            ]
-            .iter()
-            .any(|text| error.message().contains(text)) =>
-            {
-                ErrorKind::Schema
-            }
-            _ => ErrorKind::Backend,
-        }
+        let code = error.code().and_then(|code| code.parse().ok());
+        kind(code.unwrap_or(0), error.message())
+    }
+}
+
+/// What of the schema may be amiss, as it says so in words: the code is that of any error.
+const AMISS: [&str; 5] =
+    ["no such table", "no such column", "no such index", "has no column named", "there is already"];
+
+fn kind(code: u32, message: &str) -> ErrorKind {
+    // The lowest byte is the class of the code.
+    match code & 0xff {
+        // Busy, locked.
+        5 | 6 => ErrorKind::Conflict,
+        // Interrupted, cannot be opened.
+        9 | 14 => ErrorKind::Unavailable,
+        1 if AMISS.iter().any(|text| message.contains(text)) => ErrorKind::Schema,
+        _ => ErrorKind::Backend,
     }
 }
 
@@ -358,7 +352,7 @@ async fn insert_run(connection: &mut SqliteConnection, names: &Names, rows: &[Ne
             .bind(&row.event_type)
             .bind(&row.payload)
             .bind(&row.meta)
-            .bind(if row.not_before > Some(now) { "scheduled" } else { "pending" })
+            .bind(if row.is_hidden_at(now) { "scheduled" } else { "pending" })
             .bind(row.not_before.map(|time| time.timestamp_millis()))
             .bind(row.partition_hash.as_slice())
             .bind(row.lane)
@@ -372,11 +366,37 @@ async fn insert_run(connection: &mut SqliteConnection, names: &Names, rows: &[Ne
     }
 }
 
+/// A trigger may write to other tables, whose names may end like this one's.
 fn is_own_duplicate(error: &dyn DatabaseError, names: &Names) -> bool {
-    // `UNIQUE constraint failed: outbox.id`
     // In whatever case the table was created: SQLite does not tell upper from lower.
-    let message = error.message().to_ascii_lowercase();
-    let table = names.table.to_ascii_lowercase();
-    error.is_unique_violation()
-        && ["id", "idempotency_hash"].iter().any(|column| message.ends_with(&format!("{table}.{column}")))
+    let of_column = |column: &str| {
+        let message = format!("UNIQUE constraint failed: {}.{column}", names.table);
+        error.message().eq_ignore_ascii_case(&message)
+    };
+    error.is_unique_violation() && ["id", "idempotency_hash"].into_iter().any(of_column)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_told_by_its_class_and_one_of_the_schema_by_its_words() {
+        for (code, message, expected) in [
+            (5, "database is locked", ErrorKind::Conflict),
+            (6, "database table is locked", ErrorKind::Conflict),
+            (517, "database is locked", ErrorKind::Conflict),
+            (9, "interrupted", ErrorKind::Unavailable),
+            (14, "unable to open database file", ErrorKind::Unavailable),
+            (1, "no such table: outbox", ErrorKind::Schema),
+            (1, "no such index: outbox_fifo", ErrorKind::Schema),
+            (1, "table outbox has no column named lane", ErrorKind::Schema),
+            (1, "near \"SELEC\": syntax error", ErrorKind::Backend),
+            (8, "attempt to write a readonly database", ErrorKind::Backend),
+            (11, "no such table: the file is malformed", ErrorKind::Backend),
+            (13, "database or disk is full", ErrorKind::Backend),
+        ] {
+            assert_eq!(kind(code, message), expected, "{code}: {message}");
+        }
+    }
 }

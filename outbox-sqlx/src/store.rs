@@ -120,9 +120,11 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         });
         match begin.await {
             Ok(begun) => begun,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            // Its runtime is shutting down.
-            Err(_) => Err(sqlx::Error::PoolClosed),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // Its runtime is shutting down.
+                Err(_) => Err(sqlx::Error::PoolClosed),
+            },
         }
     }
 
@@ -207,17 +209,17 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         // In one message: nearly always nothing has become due, nothing is leased or parked, and the last answer
         // is the one that counts.
         let mut rows = DB::rows(connection, format!("{due}; {leases}; {parked}; {pending}")).await?;
-        let is_event = |row: &DB::Row| row.columns().len() > 2;
-        let others = rows.iter().filter(|row| !is_event(row));
-        let places = others.map(ReadRow::position).collect::<sqlx::Result<Vec<_>>>()?;
-        if places.iter().any(|(seq, _)| *seq < 0) {
-            if places.iter().any(|(seq, _)| *seq >= 0) {
-                self.change_all(connection, due, DB::promote).await?;
-            }
+        // What is no event has two columns, and begins with the place of what is due, or -1.
+        let others = rows.extract_if(.., |row| row.len() == 2).map(|row| Ok(row.position()?.0));
+        let others = others.collect::<sqlx::Result<Vec<i64>>>()?;
+        let (busy, has_come): (Vec<i64>, Vec<i64>) = others.into_iter().partition(|seq| seq.is_negative());
+        if !has_come.is_empty() {
+            self.change_all(connection, due, DB::promote).await?;
+        }
+        if !busy.is_empty() {
             return self.fetch_among(connection, limit).await;
         }
-        if !places.is_empty() {
-            self.change_all(connection, due, DB::promote).await?;
+        if !has_come.is_empty() {
             rows = DB::rows(connection, pending).await?;
         }
 
@@ -283,12 +285,14 @@ impl<DB: Dialect> OutboxStore for SqlxOutbox<DB> {
     }
 
     async fn save_all(&self, events: &[Event]) -> Result<Vec<Saved>> {
-        let rows = rows::<DB>(events)?;
-        if rows.is_empty() {
-            return Ok(Vec::new());
+        match events {
+            [] => return Ok(Vec::new()),
+            [event] => return Ok(vec![self.save(event).await?]),
+            _ => {}
         }
-        let is_atomic = rows.len() == 1
-            || DB::INSERT_IS_ATOMIC && row::chunks(&rows, DB::INSERT_CHUNK.0, DB::INSERT_CHUNK.1).len() == 1;
+        let rows = rows::<DB>(events)?;
+        let is_atomic =
+            DB::INSERT_IS_ATOMIC && row::chunks(&rows, DB::INSERT_CHUNK.0, DB::INSERT_CHUNK.1).len() == 1;
         let saved = if is_atomic {
             self.insert(&rows, &mut *self.acquire(SAVE_ALL).await?).await
         } else {
@@ -446,5 +450,47 @@ impl<DB: Dialect> fmt::Debug for SqlxOutbox<DB> {
             .field("table", &self.names.display())
             .field("retention", &self.retention)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_is_rounded_up_so_that_nothing_goes_early_and_bounded_by_what_engines_can_count() {
+        for (age, micros) in [
+            (Duration::ZERO, Some(0)),
+            (Duration::from_nanos(1), Some(1)),
+            (Duration::from_micros(7), Some(7)),
+            (OLDEST, Some(31_536_000_000_000_000)),
+            (OLDEST + Duration::from_nanos(1), None),
+            (Duration::MAX, None),
+        ] {
+            assert_eq!(age_micros(age), micros, "{age:?}");
+        }
+    }
+
+    #[cfg(feature = "postgres")]
+    #[tokio::test]
+    async fn what_a_store_shows_is_its_table_and_retention_and_no_password() {
+        let pool = sqlx::PgPool::connect_lazy("postgres://user:secret@localhost/shop").unwrap();
+        let store = crate::PgOutbox::new(pool).with_schema("app").unwrap();
+        let store = store.with_retention(Retention::DeleteOnDelivery);
+        assert_eq!(store.retention(), Retention::DeleteOnDelivery);
+        let shown =
+            r#"SqlxOutbox { engine: "PostgreSQL", table: "app.outbox", retention: DeleteOnDelivery, .. }"#;
+        assert_eq!(format!("{store:?}"), shown);
+    }
+
+    #[cfg(feature = "sqlite")]
+    #[tokio::test]
+    async fn a_busy_outbox_says_nothing_about_one_of_another_table() {
+        use std::sync::atomic::Ordering::Relaxed;
+
+        let store = crate::SqliteOutbox::new(sqlx::SqlitePool::connect("sqlite::memory:").await.unwrap());
+        store.is_crowded.store(true, Relaxed);
+        assert!(store.clone().is_crowded.load(Relaxed));
+        assert!(!store.with_table("other").unwrap().is_crowded.load(Relaxed));
     }
 }

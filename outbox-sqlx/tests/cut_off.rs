@@ -88,9 +88,7 @@ where
         let marked = format!(
             "UPDATE {table} SET status = 'delivered', delivered_at = created_at WHERE type = 'second'"
         );
-        let mut connection = store.pool().acquire().await.unwrap();
-        sqlx::raw_sql(sqlx::AssertSqlSafe(marked)).execute(&mut *connection).await.unwrap();
-        drop(connection);
+        run(&store, marked).await;
 
         let settlements: Vec<Settlement> = leased.iter().map(|one| settlement(one.lease)).collect();
         let answers = store.settle(&settlements).await.unwrap();
@@ -104,6 +102,134 @@ where
             store.acknowledge(one.event.id()).await.unwrap();
         }
         store.purge(Duration::ZERO).await.unwrap();
+    }
+}
+
+/// The same, of an event whose key others wait for.
+async fn an_acknowledged_event_keeps_its_key_from_nobody<H, DB>(h: &H, table: &str)
+where
+    DB: Dialect,
+    H: Harness<Store = SqlxOutbox<DB>>,
+    for<'c> &'c mut DB::Connection: sqlx::Executor<'c, Database = DB>,
+{
+    let store = h.store();
+    let fails: [fn(Lease) -> Settlement; 2] = [
+        |lease| Settlement::retry(lease, Duration::from_secs(3600), "why"),
+        |lease| Settlement::dead_letter_holding_key(lease, "why"),
+    ];
+    for settlement in fails {
+        let [first, second] =
+            ["first", "second"].map(|name| Event::new(name, json!(1)).unwrap().with_partition_key("key"));
+        store.save_all(&[first, second.clone()]).await.unwrap();
+        let claim = Claim::new("worker").with_limit(1);
+        let leased = store.claim(&claim).await.unwrap();
+        run(
+            store,
+            format!("UPDATE {table} SET status = 'delivered', delivered_at = created_at")
+                + " WHERE type = 'first'",
+        )
+        .await;
+        assert!(store.settle(&[settlement(leased[0].lease)]).await.unwrap()[0].is_err());
+
+        let leased = store.claim(&claim).await.unwrap();
+
+        assert_eq!(leased.iter().map(|one| one.event.id()).collect::<Vec<_>>(), [second.id()]);
+        assert!(store.settle(&[Settlement::delivered(leased[0].lease)]).await.unwrap()[0].is_ok());
+    }
+    store.purge(Duration::ZERO).await.unwrap();
+}
+
+/// The same, of events that had been put aside behind one of their key: their rows there are left.
+async fn what_an_acknowledgement_has_left_hides_nothing<H, DB>(h: &H, table: &str)
+where
+    DB: Dialect,
+    H: Harness<Store = SqlxOutbox<DB>>,
+    for<'c> &'c mut DB::Connection: sqlx::Executor<'c, Database = DB>,
+{
+    let store = h.store();
+    let events: Vec<Event> = (0..6)
+        .map(|number| Event::new(format!("t{number}"), json!(1)).unwrap().with_partition_key("other key"))
+        .collect();
+    store.save_all(&events).await.unwrap();
+    let leased = store.claim(&Claim::new("worker").with_limit(1)).await.unwrap();
+    let failed = Settlement::retry(leased[0].lease, Duration::from_secs(3600), "why");
+    assert!(store.settle(&[failed]).await.unwrap()[0].is_ok());
+    assert!(store.claim(&Claim::new("worker")).await.unwrap().is_empty());
+    let aside = format!("SELECT count(*) FROM {table}_parked");
+    let mut connection = store.pool().acquire().await.unwrap();
+    let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(format!("{aside} HAVING count(*) = 6")));
+    assert_eq!(rows.fetch_all(&mut *connection).await.unwrap().len(), 1, "all wait for the first");
+    drop(connection);
+    run(
+        store,
+        format!("UPDATE {table} SET status = 'delivered', delivered_at = created_at")
+            + " WHERE type IN ('t1', 't2', 't3')",
+    )
+    .await;
+
+    assert_eq!(store.get_pending(2).await.unwrap(), events[4..]);
+    assert_eq!(store.get_pending(1).await.unwrap(), events[4..5]);
+}
+
+async fn run<DB: Dialect>(store: &SqlxOutbox<DB>, sql: String)
+where
+    for<'c> &'c mut DB::Connection: sqlx::Executor<'c, Database = DB>,
+{
+    let mut connection = store.pool().acquire().await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut *connection).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_left_of_an_acknowledgement_is_in_nobodys_way_on_each_engine() {
+    if let Some(h) = require("cut_off::left_postgres", Pg::open().await) {
+        let table = format!("{}.outbox", h.place);
+        an_acknowledged_event_keeps_its_key_from_nobody(&h, &table).await;
+        what_an_acknowledgement_has_left_hides_nothing(&h, &table).await;
+        h.close().await;
+    }
+    if let Some(h) = require("cut_off::left_mysql", My::open().await) {
+        let table = format!("{}.outbox", h.place);
+        an_acknowledged_event_keeps_its_key_from_nobody(&h, &table).await;
+        what_an_acknowledgement_has_left_hides_nothing(&h, &table).await;
+        h.close().await;
+    }
+    let h = Lite::open().await.unwrap();
+    an_acknowledged_event_keeps_its_key_from_nobody(&h, "outbox").await;
+    what_an_acknowledgement_has_left_hides_nothing(&h, "outbox").await;
+}
+
+/// A settlement that has found its lease in time holds the row of it. SQLite has one writer, and no such thing.
+async fn a_settlement_under_way_is_waited_for<H, DB>(h: &H, table: &str)
+where
+    DB: Dialect,
+    H: Harness<Store = SqlxOutbox<DB>>,
+    for<'c> &'c mut DB::Connection: sqlx::Executor<'c, Database = DB>,
+{
+    let (store, claim) = (h.store(), Claim::new("worker").with_lease(Duration::from_secs(60)));
+    let event = Event::new("t", json!({})).unwrap();
+    store.save(&event).await.unwrap();
+    assert_eq!(store.claim(&claim).await.unwrap().len(), 1);
+    h.advance(Duration::from_secs(3600)).await;
+    let mut settling = store.pool().begin().await.unwrap();
+    let hold = format!("SELECT token FROM {table}_lease FOR UPDATE");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(hold)).execute(&mut *settling).await.unwrap();
+
+    assert!(store.claim(&claim).await.unwrap().is_empty(), "it is being settled");
+    settling.rollback().await.unwrap();
+
+    let leased = store.claim(&claim).await.unwrap();
+    assert_eq!((leased[0].event.id(), leased[0].attempts), (event.id(), 2));
+}
+
+#[tokio::test]
+async fn a_settlement_under_way_is_waited_for_where_many_may_write() {
+    if let Some(h) = require("cut_off::settling_postgres", Pg::open().await) {
+        a_settlement_under_way_is_waited_for(&h, &format!("{}.outbox", h.place)).await;
+        h.close().await;
+    }
+    if let Some(h) = require("cut_off::settling_mysql", My::open().await) {
+        a_settlement_under_way_is_waited_for(&h, &format!("{}.outbox", h.place)).await;
+        h.close().await;
     }
 }
 

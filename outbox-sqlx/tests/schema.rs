@@ -311,6 +311,26 @@ async fn an_outbox_of_version_1_is_upgraded_and_loses_nothing() {
     upgrade(&h, "outbox", BLOB, "0").await;
 }
 
+/// A table of somebody else's is passed over by `IF NOT EXISTS`, and would be taken for the outbox's own.
+#[tokio::test]
+async fn an_upgrade_that_meets_a_foreign_table_is_refused_and_undone() {
+    let h = Lite::open().await.unwrap();
+    for table in ["outbox", "outbox_version", "outbox_lease", "outbox_key", "outbox_parked"] {
+        h.run(&format!("DROP TABLE {table}")).await;
+    }
+    h.run(&shipped("sqlite", "0001_outbox")).await;
+    h.run("CREATE TABLE outbox_lease (x INT)").await;
+    for _ in 0..2 {
+        let error = h.store.migrate().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
+        assert!(error.to_string().contains("choose another name"), "{error}");
+        assert!(h.store.verify().await.unwrap().to_string().contains("version 1, not 2"));
+    }
+    h.run("DROP TABLE outbox_lease").await;
+    h.store.migrate().await.unwrap();
+    assert!(h.store.verify().await.unwrap().is_current());
+}
+
 #[tokio::test]
 async fn leases_outlive_the_upgrade_from_version_2_on_postgresql() {
     let Some(h) = require("schema::postgres", Pg::open().await) else { return };

@@ -6,11 +6,13 @@ use std::{error::Error as _, time::Duration};
 
 use outbox_conformance::{Harness, require};
 use outbox_sqlx::{Dialect, SqlxOutbox};
-use outbox_traits::{Error, ErrorKind, Event, EventId, OutboxStore, OutboxStoreExt, Saved};
+use outbox_traits::{
+    Claim, ClaimStore, Error, ErrorKind, Event, EventId, InboxStore, OutboxStore, OutboxStoreExt, Saved,
+};
 use serde_json::json;
 use sqlx::Connection;
 
-use harness::{mysql::My, postgres::Pg, sqlite::Lite};
+use harness::{Engine, Sql, mysql::My, postgres::Pg, sqlite::Lite};
 
 fn event() -> Event {
     Event::new("t", json!({})).unwrap()
@@ -75,6 +77,27 @@ where
     }
 }
 
+/// What fails is the last of a batch. Of a duplicate before it some engines are told by an error, and go on one by one.
+async fn a_batch_that_fails_half_way_leaves_nothing<H, DB>(h: &H, lengths: [usize; 2])
+where
+    DB: Dialect,
+    H: Harness<Store = SqlxOutbox<DB>>,
+{
+    let store = h.store();
+    let known = event();
+    store.save(&known).await.unwrap();
+    let before = store.get_pending(100).await.unwrap();
+    for length in lengths {
+        let poison = Event::new("poison", json!({})).unwrap();
+        let events = std::iter::once(known.clone()).chain((1..length).map(|_| event()));
+        let batch: Vec<_> = events.chain([poison]).collect();
+        let error = store.save_all(&batch).await.unwrap_err();
+        assert_from_driver(&error, ErrorKind::Backend);
+        assert!(!error.to_string().contains("migrate"), "nothing is wrong with the schema: {error}");
+        assert_eq!(store.get_pending(100).await.unwrap(), before);
+    }
+}
+
 async fn a_closed_pool_is_unavailable<H, DB>(h: &H)
 where
     DB: Dialect,
@@ -114,6 +137,8 @@ async fn postgres_sessions() {
     let Some(h) = require("sessions::postgres", Pg::open().await) else { return };
     every_kind_of_session_serves(&h).await;
     extreme_times_come_back(&h).await;
+    h.run("ALTER TABLE {s}.outbox ADD CHECK (type <> 'poison')").await;
+    a_batch_that_fails_half_way_leaves_nothing(&h, [2, 10_000]).await;
     for begin in ["BEGIN ISOLATION LEVEL REPEATABLE READ", "BEGIN ISOLATION LEVEL SERIALIZABLE"] {
         let (saved, _) = save_what_another_saved(&h, begin).await;
         assert_from_driver(&saved.unwrap_err(), ErrorKind::Conflict);
@@ -128,15 +153,24 @@ async fn mysql_sessions() {
     let Some(h) = require("sessions::mysql", My::open().await) else { return };
     every_kind_of_session_serves(&h).await;
     extreme_times_come_back(&h).await;
+    h.run("ALTER TABLE {s}.outbox ADD CHECK (type <> 'poison')").await;
+    a_batch_that_fails_half_way_leaves_nothing(&h, [2, 1000]).await;
     // It tells the duplicate even where the transaction does not see it.
     let (saved, commits) = save_what_another_saved(&h, "START TRANSACTION WITH CONSISTENT SNAPSHOT").await;
     assert_eq!((saved.unwrap(), commits), (Saved::Duplicate, true));
 
     // Somebody else's duplicate is an error, and not taken for one of the outbox.
-    h.run("CREATE TABLE {s}.audit (x INT UNIQUE); INSERT INTO {s}.audit VALUES (1)").await;
-    h.run("CREATE TRIGGER {s}.audit AFTER INSERT ON {s}.outbox FOR EACH ROW INSERT INTO audit VALUES (1)")
+    for key in ["x", "audit_outbox_id"] {
+        h.run(&format!("CREATE TABLE {{s}}.audit (x INT, UNIQUE KEY {key} (x))")).await;
+        h.run("INSERT INTO {s}.audit VALUES (1)").await;
+        h.run(
+            "CREATE TRIGGER {s}.audit AFTER INSERT ON {s}.outbox FOR EACH ROW INSERT INTO audit VALUES (1)",
+        )
         .await;
-    assert_from_driver(&h.store.save(&event()).await.unwrap_err(), ErrorKind::Backend);
+        assert_from_driver(&h.store.save(&event()).await.unwrap_err(), ErrorKind::Backend);
+        assert_from_driver(&h.store.save_all(&[event(), event()]).await.unwrap_err(), ErrorKind::Backend);
+        h.run("DROP TABLE {s}.audit; DROP TRIGGER {s}.audit").await;
+    }
     h.close().await;
     a_closed_pool_is_unavailable(&h).await;
 }
@@ -146,8 +180,79 @@ async fn sqlite_sessions() {
     let Some(h) = require("sessions::sqlite", Lite::open().await) else { return };
     every_kind_of_session_serves(&h).await;
     extreme_times_come_back(&h).await;
+    h.run(
+        "CREATE TRIGGER poison BEFORE INSERT ON outbox WHEN new.type = 'poison'
+        BEGIN SELECT RAISE(ABORT, 'poison'); END",
+    )
+    .await;
+    a_batch_that_fails_half_way_leaves_nothing(&h, [2, 200]).await;
+    // Somebody else's duplicate is an error, and not taken for one of the outbox.
+    for table in ["audit", "audit_outbox"] {
+        h.run(&format!("CREATE TABLE {table} (id INT UNIQUE); INSERT INTO {table} VALUES (1)")).await;
+        h.run(&format!(
+            "CREATE TRIGGER of_{table} AFTER INSERT ON outbox BEGIN INSERT INTO {table} VALUES (1); END"
+        ))
+        .await;
+        assert_from_driver(&h.store.save(&event()).await.unwrap_err(), ErrorKind::Backend);
+        assert_from_driver(&h.store.save_all(&[event(), event()]).await.unwrap_err(), ErrorKind::Backend);
+        h.run(&format!("DROP TRIGGER of_{table}")).await;
+    }
     // A transaction that has read cannot write once another has.
     let (saved, _) = save_what_another_saved(&h, "BEGIN").await;
     assert_from_driver(&saved.unwrap_err(), ErrorKind::Conflict);
     a_closed_pool_is_unavailable(&h).await;
+}
+
+/// As after the clock of the engine was set back.
+async fn a_purge_of_all_takes_also_what_lies_in_the_future<E: Engine>(h: &Sql<E, false>, later: &str) {
+    let table = |name| E::ROWS.replace("business", name);
+    let one = event();
+    h.store.save(&one).await.unwrap();
+    h.store.acknowledge(one.id()).await.unwrap();
+    h.run(&format!("UPDATE {} SET delivered_at = {later}", table("outbox"))).await;
+    assert_eq!(h.store.purge(Duration::from_micros(1)).await.unwrap(), 0);
+    assert_eq!(h.store.purge(Duration::ZERO).await.unwrap(), 1);
+
+    let mut session = h.inbox.pool().acquire().await.unwrap();
+    h.inbox.process_once(&mut session, "consumer", one.id()).await.unwrap();
+    drop(session);
+    h.run(&format!("UPDATE {} SET processed_at = {later}", table("inbox"))).await;
+    assert_eq!(h.inbox.purge(Duration::from_micros(1)).await.unwrap(), 0);
+    assert_eq!(h.inbox.purge(Duration::ZERO).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_purge_of_all_takes_also_what_lies_in_the_future_on_each_engine() {
+    if let Some(h) = require("sessions::future_postgres", Pg::open().await) {
+        a_purge_of_all_takes_also_what_lies_in_the_future(&h, "now() + interval '1 hour'").await;
+        h.close().await;
+    }
+    if let Some(h) = require("sessions::future_mysql", My::open().await) {
+        a_purge_of_all_takes_also_what_lies_in_the_future(&h, "UTC_TIMESTAMP(6) + INTERVAL 1 HOUR").await;
+        h.close().await;
+    }
+    let h = Lite::open().await.unwrap();
+    a_purge_of_all_takes_also_what_lies_in_the_future(&h, "253370764800000").await;
+}
+
+/// The store begins its transactions in a task, which is nobody's business.
+#[tokio::test]
+async fn a_panic_of_the_pools_own_hooks_comes_to_the_caller() {
+    let pool = sqlx::sqlite::SqlitePoolOptions::new().before_acquire(|_, _| panic!("out of the hook"));
+    let store = SqlxOutbox::<sqlx::Sqlite>::new(pool.connect("sqlite::memory:").await.unwrap());
+    let call = tokio::spawn(async move { store.claim(&Claim::new("worker")).await });
+    let panic = call.await.unwrap_err().into_panic();
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"out of the hook"));
+}
+
+#[test]
+fn a_call_is_unavailable_once_its_runtime_is_gone() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let store = runtime.block_on(async {
+        SqlxOutbox::<sqlx::Sqlite>::new(sqlx::SqlitePool::connect("sqlite::memory:").await.unwrap())
+    });
+    let handle = runtime.handle().clone();
+    runtime.shutdown_background();
+    let error = handle.block_on(store.claim(&Claim::new("worker"))).unwrap_err();
+    assert_from_driver(&error, ErrorKind::Unavailable);
 }

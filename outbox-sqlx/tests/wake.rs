@@ -11,8 +11,11 @@ use std::{
 };
 
 use outbox_conformance::{Harness, WakeHarness, require};
-use outbox_sqlx::{MySqlOutbox, PgOutbox, SqliteOutbox, sqlx};
-use outbox_traits::{ErrorKind, Event, OutboxStore, SchemaStore, WakeStore, Wakeups};
+use outbox_sqlx::{Dialect, MySqlOutbox, PgOutbox, SqliteOutbox, SqlxOutbox, sqlx};
+use outbox_traits::{
+    Claim, ClaimStore, DeadLetterFilter, DeadLetterStore, ErrorKind, Event, EventId, Lease, OutboxStore,
+    SchemaStore, Settlement, WakeStore, Wakeups,
+};
 use serde_json::json;
 use sqlx::{
     AssertSqlSafe, PgPool,
@@ -161,10 +164,12 @@ async fn postgres_finds_out_where_a_table_is_that_was_not_said() {
     h.close().await;
 }
 
-/// Passes bytes on until it is told to stall, which it does without a word, as a network may.
+/// Passes bytes on until it is told to stall, which it does without a word, as a network may; or to be down, as a server
+/// that closes its connections and takes no more.
 struct Proxy {
     port: u16,
     stalled: watch::Sender<bool>,
+    down: watch::Sender<bool>,
     connections: Arc<AtomicUsize>,
 }
 
@@ -172,20 +177,24 @@ impl Proxy {
     async fn to(server: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let stalled = watch::Sender::new(false);
+        let (stalled, down) = (watch::Sender::new(false), watch::Sender::new(false));
         let connections = Arc::new(AtomicUsize::new(0));
         tokio::spawn({
-            let (stalled, connections) = (stalled.clone(), Arc::clone(&connections));
+            let (stalled, down, connections) = (stalled.clone(), down.clone(), Arc::clone(&connections));
             async move {
                 loop {
                     let mut client = listener.accept().await.unwrap().0;
                     connections.fetch_add(1, Ordering::Relaxed);
                     // Only what is open when it stalls does.
-                    let mut stall = stalled.subscribe();
+                    let (mut stall, mut close) = (stalled.subscribe(), down.subscribe());
+                    if *close.borrow_and_update() {
+                        continue;
+                    }
                     let mut server = TcpStream::connect(&server).await.unwrap();
                     tokio::spawn(async move {
                         tokio::select! {
                             _ = copy_bidirectional(&mut client, &mut server) => {}
+                            _ = close.changed() => {}
                             _ = stall.changed() => {
                                 drop(server);
                                 // Open, and nobody reads.
@@ -197,7 +206,7 @@ impl Proxy {
                 }
             }
         });
-        Self { port, stalled, connections }
+        Self { port, stalled, down, connections }
     }
 }
 
@@ -221,6 +230,64 @@ async fn postgres_is_listened_to_again_after_the_connection_went_silent() {
     assert!(!is_woken(&mut *listener).await, "once for all that was missed");
     h.store.save(&event()).await.unwrap();
     woken(&mut *listener).await;
+    h.close().await;
+}
+
+/// Waits until nothing is left to be told: not for ever, as where one is woken all the time.
+async fn calm(listener: &mut dyn Wakeups) {
+    for _ in 0..10 {
+        if !is_woken(listener).await {
+            return;
+        }
+    }
+    panic!("woken again and again for nothing");
+}
+
+/// A server that is gone for a while, and not only the connection to it.
+async fn it_is_listened_to_again_after_an_outage<DB: Dialect>(
+    outbox: &SqlxOutbox<DB>,
+    peer: &SqlxOutbox<DB>,
+    proxy: &Proxy,
+) {
+    let mut listener = outbox.wakeups().await.unwrap();
+    peer.save(&event()).await.unwrap();
+    woken(&mut *listener).await;
+    calm(&mut *listener).await;
+    let connections = || proxy.connections.load(Ordering::Relaxed);
+    let before = connections();
+    proxy.down.send_replace(true);
+    let tried = async {
+        while connections() < before + 3 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, tried).await.expect("it tries to connect again and again");
+    proxy.down.send_replace(false);
+    woken(&mut *listener).await;
+    calm(&mut *listener).await;
+    peer.save(&event()).await.unwrap();
+    woken(&mut *listener).await;
+}
+
+#[tokio::test]
+async fn postgres_is_listened_to_again_after_an_outage() {
+    let Some(h) = require("wake::outage_postgres", Pg::open().await) else { return };
+    let options = (*h.pool().connect_options()).clone();
+    let proxy = Proxy::to(format!("{}:{}", options.get_host(), options.get_port())).await;
+    let pool = PgPool::connect_lazy_with(options.host("127.0.0.1").port(proxy.port));
+    let outbox = PgOutbox::new(pool).with_schema(&h.place).unwrap();
+    it_is_listened_to_again_after_an_outage(&outbox, &h.store, &proxy).await;
+    h.close().await;
+}
+
+#[tokio::test]
+async fn mysql_is_listened_to_again_after_an_outage() {
+    let Some(h) = require("wake::outage_mysql", My::open().await) else { return };
+    let options = (*h.pool().connect_options()).clone();
+    let proxy = Proxy::to(format!("{}:{}", options.get_host(), options.get_port())).await;
+    let pool = sqlx::MySqlPool::connect_lazy_with(options.host("127.0.0.1").port(proxy.port));
+    let outbox = MySqlOutbox::new(pool).with_schema(&h.place).unwrap();
+    it_is_listened_to_again_after_an_outage(&outbox, &h.store, &proxy).await;
     h.close().await;
 }
 
@@ -449,4 +516,102 @@ async fn one_who_listens_hears_also_after_the_store_is_dropped() {
     h.store.save(&event()).await.unwrap();
     woken(&mut *listener).await;
     h.close().await;
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Whatever heard of others for the first listener has ended with its runtime.
+#[test]
+fn one_who_listens_on_another_runtime_is_woken_after_the_first_is_gone() {
+    let first = runtime();
+    let (h, left) = first.block_on(async {
+        let h = Lite::open().await.unwrap();
+        let left = h.store.wakeups().await.unwrap();
+        (h, left)
+    });
+    drop(first);
+    runtime().block_on(async {
+        let peer = h.peer().await;
+        let mut listener = h.store.wakeups().await.unwrap();
+        peer.save(&event()).await.unwrap();
+        woken(&mut *listener).await;
+    });
+    drop(left);
+}
+
+/// What looked for the commits of sessions has ended with its runtime, too.
+#[test]
+fn a_session_of_another_runtime_wakes_after_the_first_is_gone() {
+    let first = runtime();
+    let (outbox, mut listener) = first.block_on(async {
+        let pool = SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await.unwrap();
+        let outbox = SqliteOutbox::new(pool);
+        outbox.migrate().await.unwrap();
+        let listener = outbox.wakeups().await.unwrap();
+        let mut transaction = outbox.pool().begin().await.unwrap();
+        outbox.save_in_session(&event(), &mut transaction).await.unwrap();
+        transaction.rollback().await.unwrap();
+        // The one connection, which is the database, comes back by a task of this runtime.
+        while outbox.pool().num_idle() == 0 {
+            tokio::task::yield_now().await;
+        }
+        (outbox, listener)
+    });
+    drop(first);
+    runtime().block_on(async {
+        let mut transaction = outbox.pool().begin().await.unwrap();
+        outbox.save_in_session(&event(), &mut transaction).await.unwrap();
+        transaction.commit().await.unwrap();
+        woken(&mut *listener).await;
+    });
+}
+
+/// In memory, where nobody looks at the table.
+#[tokio::test]
+async fn one_is_woken_by_dead_letters_that_come_back_and_by_keys_that_are_freed() {
+    let pool = SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await.unwrap();
+    let outbox = SqliteOutbox::new(pool);
+    outbox.migrate().await.unwrap();
+    let mut listener = outbox.wakeups().await.unwrap();
+    let dies = async |settlement: fn(Lease) -> Settlement, listener: &mut dyn Wakeups| -> EventId {
+        let one = event().with_partition_key("key");
+        outbox.save(&one).await.unwrap();
+        let leased = outbox.claim(&Claim::new("worker")).await.unwrap();
+        let last = leased.last().unwrap();
+        assert_eq!(last.event.id(), one.id());
+        assert!(outbox.settle(&[settlement(last.lease)]).await.unwrap()[0].is_ok());
+        calm(listener).await;
+        one.id()
+    };
+    let (all, holds): (_, fn(Lease) -> Settlement) =
+        (DeadLetterFilter::new(), |lease| Settlement::dead_letter_holding_key(lease, "why"));
+    let frees: fn(Lease) -> Settlement = |lease| Settlement::dead_letter(lease, "why");
+
+    let id = dies(frees, &mut *listener).await;
+    assert!(outbox.requeue(id).await.unwrap());
+    assert!(is_woken(&mut *listener).await, "by one that was requeued");
+    assert!(!outbox.requeue(id).await.unwrap());
+    assert!(!is_woken(&mut *listener).await, "it is none any more");
+    outbox.acknowledge(id).await.unwrap();
+
+    let id = dies(frees, &mut *listener).await;
+    assert_eq!(outbox.requeue_all(&all).await.unwrap(), 1);
+    assert!(is_woken(&mut *listener).await, "by all that were requeued");
+    assert_eq!(outbox.requeue_all(&all).await.unwrap(), 0);
+    assert!(!is_woken(&mut *listener).await, "there is none any more");
+    outbox.acknowledge(id).await.unwrap();
+
+    let id = dies(frees, &mut *listener).await;
+    assert!(outbox.discard(id).await.unwrap());
+    assert!(!is_woken(&mut *listener).await, "nothing waited for it");
+    let id = dies(holds, &mut *listener).await;
+    assert!(outbox.discard(id).await.unwrap());
+    assert!(is_woken(&mut *listener).await, "its key goes on");
+    dies(holds, &mut *listener).await;
+    assert_eq!(outbox.discard_all(&all).await.unwrap(), 1);
+    assert!(is_woken(&mut *listener).await, "its key goes on");
+    assert_eq!(outbox.discard_all(&all).await.unwrap(), 0);
+    assert!(!is_woken(&mut *listener).await, "there is none any more");
 }

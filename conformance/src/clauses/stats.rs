@@ -134,6 +134,9 @@ where
         settled(&h, [Settlement::delivered(leased[0].lease)]).await;
         let since = due().await.expect("the one behind it is free");
         assert!((1300..1400).contains(&since), "{since}");
+        assert_eq!(claim(&h, 1).await[0].event.id(), behind.id());
+        let since = due().await.expect("leased, it has been due since it was saved");
+        assert!((1300..1400).contains(&since), "{since}");
         acknowledge_all(&h, &[behind.id()]).await;
         assert_eq!(due().await, None);
     }

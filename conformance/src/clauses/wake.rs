@@ -200,11 +200,12 @@ where
     }
 }
 
-/// 9.2: a listener whose connection dies notices, and listens again.
+/// 9.2: a listener whose connection dies notices, and listens again: also to others, of whom this process knows nothing.
 pub async fn a_listener_survives_its_connection<H: WakeHarness>(h: Arc<H>)
 where
     H::Store: WakeStore,
 {
+    let peer = h.peer().await;
     let mut listener = listen(&h).await;
     for _ in 0..2 {
         h.cut_connections().await;
@@ -213,5 +214,8 @@ where
             save(&h, &one).await;
             woken_by(&h, &mut listener, &one).await;
         }
+        let one = event("one of another");
+        peer.save(&one).await.expect("save");
+        woken_by(&h, &mut listener, &one).await;
     }
 }

@@ -175,6 +175,7 @@ faults! {
     OnlyTheFirstCommitWakes,
     WakeupsComeAllTheTime,
     AListenerDiesWithItsConnection,
+    OthersAreHeardOnTheFirstConnectionOnly,
 
     // The inbox.
     EveryDeliveryIsNew,

@@ -350,6 +350,8 @@ rejected! {
         by "wake::nobody_is_woken_for_nothing";
     a_listener_that_dies_with_its_connection: AListenerDiesWithItsConnection
         by "wake::a_listener_survives_its_connection";
+    others_that_are_heard_on_the_first_connection_only: OthersAreHeardOnTheFirstConnectionOnly
+        by "wake::a_listener_survives_its_connection";
 
     deliveries_that_are_always_new: EveryDeliveryIsNew
         by "inbox::an_event_is_new_once_to_a_consumer";

@@ -61,6 +61,9 @@ impl Wakeups for BrokenWakeups {
             Fault::WakeupsComeBeforeTheCommit | Fault::CommitsOfOthersAreNotHeard => {
                 self.saves.changed().await.expect("the store is there");
             }
+            Fault::OthersAreHeardOnTheFirstConnectionOnly if *self.is_cut.borrow() => {
+                self.saves.changed().await.expect("the store is there");
+            }
             Fault::OneListenerIsWoken => self.one.notified().await,
             Fault::CommitsBeforeTheWaitAreMissed => {
                 self.inner = self.store.wakeups().await.expect("wakeups");

@@ -285,3 +285,24 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         self.run(connection, statements).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keys_of_more_than_so_many_events_are_told_whatever_is_in_their_way() {
+        let (hot, warm, cold) = ([1; 16], [2; 16], [3; 16]);
+        let behind = Behind {
+            keys: vec![(1, hot), (2, warm), (3, cold), (4, hot)],
+            leases: vec![(5, hot), (6, warm), (7, cold)],
+        };
+        assert_eq!(behind.len(), 7);
+        assert_eq!(behind.most(2), [hot], "two are not more than two");
+        assert_eq!(behind.most(3), <[Key; 0]>::default());
+        let mut all = behind.most(1);
+        all.sort_unstable();
+        assert_eq!(all, [hot, warm, cold]);
+        assert_eq!(Behind::default().len(), 0);
+    }
+}

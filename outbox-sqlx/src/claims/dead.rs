@@ -37,7 +37,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         let sql = format!("{}; {}", sql::lock::<DB>(&self.names), sql::state::<DB>(&self.names, None));
         let state = State::of(&DB::rows(connection, sql).await?)?;
         let changed = DB::execute(connection, statement(&self.names, ids)).await?;
-        let is_free = changed > 0 && state.has_keys && self.free_keys(connection, ids, &state).await?;
+        let is_free = state.has_keys && self.free_keys(connection, ids, &state).await?;
         transaction.commit().await?;
         Ok((changed, is_free))
     }
@@ -71,11 +71,9 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         self.run(connection, statements).await?;
         self.park_back(connection, &pending, |_| false).await?;
         keys.extend(pending.iter().map(|spot| spot.key));
-        if !keys.is_empty() {
-            let leased: HashMap<Key, i64> =
-                state.busy().into_iter().map(|(key, busy)| (key, busy.until)).collect();
-            self.place_keys(connection, keys, state.now, &leased, &[]).await?;
-        }
+        let leased: HashMap<Key, i64> =
+            state.busy().into_iter().map(|(key, busy)| (key, busy.until)).collect();
+        self.place_keys(connection, keys, state.now, &leased, &[]).await?;
         Ok(is_free)
     }
 }

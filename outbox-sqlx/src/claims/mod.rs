@@ -22,10 +22,10 @@ mod take;
 
 use std::time::{Duration, Instant};
 
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use outbox_traits::{Claim, ClaimStore, ErrorKind, Lease, Leased, Result, Settlement, async_trait};
 use sqlx::Transaction;
 use tokio::sync::MutexGuard;
-use uuid::Uuid;
 
 use self::take::Step;
 use crate::{SqlxOutbox, dialect::Dialect, error};
@@ -37,8 +37,12 @@ const SETTLE: &str = "settle leases in";
 /// Ids or keys in one statement: fewer than make MariaDB turn the list into a table, and search the other one for
 /// each of its rows.
 pub(crate) const CHUNK: usize = 500;
-/// How often a transaction that was in conflict with another is tried again, and for how long at most.
-const TRIES: u32 = 5;
+/// How often a transaction that was in conflict with another is tried again, and after which delays: those that met are
+/// not to meet again.
+const TRIES: usize = 5;
+const DELAYS: ExponentialBuilder =
+    ExponentialBuilder::new().with_min_delay(Duration::from_millis(5)).with_max_times(TRIES).with_jitter();
+/// For how long at most. A conflict may be one that the engine has waited for, for most of a minute.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How many transactions one claim may take to get past events of busy keys, each of which parks some.
 const MAX_STEPS: usize = 10_000;
@@ -141,36 +145,72 @@ fn messages(statements: Vec<String>) -> Vec<String> {
 /// Conflicts of one call with other transactions, such as a deadlock, which the call may just try again.
 pub(crate) struct Conflicts {
     first: Option<Instant>,
-    tries: u32,
+    delays: ExponentialBackoff,
 }
 
 impl Conflicts {
     pub(crate) fn new() -> Self {
-        Self { first: None, tries: 0 }
+        Self { first: None, delays: DELAYS.build() }
     }
 
     /// Waits a little after a conflict; any other error is returned, and so is one conflict too many.
     pub(crate) async fn wait<DB: Dialect>(&mut self, error: sqlx::Error) -> sqlx::Result<()> {
-        let first = *self.first.get_or_insert_with(Instant::now);
-        self.tries += 1;
-        if error::kind::<DB>(&error) != ErrorKind::Conflict
-            || self.tries > TRIES
-            || first.elapsed() > PATIENCE
-        {
+        if error::kind::<DB>(&error) != ErrorKind::Conflict {
             return Err(error);
         }
-        // So that those that met do not meet again.
-        let jitter = u64::from(Uuid::now_v7().as_bytes()[15]) % 16;
-        tokio::time::sleep(Duration::from_millis((1 << self.tries) + jitter)).await;
+        let Some(delay) = self.delay(Instant::now()) else { return Err(error) };
+        tokio::time::sleep(delay).await;
         Ok(())
+    }
+
+    /// How long to wait after a conflict at this time; none if it was one too many, or the first was too long ago.
+    fn delay(&mut self, now: Instant) -> Option<Duration> {
+        let first = *self.first.get_or_insert(now);
+        if now - first > PATIENCE { None } else { self.delays.next() }
     }
 }
 
 #[cfg(all(test, feature = "sqlite"))]
 mod tests {
-    use sqlx::{ConnectOptions, Sqlite, sqlite::SqliteConnectOptions};
+    use outbox_traits::SchemaStore;
+    use sqlx::{
+        ConnectOptions, Sqlite,
+        sqlite::{SqliteConnectOptions, SqlitePoolOptions},
+    };
 
     use super::*;
+
+    #[test]
+    fn conflicts_are_borne_a_few_times_or_for_a_while_whichever_is_over_first() {
+        let start = Instant::now();
+        let mut many = Conflicts::new();
+        let delays: Vec<Duration> = std::iter::from_fn(|| many.delay(start)).take(2 * TRIES).collect();
+        assert_eq!(delays.len(), TRIES);
+        let mut long = Conflicts::new();
+        for (after, is_borne) in [(0, true), (1, true), (5000, true), (5001, false), (60_000, false)] {
+            let delay = long.delay(start + Duration::from_millis(after));
+            assert_eq!(delay.is_some(), is_borne, "after {after} ms");
+        }
+    }
+
+    /// Or else each would sleep for longer and longer while others go on.
+    #[tokio::test]
+    async fn claims_through_one_handle_and_its_clones_take_turns_on_sqlite() {
+        let pool = SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await.unwrap();
+        let store = SqlxOutbox::<Sqlite>::new(pool);
+        let other = store.clone().with_table("other").unwrap();
+        store.migrate().await.unwrap();
+        other.migrate().await.unwrap();
+        let turn = store.turn.lock().await;
+        let (clone, claim) = (store.clone(), Claim::new("worker"));
+        let mut waiting = std::pin::pin!(clone.claim(&claim));
+        let a_while = tokio::time::timeout(Duration::from_millis(200), waiting.as_mut()).await;
+        assert!(a_while.is_err(), "it is another's turn");
+        let others = tokio::time::timeout(Duration::from_secs(60), other.claim(&claim)).await;
+        assert!(others.expect("another outbox has turns of its own").unwrap().is_empty());
+        drop(turn);
+        assert!(waiting.await.unwrap().is_empty());
+    }
 
     #[tokio::test]
     async fn a_conflict_is_waited_for_a_few_times_and_another_error_not_at_all() {

@@ -44,15 +44,15 @@ impl<DB: Dialect> SqlxOutbox<DB> {
             let mut enough = look;
             loop {
                 let rows = DB::rows(connection, sql::parked::<DB>(names, enough)).await?;
-                let mut live = 0;
+                let mut live = Vec::with_capacity(rows.len());
                 for row in &rows {
                     if !row.is_null(2)? {
-                        let (seq, id) = row.position()?;
-                        spots.insert(seq, id);
-                        live += 1;
+                        live.push(row.position()?);
                     }
                 }
-                if live >= look || as_limit(rows.len()) < enough {
+                let are_enough = as_limit(live.len()) >= look || as_limit(rows.len()) < enough;
+                spots.extend(live);
+                if are_enough {
                     break;
                 }
                 // Rows that an acknowledgement which was cut short has left behind.
@@ -104,23 +104,17 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         Ok((state.now, open.len() as u64, due))
     }
 
-    /// Retries that are due take their place in the order.
+    /// The first retries that are due take their place in the order.
     pub(crate) async fn retry_due(&self) -> sqlx::Result<()> {
-        loop {
-            let _turn = self.turn().await;
-            let mut transaction = self.begin_claim().await?;
-            self.lock_and_run(&mut transaction, Vec::new()).await?;
-            let due = self.due_retries(&mut transaction).await?;
-            let rows = DB::rows(&mut transaction, due).await?;
-            let places = rows.iter().map(|row| row.number(0)).collect::<sqlx::Result<Vec<_>>>()?;
-            if !places.is_empty() {
-                self.run(&mut transaction, vec![sql::retry_now(&self.names, &places)]).await?;
-            }
-            transaction.commit().await?;
-            if places.len() < BATCH {
-                return Ok(());
-            }
-        }
+        let _turn = self.turn().await;
+        let mut transaction = self.begin_claim().await?;
+        self.lock_and_run(&mut transaction, Vec::new()).await?;
+        let due = self.due_retries(&mut transaction).await?;
+        let rows = DB::rows(&mut transaction, due).await?;
+        let places = rows.iter().map(|row| row.number(0)).collect::<sqlx::Result<Vec<_>>>()?;
+        let statements = places.chunks(CHUNK).map(|places| sql::retry_now(&self.names, places)).collect();
+        self.run(&mut transaction, statements).await?;
+        transaction.commit().await
     }
 
     async fn is_retry_due(&self, connection: &mut DB::Connection) -> sqlx::Result<bool> {
@@ -167,7 +161,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         }
         statements.extend(places.chunks(CHUNK).map(|places| sql::remove_parked(names, places)));
         self.run(&mut transaction, statements).await?;
-        if state.has_keys && !keys.is_empty() {
+        if state.has_keys {
             let leased: HashMap<_, _> =
                 state.busy().into_iter().map(|(key, busy)| (key, busy.until)).collect();
             let keys = keys.into_iter().collect();

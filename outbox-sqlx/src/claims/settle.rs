@@ -306,3 +306,15 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         self.run(connection, statements).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_leased_until_the_last_of_its_leases_ends() {
+        let spot = |key| Spot { seq: 1, id: EventId::new(), key: [key; 16], parked: false };
+        let leased = [(spot(1), 30), (spot(2), 20), (spot(1), 40), (spot(1), 10)];
+        assert_eq!(until(leased.into_iter()), HashMap::from([([1; 16], 40), ([2; 16], 20)]));
+    }
+}

@@ -200,7 +200,6 @@ impl<DB: Dialect> SqlxOutbox<DB> {
             }
         }
         let expired = state.expired();
-        state.leases.retain(|lease| lease.until > now);
         statements.extend(sql::expire::<DB>(&self.names, &expired));
         self.run(connection, statements).await?;
         if state.has_keys {

@@ -192,6 +192,28 @@ mod tests {
     }
 
     #[test]
+    fn patience_is_over_when_its_time_is() {
+        let (start, moment) = (start(), Duration::from_micros(1));
+        for (since, is_over) in [(PATIENCE.saturating_sub(moment), false), (PATIENCE, true)] {
+            let mut expected = Expected::new(start);
+            expected.save(EventId::new(), start);
+            expected.announce(start);
+            let due = expected.due(start + since);
+            assert_eq!((due.ids.is_empty(), due.announcement.is_none()), (is_over, is_over), "{since:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_expected_of_a_pool_that_is_closed() {
+        let start = start();
+        let mut expected = Expected::new(start);
+        expected.save(EventId::new(), start);
+        expected.announce(start);
+        expected.clear();
+        assert_eq!(expected.next(), None);
+    }
+
+    #[test]
     fn under_load_looks_come_at_a_bounded_rate() {
         let start = start();
         let mut expected = Expected::new(start);

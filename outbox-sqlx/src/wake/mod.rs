@@ -29,6 +29,7 @@ use std::{
     time::Duration,
 };
 
+use backon::ExponentialBuilder;
 use outbox_traits::{EventId, Result, WakeStore, Wakeups, async_trait};
 use sqlx::Pool;
 use tokio::{
@@ -49,8 +50,13 @@ use crate::{
 const LISTEN: &str = "listen for commits in";
 /// Whatever takes longer than this on a connection of one's own is given up, and the connection with it.
 const STUCK: Duration = Duration::from_secs(5);
-/// Between attempts to connect again, at first and at most.
-const RECONNECT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
+/// Between attempts to connect again: from 25 to 50 ms at first, and 10 s at most. Servers that come back are not to be
+/// met by everybody at once.
+const RECONNECT: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(25))
+    .with_max_delay(Duration::from_secs(5))
+    .with_jitter()
+    .without_max_times();
 
 /// Runs until those who listen are gone.
 pub(crate) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -231,10 +237,71 @@ impl<DB: Dialect> fmt::Debug for Listener<DB> {
     }
 }
 
-/// The delay before attempt `attempt`, counted from 0, to connect again, of random length up to a limit that
-/// doubles: servers that come back are not to be met by everybody at once.
-fn before_reconnect(attempt: u32) -> Duration {
-    let (first, longest) = RECONNECT;
-    let limit = first.saturating_mul(1 << attempt.min(16)).min(longest);
-    limit.mul_f64(f64::from(Uuid::now_v7().as_bytes()[15]) / 255.0)
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use sqlx::{
+        Sqlite,
+        sqlite::{SqliteConnectOptions, SqlitePoolOptions},
+    };
+
+    use super::*;
+    use crate::SqliteOutbox;
+
+    async fn in_memory() -> SqliteOutbox {
+        let pool = SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await.unwrap();
+        SqliteOutbox::new(pool)
+    }
+
+    fn is_at_work(wake: &Wake<Sqlite>) -> bool {
+        wake.expected().alarm.is_some()
+    }
+
+    #[tokio::test]
+    async fn nobody_looks_through_the_pool_where_nobody_listens() {
+        let store = in_memory().await;
+        store.wake.expect(EventId::new());
+        assert!(!is_at_work(&store.wake), "nobody has listened");
+        let listener = store.wakeups().await.unwrap();
+        assert!(is_at_work(&store.wake), "also for what was saved before");
+        drop(listener);
+        let store = store.clone().with_table("other").unwrap();
+        drop(store.wakeups().await.unwrap());
+        store.wake.expect(EventId::new());
+        assert!(!is_at_work(&store.wake), "nobody listens any more");
+    }
+
+    #[tokio::test]
+    async fn nobody_looks_through_the_pool_where_one_has_a_connection_beside_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = SqliteConnectOptions::new().filename(directory.path().join("file.db"));
+        let pool = SqlitePoolOptions::new().connect_with(file.create_if_missing(true)).await.unwrap();
+        let store = SqliteOutbox::new(pool);
+        outbox_traits::SchemaStore::migrate(&store).await.unwrap();
+        let _listener = store.wakeups().await.unwrap();
+        store.wake.expect(EventId::new());
+        assert!(!is_at_work(&store.wake));
+    }
+
+    #[tokio::test]
+    async fn a_watcher_is_stirred_only_by_what_comes_before_it_looks_anyhow() {
+        let store = in_memory().await;
+        let wake = &store.wake;
+        let _hears = wake.notice.subscribe();
+        wake.by_pool.store(true, Ordering::Relaxed);
+        let is_stirred = async || tokio::time::timeout(Duration::ZERO, wake.stirred.notified()).await.is_ok();
+        wake.expected().alarm = Some(Instant::now());
+        wake.expect(EventId::new());
+        assert!(!is_stirred().await);
+        wake.expected().alarm = Some(Instant::now() + Duration::from_secs(60));
+        wake.expect(EventId::new());
+        assert!(is_stirred().await);
+    }
+
+    #[tokio::test]
+    async fn what_is_shown_names_the_table_and_no_address() {
+        let store = in_memory().await.with_table("shown").unwrap();
+        let listener = store.wakeups().await.unwrap();
+        assert_eq!(format!("{:?}", store.wake), r#"Wake { table: "shown", .. }"#);
+        assert_eq!(format!("{listener:?}"), r#"Wakeups { engine: "SQLite", table: "shown", .. }"#);
+    }
 }

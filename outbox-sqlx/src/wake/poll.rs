@@ -1,23 +1,17 @@
 //! Looking for what others commit, through a connection of one's own.
 
-use std::{
-    future::Future,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
+use backon::BackoffBuilder;
 use sqlx::{Connection, Pool};
-use tokio::{
-    sync::{Notify, watch},
-    time::{Instant, sleep, sleep_until, timeout},
-};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{
-    STUCK, Task, Wake, WakeEngine, before_reconnect,
+    RECONNECT, STUCK, Task, Wake, WakeEngine,
     budget::Budget,
     newest::{Newest, WINDOW},
 };
-use crate::{names::Names, row::ReadRow};
+use crate::row::ReadRow;
 
 /// An engine on which one looks.
 pub(super) trait Look: WakeEngine {
@@ -36,10 +30,7 @@ pub(super) trait Look: WakeEngine {
 }
 
 struct Poller<DB: Look> {
-    wake: Weak<Wake<DB>>,
-    names: Arc<Names>,
-    notice: watch::Sender<()>,
-    stirred: Arc<Notify>,
+    wake: Arc<Wake<DB>>,
     connection: Option<DB::Connection>,
     version: i64,
     newest: Newest,
@@ -47,22 +38,18 @@ struct Poller<DB: Look> {
 
 /// Begins to look.
 pub(super) async fn begin<DB: Look>(wake: &Arc<Wake<DB>>, closing: Task) -> sqlx::Result<Option<Task>> {
-    let mut poller = Poller {
-        wake: Arc::downgrade(wake),
-        names: Arc::clone(&wake.names),
-        notice: wake.notice.clone(),
-        stirred: Arc::clone(&wake.stirred),
-        connection: None,
-        version: 0,
-        newest: Newest::default(),
-    };
+    let mut poller =
+        Poller { wake: Arc::clone(wake), connection: None, version: 0, newest: Newest::default() };
     poller.connect().await?;
     Ok(Some(Box::pin(async move {
         tokio::select! {
             () = closing => {}
             () = poller.run() => {}
         }
-        if let Some(connection) = poller.connection.take() {
+        let connection = poller.connection.take();
+        // Nobody waits for the end of it, and so it does not keep the pool.
+        drop(poller);
+        if let Some(connection) = connection {
             // Or else the server would note down a lost one.
             let _ = timeout(STUCK, connection.close()).await;
         }
@@ -70,7 +57,7 @@ pub(super) async fn begin<DB: Look>(wake: &Arc<Wake<DB>>, closing: Task) -> sqlx
 }
 
 impl<DB: Look> Poller<DB> {
-    /// Looks for ever, or until the store is gone.
+    /// Looks for ever.
     async fn run(&mut self) {
         let (shortest, longest) = DB::INTERVALS;
         let mut interval = shortest;
@@ -80,7 +67,7 @@ impl<DB: Look> Poller<DB> {
             tokio::select! {
                 () = sleep_until(budget.allows(last + interval)) => {}
                 // Soon after a save in a session, for it may commit.
-                () = self.stirred.notified(), if interval > shortest => {
+                () = self.wake.stirred.notified(), if interval > shortest => {
                     interval = shortest;
                     last = Instant::now();
                     continue;
@@ -88,16 +75,15 @@ impl<DB: Look> Poller<DB> {
             }
             last = Instant::now();
             budget.spend(last);
-            let is_new = match self.look().await {
-                Ok(is_new) => is_new,
-                Err(_) => match self.reconnect().await {
-                    // Whatever was committed meanwhile is for nobody to know.
-                    Some(()) => true,
-                    None => return,
-                },
+            let is_new = if let Ok(is_new) = self.look().await {
+                is_new
+            } else {
+                self.reconnect().await;
+                // Whatever was committed meanwhile is for nobody to know.
+                true
             };
             if is_new {
-                self.notice.send_replace(());
+                self.wake.notice.send_replace(());
                 interval = shortest;
             } else {
                 interval = (2 * interval).min(longest);
@@ -113,7 +99,7 @@ impl<DB: Look> Poller<DB> {
                 return Ok(false);
             }
             let limit = i64::try_from(WINDOW).unwrap_or(i64::MAX);
-            let rows = DB::rows(connection, DB::newest(&self.names, limit)).await?;
+            let rows = DB::rows(connection, DB::newest(&self.wake.names, limit)).await?;
             let seqs = rows.iter().map(|row| Ok(row.position()?.0)).collect::<sqlx::Result<Vec<_>>>()?;
             Ok(self.newest.is_new(seqs))
         };
@@ -123,25 +109,19 @@ impl<DB: Look> Poller<DB> {
     /// Connects, and takes down how things are.
     async fn connect(&mut self) -> sqlx::Result<()> {
         self.connection = None;
-        let Some(wake) = self.wake.upgrade() else { return Err(sqlx::Error::PoolClosed) };
-        self.connection = Some(stuck(timeout(STUCK, DB::connect(&wake.pool)).await)?);
-        drop(wake);
+        self.connection = Some(stuck(timeout(STUCK, DB::connect(&self.wake.pool)).await)?);
         self.version = i64::MIN;
         self.look().await.map(|_| ())
     }
 
-    /// Connects as soon as it can; none if the store is gone.
-    async fn reconnect(&mut self) -> Option<()> {
-        let mut attempt = 0;
-        while self.connect().await.is_err() {
-            self.connection = None;
-            if self.wake.strong_count() == 0 {
-                return None;
+    /// Connects as soon as it can.
+    async fn reconnect(&mut self) {
+        for delay in RECONNECT.build() {
+            if self.connect().await.is_ok() {
+                return;
             }
-            sleep(before_reconnect(attempt)).await;
-            attempt += 1;
+            sleep(delay).await;
         }
-        Some(())
     }
 }
 

@@ -1,22 +1,16 @@
 //! PostgreSQL: `NOTIFY`, after the commit and not in it, because transactions that notify commit one after the
 //! other.
 
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use backon::BackoffBuilder;
 use sqlx::{
     AssertSqlSafe, Executor, PgConnection, Postgres, Row,
     postgres::{PgListener, PgPoolOptions},
 };
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
-use uuid::Uuid;
+use tokio::time::{sleep, timeout};
 
-use super::{STUCK, Task, Wake, WakeEngine, before_reconnect};
+use super::{RECONNECT, STUCK, Task, Wake, WakeEngine};
 use crate::{dialect::Engine, names::Names};
 
 /// How long the server may be silent before it is asked whether it is still there.
@@ -29,7 +23,7 @@ impl WakeEngine for Postgres {
         // Asked through the pool, whose connections may have a search path of their own.
         let sql = format!("SELECT {CHANNEL} {}", of_table(&wake.names));
         let channel = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_one(&wake.pool).await?.try_get(0)?;
-        let ear = Ear { wake: Arc::downgrade(wake), id: wake.id, notice: wake.notice.clone(), channel };
+        let ear = Ear { wake: Arc::clone(wake), channel };
         let listener = ear.connect().await?;
         Ok(Some(Box::pin(async move {
             tokio::select! {
@@ -64,45 +58,37 @@ fn of_table(names: &Names) -> String {
 }
 
 struct Ear {
-    wake: Weak<Wake<Postgres>>,
-    id: Uuid,
-    notice: watch::Sender<()>,
+    wake: Arc<Wake<Postgres>>,
     channel: String,
 }
 
 impl Ear {
-    /// Listens for ever, or until the store is gone.
+    /// Listens for ever.
     async fn listen(&self, mut listener: PgListener) {
         loop {
             self.hear(&mut listener).await;
             drop(listener);
-            let mut attempt = 0;
+            let mut delays = RECONNECT.build();
             listener = loop {
                 match self.connect().await {
                     Ok(listener) => break listener,
-                    Err(_) if self.wake.strong_count() == 0 => return,
-                    Err(_) => sleep(before_reconnect(attempt)).await,
+                    Err(_) => sleep(delays.next().unwrap_or(STUCK)).await,
                 }
-                attempt += 1;
             };
             // Whatever was announced meanwhile is for nobody to know.
-            self.notice.send_replace(());
+            self.wake.notice.send_replace(());
         }
     }
 
     /// Listens until the connection is lost.
     async fn hear(&self, listener: &mut PgListener) {
-        let id = self.id.to_string();
+        let own = self.wake.id.to_string();
         loop {
             match timeout(HEARTBEAT, listener.try_recv()).await {
                 Ok(Ok(Some(notification))) => {
-                    let mut others = notification.payload() != id;
-                    while let Some(notification) = listener.next_buffered() {
-                        others |= notification.payload() != id;
-                    }
                     // Who made it has told his own already.
-                    if others {
-                        self.notice.send_replace(());
+                    if notification.payload() != own {
+                        self.wake.notice.send_replace(());
                     }
                 }
                 Ok(Ok(None) | Err(_)) => return,
@@ -119,13 +105,11 @@ impl Ear {
     }
 
     async fn connect(&self) -> sqlx::Result<PgListener> {
-        let Some(wake) = self.wake.upgrade() else { return Err(sqlx::Error::PoolClosed) };
         // A pool of its own, because sqlx listens on nothing else, and one of the user's may have but one
         // connection.
         let options = PgPoolOptions::new().max_connections(1).acquire_timeout(STUCK);
         let options = options.max_lifetime(None).idle_timeout(None);
-        let pool = options.connect_lazy_with((*wake.pool.connect_options()).clone());
-        drop(wake);
+        let pool = options.connect_lazy_with((*self.wake.pool.connect_options()).clone());
         let mut listener = PgListener::connect_with(&pool).await?;
         // What is lost is found out and made good here, and not behind the scenes.
         listener.eager_reconnect(false);

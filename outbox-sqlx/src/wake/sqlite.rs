@@ -47,3 +47,26 @@ impl Look for Sqlite {
         Ok(std::mem::replace(version, now) != now)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_has_changed_once_after_a_commit_of_another_connection() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = SqliteConnectOptions::new().filename(directory.path().join("file.db"));
+        let pool = SqlitePoolOptions::new().max_connections(1);
+        let pool = pool.connect_with(file.create_if_missing(true)).await.unwrap();
+        let mut connection = <Sqlite as Look>::connect(&pool).await.unwrap();
+        let mut version = i64::MIN;
+        let mut has_changed = async || Sqlite::has_changed(&mut connection, &mut version).await.unwrap();
+        assert!(has_changed().await, "it was never looked at");
+        assert!(!has_changed().await);
+        sqlx::raw_sql("CREATE TABLE business (x INT)").execute(&pool).await.unwrap();
+        assert!(has_changed().await);
+        assert!(!has_changed().await);
+    }
+}

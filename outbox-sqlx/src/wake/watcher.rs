@@ -103,22 +103,36 @@ impl<DB: WakeEngine> Wake<DB> {
         if idle.is_some() {
             return idle;
         }
-        // In a pool whose connections are all wanted all the time none is ever idle. Where it has all that it may
-        // have, to stand in line does not make it grow.
-        let is_full = self.pool.size() >= self.pool.options().get_max_connections();
-        let is_late = due.since.is_some_and(|since| since.elapsed() > MODEST);
-        if DB::ANNOUNCES && is_full && is_late { self.pool.acquire().await.ok() } else { None }
+        let (size, most) = (self.pool.size(), self.pool.options().get_max_connections());
+        let waited = due.since.map_or(Duration::ZERO, |since| since.elapsed());
+        if DB::ANNOUNCES && stands_in_line(size, most, waited) {
+            self.pool.acquire().await.ok()
+        } else {
+            None
+        }
     }
+}
+
+/// Whether one waits for a connection like everybody else. In a pool whose connections are all wanted all the time none is
+/// ever idle. Where it has all that it may have, to stand in line does not make it grow.
+fn stands_in_line(size: u32, most: u32, waited: Duration) -> bool {
+    size >= most && waited > MODEST
 }
 
 /// What is nearer than this is waited for exactly.
 const NEAR: Duration = Duration::from_millis(2);
 
+/// How far away a time is that is near.
+fn near(time: Instant, now: Instant) -> Option<Duration> {
+    Some(time.saturating_duration_since(now)).filter(|left| *left < NEAR)
+}
+
 /// Tokio's clock goes by whole milliseconds, rounded up more than once, which would be most of the time from a commit to
 /// its wake-up. A thread that may block sleeps more exactly.
 async fn exactly(time: Instant) {
-    let left = time.saturating_duration_since(Instant::now());
-    if left < NEAR && spawn_blocking(move || std::thread::sleep(left)).await.is_ok() {
+    if let Some(left) = near(time, Instant::now())
+        && spawn_blocking(move || std::thread::sleep(left)).await.is_ok()
+    {
         return;
     }
     sleep_until(time).await;
@@ -152,5 +166,29 @@ async fn run<DB: WakeEngine>(mut running: Running<DB>) {
         }
         let Some(wake) = running.0.upgrade() else { return };
         wake.look().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_near_keeps_a_thread_waiting() {
+        let now = Instant::now();
+        let moment = Duration::from_micros(1);
+        let nearer = NEAR.saturating_sub(moment);
+        assert_eq!(near(now + nearer, now), Some(nearer));
+        assert_eq!(near(now + NEAR, now), None);
+        assert_eq!(near(now + Duration::from_secs(1), now), None);
+        assert_eq!(near(now, now + moment), Some(Duration::ZERO), "it has come");
+    }
+
+    #[test]
+    fn one_stands_in_line_only_late_and_where_the_pool_cannot_grow() {
+        let late = MODEST + Duration::from_micros(1);
+        for (size, waited, stands) in [(4, late, true), (4, MODEST, false), (3, late, false)] {
+            assert_eq!(stands_in_line(size, 4, waited), stands, "{size} of 4, after {waited:?}");
+        }
     }
 }

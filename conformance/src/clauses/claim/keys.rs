@@ -259,12 +259,12 @@ where
     order
 }
 
-/// 7.3: a key waits no more for a retry of what is acknowledged.
+/// 7.3: a key waits no more for a retry of what is acknowledged, nor for a lease on it.
 pub async fn an_acknowledgement_frees_the_key_that_waits_for_its_event<H: Harness>(h: Arc<H>)
 where
     H::Store: ClaimStore,
 {
-    let all = of_key("k", 3);
+    let all = of_key("k", 4);
     save_all(&h, &all).await;
     let leased = claim(&h, 1).await;
     settled(&h, [Settlement::retry(leased[0].lease, LEASE * 100, "down")]).await;
@@ -276,7 +276,10 @@ where
     acknowledge(&h, all[0].id()).await;
     assert!(claim(&h, 10).await.is_empty(), "the key is leased");
     delivered(&h, &second).await;
-    assert_eq!(leased_ids(&claim(&h, 10).await), [all[2].id()]);
+    assert_eq!(leased_ids(&claim(&h, 1).await), [all[2].id()]);
+    assert!(claim(&h, 10).await.is_empty(), "the key is leased");
+    acknowledge(&h, all[2].id()).await;
+    assert_eq!(leased_ids(&claim(&h, 10).await), [all[3].id()]);
 }
 
 /// 7.3: of the many events of a key that have waited none is passed over for one that was saved later.

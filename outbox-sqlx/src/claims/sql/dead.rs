@@ -7,7 +7,7 @@ use crate::{dead_letter::Selection, dialect::Dialect, names::Names, row};
 
 /// Sets a pending event aside that cannot be read, by its place.
 pub(crate) fn set_aside<DB: Dialect>(names: &Names, seq: i64, reason: &str) -> String {
-    DB::ALONE.to_owned() + &aside::<DB>(names, &DB::by_place(names), reason, &pending_at::<DB>(&[seq]))
+    DB::ALONE.to_owned() + &aside::<DB>(names, DB::BY_PLACE, reason, &pending_at::<DB>(&[seq]))
 }
 
 /// The same of one that may be parked too, by its id.

@@ -111,7 +111,8 @@ pub(in crate::claims) fn expire<DB: Dialect>(names: &Names, events: &[Spot]) -> 
 /// go by, and the condition. A pending one is found by its place, which is shorter than an id, and in an index of few.
 fn leased<DB: Dialect>(names: &Names, events: &[Spot]) -> Vec<(String, String)> {
     let (parked, pending): (Vec<Spot>, Vec<Spot>) = events.iter().partition(|spot| spot.parked);
-    let pending = pending.chunks(CHUNK).map(|spots| (DB::by_place(names), pending_at::<DB>(&places(spots))));
+    let pending =
+        pending.chunks(CHUNK).map(|spots| (DB::BY_PLACE.to_owned(), pending_at::<DB>(&places(spots))));
     let parked = parked.chunks(CHUNK).map(|spots| {
         let ids = list(spots, |spot| DB::uuid(spot.id.into()));
         // Not one of another place, that was saved anew under the same id.

@@ -204,7 +204,7 @@ pub(in crate::claims) fn remove_keys<DB: Dialect>(names: &Names, of: &[Key]) -> 
 
 /// Takes pending events out of the order, and into that of their keys.
 pub(in crate::claims) fn park<DB: Dialect>(names: &Names, places: &[i64]) -> Vec<String> {
-    let (table, parked, index) = (names.quoted_table(), names.quoted_part(PARKED), DB::by_place(names));
+    let (table, parked, index) = (names.quoted_table(), names.quoted_part(PARKED), DB::BY_PLACE);
     let park = format!("UPDATE {table} {index} SET status = 'parked' WHERE {}", pending_at::<DB>(places));
     let insert = format!("INSERT INTO {parked} (seq, id, partition_hash, retry_at) ");
     if DB::WRITES_IN_WITH {
