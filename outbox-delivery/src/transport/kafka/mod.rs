@@ -32,7 +32,7 @@ use crate::transport::{
 ///
 /// The partition key of the event is the key of the message, and chooses the partition as clients in Java do
 /// (`murmur2_random`). The attributes of a CloudEvent are headers with the prefix `ce_`, beside `content-type` and
-/// the headers of the event; a header of the event with such a name is
+/// the headers of the event; a header of the event with such a name, in any case, is
 /// [`Rejected`](outbox_traits::PublishErrorKind::Rejected). So is a topic whose name Kafka does not know how to
 /// spell. A topic that is missing, where the broker does not create it, has
 /// [`Failed`](outbox_traits::PublishErrorKind::Failed).
@@ -222,8 +222,10 @@ fn headers(message: &Message) -> Result<OwnedHeaders, PublishError> {
         headers = headers.insert(Header { key: &format!("ce_{name}"), value: Some(value) });
     }
     for (name, value) in &message.headers {
+        // Names of Kafka differ in case, and to some readers of CloudEvents they are the same.
+        let lower = name.to_ascii_lowercase();
         // The client ends a name at the first NUL.
-        if name.starts_with("ce_") || name == "content-type" || name.contains('\0') {
+        if lower.starts_with("ce_") || lower == "content-type" || name.contains('\0') {
             return Err(PublishError::rejected(format!(
                 "the header {name:?} cannot be told from those of every message: give it another name"
             )));

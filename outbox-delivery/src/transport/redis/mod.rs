@@ -22,8 +22,8 @@ use crate::transport::{
 /// get it later: a failover can lose what was accepted.
 ///
 /// An entry of a stream has the fields `content-type` and `data`, which is the body, and before them the attributes
-/// of a CloudEvent with the prefix `ce-`, and the headers of the event. A header with the name of another field is
-/// [`Rejected`](outbox_traits::PublishErrorKind::Rejected).
+/// of a CloudEvent with the prefix `ce-`, and the headers of the event. A header with the name of another field,
+/// or one that begins with `ce-`, in any case, is [`Rejected`](outbox_traits::PublishErrorKind::Rejected).
 ///
 /// In a batch the keys are published side by side, in a pipeline, and an event once the one before it of its key
 /// was accepted.
@@ -135,7 +135,9 @@ impl RedisStreams {
             command.arg(format!("ce-{name}")).arg(value);
         }
         for (name, value) in &message.headers {
-            if name.starts_with("ce-") || matches!(name.as_str(), "content-type" | "data") {
+            // A reader may take names in any case for the same.
+            let lower = name.to_ascii_lowercase();
+            if lower.starts_with("ce-") || matches!(lower.as_str(), "content-type" | "data") {
                 return Err(PublishError::rejected(format!(
                     "the header `{name}` has the name of a field of every entry: give it another name"
                 )));
