@@ -8,7 +8,10 @@ mod server;
 use std::{
     collections::BTreeMap,
     net::Ipv4Addr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -119,6 +122,27 @@ mod structured {
             headers: plain_headers(posted),
         }
     }
+}
+
+/// Or it would take an event after a test has stopped it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_has_stopped_is_answering_nobody() {
+    let (beginning, mut begun) = tokio::sync::mpsc::unbounded_channel();
+    let is_answered = Arc::new(AtomicBool::new(false));
+    let answered = Arc::clone(&is_answered);
+    let server = Server::with(move |_| {
+        beginning.send(()).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        answered.store(true, Ordering::SeqCst);
+        answer(204, "")
+    })
+    .await;
+    let transport = to(&server);
+    let publishing = tokio::spawn(async move { transport.publish(&event()).await });
+    begun.recv().await.unwrap();
+    server.stop().await;
+    assert!(is_answered.load(Ordering::SeqCst));
+    drop(publishing.await.unwrap());
 }
 
 /// The client of HTTP can lose a request that is sent at the moment at which its connection ends.
