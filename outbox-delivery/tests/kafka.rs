@@ -4,14 +4,18 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, mpsc},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::Duration,
 };
 
 use outbox_conformance::{
     Skip,
-    transport::{OutageHarness, Received, RefusingHarness, TransportHarness},
+    transport::{OutageHarness, PartHarness, Received, RefusingHarness, TransportHarness, part::PART},
 };
 use outbox_delivery::transport::{Kafka, message::Route};
 use outbox_traits::{Event, EventId, PublishError, PublishErrorKind, Published, Transport, async_trait};
@@ -37,6 +41,7 @@ enum Order {
     /// Makes a topic, of which this broker leads all partitions.
     Create(String, i32),
     StopOne(i32),
+    StartOne(i32),
     /// Refuses so many of the next requests of this kind.
     Refuse(RDKafkaApiKey, Code, usize),
 }
@@ -70,6 +75,7 @@ impl Cluster {
                         }
                     }
                     Order::StopOne(broker) => cluster.broker_down(broker).unwrap(),
+                    Order::StartOne(broker) => cluster.broker_up(broker).unwrap(),
                     Order::Refuse(kind, error, count) => {
                         cluster.request_errors(kind, &vec![error; count]);
                     }
@@ -181,6 +187,58 @@ impl OutageHarness for Topic {
 }
 
 outbox_conformance::transport_suite!(Topic; publish, refuse, outage);
+
+/// Two topics on a broker each, of which one is away while its broker is down.
+struct Topics {
+    cluster: Cluster,
+    transport: Kafka,
+    is_away: AtomicBool,
+}
+
+const HERE: &str = "suite.here";
+
+#[async_trait]
+impl TransportHarness for Topics {
+    type Transport = Kafka;
+
+    async fn open() -> Result<Self, Skip> {
+        let cluster = Cluster::start("other", 2);
+        cluster.order(Order::Create(HERE.to_owned(), 1));
+        cluster.order(Order::Create(PART.to_owned(), 2));
+        let route = Route::new(|event| if event.event_type() == PART { PART } else { HERE }.to_owned());
+        let transport = Kafka::new(&cluster.address)
+            .with_timeout(Duration::from_secs(3))
+            .with_setting("reconnect.backoff.max.ms", "500")
+            .with_route(route);
+        Ok(Self { cluster, transport, is_away: AtomicBool::new(false) })
+    }
+
+    fn transport(&self) -> &Kafka {
+        &self.transport
+    }
+
+    async fn received(&self) -> Vec<Received> {
+        let address = self.cluster.address.clone();
+        let topics = if self.is_away.load(Ordering::SeqCst) { &[HERE][..] } else { &[HERE, PART] };
+        let read = move || topics.iter().flat_map(|topic| Topic::read(&address, topic)).collect();
+        tokio::task::spawn_blocking(read).await.unwrap()
+    }
+}
+
+#[async_trait]
+impl PartHarness for Topics {
+    async fn take_away(&self) {
+        self.cluster.order(Order::StopOne(2));
+        self.is_away.store(true, Ordering::SeqCst);
+    }
+
+    async fn bring_back(&self) {
+        self.cluster.order(Order::StartOne(2));
+        self.is_away.store(false, Ordering::SeqCst);
+    }
+}
+
+outbox_conformance::transport_suite!(Topics; part);
 
 fn event() -> Event {
     Event::new("order.placed", json!({ "total": 4200 })).unwrap()

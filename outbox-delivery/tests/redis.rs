@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use outbox_conformance::{
     Skip, require,
-    transport::{OutageHarness, Received, RefusingHarness, TransportHarness},
+    transport::{OutageHarness, PartHarness, Received, RefusingHarness, TransportHarness, part::PART},
 };
 use outbox_delivery::transport::{
     RedisStreams,
@@ -152,6 +152,62 @@ impl OutageHarness for OwnServer {
 }
 
 outbox_conformance::transport_suite!(OwnServer; outage, durable);
+
+/// A stream for each type, of which one is away while something else has its name.
+struct Streams {
+    url: String,
+    prefix: String,
+    transport: RedisStreams,
+}
+
+impl Streams {
+    fn named(&self, name: &str) -> String {
+        format!("{}.{name}", self.prefix)
+    }
+}
+
+#[async_trait]
+impl TransportHarness for Streams {
+    type Transport = RedisStreams;
+
+    async fn open() -> Result<Self, Skip> {
+        let (url, prefix) = (given_url()?, unique());
+        let route = Route::by_type_below(format!("{prefix}."));
+        Ok(Self { transport: RedisStreams::new(&url).unwrap().with_route(route), url, prefix })
+    }
+
+    fn transport(&self) -> &RedisStreams {
+        &self.transport
+    }
+
+    async fn received(&self) -> Vec<Received> {
+        let mut received = Vec::new();
+        for stream in ask::<Vec<String>>(&self.url, "KEYS", self.named("*")).await {
+            if ask::<String>(&self.url, "TYPE", &stream).await == "stream" {
+                received.extend(entries(&self.url, &stream).await.iter().map(|(_, fields)| read(fields)));
+            }
+        }
+        received
+    }
+
+    async fn close(&self) {
+        ask::<()>(&self.url, "DEL", ask::<Vec<String>>(&self.url, "KEYS", self.named("*")).await).await;
+    }
+}
+
+#[async_trait]
+impl PartHarness for Streams {
+    async fn take_away(&self) {
+        ask::<()>(&self.url, "RENAME", &[self.named(PART), self.named("kept")]).await;
+        ask::<()>(&self.url, "SET", &[self.named(PART), "no stream".to_owned()]).await;
+    }
+
+    async fn bring_back(&self) {
+        ask::<()>(&self.url, "RENAME", &[self.named("kept"), self.named(PART)]).await;
+    }
+}
+
+outbox_conformance::transport_suite!(Streams; part);
 
 #[tokio::test]
 async fn a_stream_is_trimmed_to_about_its_length_and_never_below() {
