@@ -380,6 +380,16 @@ async fn a_timeout_of_any_length_is_taken() {
 }
 
 #[tokio::test]
+async fn a_limit_of_any_size_is_taken() {
+    let topic = Topic::new();
+    for limit in [0, usize::MAX] {
+        let transport =
+            Kafka::new(&topic.cluster.address).with_max_bytes(limit).with_route(Route::to(&topic.name));
+        transport.publish(&event()).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn the_values_of_settings_stand_in_no_text() {
     let secret = "s3cret-of-the-tests";
     for name in ["no.such.setting", "queue.buffering.max.messages"] {

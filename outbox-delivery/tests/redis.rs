@@ -3,7 +3,7 @@
 
 mod broker;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use outbox_conformance::{
     Skip, require,
@@ -232,6 +232,17 @@ async fn a_length_that_the_server_cannot_count_to_is_taken_as_the_largest() {
         transport.publish(&event()).await.unwrap();
     }
     assert_eq!(entries(&url, &name).await.len(), 3);
+    ask::<()>(&url, "DEL", &name).await;
+}
+
+#[tokio::test]
+async fn a_timeout_of_any_length_is_taken() {
+    let Some(url) = require("redis::timeout", given_url()) else { return };
+    let name = unique();
+    for timeout in [Duration::from_hours(24 * 365), Duration::MAX] {
+        let transport = RedisStreams::new(&url).unwrap().with_route(Route::to(&name)).with_timeout(timeout);
+        transport.publish(&event()).await.unwrap();
+    }
     ask::<()>(&url, "DEL", &name).await;
 }
 
