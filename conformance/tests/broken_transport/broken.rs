@@ -234,7 +234,9 @@ impl Transport for Broken {
                 }
             }
             Fault::APartThatIsAwayFailsTheBatch if self.broker().is_part_away => {
-                report.iter_mut().for_each(|one| one.result = Err(PublishError::failed("no such place")));
+                for published in &mut report {
+                    published.result = Err(PublishError::failed("no such place"));
+                }
             }
             Fault::ReportsOfConcurrentBatchesAreMixed => {
                 self.broker().report.extend(report);
