@@ -5,7 +5,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    IntoStore,
+    IntoStore, guard,
     housekeeping::{STATS_INTERVAL, stats_of},
     meter::Meter,
 };
@@ -34,7 +34,10 @@ pub async fn report_stats<Form>(
         loop {
             match stats_of(&*store).await {
                 Ok(stats) => meter.stats(&stats),
-                Err(error) => tracing::warn!(%error, "the outbox store does not say how much it holds"),
+                Err(error) => {
+                    let error = guard::text(&error);
+                    tracing::warn!(error, "the outbox store does not say how much it holds");
+                }
             }
             sleep(STATS_INTERVAL).await;
         }

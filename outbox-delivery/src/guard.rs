@@ -6,6 +6,7 @@
 
 use std::{
     any::Any,
+    fmt::Display,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll},
@@ -72,6 +73,11 @@ pub(crate) async fn in_time<T>(time: Duration, call: impl Future<Output = Result
         let message = format!("the outbox store did not answer within {time:?}");
         Err(Error::new(ErrorKind::Unavailable, message))
     })
+}
+
+/// What an error says, which may have a cause that panics when it is asked for its text.
+pub(crate) fn text(error: &impl Display) -> String {
+    run(|| error.to_string()).unwrap_or_else(|panic| format!("an error whose text panicked: {panic}"))
 }
 
 /// What a panic says, where it is text.

@@ -9,7 +9,7 @@ use outbox_traits::{Error, Event, EventId, PublishError, PublishErrorKind, Stats
 use tokio::time::Instant;
 
 use crate::{
-    Health, Report,
+    Health, Report, guard,
     health::Running,
     meter::{Counter, Meter},
     publish::Ending,
@@ -125,8 +125,9 @@ impl Record {
     }
 
     pub(crate) fn store_failed(&self, error: &Error) {
-        tracing::warn!(%error, "the outbox store failed");
-        self.lock().last_error = Some(error.to_string());
+        let error = guard::text(error);
+        tracing::warn!(error, "the outbox store failed");
+        self.lock().last_error = Some(error);
         self.count(Counter::StoreErrors, 1);
     }
 

@@ -12,12 +12,9 @@ pub(crate) struct Retry {
     longest: Duration,
 }
 
-/// However the dice fall, a retry is not immediate: a loop of them would be a busy one.
-const SHORTEST: Duration = Duration::from_millis(1);
-
-/// Whatever a policy says, so long passes between two tries of an event. Longer than [`SHORTEST`]:
-/// delays of our own double, and a policy may say the same each time, such as the nothing that a webhook asks for.
-pub(crate) const SHORTEST_OF_A_POLICY: Duration = Duration::from_millis(10);
+/// However the dice fall, and whatever a policy or a setting says, so long passes between two tries: a loop of less would
+/// be a busy one.
+pub(crate) const SHORTEST: Duration = Duration::from_millis(10);
 
 impl Retry {
     pub(crate) fn new(first: Duration, longest: Duration) -> Self {

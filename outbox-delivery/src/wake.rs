@@ -23,7 +23,7 @@ pub(crate) async fn listen(store: &dyn WakeStore, woken: &Notify) {
                 woken.notify_one();
                 sleep(BURST).await;
             },
-            Err(error) => error.to_string(),
+            Err(error) => guard::text(&error),
         };
         tracing::warn!(error, "the relay cannot listen for wake-ups, and looks by itself until it can");
         sleep(backoff.next()).await;

@@ -2,11 +2,14 @@
 #![cfg(all(feature = "in-process", feature = "json-lines"))]
 
 mod in_process {
-    use std::sync::{Arc, Mutex};
+    use std::sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    };
 
     use outbox_conformance::{
         Skip,
-        transport::{Received, RefusingHarness, TransportHarness},
+        transport::{PartHarness, Received, RefusingHarness, TransportHarness, part::PART},
     };
     use outbox_delivery::transport::InProcess;
     use outbox_traits::{Event, PublishError, async_trait};
@@ -17,6 +20,7 @@ mod in_process {
     struct Subscribed {
         transport: InProcess,
         received: Arc<Mutex<Vec<Received>>>,
+        is_away: Arc<AtomicBool>,
     }
 
     #[async_trait]
@@ -25,11 +29,15 @@ mod in_process {
 
         async fn open() -> Result<Self, Skip> {
             let received = Arc::new(Mutex::new(Vec::new()));
-            let seen = Arc::clone(&received);
+            let is_away = Arc::new(AtomicBool::new(false));
+            let (seen, away) = (Arc::clone(&received), Arc::clone(&is_away));
             let transport = InProcess::new().subscribe("*", move |event| {
-                let seen = Arc::clone(&seen);
+                let (seen, away) = (Arc::clone(&seen), Arc::clone(&away));
                 async move {
                     tokio::task::yield_now().await;
+                    if event.event_type() == PART && away.load(Ordering::SeqCst) {
+                        return Err(PublishError::failed("the subscriber cannot take it now"));
+                    }
                     if event.event_type() == TOO_LARGE {
                         return Err(PublishError::rejected("the subscriber does not take it"));
                     }
@@ -37,7 +45,7 @@ mod in_process {
                     Ok(())
                 }
             });
-            Ok(Self { transport, received })
+            Ok(Self { transport, received, is_away })
         }
 
         fn transport(&self) -> &InProcess {
@@ -56,7 +64,18 @@ mod in_process {
         }
     }
 
-    outbox_conformance::transport_suite!(Subscribed; publish, refuse);
+    #[async_trait]
+    impl PartHarness for Subscribed {
+        async fn take_away(&self) {
+            self.is_away.store(true, Ordering::SeqCst);
+        }
+
+        async fn bring_back(&self) {
+            self.is_away.store(false, Ordering::SeqCst);
+        }
+    }
+
+    outbox_conformance::transport_suite!(Subscribed; publish, refuse, part);
 }
 
 mod json_lines {

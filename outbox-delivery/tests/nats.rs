@@ -10,7 +10,7 @@ use async_nats::jetstream::{self, consumer::pull, stream::Config};
 use futures_util::StreamExt;
 use outbox_conformance::{
     Skip, require,
-    transport::{OutageHarness, Received, RefusingHarness, TransportHarness},
+    transport::{OutageHarness, PartHarness, Received, RefusingHarness, TransportHarness, part::PART},
 };
 use outbox_delivery::transport::{
     Nats, async_nats,
@@ -167,6 +167,69 @@ impl OutageHarness for Own {
     async fn start(&self) {
         self.broker.lock().await.start().await;
     }
+}
+
+/// Two streams, of which one is away while it has other subjects.
+struct Streams {
+    here: Stream,
+    part: Stream,
+    transport: Nats,
+}
+
+impl Streams {
+    async fn give_part(&self, subjects: String) {
+        let context = jetstream::new(client(&self.here.url).await);
+        let config = Config { name: self.part.name.clone(), subjects: vec![subjects], ..Config::default() };
+        context.update_stream(config).await.expect("other subjects");
+    }
+}
+
+#[async_trait]
+impl TransportHarness for Streams {
+    type Transport = Nats;
+
+    async fn open() -> Result<Self, Skip> {
+        let Shared(here) = Shared::open().await?;
+        let part = Stream::at(&here.url, Config::default()).await;
+        let names = (here.name.clone(), part.name.clone());
+        let route = Route::new(move |event| {
+            let kind = event.event_type();
+            format!("{}.{kind}", if kind == PART { &names.1 } else { &names.0 })
+        });
+        let transport = Nats::connect(&here.url).await.expect("the server of the test").with_route(route);
+        Ok(Self { here, part, transport })
+    }
+
+    fn transport(&self) -> &Nats {
+        &self.transport
+    }
+
+    async fn received(&self) -> Vec<Received> {
+        let mut received = self.here.received().await;
+        received.extend(self.part.received().await);
+        received
+    }
+
+    async fn close(&self) {
+        self.here.delete().await;
+        self.part.delete().await;
+    }
+}
+
+#[async_trait]
+impl PartHarness for Streams {
+    async fn take_away(&self) {
+        self.give_part(format!("{}-elsewhere", self.part.name)).await;
+    }
+
+    async fn bring_back(&self) {
+        self.give_part(format!("{}.>", self.part.name)).await;
+    }
+}
+
+mod streams {
+    use super::*;
+    outbox_conformance::transport_suite!(Streams; part);
 }
 
 mod shared {

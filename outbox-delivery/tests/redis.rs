@@ -3,17 +3,17 @@
 
 mod broker;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use outbox_conformance::{
     Skip, require,
-    transport::{OutageHarness, Received, RefusingHarness, TransportHarness},
+    transport::{OutageHarness, PartHarness, Received, RefusingHarness, TransportHarness, part::PART},
 };
 use outbox_delivery::transport::{
     RedisStreams,
     message::{Encoding, Route},
 };
-use outbox_traits::{Event, EventId, PublishErrorKind, Transport, async_trait};
+use outbox_traits::{Event, EventId, PublishError, PublishErrorKind, Transport, async_trait};
 use redis::{FromRedisValue, ToRedisArgs, aio::MultiplexedConnection};
 use serde_json::json;
 use tokio::sync::Mutex;
@@ -153,6 +153,62 @@ impl OutageHarness for OwnServer {
 
 outbox_conformance::transport_suite!(OwnServer; outage, durable);
 
+/// A stream for each type, of which one is away while something else has its name.
+struct Streams {
+    url: String,
+    prefix: String,
+    transport: RedisStreams,
+}
+
+impl Streams {
+    fn named(&self, name: &str) -> String {
+        format!("{}.{name}", self.prefix)
+    }
+}
+
+#[async_trait]
+impl TransportHarness for Streams {
+    type Transport = RedisStreams;
+
+    async fn open() -> Result<Self, Skip> {
+        let (url, prefix) = (given_url()?, unique());
+        let route = Route::by_type_below(format!("{prefix}."));
+        Ok(Self { transport: RedisStreams::new(&url).unwrap().with_route(route), url, prefix })
+    }
+
+    fn transport(&self) -> &RedisStreams {
+        &self.transport
+    }
+
+    async fn received(&self) -> Vec<Received> {
+        let mut received = Vec::new();
+        for stream in ask::<Vec<String>>(&self.url, "KEYS", self.named("*")).await {
+            if ask::<String>(&self.url, "TYPE", &stream).await == "stream" {
+                received.extend(entries(&self.url, &stream).await.iter().map(|(_, fields)| read(fields)));
+            }
+        }
+        received
+    }
+
+    async fn close(&self) {
+        ask::<()>(&self.url, "DEL", ask::<Vec<String>>(&self.url, "KEYS", self.named("*")).await).await;
+    }
+}
+
+#[async_trait]
+impl PartHarness for Streams {
+    async fn take_away(&self) {
+        ask::<()>(&self.url, "RENAME", &[self.named(PART), self.named("kept")]).await;
+        ask::<()>(&self.url, "SET", &[self.named(PART), "no stream".to_owned()]).await;
+    }
+
+    async fn bring_back(&self) {
+        ask::<()>(&self.url, "RENAME", &[self.named("kept"), self.named(PART)]).await;
+    }
+}
+
+outbox_conformance::transport_suite!(Streams; part);
+
 #[tokio::test]
 async fn a_stream_is_trimmed_to_about_its_length_and_never_below() {
     let Some(url) = require("redis::trimmed", given_url()) else { return };
@@ -176,6 +232,17 @@ async fn a_length_that_the_server_cannot_count_to_is_taken_as_the_largest() {
         transport.publish(&event()).await.unwrap();
     }
     assert_eq!(entries(&url, &name).await.len(), 3);
+    ask::<()>(&url, "DEL", &name).await;
+}
+
+#[tokio::test]
+async fn a_timeout_of_any_length_is_taken() {
+    let Some(url) = require("redis::timeout", given_url()) else { return };
+    let name = unique();
+    for timeout in [Duration::from_hours(24 * 365), Duration::MAX] {
+        let transport = RedisStreams::new(&url).unwrap().with_route(Route::to(&name)).with_timeout(timeout);
+        transport.publish(&event()).await.unwrap();
+    }
     ask::<()>(&url, "DEL", &name).await;
 }
 
@@ -216,14 +283,21 @@ async fn a_server_without_memory_is_no_event_s_fault() {
 }
 
 #[tokio::test]
-async fn a_header_with_the_name_of_a_field_is_rejected() {
-    let transport = RedisStreams::new("redis://127.0.0.1:1/").unwrap();
-    for name in ["ce-id", "data", "content-type"] {
-        let Some(url) = require("redis::fields", given_url()) else { return };
-        let there = RedisStreams::new(&url).unwrap();
-        let error = there.publish(&event().with_header(name, "x")).await.unwrap_err();
-        assert_eq!(error.kind(), PublishErrorKind::Rejected, "{error}");
+async fn a_header_with_the_name_of_a_field_is_rejected_in_any_case() {
+    let Some(url) = require("redis::fields", given_url()) else { return };
+    let transport = RedisStreams::new(&url).unwrap().with_route(Route::to(unique()));
+    for name in ["ce-id", "data", "content-type", "Ce-Id", "CE-anything", "Data", "Content-Type"] {
+        let published = transport.publish(&event().with_header(name, "x")).await;
+        let kind = published.as_ref().map_err(PublishError::kind);
+        assert_eq!(kind, Err(PublishErrorKind::Rejected), "{name}");
+        let error = published.unwrap_err();
+        assert!(error.to_string().contains(name), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_server_that_nobody_runs_is_unavailable() {
+    let transport = RedisStreams::new("redis://127.0.0.1:1/").unwrap();
     assert_eq!(transport.publish(&event()).await.unwrap_err().kind(), PublishErrorKind::Unavailable);
 }
 

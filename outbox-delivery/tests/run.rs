@@ -193,6 +193,21 @@ async fn a_key_that_failed_is_not_tried_before_its_back_off() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_retry_delay_of_nothing_makes_no_busy_loop() {
+    for error in [PublishError::failed, PublishError::unavailable, |_| PublishError::not_attempted()] {
+        let outbox = outbox_with(&[event("a", "1")]).await;
+        let transport = Scripted::events(move |_| Err(error("no").with_retry_after(Duration::ZERO)));
+        let relay =
+            Relay::single_worker(outbox.clone(), transport.clone()).with_poll_interval(Duration::ZERO);
+        let relay = start(relay.with_retry_delay(Duration::ZERO, Duration::ZERO));
+        sleep(Duration::from_secs(2)).await;
+        let tries = transport.calls().len();
+        assert!((150..=201).contains(&tries), "{tries} tries");
+        relay.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_goes_away_is_survived_and_counted() {
     let store = Flaky::default();
     store.save(&event("a", "1")).await.unwrap();

@@ -96,7 +96,9 @@ impl Engine for MySql {
     const LATERAL: bool = false;
     const UNFIT: Option<&'static str> = Some(
         "SELECT 'the connections have autocommit off, and what is saved by itself would never be committed: leave it on'
-        FROM DUAL WHERE @@autocommit = 0",
+        FROM DUAL WHERE @@autocommit = 0
+        UNION ALL SELECT 'the connections have sql_safe_updates on, by which the server ends what deletes rows by their ids, \
+            such as a purge: leave it off' FROM DUAL WHERE @@sql_safe_updates = 1",
     );
     const SORTS_NULLS: bool = false;
     const FIFO_OF_ALL: bool = true;

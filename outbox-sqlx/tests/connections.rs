@@ -111,12 +111,21 @@ async fn postgres_bears_a_stricter_isolation_by_default() {
 /// What is saved by itself would wait for a commit that nobody asks for.
 #[tokio::test]
 async fn mysql_refuses_connections_without_autocommit() {
-    let Some(h) = require("mysql_refuses_connections_without_autocommit", My::open().await) else { return };
-    let options = MySqlPoolOptions::new().after_connect(|connection, _| {
-        Box::pin(async move { connection.execute("SET autocommit = 0").await.map(drop) })
-    });
+    mysql_refuses("autocommit", "SET autocommit = 0").await;
+}
+
+/// MariaDB ends what deletes by ids, such as a purge.
+#[tokio::test]
+async fn mysql_refuses_connections_with_safe_updates() {
+    mysql_refuses("sql_safe_updates", "SET sql_safe_updates = 1").await;
+}
+
+async fn mysql_refuses(setting: &str, set: &'static str) {
+    let Some(h) = require(&format!("mysql_refuses::{setting}"), My::open().await) else { return };
+    let options = MySqlPoolOptions::new()
+        .after_connect(move |connection, _| Box::pin(async move { connection.execute(set).await.map(drop) }));
     let pool = options.connect(h.pool().connect_options().to_url_lossy().as_str()).await.unwrap();
-    is_unfit(&MySqlOutbox::new(pool.clone()), "autocommit").await;
+    is_unfit(&MySqlOutbox::new(pool.clone()), setting).await;
     let inbox = MySqlInbox::new(pool.clone());
     assert_eq!(inbox.migrate().await.unwrap_err().kind(), ErrorKind::Schema);
     pool.close().await;

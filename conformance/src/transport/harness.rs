@@ -22,7 +22,8 @@ pub trait TransportHarness: Sized + Send + Sync + 'static {
     fn transport(&self) -> &Self::Transport;
 
     /// All that has arrived since [`open`](Self::open), in the order in which a consumer sees it: what was accepted
-    /// before the call is in it. Read it as a consumer does, and not by the code that wrote it.
+    /// before the call is in it. Read it as a consumer does, and not by the code that wrote it. What is in a place that
+    /// the suite has taken away need not be in it.
     async fn received(&self) -> Vec<Received>;
 
     /// Removes what [`open`](Self::open) made on a server. Called when the test passed.
@@ -47,6 +48,24 @@ pub trait OutageHarness: TransportHarness {
 
     /// How long a call may take at most while the broker is down, and how soon after its return the transport must
     /// work again. It only bounds a failing test: one minute, unless told otherwise.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+}
+
+/// A transport that brings events to several places, one of which the suite may take away: a queue, a stream, a topic or
+/// the broker that has it.
+#[async_trait]
+pub trait PartHarness: TransportHarness {
+    /// Has the place of the events of the type [`PART`](super::part::PART) take none, while all other places do. To it
+    /// goes nothing else.
+    async fn take_away(&self);
+
+    /// Has it take events again, with what had arrived there.
+    async fn bring_back(&self);
+
+    /// How long a call may take at most meanwhile, and how soon after its return the place must be used again. It only
+    /// bounds a failing test: one minute, unless told otherwise.
     fn patience(&self) -> Duration {
         Duration::from_secs(60)
     }

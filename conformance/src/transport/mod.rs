@@ -45,6 +45,7 @@
 //! | `publish` | [`TransportHarness`] | what arrives, the report, the order of each key |
 //! | `refuse` | [`RefusingHarness`] | events that are too large, and the order across a failure |
 //! | `outage` | [`OutageHarness`] | a broker that goes away and comes back |
+//! | `part` | [`PartHarness`] | a part of the broker that goes away, and the rest of it |
 //! | `durable` | [`OutageHarness`] | what was accepted survives a `kill -9` of the broker |
 //!
 //! A group that makes no sense for a transport is left out: a function of the same program has no outage.
@@ -54,11 +55,12 @@
 pub mod durable;
 mod harness;
 pub mod outage;
+pub mod part;
 pub mod publish;
 pub mod refuse;
 mod support;
 
-pub use self::harness::{OutageHarness, Received, RefusingHarness, TransportHarness};
+pub use self::harness::{OutageHarness, PartHarness, Received, RefusingHarness, TransportHarness};
 
 /// One named test for each clause of the groups of a transport, in a module for each group.
 ///
@@ -137,6 +139,12 @@ macro_rules! __transport_group {
             a_key_keeps_its_order_across_an_outage
         }
     };
+    (part $mode:tt) => {
+        $crate::__emit_transport! { $mode part:
+            a_part_that_is_away_fails_its_own_events_alone
+            a_part_that_is_back_is_used_again
+        }
+    };
     (durable $mode:tt) => {
         $crate::__emit_transport! { $mode durable:
             what_was_accepted_survives_a_kill
@@ -162,6 +170,7 @@ mod tests {
             publish: "publish.rs";
             refuse: "refuse.rs";
             outage: "outage.rs";
+            part: "part.rs";
             durable: "durable.rs";
         }
     }

@@ -45,7 +45,7 @@ pub async fn a_broker_that_is_back_is_used_again<H: OutageHarness>(h: Arc<H>) {
             timeout(h.patience(), h.transport().publish(&meanwhile)).await.expect("an answer in time");
         assert!(result.is_err(), "the broker is down");
         h.start().await;
-        publish_in_the_end(&h, &meanwhile).await;
+        publish_in_the_end(&h, h.patience(), &meanwhile).await;
         assert!(ids_of(&received(&h).await).contains(&meanwhile.id()));
     }
 }

@@ -15,6 +15,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{OutageHarness, Received, TransportHarness};
 
+/// As soon as what failed is tried again.
+pub(super) const RETRY: Duration = Duration::from_millis(20);
+
 pub(super) fn event(name: &str) -> Event {
     Event::new("suite.happened", json!({ "name": name })).expect("a valid event")
 }
@@ -76,14 +79,12 @@ pub(super) fn assert_keys_in_order(received: &[Received]) {
 }
 
 /// That an event is accepted in the end, as the relay tries it again and again.
-pub(super) async fn publish_in_the_end<H: OutageHarness>(h: &Arc<H>, event: &Event) {
-    let deadline = Instant::now() + h.patience();
-    while let Err(error) =
-        timeout(h.patience(), h.transport().publish(event)).await.expect("an answer in time")
-    {
+pub(super) async fn publish_in_the_end<H: TransportHarness>(h: &Arc<H>, patience: Duration, event: &Event) {
+    let deadline = Instant::now() + patience;
+    while let Err(error) = timeout(patience, h.transport().publish(event)).await.expect("an answer in time") {
         assert!(Instant::now() < deadline, "the broker is back, and the transport does not use it: {error}");
         assert_passing(&error);
-        sleep(Duration::from_millis(20)).await;
+        sleep(RETRY).await;
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use outbox_conformance::{
     Skip,
-    transport::{OutageHarness, Received, RefusingHarness, TransportHarness},
+    transport::{OutageHarness, PartHarness, Received, RefusingHarness, TransportHarness, part::PART},
 };
 use outbox_traits::{Event, PublishError, PublishErrorKind, Published, Transport, async_trait};
 use serde_json::{Value, json};
@@ -30,6 +30,8 @@ struct Broker {
     messages: Vec<Received>,
     is_down: bool,
     was_down: bool,
+    is_part_away: bool,
+    was_part_away: bool,
     // What only a fault uses.
     buffer: Vec<Received>,
     headers: Vec<(String, String)>,
@@ -112,6 +114,18 @@ impl Broken {
             }
             _ => {}
         }
+        let is_away = {
+            let broker = self.broker();
+            broker.is_part_away || broker.was_part_away && fault == Fault::APartThatIsBackIsNotUsed
+        };
+        if is_away && event.event_type() == PART {
+            return match fault {
+                Fault::APartThatIsAwayIsUnavailable => Err(PublishError::unavailable("no such place")),
+                Fault::APartThatIsAwayIsRejected => Err(PublishError::rejected("no such place")),
+                Fault::APartThatIsAwayIsAcceptedAndLost => Ok(()),
+                _ => Err(PublishError::failed("no such place")),
+            };
+        }
         if event.payload().to_string().len() > MAX_BYTES {
             self.broker().is_stuck = true;
             return match fault {
@@ -152,7 +166,8 @@ impl Broken {
             };
             if let Err(error) = &result {
                 is_stopped |= error.kind() == PublishErrorKind::Unavailable
-                    || self.fault == Fault::ARefusedEventStopsTheBatch;
+                    || self.fault == Fault::ARefusedEventStopsTheBatch
+                    || self.fault == Fault::APartThatIsAwayHoldsUpTheRest && event.event_type() == PART;
                 failed.extend(key);
             }
             report.push(Published { id: event.id(), result });
@@ -218,6 +233,11 @@ impl Transport for Broken {
                     report[other].id = first_id;
                 }
             }
+            Fault::APartThatIsAwayFailsTheBatch if self.broker().is_part_away => {
+                for published in &mut report {
+                    published.result = Err(PublishError::failed("no such place"));
+                }
+            }
             Fault::ReportsOfConcurrentBatchesAreMixed => {
                 self.broker().report.extend(report);
                 tokio::task::yield_now().await;
@@ -235,6 +255,19 @@ impl Faulty {
     /// Opens transports with this fault from now on.
     pub(crate) fn with(fault: Fault) {
         FAULT.set(fault);
+    }
+
+    fn patience(&self) -> Duration {
+        // Only these wait it out.
+        let is_endless = matches!(
+            self.0.fault,
+            Fault::ADownBrokerHangs
+                | Fault::ABrokerThatIsBackIsNotUsed
+                | Fault::UnusualTypesFailForEver
+                | Fault::APartThatIsAwayHoldsUpTheRest
+                | Fault::APartThatIsBackIsNotUsed
+        );
+        if is_endless { Duration::from_millis(300) } else { Duration::from_secs(30) }
     }
 }
 
@@ -282,11 +315,23 @@ impl OutageHarness for Faulty {
     }
 
     fn patience(&self) -> Duration {
-        // Only these wait it out.
-        let is_endless = matches!(
-            self.0.fault,
-            Fault::ADownBrokerHangs | Fault::ABrokerThatIsBackIsNotUsed | Fault::UnusualTypesFailForEver
-        );
-        if is_endless { Duration::from_millis(300) } else { Duration::from_secs(30) }
+        self.patience()
+    }
+}
+
+#[async_trait]
+impl PartHarness for Faulty {
+    async fn take_away(&self) {
+        let mut broker = self.0.broker();
+        broker.is_part_away = true;
+        broker.was_part_away = true;
+    }
+
+    async fn bring_back(&self) {
+        self.0.broker().is_part_away = false;
+    }
+
+    fn patience(&self) -> Duration {
+        self.patience()
     }
 }

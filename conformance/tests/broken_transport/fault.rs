@@ -57,4 +57,13 @@ faults! {
     TheBrokerForgets,
     /// The last event is accepted, and was with the operating system.
     TheBrokerForgetsTheLast,
+
+    // A part of the broker.
+    APartThatIsAwayIsUnavailable,
+    APartThatIsAwayIsRejected,
+    /// Its place takes no event, and the broker does not say so.
+    APartThatIsAwayIsAcceptedAndLost,
+    APartThatIsAwayFailsTheBatch,
+    APartThatIsAwayHoldsUpTheRest,
+    APartThatIsBackIsNotUsed,
 }

@@ -24,7 +24,7 @@ fn failures(fault: Fault, is_asked: impl Fn(&str) -> bool) -> Vec<(&'static str,
 }
 
 fn all_clauses() -> Vec<Clause> {
-    transport_clauses!(Faulty; publish, refuse, outage, durable)
+    transport_clauses!(Faulty; publish, refuse, outage, part, durable)
 }
 
 #[test]
@@ -113,6 +113,19 @@ rejected! {
         by "durable::what_was_accepted_survives_a_kill", "durable::nothing_accepted_is_lost_amid_outages";
     a_broker_that_forgets_the_last: TheBrokerForgetsTheLast
         by "durable::what_was_accepted_survives_a_kill";
+
+    a_part_that_is_away_and_makes_all_unavailable: APartThatIsAwayIsUnavailable
+        by "part::a_part_that_is_away_fails_its_own_events_alone";
+    a_part_that_is_away_and_rejects_its_events: APartThatIsAwayIsRejected
+        by "part::a_part_that_is_away_fails_its_own_events_alone", "part::a_part_that_is_back_is_used_again";
+    a_part_that_is_away_and_accepts_events: APartThatIsAwayIsAcceptedAndLost
+        by "part::a_part_that_is_away_fails_its_own_events_alone", "part::a_part_that_is_back_is_used_again";
+    a_part_that_is_away_and_fails_the_batch: APartThatIsAwayFailsTheBatch
+        by "part::a_part_that_is_away_fails_its_own_events_alone";
+    a_part_that_is_away_and_holds_up_the_rest: APartThatIsAwayHoldsUpTheRest
+        by "part::a_part_that_is_away_fails_its_own_events_alone";
+    a_part_that_is_back_and_not_used: APartThatIsBackIsNotUsed
+        by "part::a_part_that_is_back_is_used_again";
 }
 
 /// A clause that passes whatever the transport does proves nothing.

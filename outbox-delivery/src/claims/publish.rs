@@ -14,7 +14,7 @@ use crate::{
     Decision, ExponentialRetry, Failed, RetryPolicy, guard,
     lanes::Lane,
     publish::{Ending, asks_for, publish},
-    retry::SHORTEST_OF_A_POLICY,
+    retry::SHORTEST,
 };
 
 /// Where nobody knows which event of a batch was to blame, and the policy would have set this one aside.
@@ -144,7 +144,7 @@ impl Worker<'_> {
         match decision {
             Decision::Retry { after } => {
                 // Where everything is tried once, nothing comes round.
-                let shortest = if self.once.is_some() { Duration::ZERO } else { SHORTEST_OF_A_POLICY };
+                let shortest = if self.once.is_some() { Duration::ZERO } else { SHORTEST };
                 Outcome::Retry { after: after.max(shortest), error: text(&more) }
             }
             _ if is_broken => Outcome::Retry { after: RETRY_ALONE, error: text(&more) },

@@ -48,7 +48,7 @@ impl Relay<SingleWorker> {
     }
 
     /// How long to wait after a failure: `first` after the first one, then twice as long each time, up to
-    /// `longest`, and each time a random part of it ("full jitter"), at least 1 ms. By default 100 ms and 30 s.
+    /// `longest`, and each time a random part of it ("full jitter"), at least 10 ms. By default 100 ms and 30 s.
     #[must_use]
     pub fn with_retry_delay(mut self, first: Duration, longest: Duration) -> Self {
         self.way.retry = Retry::new(first.min(MAX_INTERVAL), longest.min(MAX_INTERVAL));

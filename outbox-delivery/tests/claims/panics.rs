@@ -1,16 +1,16 @@
 //! What others wrote panics, and the relay goes on.
 
-use std::fmt;
+use std::{collections::HashSet, time::Duration};
 
 use outbox_delivery::{Decision, Failed, Relay};
-use outbox_traits::{Event, OutboxStore, PublishError, Transport, Wakeups, async_trait};
+use outbox_traits::{Error, ErrorKind, Event, OutboxStore, PublishError, Transport, Wakeups, async_trait};
 use tokio::time::sleep;
 
 use crate::{
     MINUTE, SECOND, one_a_key,
     support::{
         Scripted, event,
-        remote::{Call, Fate, Remote},
+        remote::{Call, Fate, Remote, Unspeakable},
         start_on_claims as start,
     },
     wake::is_asked_ever_less_often,
@@ -117,18 +117,6 @@ async fn a_transport_that_panics_where_it_is_given_up_does_not_end_the_relay() {
     assert!(single.stop().await.failed > 0);
 }
 
-/// An error whose text cannot be had.
-#[derive(Debug)]
-struct Unspeakable;
-
-impl fmt::Display for Unspeakable {
-    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
-        panic!("told to panic")
-    }
-}
-
-impl std::error::Error for Unspeakable {}
-
 #[tokio::test(start_paused = true)]
 async fn an_error_whose_text_panics_keeps_its_kind() {
     let store = Remote::with(&[event("bad", "1"), event("good", "2")]).await;
@@ -140,6 +128,23 @@ async fn an_error_whose_text_panics_keeps_its_kind() {
     assert_eq!((report.published, report.dead_lettered), (1, 1));
     let reason = &store.dead().await[0].reason;
     assert_eq!(reason, "the transport failed, and the text of its error panicked: told to panic");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_the_store_whose_text_panics_is_survived() {
+    let store = Remote::with(&one_a_key(3)).await;
+    let mut failed = HashSet::new();
+    store.decide(move |call| if failed.insert(call) { Fate::FailsWithoutText } else { Fate::Works });
+    store.wake_by(|| Err(Error::new(ErrorKind::Unavailable, "told to fail").with_source(Unspeakable)));
+    let relay = Relay::new(store.clone(), Scripted::accepting())
+        .with_wakeups(store.clone())
+        .with_stats(store.clone())
+        .with_purge(Duration::from_hours(1));
+    let relay = start(relay);
+    sleep(200 * SECOND).await;
+    let report = relay.stop().await;
+    assert_eq!((report.published, store.counts().await.delivered), (3, 3));
+    assert_eq!(report.store_errors, 4);
 }
 
 #[cfg(feature = "metrics")]

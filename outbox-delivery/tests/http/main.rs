@@ -8,6 +8,10 @@ mod server;
 use std::{
     collections::BTreeMap,
     net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -30,6 +34,8 @@ use crate::server::{Posted, Server, answer};
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const OTHER_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 const MAX_BYTES: usize = 200_000;
+/// A guard against hanging, no promise.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Hook {
     server: Server,
@@ -115,6 +121,45 @@ mod structured {
             partition_key: event.extension("partitionkey").map(ToString::to_string),
             headers: plain_headers(posted),
         }
+    }
+}
+
+/// Or it would take an event after a test has stopped it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_has_stopped_is_answering_nobody() {
+    let (beginning, mut begun) = tokio::sync::mpsc::unbounded_channel();
+    let is_answered = Arc::new(AtomicBool::new(false));
+    let answered = Arc::clone(&is_answered);
+    let server = Server::with(move |_| {
+        beginning.send(()).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        answered.store(true, Ordering::SeqCst);
+        answer(204, "")
+    })
+    .await;
+    let transport = to(&server);
+    let publishing = tokio::spawn(async move { transport.publish(&event()).await });
+    begun.recv().await.unwrap();
+    server.stop().await;
+    assert!(is_answered.load(Ordering::SeqCst));
+    drop(publishing.await.unwrap());
+}
+
+/// The client of HTTP can lose a request that is sent at the moment at which its connection ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_its_connection_took_with_it_is_not_waited_for() {
+    let server = Server::answering(204).await;
+    let transport = Arc::new(to(&server).with_timeout(Duration::from_hours(1)));
+    for _ in 0..1000 {
+        transport.publish(&event()).await.unwrap();
+        let sender = Arc::clone(&transport);
+        let publishing = tokio::spawn(async move { sender.publish(&event()).await });
+        server.stop().await;
+        let published = tokio::time::timeout(PATIENCE, publishing).await.expect("an answer in time");
+        if let Err(error) = published.unwrap() {
+            assert_ne!(error.kind(), PublishErrorKind::Rejected, "{error}");
+        }
+        server.start().await;
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::{
     net::TcpListener,
     task::{JoinHandle, JoinSet},
 };
+use tokio_util::sync::CancellationToken;
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -30,16 +31,15 @@ pub(crate) struct Server {
     address: SocketAddr,
     accepted: Arc<Mutex<Vec<Posted>>>,
     answer: Arc<Answer>,
-    running: Mutex<Option<JoinHandle<()>>>,
+    running: Mutex<Option<(CancellationToken, JoinHandle<()>)>>,
 }
 
 impl Server {
     pub(crate) async fn with(
         answer: impl Fn(&Posted) -> Response<Full<Bytes>> + Send + Sync + 'static,
     ) -> Self {
-        // Not of the ports that the system gives out by itself: nobody gets it while the server is down.
         let address = loop {
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, fastrand::u16(12_000..32_000)));
+            let address = SocketAddr::from((loopback().await, fastrand::u16(12_000..32_000)));
             if TcpListener::bind(address).await.is_ok() {
                 break address;
             }
@@ -65,10 +65,11 @@ impl Server {
     pub(crate) async fn start(&self) {
         let listener = TcpListener::bind(self.address).await.expect("the port of the server");
         let (accepted, answer) = (Arc::clone(&self.accepted), Arc::clone(&self.answer));
+        let stopped = CancellationToken::new();
+        let is_stopped = stopped.clone();
         let task = tokio::spawn(async move {
-            // Dropped with this task, which ends the connections.
             let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
+            while let Some(Ok((stream, _))) = is_stopped.run_until_cancelled(listener.accept()).await {
                 let (accepted, answer) = (Arc::clone(&accepted), Arc::clone(&answer));
                 let service =
                     service_fn(move |request| serve(request, Arc::clone(&accepted), Arc::clone(&answer)));
@@ -77,29 +78,36 @@ impl Server {
                         .serve_connection(TokioIo::new(stream), service),
                 );
             }
+            drop(listener);
+            // Also of one that is just answering: who has stopped the server is not to find that it takes an event.
+            connections.shutdown().await;
         });
-        *self.running.lock().unwrap() = Some(task);
+        *self.running.lock().unwrap() = Some((stopped, task));
     }
 
+    /// The port is closed and all connections are broken when this returns.
     pub(crate) async fn stop(&self) {
         let running = self.running.lock().unwrap().take();
-        if let Some(task) = running {
-            task.abort();
-            let _ = task.await;
-        }
-        // The connections are tasks too, and end a little later.
-        while tokio::net::TcpStream::connect(self.address).await.is_ok() {
-            tokio::task::yield_now().await;
+        if let Some((stopped, task)) = running {
+            stopped.cancel();
+            task.await.unwrap();
         }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(task) = self.running.lock().unwrap().take() {
+        if let Some((_, task)) = self.running.lock().unwrap().take() {
             task.abort();
         }
     }
+}
+
+/// An address that no other server has, where the system has more than one of this machine: with a port that the system
+/// does not give out by itself, nobody gets it while the server is down.
+async fn loopback() -> Ipv4Addr {
+    let address = Ipv4Addr::new(127, fastrand::u8(1..), fastrand::u8(..), fastrand::u8(1..255));
+    if TcpListener::bind((address, 0)).await.is_ok() { address } else { Ipv4Addr::LOCALHOST }
 }
 
 async fn serve(

@@ -7,7 +7,10 @@ mod proxy;
 mod silence;
 
 use std::{
-    sync::{Arc, Mutex as BlockingMutex},
+    sync::{
+        Arc, Mutex as BlockingMutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -22,7 +25,7 @@ use lapin::{
 };
 use outbox_conformance::{
     Skip, require,
-    transport::{OutageHarness, Received, RefusingHarness, TransportHarness},
+    transport::{OutageHarness, PartHarness, Received, RefusingHarness, TransportHarness, part::PART},
 };
 use outbox_delivery::transport::{
     RabbitMq,
@@ -193,6 +196,66 @@ impl OutageHarness for OwnBroker {
 }
 
 outbox_conformance::transport_suite!(OwnBroker; outage, durable);
+
+/// Two queues, of which one is away while it is deleted.
+struct Queues {
+    here: Queue,
+    part: Queue,
+    transport: RabbitMq,
+    is_away: AtomicBool,
+}
+
+#[async_trait]
+impl TransportHarness for Queues {
+    type Transport = RabbitMq;
+
+    async fn open() -> Result<Self, Skip> {
+        let url = given_url()?;
+        let (here, part) = (Queue::new(&url).await, Queue::new(&url).await);
+        let names = (here.name.clone(), part.name.clone());
+        let route = Route::new(
+            move |event| {
+                if event.event_type() == PART { names.1.clone() } else { names.0.clone() }
+            },
+        );
+        let transport = RabbitMq::new(&url).unwrap().with_route(route);
+        Ok(Self { here, part, transport, is_away: AtomicBool::new(false) })
+    }
+
+    fn transport(&self) -> &RabbitMq {
+        &self.transport
+    }
+
+    async fn received(&self) -> Vec<Received> {
+        let mut received = self.here.received().await;
+        if !self.is_away.load(Ordering::SeqCst) {
+            received.extend(self.part.received().await);
+        }
+        received
+    }
+
+    async fn close(&self) {
+        self.here.close().await;
+        self.part.close().await;
+    }
+}
+
+#[async_trait]
+impl PartHarness for Queues {
+    async fn take_away(&self) {
+        // It is to come back with what it has.
+        self.part.received().await;
+        self.part.close().await;
+        self.is_away.store(true, Ordering::SeqCst);
+    }
+
+    async fn bring_back(&self) {
+        self.part.declare().await;
+        self.is_away.store(false, Ordering::SeqCst);
+    }
+}
+
+outbox_conformance::transport_suite!(Queues; part);
 
 #[tokio::test]
 async fn a_message_without_a_queue_has_failed_until_there_is_one() {

@@ -36,6 +36,8 @@ pub(crate) enum Fate {
     Works,
     /// It does not arrive.
     Fails(ErrorKind),
+    /// It does not arrive, and the text of the error panics.
+    FailsWithoutText,
     /// It is done, and the answer is lost.
     AnswerIsLost,
     /// It is done so much later.
@@ -45,6 +47,18 @@ pub(crate) enum Fate {
     Hangs,
     Panics,
 }
+
+/// An error whose text cannot be had.
+#[derive(Debug)]
+pub(crate) struct Unspeakable;
+
+impl fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        panic!("told to panic")
+    }
+}
+
+impl std::error::Error for Unspeakable {}
 
 type Fates = dyn FnMut(Call) -> Fate + Send;
 
@@ -251,6 +265,9 @@ impl Remote {
         self.take_turns().await;
         match fate {
             Fate::Fails(kind) => return Err(Error::new(kind, "told to fail")),
+            Fate::FailsWithoutText => {
+                return Err(Error::new(ErrorKind::Unavailable, "told to fail").with_source(Unspeakable));
+            }
             Fate::Takes(time) => sleep(time).await,
             Fate::Hangs => std::future::pending().await,
             Fate::Panics => panic!("told to panic"),

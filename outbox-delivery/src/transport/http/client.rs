@@ -7,13 +7,19 @@ use http_body_util::Full;
 use hyper::{Request, Response, Uri, body::Incoming};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
+    client::legacy::{
+        self,
+        connect::{HttpConnector, capture_connection},
+    },
     rt::{TokioExecutor, TokioTimer},
 };
 use outbox_traits::PublishError;
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 
-use super::{HttpConfigError, connect::InTime};
+use super::{
+    HttpConfigError,
+    connect::{InTime, is_lost},
+};
 
 /// For a connection, with TLS.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -70,21 +76,42 @@ impl Client {
         &self,
         request: &Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, PublishError> {
-        let error = match self.client.request(request.clone()).await {
+        let broken = match self.send_once(request).await {
             Ok(response) => return Ok(response),
-            Err(error) if error.is_connect() => error,
-            Err(_) => match self.client.request(request.clone()).await {
+            Err(Broken::Connecting(error)) => Broken::Connecting(error),
+            Err(_) => match self.send_once(request).await {
                 Ok(response) => return Ok(response),
-                Err(error) => error,
+                Err(broken) => broken,
             },
         };
-        Err(if error.is_connect() {
-            PublishError::unavailable("no connection to the webhook").with_source(plain(&error))
-        } else {
-            PublishError::failed("the connection broke before the webhook answered")
-                .with_source(plain(&error))
+        let message = "the connection broke before the webhook answered";
+        Err(match broken {
+            Broken::Connecting(error) => {
+                PublishError::unavailable("no connection to the webhook").with_source(plain(&error))
+            }
+            Broken::Connected(error) => PublishError::failed(message).with_source(plain(&error)),
+            Broken::Lost => PublishError::failed(message),
         })
     }
+
+    async fn send_once(&self, request: &Request<Full<Bytes>>) -> Result<Response<Incoming>, Broken> {
+        let mut request = request.clone();
+        let captured = capture_connection(&mut request);
+        tokio::select! {
+            biased;
+            response = self.client.request(request) => response.map_err(|error| {
+                if error.is_connect() { Broken::Connecting(error) } else { Broken::Connected(error) }
+            }),
+            () = is_lost(captured) => Err(Broken::Lost),
+        }
+    }
+}
+
+enum Broken {
+    Connecting(legacy::Error),
+    Connected(legacy::Error),
+    /// The connection is gone, and the client does not know it.
+    Lost,
 }
 
 /// The client's own error says only that a connection failed, and its cause why.

@@ -127,14 +127,19 @@ impl Http {
         Ok(self)
     }
 
-    /// With this form of the messages.
+    /// With this form of the messages. By default [`Encoding::Binary`].
     #[must_use]
     pub fn with_encoding(mut self, encoding: Encoding) -> Self {
         self.encoding = encoding;
         self
     }
 
-    /// With this `source` of a CloudEvent whose event has none.
+    /// The `source` of the CloudEvent of an event that has [none of its own](Event::with_source). By default, and where it
+    /// is empty, `outbox`.
+    ///
+    /// It names the producer: a consumer of several tells their events apart by it, and by nothing else where they have
+    /// types in common. It becomes a reference to a URI, such as `shop` or `https://example.com/shop`.
+    /// [`Encoding::Plain`] has none.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<String>) -> Self {
         self.source = source.into();

@@ -4,7 +4,7 @@ mod producer;
 mod refused;
 mod settings;
 
-use std::{fmt, time::Duration};
+use std::{fmt, ops::RangeInclusive, time::Duration};
 
 use async_trait::async_trait;
 use outbox_traits::{Event, PublishError, Published, Transport};
@@ -32,7 +32,7 @@ use crate::transport::{
 ///
 /// The partition key of the event is the key of the message, and chooses the partition as clients in Java do
 /// (`murmur2_random`). The attributes of a CloudEvent are headers with the prefix `ce_`, beside `content-type` and
-/// the headers of the event; a header of the event with such a name is
+/// the headers of the event; a header of the event with such a name, in any case, is
 /// [`Rejected`](outbox_traits::PublishErrorKind::Rejected). So is a topic whose name Kafka does not know how to
 /// spell. A topic that is missing, where the broker does not create it, has
 /// [`Failed`](outbox_traits::PublishErrorKind::Failed).
@@ -68,6 +68,8 @@ pub struct Kafka {
 
 const KEYS_AT_ONCE: usize = 1024;
 const MAX_BYTES: usize = 1_000_000;
+/// What `message.max.bytes` may be.
+const TAKEN_BYTES: RangeInclusive<usize> = 1000..=1_000_000_000;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest `message.timeout.ms` in whole days, and the longest `topic.metadata.propagation.max.ms`.
 const MAX_TIMEOUT: Duration = Duration::from_hours(24 * 24);
@@ -88,37 +90,45 @@ impl Kafka {
         kafka.with_max_bytes(MAX_BYTES).with_timeout(TIMEOUT)
     }
 
-    /// With the topic of this name for each event.
+    /// With the topic of this name for each event. By default its type.
     #[must_use]
     pub fn with_route(mut self, route: Route) -> Self {
         self.route = route;
         self
     }
 
-    /// With this form of the messages.
+    /// With this form of the messages. By default [`Encoding::Binary`].
     #[must_use]
     pub fn with_encoding(mut self, encoding: Encoding) -> Self {
         self.encoding = encoding;
         self
     }
 
-    /// With this `source` of a CloudEvent whose event has none. If it is empty, it is `outbox`.
+    /// The `source` of the CloudEvent of an event that has [none of its own](Event::with_source). By default, and where it
+    /// is empty, `outbox`.
+    ///
+    /// It names the producer: a consumer of several tells their events apart by it, and by nothing else where they have
+    /// types in common. It becomes a reference to a URI, such as `shop` or `https://example.com/shop`.
+    /// [`Encoding::Plain`] has none.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<String>) -> Self {
         self.source = source.into();
         self
     }
 
-    /// With this limit, of a thousand bytes at least: a message with more, key and headers included, is
-    /// [`Rejected`](outbox_traits::PublishErrorKind::Rejected). It is the setting `message.max.bytes`.
+    /// With this limit, from a thousand bytes to a billion: a message with more, key and headers included, is
+    /// [`Rejected`](outbox_traits::PublishErrorKind::Rejected). By default 1,000,000 bytes. It is the setting
+    /// `message.max.bytes`.
     #[must_use]
     pub fn with_max_bytes(self, max_bytes: usize) -> Self {
+        let max_bytes = max_bytes.clamp(*TAKEN_BYTES.start(), *TAKEN_BYTES.end());
         self.with_setting("message.max.bytes", max_bytes.to_string())
     }
 
     /// Waits so long for the report on an event, to the millisecond, and for 24 days at most. Then the event has failed
     /// if the cluster still answers, and otherwise the cluster counts as unavailable, after five more seconds at most.
     /// It is the setting `message.timeout.ms`. A topic counts as missing after half of it, or after an hour.
+    /// By default 10 seconds.
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Self {
         let millis = timeout.as_millis().clamp(1, MAX_TIMEOUT.as_millis());
@@ -222,8 +232,10 @@ fn headers(message: &Message) -> Result<OwnedHeaders, PublishError> {
         headers = headers.insert(Header { key: &format!("ce_{name}"), value: Some(value) });
     }
     for (name, value) in &message.headers {
+        // Names of Kafka differ in case, and to some readers of CloudEvents they are the same.
+        let lower = name.to_ascii_lowercase();
         // The client ends a name at the first NUL.
-        if name.starts_with("ce_") || name == "content-type" || name.contains('\0') {
+        if lower.starts_with("ce_") || lower == "content-type" || name.contains('\0') {
             return Err(PublishError::rejected(format!(
                 "the header {name:?} cannot be told from those of every message: give it another name"
             )));

@@ -90,7 +90,7 @@ impl Nats {
         }
     }
 
-    /// With this subject for each event, of at most 3,800 bytes: with a longer one it is
+    /// With this subject for each event, by default its type, of at most 3,800 bytes: with a longer one it is
     /// [`Rejected`](outbox_traits::PublishErrorKind::Rejected).
     #[must_use]
     pub fn with_route(mut self, route: Route) -> Self {
@@ -98,14 +98,19 @@ impl Nats {
         self
     }
 
-    /// With this form of the messages.
+    /// With this form of the messages. By default [`Encoding::Binary`].
     #[must_use]
     pub fn with_encoding(mut self, encoding: Encoding) -> Self {
         self.encoding = encoding;
         self
     }
 
-    /// With this `source` of a CloudEvent whose event has none. If it is empty, it is `outbox`.
+    /// The `source` of the CloudEvent of an event that has [none of its own](Event::with_source). By default, and where it
+    /// is empty, `outbox`.
+    ///
+    /// It names the producer: a consumer of several tells their events apart by it, and by nothing else where they have
+    /// types in common. It becomes a reference to a URI, such as `shop` or `https://example.com/shop`.
+    /// [`Encoding::Plain`] has none.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<String>) -> Self {
         self.source = source.into();
@@ -114,7 +119,7 @@ impl Nats {
 
     /// Waits so long for the acknowledgement of an event, and as long again for any answer. Then the event has failed
     /// if there was one, and otherwise the server counts as unavailable. So it does where the user may not publish to
-    /// `_INBOX.>`, which is how the server is asked.
+    /// `_INBOX.>`, which is how the server is asked. By default 5 seconds.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.context = context(&self.client, timeout);

@@ -95,7 +95,7 @@ impl RabbitMq {
         })
     }
 
-    /// With this exchange, which must exist.
+    /// With this exchange, which must exist. By default the one without a name, which has every queue under its own.
     ///
     /// # Panics
     /// If the name is longer than 255 bytes, which no exchange has.
@@ -105,21 +105,26 @@ impl RabbitMq {
         self
     }
 
-    /// With this routing key for each event, of at most 255 bytes.
+    /// With this routing key for each event, of at most 255 bytes. By default its type.
     #[must_use]
     pub fn with_route(mut self, route: Route) -> Self {
         self.mapping.route = route;
         self
     }
 
-    /// With this form of the messages.
+    /// With this form of the messages. By default [`Encoding::Binary`].
     #[must_use]
     pub fn with_encoding(mut self, encoding: Encoding) -> Self {
         self.mapping.encoding = encoding;
         self
     }
 
-    /// With this `source` of a CloudEvent whose event has none. If it is empty, it is `outbox`.
+    /// The `source` of the CloudEvent of an event that has [none of its own](Event::with_source). By default, and where it
+    /// is empty, `outbox`.
+    ///
+    /// It names the producer: a consumer of several tells their events apart by it, and by nothing else where they have
+    /// types in common. It becomes a reference to a URI, such as `shop` or `https://example.com/shop`.
+    /// [`Encoding::Plain`] has none.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<String>) -> Self {
         self.mapping.source = source.into();
@@ -128,6 +133,7 @@ impl RabbitMq {
 
     /// With this limit: a message with more bytes is [`Rejected`](outbox_traits::PublishErrorKind::Rejected).
     /// Headers alone have to fit into a frame, of 128 KiB unless the broker says otherwise (`frame_max`).
+    /// By default 16 MiB.
     #[must_use]
     pub fn with_max_bytes(mut self, max_bytes: usize) -> Self {
         self.mapping.max_bytes = max_bytes;
@@ -136,7 +142,7 @@ impl RabbitMq {
 
     /// Waits so long for a connection, and for the confirm of an event. Then the event has failed if the broker still
     /// answers, and otherwise the broker counts as unavailable, as it does while it takes nothing because it lacks
-    /// memory or disk.
+    /// memory or disk. By default 10 seconds.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

@@ -22,8 +22,8 @@ use crate::transport::{
 /// get it later: a failover can lose what was accepted.
 ///
 /// An entry of a stream has the fields `content-type` and `data`, which is the body, and before them the attributes
-/// of a CloudEvent with the prefix `ce-`, and the headers of the event. A header with the name of another field is
-/// [`Rejected`](outbox_traits::PublishErrorKind::Rejected).
+/// of a CloudEvent with the prefix `ce-`, and the headers of the event. A header with the name of another field,
+/// or one that begins with `ce-`, in any case, is [`Rejected`](outbox_traits::PublishErrorKind::Rejected).
 ///
 /// In a batch the keys are published side by side, in a pipeline, and an event once the one before it of its key
 /// was accepted.
@@ -78,21 +78,26 @@ impl RedisStreams {
         })
     }
 
-    /// With the stream of this key for each event.
+    /// With the stream of this key for each event. By default its type.
     #[must_use]
     pub fn with_route(mut self, route: Route) -> Self {
         self.route = route;
         self
     }
 
-    /// With this form of the messages.
+    /// With this form of the messages. By default [`Encoding::Binary`].
     #[must_use]
     pub fn with_encoding(mut self, encoding: Encoding) -> Self {
         self.encoding = encoding;
         self
     }
 
-    /// With this `source` of a CloudEvent whose event has none. If it is empty, it is `outbox`.
+    /// The `source` of the CloudEvent of an event that has [none of its own](Event::with_source). By default, and where it
+    /// is empty, `outbox`.
+    ///
+    /// It names the producer: a consumer of several tells their events apart by it, and by nothing else where they have
+    /// types in common. It becomes a reference to a URI, such as `shop` or `https://example.com/shop`.
+    /// [`Encoding::Plain`] has none.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<String>) -> Self {
         self.source = source.into();
@@ -101,7 +106,7 @@ impl RedisStreams {
 
     /// Trims a stream to about so many entries when it adds to it (`MAXLEN ~`), whether anybody has read the oldest
     /// or not. Redis trims whole nodes of a hundred entries, and so keeps some more, never fewer. More than [`i64::MAX`],
-    /// to which Redis counts, is as much as that.
+    /// to which Redis counts, is as much as that. By default nothing is trimmed.
     #[must_use]
     pub fn with_max_len(mut self, max_len: u64) -> Self {
         self.max_len = Some(max_len.min(i64::MAX.cast_unsigned()));
@@ -109,13 +114,15 @@ impl RedisStreams {
     }
 
     /// With this limit: a message with more bytes is [`Rejected`](outbox_traits::PublishErrorKind::Rejected).
+    /// Names and values of its fields count. By default 16 MiB.
     #[must_use]
     pub fn with_max_bytes(mut self, max_bytes: usize) -> Self {
         self.max_bytes = max_bytes;
         self
     }
 
-    /// Waits so long for a connection, and for the answer to an event; then the server counts as unavailable.
+    /// Waits so long for a connection, and for the answer to an event; then the server counts as unavailable. By default
+    /// 10 seconds.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.connections.timeout = timeout;
@@ -135,7 +142,9 @@ impl RedisStreams {
             command.arg(format!("ce-{name}")).arg(value);
         }
         for (name, value) in &message.headers {
-            if name.starts_with("ce-") || matches!(name.as_str(), "content-type" | "data") {
+            // A reader may take names in any case for the same.
+            let lower = name.to_ascii_lowercase();
+            if lower.starts_with("ce-") || matches!(lower.as_str(), "content-type" | "data") {
                 return Err(PublishError::rejected(format!(
                     "the header `{name}` has the name of a field of every entry: give it another name"
                 )));
