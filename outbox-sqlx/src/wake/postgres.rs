@@ -70,9 +70,10 @@ impl Ear {
             drop(listener);
             let mut delays = RECONNECT.build();
             listener = loop {
-                match self.connect().await {
-                    Ok(listener) => break listener,
-                    Err(_) => sleep(delays.next().unwrap_or(STUCK)).await,
+                // The first time, too: a pooler may take the connection away again as soon as it listens.
+                sleep(delays.next().unwrap_or(STUCK)).await;
+                if let Ok(listener) = self.connect().await {
+                    break listener;
                 }
             };
             // Whatever was announced meanwhile is for nobody to know.
