@@ -209,7 +209,8 @@ impl InboxStore for MongoInbox {
         check_consumer(consumer)?;
         let failed = |error: Error| error.with_event(event);
         self.ready(PROCESS).await.map_err(failed)?;
-        if !is_in_transaction(session).await {
+        let is_open = is_in_transaction(session).await;
+        if !is_open.map_err(|error| failed(self.error(PROCESS)(error)))? {
             let message = format!(
                 "could not {PROCESS} collection `{}`: the session has no open transaction, and so the mark would \
                  not share the fate of the work; call `start_transaction` first",

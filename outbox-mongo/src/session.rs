@@ -3,7 +3,11 @@
 use std::collections::HashSet;
 
 use bson::{Document, RawDocumentBuf, doc};
-use mongodb::{ClientSession, error::Error as DriverError};
+use mongodb::{
+    ClientSession,
+    error::{Error as DriverError, ErrorKind as DriverErrorKind},
+    options::WriteConcern,
+};
 use outbox_traits::{Error, ErrorKind, Result, Saved};
 
 use crate::{MongoOutbox, collection, document::NewDocument, error, store::as_batch};
@@ -23,7 +27,7 @@ impl MongoOutbox {
         tried: &str,
     ) -> Result<Vec<Saved>> {
         self.ready(tried).await?;
-        if !is_in_transaction(session).await {
+        if !is_in_transaction(session).await.map_err(self.error(tried))? {
             let message = format!(
                 "could not {tried} collection `{}`: the session has no open transaction, and so the event would \
                  not share the fate of what else is written; call `start_transaction` first, or `save`",
@@ -154,14 +158,22 @@ fn chunks(documents: &[NewDocument], max_documents: usize, max_bytes: usize) -> 
     chunks
 }
 
-/// The driver does not say it, but refuses to begin a transaction where one is open; neither that nor giving up the
-/// one just begun, in which nothing was done, is a word to the server.
-pub(crate) async fn is_in_transaction(session: &mut ClientSession) -> bool {
-    if session.start_transaction().await.is_err() {
-        return true;
+/// The driver does not say it, but refuses to begin a transaction where one is open. Where none is, it refuses to begin
+/// one with such a write concern, and so leaves the session as it is: a commit before may be repeated after it. Neither
+/// is a word to the server.
+pub(crate) async fn is_in_transaction(session: &mut ClientSession) -> Result<bool, DriverError> {
+    let none = WriteConcern::nodes(0);
+    let Err(error) = session.start_transaction().write_concern(none).await else { return Ok(false) };
+    let DriverErrorKind::Transaction { message, .. } = &*error.kind else { return Err(error) };
+    // The words are those of the specification of all drivers.
+    if message.contains("transaction already in progress") {
+        return Ok(true);
     }
-    session.abort_transaction().await.ok();
-    false
+    if message.contains("do not support unacknowledged write concern") {
+        return Ok(false);
+    }
+    // A session of a snapshot has no transactions.
+    Err(error)
 }
 
 #[cfg(test)]

@@ -7,15 +7,15 @@ use std::{error::Error as _, sync::Arc, time::Duration};
 use harness::Mongo;
 use mongodb::{
     Client, IndexModel,
-    bson::doc,
+    bson::{Document, doc},
     error::TRANSIENT_TRANSACTION_ERROR,
     options::{Acknowledgment, ClientOptions, IndexOptions, ReadConcern, ReadPreference},
 };
 use outbox_conformance::{Harness, require};
 use outbox_mongo::{MongoOutbox, driver_error, mongodb};
 use outbox_traits::{
-    Claim, ClaimStore, Error, ErrorKind, Event, EventId, OutboxStore, OutboxStoreExt, Saved, SchemaStore,
-    Settlement, StatsStore,
+    Claim, ClaimStore, Error, ErrorKind, Event, EventId, InboxStore, OutboxStore, OutboxStoreExt, Saved,
+    SchemaStore, Settlement, StatsStore,
 };
 use serde_json::json;
 
@@ -166,6 +166,37 @@ async fn a_session_without_a_transaction_is_refused() {
     assert_from_driver(&h.store.enqueue(event(), &mut session).await.unwrap_err(), ErrorKind::Backend);
     stranger.rollback(session).await;
     stranger.close().await;
+    h.close().await;
+}
+
+/// A commit whose answer was lost is repeated; what comes in between, by mistake, must not make that impossible.
+#[tokio::test]
+async fn a_save_after_a_commit_is_refused_and_the_commit_can_still_be_repeated() {
+    let Some(h) = require("sessions::repeated", Mongo::open().await) else { return };
+    let mut session = h.begin().await;
+    let saved = event();
+    h.store.enqueue(saved.clone(), &mut session).await.unwrap();
+    session.commit_transaction().await.unwrap();
+    h.store.enqueue(event(), &mut session).await.unwrap_err();
+    h.store.save_all_in_session(&[event(), event()], &mut session).await.unwrap_err();
+    h.inbox.process_once(&mut session, "c", saved.id()).await.unwrap_err();
+    session.commit_transaction().await.unwrap();
+    assert_eq!(h.store.get_pending(9).await.unwrap(), [saved]);
+    h.close().await;
+}
+
+/// It has no transactions: what is written in it would be written at once.
+#[tokio::test]
+async fn a_session_of_a_snapshot_is_refused() {
+    let Some(h) = require("sessions::snapshot", Mongo::open().await) else { return };
+    let mut session = h.database().client().start_session().snapshot(true).await.unwrap();
+    assert_from_driver(&h.store.enqueue(event(), &mut session).await.unwrap_err(), ErrorKind::Backend);
+    let marked = h.inbox.process_once(&mut session, "c", EventId::new()).await;
+    assert_from_driver(&marked.unwrap_err(), ErrorKind::Backend);
+    for collection in ["outbox", "inbox"] {
+        let collection = h.database().collection::<Document>(collection);
+        assert_eq!(collection.count_documents(doc! {}).await.unwrap(), 0);
+    }
     h.close().await;
 }
 
