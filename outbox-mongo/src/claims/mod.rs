@@ -24,15 +24,13 @@ mod state;
 mod turn;
 mod view;
 
-use std::{
-    sync::atomic::Ordering::Relaxed,
-    time::{Duration, Instant},
-};
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use bson::{DateTime, doc};
 use mongodb::error::Error as DriverError;
 use outbox_traits::{Claim, ClaimStore, ErrorKind, Lease, Leased, Result, Settlement, async_trait};
-use uuid::Uuid;
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use self::choose::Step;
 pub(crate) use self::{
@@ -53,8 +51,11 @@ const SETTLE: &str = "settle leases in";
 
 /// The document that every transaction of claims writes first.
 const LOCK: &str = "lock";
-/// For how long a transaction that meets others is tried again.
+/// For how long a transaction that meets others waits for them, in all.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two tries of it: at first, and at most. So that those that met do not meet again, each is longer by up to as
+/// much.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(32));
 /// How many transactions one claim may take to get past events of busy keys, each of which parks some.
 const MAX_STEPS: usize = 10_000;
 /// No lease and no wait is longer: a date can hold it.
@@ -188,33 +189,31 @@ impl MongoOutbox {
 
 /// Conflicts of one call with other transactions, which the call may just try again.
 struct Conflicts {
-    first: Option<Instant>,
-    tries: u32,
-    /// When one that stalls was last looked for.
-    looked: Option<Instant>,
+    pauses: ExponentialBackoff,
+    /// When one that stalls is looked for.
+    looks: Interval,
 }
 
 impl Conflicts {
     fn new() -> Self {
-        Self { first: None, tries: 0, looked: None }
+        let pauses = ExponentialBuilder::new().with_min_delay(PAUSE.0).with_max_delay(PAUSE.1);
+        let pauses = pauses.with_jitter().without_max_times().with_total_delay(Some(PATIENCE)).build();
+        let mut looks = interval(stalled::AGAIN);
+        looks.reset_after(stalled::AFTER);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { pauses, looks }
     }
 
     /// Waits a little after a conflict; any other error is returned, and so is the one that exhausts the patience.
     async fn wait(&mut self, outbox: &MongoOutbox, error: DriverError) -> Result<(), DriverError> {
-        let first = *self.first.get_or_insert_with(Instant::now);
-        if error::kind(&error) != ErrorKind::Conflict || first.elapsed() > PATIENCE {
+        let (ErrorKind::Conflict, Some(pause)) = (error::kind(&error), self.pauses.next()) else {
             return Err(error);
-        }
-        let is_time = self.looked.is_none_or(|looked| looked.elapsed() > stalled::AGAIN);
-        if first.elapsed() > stalled::AFTER && is_time {
-            self.looked = Some(Instant::now());
+        };
+        tokio::select! {
             // Who may not do it waits until the server does it by itself.
-            outbox.end_stalled().await.ok();
+            _ = self.looks.tick() => drop(outbox.end_stalled().await),
+            () = sleep(pause) => {}
         }
-        self.tries += 1;
-        // So that those that met do not meet again.
-        let jitter = u64::from(Uuid::new_v4().as_bytes()[0]) % (1 << self.tries.min(6));
-        tokio::time::sleep(Duration::from_millis(1 + jitter)).await;
         Ok(())
     }
 }
