@@ -72,6 +72,16 @@ fn later(time: DateTime, by: Duration) -> DateTime {
     DateTime::from_millis(time.timestamp_millis().saturating_add(millis))
 }
 
+/// Whether a key has waited long enough: from the very millisecond on.
+fn is_ready(ready_at: DateTime, now: DateTime) -> bool {
+    ready_at <= now
+}
+
+/// Whether it is dead letters that a key waits for.
+fn is_held(ready_at: DateTime) -> bool {
+    ready_at > FAR
+}
+
 /// The end of a lease of this length.
 fn end(now: DateTime, length: Duration) -> DateTime {
     later(now, length.max(Duration::from_millis(1)))
@@ -85,11 +95,11 @@ impl ClaimStore for MongoOutbox {
         }
         self.ready(CLAIM).await?;
         // A worker that waits for work asks again and again: one look is enough, and no lock.
-        if self.is_idle.load(Relaxed) && !self.has_open().await.map_err(self.error(CLAIM))? {
+        if self.seen.is_idle.load(Relaxed) && !self.has_open().await.map_err(self.error(CLAIM))? {
             return Ok(Vec::new());
         }
         let leased = self.claim_some(claim).await.map_err(self.error(CLAIM))?;
-        self.is_idle.store(leased.is_empty(), Relaxed);
+        self.seen.is_idle.store(leased.is_empty(), Relaxed);
         Ok(leased)
     }
 
@@ -215,5 +225,61 @@ impl Conflicts {
             () = sleep(pause) => {}
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: DateTime = DateTime::from_millis(1_700_000_000_000);
+
+    fn millis_after(millis: i64) -> DateTime {
+        DateTime::from_millis(NOW.timestamp_millis() + millis)
+    }
+
+    #[test]
+    fn a_time_between_two_milliseconds_is_the_later_one_and_the_longest_can_be_written() {
+        for (by, millis) in [
+            (Duration::ZERO, 0),
+            (Duration::from_nanos(1), 1),
+            (Duration::from_millis(2), 2),
+            (Duration::from_micros(2001), 3),
+        ] {
+            assert_eq!(later(NOW, by), millis_after(millis), "{by:?}");
+        }
+        assert_eq!(later(NOW, Duration::MAX), later(NOW, LONGEST));
+        assert_eq!(
+            end(NOW, Duration::ZERO),
+            millis_after(1),
+            "a lease of nothing is over at once, and was there"
+        );
+    }
+
+    #[test]
+    fn a_key_is_ready_from_the_millisecond_on_for_which_it_waits() {
+        assert!(is_ready(NOW, NOW));
+        assert!(is_ready(millis_after(-1), NOW));
+        assert!(!is_ready(millis_after(1), NOW));
+    }
+
+    #[test]
+    fn no_wait_is_so_long_that_the_key_is_taken_for_held() {
+        assert!(is_held(NEVER));
+        assert!(!is_held(later(NOW, Duration::MAX)));
+        // Nor is one of a clock that is at the end of its time.
+        assert!(!is_held(FAR) && is_held(later(FAR, Duration::from_millis(1))));
+    }
+
+    /// So that those that met do not meet again, and that a server which is gone for good is not waited for without end.
+    #[test]
+    fn pauses_after_conflicts_grow_to_an_end_and_are_no_longer_than_the_patience_together() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let pauses: Vec<Duration> = runtime.block_on(async { Conflicts::new().pauses.collect() });
+        assert!(pauses[0] <= 2 * PAUSE.0, "{:?}", pauses[0]);
+        let late = &pauses[20..];
+        assert!(late.iter().all(|pause| (PAUSE.1..=2 * PAUSE.1).contains(pause)), "{late:?}");
+        let all = pauses.iter().sum::<Duration>();
+        assert!(all <= PATIENCE && all > PATIENCE - 2 * PAUSE.1, "{all:?}");
     }
 }

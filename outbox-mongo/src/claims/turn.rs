@@ -197,9 +197,9 @@ impl MongoOutbox {
         &self,
         held: &mut Held<'_>,
         collection: &str,
-        updates: Vec<RawDocumentBuf>,
+        updates: &[RawDocumentBuf],
     ) -> Result<i32, DriverError> {
-        let list: RawArrayBuf = updates.into_iter().collect();
+        let list: RawArrayBuf = updates.iter().map(RawDocumentBuf::as_ref).collect();
         let answer = self.database.run_raw_command(rawdoc! { "update": collection, "updates": list });
         let answer = answer.session(&mut *held.session).await?;
         if let Some(first) = answer.get_array("writeErrors").ok().and_then(|errors| errors.first()) {
