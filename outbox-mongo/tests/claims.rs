@@ -183,3 +183,38 @@ async fn what_is_acknowledged_is_leased_by_no_claim_that_is_under_way() {
     }
     h.close().await;
 }
+
+/// Else there would be one for each key that ever waited.
+#[tokio::test]
+async fn a_key_of_which_nothing_is_parked_any_more_has_no_document() {
+    let Some(h) = require("claims::keys", Mongo::open().await) else { return };
+    let keys = h.database().collection::<Document>("outbox.keys");
+    h.store.save(&Event::new("t", json!(1)).unwrap().with_partition_key("k")).await.unwrap();
+    let claim = async || h.store.claim(&Claim::new("w")).await.unwrap();
+    let retry = Settlement::retry(claim().await[0].lease, Duration::ZERO, "failed");
+    assert!(h.store.settle(&[retry]).await.unwrap()[0].is_ok());
+    assert_eq!(keys.count_documents(doc! {}).await.unwrap(), 1);
+    assert!(h.store.settle(&[Settlement::delivered(claim().await[0].lease)]).await.unwrap()[0].is_ok());
+    assert!(claim().await.is_empty());
+    assert_eq!(keys.count_documents(doc! {}).await.unwrap(), 0);
+    h.close().await;
+}
+
+/// Whoever settles one of them meanwhile would have to look again.
+#[tokio::test]
+async fn an_acknowledgement_leaves_the_leases_of_others_as_they_are() {
+    let Some(h) = require("claims::others", Mongo::open().await) else { return };
+    let events: Vec<Event> = (0..2).map(|number| Event::new("t", json!(number)).unwrap()).collect();
+    h.store.save_all(&events).await.unwrap();
+    let claim = Claim::new("w").with_limit(1);
+    let (first, second) = (h.store.claim(&claim).await.unwrap(), h.store.claim(&claim).await.unwrap());
+    let leases = h.database().collection::<Document>("outbox.leases");
+    let of = async |leased: &[outbox_traits::Leased]| {
+        leases.find_one(doc! { "token": leased[0].lease.token().to_string() }).await.unwrap()
+    };
+    let before = of(&second).await;
+    assert!(before.is_some());
+    h.store.acknowledge(first[0].event.id()).await.unwrap();
+    assert_eq!((of(&first).await, of(&second).await), (None, before));
+    h.close().await;
+}

@@ -12,7 +12,7 @@ use mongodb::{
     options::{Acknowledgment, ClientOptions, IndexOptions, ReadConcern, ReadPreference},
 };
 use outbox_conformance::{Harness, require};
-use outbox_mongo::{MongoOutbox, driver_error, mongodb};
+use outbox_mongo::{MongoInbox, MongoOutbox, driver_error, mongodb};
 use outbox_traits::{
     Claim, ClaimStore, Error, ErrorKind, Event, EventId, InboxStore, OutboxStore, OutboxStoreExt, Saved,
     SchemaStore, Settlement, StatsStore,
@@ -229,6 +229,23 @@ async fn extreme_times_come_back() {
     h.close().await;
 }
 
+#[tokio::test]
+async fn a_store_and_an_inbox_say_which_collection_they_are_and_keep_the_password() {
+    let options = ClientOptions::parse("mongodb://someone:secret-word@127.0.0.1:1/").await.unwrap();
+    let shop = Client::with_options(options).unwrap().database("shop");
+    let (store, inbox) = (MongoOutbox::new(&shop), MongoInbox::new(&shop));
+    assert_eq!((store.collection_name(), inbox.collection_name()), ("outbox", "inbox"));
+    let store = store.with_collection("Order Events").unwrap();
+    let inbox = inbox.with_collection("Seen by billing").unwrap();
+    assert_eq!((store.collection_name(), inbox.collection_name()), ("Order Events", "Seen by billing"));
+    assert_eq!((store.database().name(), inbox.database().name()), ("shop", "shop"));
+    for (text, name) in
+        [(format!("{store:?}"), "shop.Order Events"), (format!("{inbox:?}"), "shop.Seen by billing")]
+    {
+        assert!(text.contains(name) && !text.contains("secret"), "{text}");
+    }
+}
+
 /// Nobody listens there. The password does not appear in what is said about it.
 #[tokio::test]
 async fn a_server_that_is_not_there_is_unavailable() {
@@ -244,8 +261,15 @@ async fn a_server_that_is_not_there_is_unavailable() {
         store.acknowledge(EventId::new()).await.unwrap_err(),
         store.purge(Duration::ZERO).await.unwrap_err(),
         outbox_traits::SchemaStore::migrate(&store).await.unwrap_err(),
+        MongoInbox::new(&client.database("shop"))
+            .with_collection("outbox")
+            .unwrap()
+            .migrate()
+            .await
+            .unwrap_err(),
     ];
     for error in &errors {
+        assert!(error.to_string().contains("`shop.outbox`"), "{error}");
         assert_from_driver(error, ErrorKind::Unavailable);
         assert!(!format!("{error} {error:?} {store:?}").contains("secret"), "{error:?}");
     }
