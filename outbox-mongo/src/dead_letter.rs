@@ -10,7 +10,7 @@ use crate::{
     claims::Held,
     document::{self, DEAD_LETTER, HOLDS_KEY, PENDING, SCHEDULED},
     indexes::{FIFO_KEYS, ID_KEYS, keys},
-    store::{AT_ONCE, BATCH, as_limit},
+    store::{BATCH, ONE_ANSWER, as_limit},
 };
 
 const LIST: &str = "list dead letters of";
@@ -62,7 +62,7 @@ impl MongoOutbox {
         // One more than asked for says whether there is a next page.
         let wanted = filter.limit.saturating_add(1);
         let find = self.events.find(dead(filter, filter.after)).sort(doc! { "seq": 1 }).hint(keys(FIFO_KEYS));
-        let mut cursor = find.limit(as_limit(wanted)).batch_size(AT_ONCE).await?;
+        let mut cursor = find.limit(as_limit(wanted)).batch_size(ONE_ANSWER).await?;
         let mut letters = Vec::new();
         let mut last = None;
         while cursor.advance().await? {
@@ -90,7 +90,7 @@ impl MongoOutbox {
         let (mut changed, mut after) = (0, None);
         loop {
             let find = self.events.find(dead(filter, after)).sort(doc! { "seq": 1 }).hint(keys(FIFO_KEYS));
-            let find = find.projection(doc! { "seq": 1 }).limit(as_limit(BATCH)).batch_size(AT_ONCE);
+            let find = find.projection(doc! { "seq": 1 }).limit(as_limit(BATCH)).batch_size(ONE_ANSWER);
             let mut cursor = find.await?;
             let mut ids = Vec::new();
             while cursor.advance().await? {

@@ -10,7 +10,7 @@ use crate::{
     error,
     indexes::{FIFO_KEYS, SCHEDULED_KEYS, keys},
     purge,
-    store::{AT_ONCE, BATCH, as_limit},
+    store::{BATCH, ONE_ANSWER, as_limit},
 };
 
 /// How often one fetch sets undecodable documents aside and looks again.
@@ -61,7 +61,7 @@ impl MongoOutbox {
         let mut look = limit;
         for _ in 0..MAX_LOOKS {
             let find = self.events.find(filter.clone()).sort(doc! { "seq": 1 });
-            let find = find.hint(keys(FIFO_KEYS)).limit(as_limit(look)).batch_size(AT_ONCE);
+            let find = find.hint(keys(FIFO_KEYS)).limit(as_limit(look)).batch_size(ONE_ANSWER);
             let mut cursor = find.await?;
             events = Vec::new();
             let mut undecodable = Vec::new();

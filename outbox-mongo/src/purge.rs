@@ -7,7 +7,7 @@ use mongodb::{Collection, error::Error as DriverError};
 
 use crate::{
     indexes::keys,
-    store::{AT_ONCE, BATCH, as_limit},
+    store::{BATCH, ONE_ANSWER, as_limit},
 };
 
 /// Such ages are older than all that is stored, and as milliseconds within what the server can subtract.
@@ -20,7 +20,7 @@ pub(crate) async fn find_ids(
     index: &str,
 ) -> Result<Vec<Bson>, DriverError> {
     let find = of.find(filter).hint(keys(index)).projection(doc! { "_id": 1 });
-    let mut cursor = find.limit(as_limit(BATCH)).batch_size(AT_ONCE).await?;
+    let mut cursor = find.limit(as_limit(BATCH)).batch_size(ONE_ANSWER).await?;
     let mut ids = Vec::new();
     while cursor.advance().await? {
         ids.extend(cursor.current().get("_id")?.map(Bson::try_from).transpose()?);

@@ -13,7 +13,7 @@ use outbox_traits::{Error, ErrorKind, Result, Saved};
 use crate::{
     MongoOutbox, collection,
     document::NewDocument,
-    store::{AT_ONCE, runs},
+    store::{ONE_ANSWER, runs},
 };
 
 /// What is looked up at once: about two documents can be found for each.
@@ -89,7 +89,7 @@ impl MongoOutbox {
     ) -> Result<Taken, DriverError> {
         let find =
             self.events.find(existing(documents)).projection(doc! { "eventId": 1, "idempotencyKey": 1 });
-        let mut cursor = find.batch_size(AT_ONCE).session(&mut *session).await?;
+        let mut cursor = find.batch_size(ONE_ANSWER).session(&mut *session).await?;
         let mut taken = Taken::default();
         while cursor.advance(session).await? {
             let found = cursor.current();

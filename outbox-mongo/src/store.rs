@@ -27,7 +27,7 @@ use crate::{
 pub(crate) const BATCH: usize = 1000;
 /// All that a question is for in one answer, up to its 16 MiB: a batch of just as many would leave the cursor open on the
 /// server. The driver adds one of its own, and the server counts with a sign.
-pub(crate) const AT_ONCE: u32 = i32::MAX.unsigned_abs() - 1;
+pub(crate) const ONE_ANSWER: u32 = i32::MAX.unsigned_abs() - 1;
 /// Ids in one command: far below what a command may be long.
 const MAX_IDS: usize = 50_000;
 const DEFAULT_COLLECTION: &str = "outbox";

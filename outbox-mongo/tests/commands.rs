@@ -178,8 +178,8 @@ async fn a_claim_looks_once_for_the_keys_that_are_ready_and_once_for_their_event
     let key = |number: usize| format!("k{number}");
     let event = |number| Event::new("t", json!(number)).unwrap().with_partition_key(key(number));
     h.store.save_all(&(0..255).map(event).collect::<Vec<_>>()).await.unwrap();
-    let fail = async |count, after: fn(usize) -> Duration| {
-        let leased = store.claim(&Claim::new("w").with_limit(count)).await.unwrap();
+    let fail = async |limit, count, after: fn(usize) -> Duration| {
+        let leased = store.claim(&Claim::new("w").with_limit(limit)).await.unwrap();
         assert_eq!(leased.len(), count);
         let retry = |(number, one): (usize, &outbox_traits::Leased)| {
             Settlement::retry(one.lease, after(number), "failed")
@@ -187,15 +187,15 @@ async fn a_claim_looks_once_for_the_keys_that_are_ready_and_once_for_their_event
         let retries: Vec<_> = leased.iter().enumerate().map(retry).collect();
         assert!(store.settle(&retries).await.unwrap().iter().all(Result::is_ok));
     };
-    fail(255, |number| if number < 5 { Duration::ZERO } else { Duration::from_hours(1) }).await;
+    fail(255, 255, |number| if number < 5 { Duration::ZERO } else { Duration::from_hours(1) }).await;
     answers.take();
-    fail(5, |_| Duration::from_hours(1)).await;
+    fail(50, 5, |_| Duration::from_hours(1)).await;
     assert_eq!(answers.finds("outbox.keys"), 1 + 1, "one in the claim, one in the settlement");
 
     h.outbox().delete_many(doc! {}).await.unwrap();
     h.database().collection::<Document>("outbox.keys").delete_many(doc! {}).await.unwrap();
     h.store.save_all(&(0..150).map(event).collect::<Vec<_>>()).await.unwrap();
-    fail(150, |_| Duration::ZERO).await;
+    fail(150, 150, |_| Duration::ZERO).await;
     answers.take();
     assert_eq!(store.claim(&Claim::new("w").with_limit(100)).await.unwrap().len(), 100);
     assert_eq!(answers.finds("outbox"), 3, "what was hidden, what is ready, and the events themselves");

@@ -16,7 +16,7 @@ use crate::{
     MongoOutbox,
     document::{self, Key, PARKED, PENDING},
     indexes::{ID_KEYS, keys},
-    store::{AT_ONCE, BATCH},
+    store::{BATCH, ONE_ANSWER},
 };
 
 /// What came of one look.
@@ -199,7 +199,7 @@ impl MongoOutbox {
         for ids in others.chunks(BATCH) {
             // One that was acknowledged meanwhile is open no more.
             let these = doc! { "_id": { "$in": ids }, "status": { "$in": [PENDING, PARKED] } };
-            let find = self.events.find(these).hint(keys("_id")).batch_size(AT_ONCE);
+            let find = self.events.find(these).hint(keys("_id")).batch_size(ONE_ANSWER);
             let mut cursor = find.await?;
             while cursor.advance().await? {
                 take(cursor.current())?;

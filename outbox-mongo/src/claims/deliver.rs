@@ -95,7 +95,7 @@ impl MongoOutbox {
         mut leases: Leases,
         settled: &HashMap<String, bool>,
     ) -> Result<Option<(Vec<String>, Option<Decided>)>, DriverError> {
-        let (mut taken, mut delivered, mut is_all) = (Vec::new(), Vec::new(), true);
+        let (mut taken, mut delivered) = (Vec::new(), Vec::new());
         let count = leases.entries.len();
         leases.entries.retain_mut(|entry| match settled.get(&entry.event) {
             Some(is_delivered) if !entry.is_delivered => {
@@ -106,10 +106,7 @@ impl MongoOutbox {
                 }
                 *is_delivered
             }
-            _ => {
-                is_all = false;
-                true
-            }
+            _ => true,
         });
         if taken.is_empty() {
             return Ok(Some((taken, None)));
@@ -127,6 +124,7 @@ impl MongoOutbox {
             let update = doc! { "$set": set, "$inc": { "revision": 1_i64 } };
             self.leases.update_one(this, update).await?.matched_count == 1
         };
+        let is_all = leases.entries.len() == delivered.len();
         let decided = Decided { id: leases.id, entries: delivered, is_all };
         Ok(is_written.then(|| (taken, (!decided.entries.is_empty()).then_some(decided))))
     }

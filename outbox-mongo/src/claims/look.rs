@@ -11,7 +11,7 @@ use crate::{
     MongoOutbox,
     document::{self, Key, PARKED, PENDING},
     indexes::{FIFO_KEYS, PARKED_KEYS, READY_KEYS, keys},
-    store::{AT_ONCE, as_limit},
+    store::{ONE_ANSWER, as_limit},
 };
 
 /// Ready keys whose parked events one command reads: the server merges so many, 200 at most, without sorting.
@@ -114,7 +114,7 @@ impl MongoOutbox {
         let find = self.keys.find(due).sort(doc! { "readyAt": 1 }).hint(keys(READY_KEYS));
         let mut cursor = find
             .limit(as_limit(KEYS))
-            .batch_size(AT_ONCE)
+            .batch_size(ONE_ANSWER)
             .read_concern(ReadConcern::snapshot())
             .session(&mut *moment)
             .await?;
@@ -145,7 +145,7 @@ impl MongoOutbox {
             // Some may be delivered already.
             let asked = limit.saturating_add(busy.events.len());
             let find = self.events.find(parked).sort(doc! { "seq": 1 }).hint(keys(PARKED_KEYS));
-            let find = find.projection(Spot::fields()).limit(as_limit(asked)).batch_size(AT_ONCE);
+            let find = find.projection(Spot::fields()).limit(as_limit(asked)).batch_size(ONE_ANSWER);
             let mut cursor = find.read_concern(ReadConcern::snapshot()).session(&mut *moment).await?;
             let (mut count, mut empty) = (0, ready.clone());
             while cursor.advance(moment).await? {
@@ -227,7 +227,7 @@ impl MongoOutbox {
         let find = find.projection(Spot::fields()).skip(skip as u64);
         let mut cursor = find
             .limit(as_limit(size))
-            .batch_size(AT_ONCE)
+            .batch_size(ONE_ANSWER)
             .read_concern(ReadConcern::snapshot())
             .session(&mut *moment)
             .await?;

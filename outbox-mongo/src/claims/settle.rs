@@ -20,7 +20,7 @@ use crate::{
     MongoOutbox,
     document::{self, DEAD_LETTER, HOLDS_KEY, Key, PARKED, PENDING, key_value, reason},
     indexes::{ID_KEYS, RETRY_KEYS, key_document, keys},
-    store::{AT_ONCE, BATCH, runs},
+    store::{BATCH, ONE_ANSWER, runs},
 };
 
 /// What one command writes down of failures, roughly: it is a document itself, and ends at 16 MiB.
@@ -182,7 +182,6 @@ impl MongoOutbox {
         let mut decided = Vec::new();
         for mut leases in leases {
             let mut of_these = Vec::new();
-            let mut is_all = true;
             let token = leases.token.clone();
             leases.entries.retain_mut(|entry| {
                 let name = (token.clone(), entry.event.clone());
@@ -191,12 +190,11 @@ impl MongoOutbox {
                     of_these.push(entry.clone());
                     return true;
                 }
-                let stays = entry.is_delivered || names.contains(&name);
-                is_all &= !stays;
-                stays
+                entry.is_delivered || names.contains(&name)
             });
             self.keep_leases(held, &leases).await?;
             if !of_these.is_empty() {
+                let is_all = leases.entries.len() == of_these.len();
                 decided.push(Decided { id: leases.id, entries: of_these, is_all });
             }
         }
@@ -239,7 +237,7 @@ impl MongoOutbox {
         ids: Vec<String>,
     ) -> Result<HashMap<String, Open>, DriverError> {
         let these = doc! { "eventId": { "$in": ids }, "status": { "$in": [PENDING, PARKED] } };
-        let find = self.events.find(these).hint(keys(ID_KEYS)).batch_size(AT_ONCE);
+        let find = self.events.find(these).hint(keys(ID_KEYS)).batch_size(ONE_ANSWER);
         let find = find.projection(doc! { "eventId": 1, "partitionHash": 1, "seq": 1 });
         let mut cursor = find.session(&mut *held.session).await?;
         let mut open = HashMap::new();
@@ -266,7 +264,7 @@ impl MongoOutbox {
             }
         }
         let mut these = doc! { "eventId": { "$in": ids } };
-        let find = self.events.find(these.clone()).hint(keys(ID_KEYS)).batch_size(AT_ONCE);
+        let find = self.events.find(these.clone()).hint(keys(ID_KEYS)).batch_size(ONE_ANSWER);
         let find = find.projection(doc! { "eventId": 1, "partitionHash": 1 });
         let mut cursor = find.session(&mut *held.session).await?;
         let mut changed = HashSet::new();

@@ -13,7 +13,7 @@ use super::{Held, LOCK, NEVER, stalled::SESSIONS};
 use crate::{
     MongoOutbox,
     document::{self, DELIVERED, Key, key_value},
-    store::AT_ONCE,
+    store::ONE_ANSWER,
 };
 
 /// Of a key: the dead letters that hold it.
@@ -226,7 +226,7 @@ impl MongoOutbox {
             return Ok(found);
         }
         let these = doc! { "_id": { "$in": values(keys) } };
-        let find = self.keys.find(these).projection(doc! { "_id": 1 }).batch_size(AT_ONCE);
+        let find = self.keys.find(these).projection(doc! { "_id": 1 }).batch_size(ONE_ANSWER);
         let mut cursor = find.read_concern(ReadConcern::snapshot()).session(&mut *moment).await?;
         while cursor.advance(moment).await? {
             found.insert(cursor.deserialize_current()?.get_binary_generic("_id")?.clone());
