@@ -295,6 +295,7 @@ mod tests {
         assert_eq!(lengths(&[5; 6], 9, 15), [3, 3]);
         assert_eq!(lengths(&[5; 6], 9, 14), [2, 2, 2]);
         assert_eq!(lengths(&[1, 1, 50, 50, 1, 1], 9, 10), [2, 1, 1, 2]);
+        assert_eq!(lengths(&[50, 1], 9, 10), [1, 1]);
         assert!(lengths(&[], 2, 2).is_empty());
     }
 }

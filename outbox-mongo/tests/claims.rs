@@ -218,3 +218,36 @@ async fn an_acknowledgement_leaves_the_leases_of_others_as_they_are() {
     assert_eq!((of(&first).await, of(&second).await), (None, before));
     h.close().await;
 }
+
+/// Whoever settles what is left must find it, and who claims must find nothing to look through.
+#[tokio::test]
+async fn a_settlement_with_a_failure_leaves_of_a_lease_what_it_does_not_name() {
+    let Some(h) = require("claims::left", Mongo::open().await) else { return };
+    let events: Vec<Event> = (0..5).map(|number| Event::new("t", json!(number)).unwrap()).collect();
+    h.store.save_all(&events).await.unwrap();
+    let leases = h.database().collection::<Document>("outbox.leases");
+    let leased: Vec<_> = h.store.claim(&Claim::new("w")).await.unwrap().iter().map(|one| one.lease).collect();
+    let left = async || {
+        let document = leases.find_one(doc! { "token": leased[0].token().to_string() }).await.unwrap();
+        document.map_or(0, |document| document.get_array("entries").unwrap().len())
+    };
+    for (number, still) in [(0, 3), (2, 1)] {
+        let delivered = Settlement::delivered(leased[number]);
+        let settlements = [delivered, Settlement::dead_letter(leased[number + 1], "failed")];
+        assert!(h.store.settle(&settlements).await.unwrap().iter().all(Result::is_ok));
+        assert_eq!(left().await, still);
+    }
+    assert!(h.store.renew(&leased[4..], Duration::from_mins(1)).await.unwrap()[0].is_ok());
+    assert!(h.store.settle(&[Settlement::dead_letter(leased[4], "failed")]).await.unwrap()[0].is_ok());
+    assert_eq!(leases.count_documents(doc! { "token": { "$exists": true } }).await.unwrap(), 0);
+
+    h.store
+        .save_all(&events.iter().map(|event| event.clone().with_id(EventId::new())).collect::<Vec<_>>())
+        .await
+        .unwrap();
+    let all = h.store.claim(&Claim::new("w").with_limit(2)).await.unwrap();
+    let settlements = [Settlement::delivered(all[0].lease), Settlement::dead_letter(all[1].lease, "failed")];
+    assert!(h.store.settle(&settlements).await.unwrap().iter().all(Result::is_ok));
+    assert_eq!(leases.count_documents(doc! { "token": { "$exists": true } }).await.unwrap(), 0);
+    h.close().await;
+}
