@@ -144,7 +144,10 @@ fn look_up_bytes(document: &NewDocument) -> usize {
 /// is a word to the server.
 pub(crate) async fn is_in_transaction(session: &mut ClientSession) -> Result<bool, DriverError> {
     let none = WriteConcern::nodes(0);
-    let Err(error) = session.start_transaction().write_concern(none).await else { return Ok(false) };
+    let Err(error) = session.start_transaction().write_concern(none).await else {
+        session.abort_transaction().await.ok();
+        return Ok(false);
+    };
     let DriverErrorKind::Transaction { message, .. } = &*error.kind else { return Err(error) };
     // The words are those of the specification of all drivers.
     if message.contains("transaction already in progress") {

@@ -83,7 +83,7 @@ impl Held<'_> {
     }
 
     /// Commits what was done, or undoes what was not.
-    pub(super) async fn end<T>(self, done: Result<T, DriverError>) -> Result<T, DriverError> {
+    pub(super) async fn end<T>(mut self, done: Result<T, DriverError>) -> Result<T, DriverError> {
         if let Err(error) = &done {
             // At once: others wait for the lock.
             self.session.abort_transaction().await.ok();
@@ -91,20 +91,20 @@ impl Held<'_> {
             *self.is_open = error::kind(error) != ErrorKind::Conflict;
             return done;
         }
-        let mut committed = self.session.commit_transaction().await;
-        for _ in 1..MAX_COMMITS {
-            match committed {
-                Err(error) if error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) => {}
-                known => {
-                    committed = known;
-                    break;
-                }
-            }
-            committed = self.session.commit_transaction().await;
-        }
-        committed?;
+        self.commit().await?;
         *self.is_open = false;
         done
+    }
+
+    /// Asks again where the fate of the commit is unknown.
+    async fn commit(&mut self) -> Result<(), DriverError> {
+        for _ in 1..MAX_COMMITS {
+            match self.session.commit_transaction().await {
+                Err(error) if error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) => {}
+                done => return done,
+            }
+        }
+        self.session.commit_transaction().await
     }
 
     /// Undoes what was done.
