@@ -73,12 +73,15 @@ pub(crate) fn check_name(database: &Database, name: &str) -> Result<()> {
 /// A server on its own has no transactions.
 pub(crate) async fn deployment_problem(database: &Database) -> Result<Option<String>, DriverError> {
     let hello = database.run_command(doc! { "hello": 1 }).await?;
-    let has_transactions =
-        hello.contains_key("setName") || hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid");
-    Ok((!has_transactions).then(|| {
+    Ok((!has_transactions(&hello)).then(|| {
         "the server is on its own and has no transactions: start it as a replica set, which may be of one member"
             .to_owned()
     }))
+}
+
+/// By what the server says of itself: it is a member of a replica set, or a `mongos`.
+fn has_transactions(hello: &Document) -> bool {
+    hello.contains_key("setName") || hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid")
 }
 
 /// What the server says about a collection, if there is one.
@@ -230,4 +233,17 @@ fn foreign(collection: &Document) -> Option<&'static str> {
 fn first_batch(answer: &Document) -> Vec<Document> {
     let batch = answer.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
     batch.map_or_else(|_| Vec::new(), |batch| batch.iter().filter_map(Bson::as_document).cloned().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_set_and_mongos_have_transactions_and_a_server_on_its_own_has_none() {
+        assert!(has_transactions(&doc! { "setName": "rs0", "isWritablePrimary": true }));
+        assert!(has_transactions(&doc! { "msg": "isdbgrid", "isWritablePrimary": true }));
+        assert!(!has_transactions(&doc! { "isWritablePrimary": true }));
+        assert!(!has_transactions(&doc! { "msg": "something", "isWritablePrimary": true }));
+    }
 }

@@ -10,7 +10,7 @@ use crate::{
     claims::Held,
     document::{self, DEAD_LETTER, HOLDS_KEY, PENDING, SCHEDULED},
     indexes::{FIFO_KEYS, ID_KEYS, keys},
-    store::{BATCH, as_batch, as_limit},
+    store::{BATCH, ONE_ANSWER, as_limit},
 };
 
 const LIST: &str = "list dead letters of";
@@ -62,7 +62,7 @@ impl MongoOutbox {
         // One more than asked for says whether there is a next page.
         let wanted = filter.limit.saturating_add(1);
         let find = self.events.find(dead(filter, filter.after)).sort(doc! { "seq": 1 }).hint(keys(FIFO_KEYS));
-        let mut cursor = find.limit(as_limit(wanted)).batch_size(as_batch(wanted)).await?;
+        let mut cursor = find.limit(as_limit(wanted)).batch_size(ONE_ANSWER).await?;
         let mut letters = Vec::new();
         let mut last = None;
         while cursor.advance().await? {
@@ -90,7 +90,7 @@ impl MongoOutbox {
         let (mut changed, mut after) = (0, None);
         loop {
             let find = self.events.find(dead(filter, after)).sort(doc! { "seq": 1 }).hint(keys(FIFO_KEYS));
-            let find = find.projection(doc! { "seq": 1 }).limit(as_limit(BATCH)).batch_size(as_batch(BATCH));
+            let find = find.projection(doc! { "seq": 1 }).limit(as_limit(BATCH)).batch_size(ONE_ANSWER);
             let mut cursor = find.await?;
             let mut ids = Vec::new();
             while cursor.advance().await? {
@@ -175,4 +175,23 @@ fn dead(filter: &DeadLetterFilter, after: Option<u64>) -> Document {
 fn up_to_millisecond(time: chrono::DateTime<Utc>) -> DateTime {
     let millis = time.timestamp_millis();
     DateTime::from_millis(millis + i64::from(!time.timestamp_subsec_nanos().is_multiple_of(1_000_000)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The server's times have no more: what died at a millisecond did so before what is a part of one later.
+    #[test]
+    fn a_time_within_a_millisecond_is_the_next_whole_one() {
+        for (time, millis) in [
+            ("1970-01-01T00:00:01.002Z", 1002),
+            ("1970-01-01T00:00:01.002000001Z", 1003),
+            ("1970-01-01T00:00:01.002999999Z", 1003),
+            ("1969-12-31T23:59:59.998Z", -2),
+            ("1969-12-31T23:59:59.998000001Z", -1),
+        ] {
+            assert_eq!(up_to_millisecond(time.parse().unwrap()).timestamp_millis(), millis, "{time}");
+        }
+    }
 }

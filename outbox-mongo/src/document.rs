@@ -300,6 +300,57 @@ mod tests {
         assert_eq!(hash(&with)[..], Sha256::digest("key:k")[..16]);
     }
 
+    fn raw(document: &Document) -> RawDocumentBuf {
+        RawDocumentBuf::try_from(document).unwrap()
+    }
+
+    #[test]
+    fn a_count_is_read_whatever_kind_of_integer_it_is() {
+        let document = raw(&doc! { "i": 7, "l": 7_i64, "below": -1, "beyond": i64::MAX, "text": "7" });
+        for (name, expected) in [("i", 7), ("l", 7), ("below", 0), ("beyond", 0), ("text", 0), ("none", 0)] {
+            assert_eq!(count(&document, name), expected, "{name}");
+        }
+    }
+
+    /// Two of them may be all that is there, and must not share a name.
+    #[test]
+    fn documents_without_an_id_get_each_its_own_and_always_the_same() {
+        let id = |document: Document| dead_letter(&raw(&document)).id;
+        assert_eq!(id(doc! { "_id": 1, "type": "a" }), id(doc! { "_id": 1, "type": "b" }));
+        let ids = [doc! { "_id": 1 }, doc! { "_id": 2 }, doc! { "_id": "1" }, doc! {}].map(id);
+        assert_eq!(std::collections::HashSet::from(ids).len(), ids.len());
+    }
+
+    #[test]
+    fn what_is_set_aside_gets_only_what_it_has_not() {
+        let id = EventId::new();
+        let seq = Timestamp { time: 1, increment: 1 };
+        let whole = |document: Document| set_aside(&raw(&document), "no")[0].clone();
+        let named = whole(doc! { "_id": 1, "eventId": id.to_string(), "seq": seq });
+        let named = named.get_document("$set").unwrap();
+        assert!(!named.contains_key("standInId"));
+        for nameless in [doc! { "_id": 1, "seq": seq }, doc! { "_id": 1, "eventId": "x", "seq": seq }] {
+            let changes = whole(nameless);
+            assert!(changes.get_document("$set").unwrap().contains_key("standInId"));
+            assert!(!changes.get_document("$currentDate").unwrap().contains_key("seq"));
+        }
+        let placeless = whole(doc! { "_id": 1, "eventId": id.to_string() });
+        assert!(placeless.get_document("$currentDate").unwrap().contains_key("seq"));
+    }
+
+    /// Some relays look no further than this.
+    #[test]
+    fn of_a_meta_that_is_too_large_its_id_and_time_are_left() {
+        let mut event = sample();
+        event.meta_mut().extra.insert("long".to_owned(), json!(vec![0; 1_400_000]));
+        let stored = stored(&event);
+        let meta = stored.get_document("meta").unwrap();
+        let mut names: Vec<&str> = meta.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["id", "timestamp"]);
+        assert_eq!(meta.get_str("id").unwrap(), event.id().to_string());
+    }
+
     #[test]
     fn a_place_is_a_number_and_back() {
         for (time, increment) in [(0, 0), (0, u32::MAX), (1_700_000_000, 7), (u32::MAX, u32::MAX)] {

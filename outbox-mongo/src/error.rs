@@ -73,17 +73,14 @@ pub(crate) fn of(namespace: &str, tried: &str, error: DriverError) -> Error {
 ///
 /// Another unique index, which somebody gave the collection, is not meant.
 pub(crate) fn is_duplicate(error: &DriverError) -> bool {
-    if code(error) != Some(DUPLICATE_KEY) {
-        return false;
-    }
-    let Some(field) = duplicate_field(error) else {
-        // The driver keeps the server's answer to a single insert only.
-        let text = error.to_string();
-        return ["eventId", "idempotencyKey"]
-            .iter()
-            .any(|field| text.contains(&format!("dup key: {{ {field}:")));
-    };
-    matches!(field.as_str(), "eventId" | "idempotencyKey")
+    code(error) == Some(DUPLICATE_KEY) && is_of_our_index(&error.to_string())
+}
+
+/// By the first field of the index that refused a document. The driver keeps the server's answer to a single insert only,
+/// but its words always.
+fn is_of_our_index(text: &str) -> bool {
+    let field = text.split_once("dup key: { ").and_then(|(_, key)| key.split_once(':'));
+    matches!(field, Some(("eventId" | "idempotencyKey", _)))
 }
 
 /// Whether a document would have grown beyond what one can be.
@@ -95,14 +92,6 @@ pub(crate) fn is_too_large(error: &DriverError) -> bool {
 /// Whether the server gave up because of the time that it was given.
 pub(crate) fn is_timeout(error: &DriverError) -> bool {
     code(error) == Some(50)
-}
-
-/// The first field of the index that refused a document.
-fn duplicate_field(error: &DriverError) -> Option<String> {
-    let errors = error.server_response()?.get_array("writeErrors").ok()?;
-    let error = errors.into_iter().next()?.ok()?;
-    let (field, _) = error.as_document()?.get_document("keyPattern").ok()?.into_iter().next()?.ok()?;
-    Some(field.as_str().to_owned())
 }
 
 /// The server's code.
@@ -144,5 +133,120 @@ pub(crate) fn kind(error: &DriverError) -> ErrorKind {
         _ if error.contains_label(TRANSIENT_TRANSACTION_ERROR) => ErrorKind::Conflict,
         _ if error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) => ErrorKind::Unavailable,
         _ => ErrorKind::Backend,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::{Document, deserialize_from_document, doc};
+
+    use super::*;
+
+    fn of_command(code: i32, message: &str) -> DriverError {
+        let error = deserialize_from_document(doc! { "code": code, "errmsg": message }).unwrap();
+        DriverErrorKind::Command(error).into()
+    }
+
+    fn of_write(code: i32, message: &str) -> DriverError {
+        let error = deserialize_from_document(doc! { "code": code, "errmsg": message }).unwrap();
+        DriverErrorKind::Write(WriteFailure::WriteError(error)).into()
+    }
+
+    fn of_write_concern(code: i32, labels: &[&str]) -> DriverError {
+        let error = deserialize_from_document(doc! { "code": code, "errmsg": "", "errorLabels": labels });
+        DriverErrorKind::Write(WriteFailure::WriteConcernError(error.unwrap())).into()
+    }
+
+    fn of_many(errors: Document) -> DriverError {
+        DriverErrorKind::InsertMany(deserialize_from_document(errors).unwrap()).into()
+    }
+
+    /// By the names that the server has for them.
+    #[test]
+    fn the_server_s_code_says_what_helps() {
+        for (code, expected) in [
+            (6, ErrorKind::Unavailable),     // HostUnreachable
+            (50, ErrorKind::Unavailable),    // MaxTimeMSExpired
+            (64, ErrorKind::Unavailable),    // WriteConcernFailed
+            (91, ErrorKind::Unavailable),    // ShutdownInProgress
+            (189, ErrorKind::Unavailable),   // PrimarySteppedDown
+            (10107, ErrorKind::Unavailable), // NotWritablePrimary
+            (13436, ErrorKind::Unavailable), // NotPrimaryOrSecondary
+            (24, ErrorKind::Conflict),       // LockTimeout
+            (112, ErrorKind::Conflict),      // WriteConflict
+            (246, ErrorKind::Conflict),      // SnapshotUnavailable
+            (251, ErrorKind::Conflict),      // NoSuchTransaction
+            (26, ErrorKind::Schema),         // NamespaceNotFound
+            (27, ErrorKind::Schema),         // IndexNotFound
+            (85, ErrorKind::Schema),         // IndexOptionsConflict
+            (13, ErrorKind::Backend),        // Unauthorized
+            (2, ErrorKind::Backend),         // BadValue
+        ] {
+            for error in [
+                of_command(code, ""),
+                of_write(code, ""),
+                of_write_concern(code, &[]),
+                of_many(doc! { "writeErrors": [{ "index": 0, "code": code, "errmsg": "" }] }),
+                of_many(doc! { "writeConcernError": { "code": code, "errmsg": "" } }),
+            ] {
+                assert_eq!(kind(&error), expected, "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_index_that_is_gone_is_told_by_the_words_about_it() {
+        let words = "error processing query: planner returned error: hint provided does not correspond to an existing index";
+        assert_eq!(kind(&of_command(2, words)), ErrorKind::Schema);
+        assert_eq!(kind(&of_command(13, words)), ErrorKind::Backend);
+    }
+
+    #[test]
+    fn where_the_code_says_nothing_the_labels_do() {
+        let unknown = 8000;
+        for (label, expected) in [
+            (TRANSIENT_TRANSACTION_ERROR, ErrorKind::Conflict),
+            (UNKNOWN_TRANSACTION_COMMIT_RESULT, ErrorKind::Unavailable),
+            ("RetryableWriteError", ErrorKind::Backend),
+        ] {
+            assert_eq!(kind(&of_write_concern(unknown, &[label])), expected, "{label}");
+        }
+        // Which side it is on counts more than that it may be tried again.
+        assert_eq!(kind(&of_write_concern(91, &[TRANSIENT_TRANSACTION_ERROR])), ErrorKind::Unavailable);
+    }
+
+    #[test]
+    fn a_duplicate_is_one_of_the_outbox_s_own_indexes_only() {
+        let of = |field: &str, value: &str| {
+            format!(
+                "E11000 duplicate key error collection: s.outbox index: x dup key: {{ {field}: \"{value}\" }}"
+            )
+        };
+        for (text, is_ours) in [
+            (of("eventId", "0190"), true),
+            (of("idempotencyKey", "type: dup key: { type: 1"), true),
+            (of("type", "t"), false),
+            (of("type", "dup key: { eventId: 1"), false),
+            (of("meta.eventId", "0190"), false),
+            ("E11000 duplicate key error".to_owned(), false),
+        ] {
+            let many =
+                of_many(doc! { "writeErrors": [{ "index": 0, "code": DUPLICATE_KEY, "errmsg": &text }] });
+            for error in [of_write(DUPLICATE_KEY, &text), of_command(DUPLICATE_KEY, &text), many] {
+                assert_eq!(is_duplicate(&error), is_ours, "{text}");
+                let expected = if is_ours { ErrorKind::Conflict } else { ErrorKind::Backend };
+                assert_eq!(kind(&error), expected, "{text}");
+            }
+        }
+        assert!(!is_duplicate(&of_write(112, &of("eventId", "0190"))));
+    }
+
+    #[test]
+    fn a_document_beyond_its_size_and_a_time_that_is_over_are_told_from_all_else() {
+        for code in [17419, 17420, 10334] {
+            assert!(is_too_large(&of_write(code, "")) && !is_timeout(&of_write(code, "")));
+        }
+        assert!(is_timeout(&of_command(50, "")) && !is_too_large(&of_command(50, "")));
+        assert!(!is_timeout(&of_command(13, "")) && !is_too_large(&of_command(13, "")));
     }
 }

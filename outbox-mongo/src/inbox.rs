@@ -73,9 +73,13 @@ impl MongoInbox {
     /// An inbox in the collection `inbox` of this database.
     #[must_use]
     pub fn new(database: &Database) -> Self {
+        Self::in_collection(database, DEFAULT_COLLECTION)
+    }
+
+    fn in_collection(database: &Database, name: &str) -> Self {
         Self {
             database: database.clone(),
-            marks: collection::open(database, DEFAULT_COLLECTION),
+            marks: collection::open(database, name),
             time_to_live: None,
             is_ready: Arc::default(),
         }
@@ -88,7 +92,8 @@ impl MongoInbox {
     /// [outbox](crate::MongoOutbox::with_collection).
     pub fn with_collection(self, name: &str) -> Result<Self> {
         collection::check_name(&self.database, name)?;
-        Ok(Self { marks: collection::open(&self.database, name), is_ready: Arc::default(), ..self })
+        let Self { database, time_to_live, .. } = self;
+        Ok(Self { time_to_live, ..Self::in_collection(&database, name) })
     }
 
     /// Marks are deleted by the server itself, so long after they were made, with a TTL index: choose more than the
@@ -209,7 +214,8 @@ impl InboxStore for MongoInbox {
         check_consumer(consumer)?;
         let failed = |error: Error| error.with_event(event);
         self.ready(PROCESS).await.map_err(failed)?;
-        if !is_in_transaction(session).await {
+        let is_open = is_in_transaction(session).await;
+        if !is_open.map_err(|error| failed(self.error(PROCESS)(error)))? {
             let message = format!(
                 "could not {PROCESS} collection `{}`: the session has no open transaction, and so the mark would \
                  not share the fate of the work; call `start_transaction` first",
@@ -222,9 +228,6 @@ impl InboxStore for MongoInbox {
     }
 
     async fn purge(&self, older_than: Duration) -> Result<u64> {
-        if purge::is_older_than_all(older_than) {
-            return Ok(0);
-        }
         self.ready(PURGE).await?;
         let purged = purge::purge(&self.marks, Document::new(), PROCESSED_KEYS, PROCESSED_KEYS, older_than);
         purged.await.map_err(self.error(PURGE))

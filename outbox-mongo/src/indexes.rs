@@ -129,3 +129,32 @@ fn as_integer(number: &Bson) -> Option<i64> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(one: impl Into<Bson>, seconds: Option<Bson>) -> Document {
+        let mut found = doc! { "v": 2, "key": { "deliveredAt": one.into() }, "name": "x" };
+        found.insert("partialFilterExpression", doc! { "status": DELIVERED });
+        found.extend(seconds.map(|seconds| ("expireAfterSeconds".to_owned(), seconds)));
+        found
+    }
+
+    /// A shell makes them of floats, and other drivers of long integers.
+    #[test]
+    fn an_index_is_known_whatever_kind_of_number_it_was_made_with() {
+        let wanted = time_to_live(Duration::from_secs(60));
+        for one in [Bson::Int32(1), Bson::Int64(1), Bson::Double(1.0)] {
+            assert!(wanted.is_of(&found(one, None)));
+        }
+        for other in [Bson::Int32(-1), Bson::Int64(-1), Bson::Double(-1.0), Bson::String("hashed".to_owned())]
+        {
+            assert!(!wanted.is_of(&found(other, None)));
+        }
+        for after in [Bson::Int32(60), Bson::Int64(60), Bson::Double(60.0)] {
+            assert_eq!(seconds(&found(1, Some(after))), wanted.seconds);
+        }
+        assert_eq!(seconds(&found(1, None)), None);
+    }
+}

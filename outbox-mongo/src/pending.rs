@@ -10,7 +10,7 @@ use crate::{
     error,
     indexes::{FIFO_KEYS, SCHEDULED_KEYS, keys},
     purge,
-    store::{BATCH, as_batch, as_limit},
+    store::{BATCH, ONE_ANSWER, as_limit},
 };
 
 /// How often one fetch sets undecodable documents aside and looks again.
@@ -61,8 +61,7 @@ impl MongoOutbox {
         let mut look = limit;
         for _ in 0..MAX_LOOKS {
             let find = self.events.find(filter.clone()).sort(doc! { "seq": 1 });
-            // In one answer, up to its 16 MiB.
-            let find = find.hint(keys(FIFO_KEYS)).limit(as_limit(look)).batch_size(as_batch(look));
+            let find = find.hint(keys(FIFO_KEYS)).limit(as_limit(look)).batch_size(ONE_ANSWER);
             let mut cursor = find.await?;
             events = Vec::new();
             let mut undecodable = Vec::new();
@@ -87,13 +86,13 @@ impl MongoOutbox {
     pub(crate) async fn set_aside(&self, raw: &RawDocument, reason: &str) -> Result<(), DriverError> {
         let Some(id) = raw.get("_id")? else { return Ok(()) };
         let filter = doc! { "_id": Bson::try_from(id)?, "status": { "$in": [PENDING, PARKED] } };
-        let mut changes = document::set_aside(raw, reason).into_iter();
-        loop {
-            let Some(change) = changes.next() else { return Ok(()) };
+        let [whole, without_reason, status] = document::set_aside(raw, reason);
+        for change in [whole, without_reason] {
             match self.events.update_one(filter.clone(), change).await {
-                Err(error) if error::is_too_large(&error) && changes.len() > 0 => {}
-                done => return done.map(|_| ()),
+                Err(error) if error::is_too_large(&error) => {}
+                done => return done.map(drop),
             }
         }
+        self.events.update_one(filter, status).await.map(drop)
     }
 }

@@ -7,7 +7,7 @@ use mongodb::{Collection, error::Error as DriverError};
 
 use crate::{
     indexes::keys,
-    store::{BATCH, as_batch, as_limit},
+    store::{BATCH, ONE_ANSWER, as_limit},
 };
 
 /// Such ages are older than all that is stored, and as milliseconds within what the server can subtract.
@@ -20,17 +20,12 @@ pub(crate) async fn find_ids(
     index: &str,
 ) -> Result<Vec<Bson>, DriverError> {
     let find = of.find(filter).hint(keys(index)).projection(doc! { "_id": 1 });
-    let mut cursor = find.limit(as_limit(BATCH)).batch_size(as_batch(BATCH)).await?;
+    let mut cursor = find.limit(as_limit(BATCH)).batch_size(ONE_ANSWER).await?;
     let mut ids = Vec::new();
     while cursor.advance().await? {
         ids.extend(cursor.current().get("_id")?.map(Bson::try_from).transpose()?);
     }
     Ok(ids)
-}
-
-/// Whether nothing can be as old as that.
-pub(crate) fn is_older_than_all(age: Duration) -> bool {
-    age > OLDEST
 }
 
 /// Deletes what matches and whose time is at least so long ago by the server's clock; zero means all that matches.
@@ -43,7 +38,8 @@ pub(crate) async fn purge(
 ) -> Result<u64, DriverError> {
     if !older_than.is_zero() {
         // Rounded up: never early.
-        let millis = i64::try_from(older_than.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
+        let millis = older_than.min(OLDEST).as_nanos().div_ceil(1_000_000);
+        let millis = i64::try_from(millis).unwrap_or(i64::MAX);
         expired.insert(time, doc! { "$type": "date" });
         let before = doc! { "$subtract": ["$$NOW", millis] };
         expired.insert("$expr", doc! { "$lte": [format!("${time}"), before] });

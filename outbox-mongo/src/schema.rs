@@ -18,7 +18,7 @@ impl MongoOutbox {
     /// Refuses work on a collection that is not there: the server would make one at the first insert, without the
     /// indexes that tell duplicates. Asked until it is there, and then never again.
     pub(crate) async fn ready(&self, tried: &str) -> Result<()> {
-        if self.is_ready.load(Ordering::Acquire) {
+        if self.seen.is_ready.load(Ordering::Acquire) {
             return Ok(());
         }
         let mut problem = collection::deployment_problem(&self.database).await.map_err(self.error(tried))?;
@@ -31,7 +31,7 @@ impl MongoOutbox {
             let message = format!("could not {tried} collection `{}`: {problem}", self.namespace());
             return Err(Error::new(ErrorKind::Schema, message));
         }
-        self.is_ready.store(true, Ordering::Release);
+        self.seen.is_ready.store(true, Ordering::Release);
         Ok(())
     }
 

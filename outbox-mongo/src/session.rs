@@ -3,16 +3,22 @@
 use std::collections::HashSet;
 
 use bson::{Document, RawDocumentBuf, doc};
-use mongodb::{ClientSession, error::Error as DriverError};
+use mongodb::{
+    ClientSession,
+    error::{Error as DriverError, ErrorKind as DriverErrorKind},
+    options::WriteConcern,
+};
 use outbox_traits::{Error, ErrorKind, Result, Saved};
 
-use crate::{MongoOutbox, collection, document::NewDocument, error, store::as_batch};
+use crate::{
+    MongoOutbox, collection,
+    document::NewDocument,
+    store::{ONE_ANSWER, runs},
+};
 
 /// What is looked up at once: about two documents can be found for each.
 const LOOK_UP: usize = 2000;
 const LOOK_UP_BYTES: usize = 4 * 1024 * 1024;
-/// How often a transaction of the store's own begins anew because another has just saved one of its events.
-const MAX_TRIES: usize = 5;
 
 impl MongoOutbox {
     /// Says of each document whether it was new, in the caller's transaction.
@@ -23,7 +29,7 @@ impl MongoOutbox {
         tried: &str,
     ) -> Result<Vec<Saved>> {
         self.ready(tried).await?;
-        if !is_in_transaction(session).await {
+        if !is_in_transaction(session).await.map_err(self.error(tried))? {
             let message = format!(
                 "could not {tried} collection `{}`: the session has no open transaction, and so the event would \
                  not share the fate of what else is written; call `start_transaction` first, or `save`",
@@ -41,20 +47,12 @@ impl MongoOutbox {
     ) -> Result<Vec<Saved>, DriverError> {
         let mut session = collection::session(&self.database).await?;
         let mut context = (self.clone(), documents);
-        let mut tries = 1;
-        loop {
-            // The driver's helper runs it again after a conflict, for two minutes at most.
-            let saved = session
-                .start_transaction()
-                .and_run(&mut context, |session, (store, documents)| {
-                    Box::pin(store.insert(documents, session))
-                })
-                .await;
-            match saved {
-                Err(error) if error::is_duplicate(&error) && tries < MAX_TRIES => tries += 1,
-                saved => return saved,
-            }
-        }
+        // The driver's helper runs it again after a conflict, for two minutes at most. One with what another has just saved
+        // is such a conflict: in a snapshot, what it has in the indexes is no duplicate.
+        session
+            .start_transaction()
+            .and_run(&mut context, |session, (store, documents)| Box::pin(store.insert(documents, session)))
+            .await
     }
 
     /// Looks first and inserts what is not there: a duplicate that is refused aborts the whole transaction. What
@@ -65,7 +63,7 @@ impl MongoOutbox {
         session: &mut ClientSession,
     ) -> Result<Vec<Saved>, DriverError> {
         let mut saved = Vec::with_capacity(documents.len());
-        for chunk in chunks(documents, LOOK_UP, LOOK_UP_BYTES) {
+        for chunk in runs(documents, LOOK_UP, LOOK_UP_BYTES, look_up_bytes) {
             let mut taken = self.taken(chunk, session).await?;
             let mut new: Vec<&RawDocumentBuf> = Vec::with_capacity(chunk.len());
             for document in chunk {
@@ -91,7 +89,7 @@ impl MongoOutbox {
     ) -> Result<Taken, DriverError> {
         let find =
             self.events.find(existing(documents)).projection(doc! { "eventId": 1, "idempotencyKey": 1 });
-        let mut cursor = find.batch_size(as_batch(2 * documents.len())).session(&mut *session).await?;
+        let mut cursor = find.batch_size(ONE_ANSWER).session(&mut *session).await?;
         let mut taken = Taken::default();
         while cursor.advance(session).await? {
             let found = cursor.current();
@@ -136,32 +134,30 @@ impl Taken {
     }
 }
 
-/// Cuts documents into runs whose ids and keys are looked up at once; a long key is a run of its own.
-fn chunks(documents: &[NewDocument], max_documents: usize, max_bytes: usize) -> Vec<&[NewDocument]> {
-    let mut chunks = Vec::new();
-    let (mut start, mut bytes) = (0, 0);
-    for (index, document) in documents.iter().enumerate() {
-        let more = 64 + document.idempotency_key.as_ref().map_or(0, String::len);
-        if index > start && (index - start == max_documents || bytes + more > max_bytes) {
-            chunks.push(&documents[start..index]);
-            (start, bytes) = (index, 0);
-        }
-        bytes += more;
-    }
-    if start < documents.len() {
-        chunks.push(&documents[start..]);
-    }
-    chunks
+/// What a document has in a question for its id and key, roughly.
+fn look_up_bytes(document: &NewDocument) -> usize {
+    64 + document.idempotency_key.as_ref().map_or(0, String::len)
 }
 
-/// The driver does not say it, but refuses to begin a transaction where one is open; neither that nor giving up the
-/// one just begun, in which nothing was done, is a word to the server.
-pub(crate) async fn is_in_transaction(session: &mut ClientSession) -> bool {
-    if session.start_transaction().await.is_err() {
-        return true;
+/// The driver does not say it, but refuses to begin a transaction where one is open. Where none is, it refuses to begin
+/// one with such a write concern, and so leaves the session as it is: a commit before may be repeated after it. Neither
+/// is a word to the server.
+pub(crate) async fn is_in_transaction(session: &mut ClientSession) -> Result<bool, DriverError> {
+    let none = WriteConcern::nodes(0);
+    let Err(error) = session.start_transaction().write_concern(none).await else {
+        session.abort_transaction().await.ok();
+        return Ok(false);
+    };
+    let DriverErrorKind::Transaction { message, .. } = &*error.kind else { return Err(error) };
+    // The words are those of the specification of all drivers.
+    if message.contains("transaction already in progress") {
+        return Ok(true);
     }
-    session.abort_transaction().await.ok();
-    false
+    if message.contains("do not support unacknowledged write concern") {
+        return Ok(false);
+    }
+    // A session of a snapshot has no transactions.
+    Err(error)
 }
 
 #[cfg(test)]
@@ -171,21 +167,14 @@ mod tests {
 
     use super::*;
 
-    fn sample() -> Event {
-        Event::new("t", json!({})).unwrap()
-    }
-
+    /// A question has to be in one message, and the answer to it in few.
     #[test]
-    fn a_chunk_is_bounded_in_documents_and_bytes_and_never_empty() {
-        let long = sample().with_idempotency_key("k".repeat(5000));
-        let all: Vec<_> = [&sample(), &sample(), &sample(), &long, &sample()]
-            .map(|event| NewDocument::of(event).unwrap())
-            .into();
-        let lengths = |max_documents, max_bytes| {
-            chunks(&all, max_documents, max_bytes).iter().map(|chunk| chunk.len()).collect::<Vec<_>>()
-        };
-        assert_eq!(lengths(2, usize::MAX), [2, 2, 1]);
-        assert_eq!(lengths(9, 4000), [3, 1, 1]);
-        assert!(chunks(&[], 2, 2).is_empty());
+    fn what_is_looked_up_at_once_is_never_more_than_was_thought() {
+        for length in [0, 1, 5000] {
+            let event = Event::new("t", json!({})).unwrap().with_idempotency_key("k".repeat(length));
+            let documents = [NewDocument::of(&event).unwrap(), NewDocument::of(&event).unwrap()];
+            let size = |documents| RawDocumentBuf::try_from(&existing(documents)).unwrap().as_bytes().len();
+            assert!(size(&documents) - size(&documents[..1]) <= look_up_bytes(&documents[0]), "{length}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bson::{Bson, Document, doc};
+use bson::{Document, doc};
 use mongodb::{ClientSession, error::Error as DriverError, options::ReadConcern};
 use outbox_traits::{Result, Retention, Stats, StatsStore, async_trait};
 
@@ -63,7 +63,8 @@ impl MongoOutbox {
         these: Document,
         index: &str,
     ) -> Result<u64, DriverError> {
-        let question = [doc! { "$match": these }, doc! { "$count": "count" }];
+        let count = doc! { "$group": { "_id": null, "count": { "$sum": 1_i64 } } };
+        let question = [doc! { "$match": these }, count];
         let count = self.events.aggregate(question).hint(by_index(index));
         let count = count.read_concern(ReadConcern::snapshot());
         let mut cursor = count.session(&mut *moment).await?;
@@ -71,12 +72,7 @@ impl MongoOutbox {
         if !cursor.advance(moment).await? {
             return Ok(0);
         }
-        let count = match cursor.deserialize_current()?.get("count") {
-            Some(Bson::Int32(count)) => i64::from(*count),
-            Some(Bson::Int64(count)) => *count,
-            _ => 0,
-        };
-        Ok(u64::try_from(count).unwrap_or(0))
+        Ok(cursor.deserialize_current()?.get_i64("count")?.unsigned_abs())
     }
 
     /// How long ago the first event that is still to be delivered was saved.

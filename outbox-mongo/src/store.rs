@@ -25,6 +25,9 @@ use crate::{
 
 /// Documents that one command changes at most where the store looks for them first.
 pub(crate) const BATCH: usize = 1000;
+/// All that a question is for in one answer, up to its 16 MiB: a batch of just as many would leave the cursor open on the
+/// server. The driver adds one of its own, and the server counts with a sign.
+pub(crate) const ONE_ANSWER: u32 = i32::MAX.unsigned_abs() - 1;
 /// Ids in one command: far below what a command may be long.
 const MAX_IDS: usize = 50_000;
 const DEFAULT_COLLECTION: &str = "outbox";
@@ -52,30 +55,38 @@ pub struct MongoOutbox {
     pub(crate) turn: Arc<Mutex<Turn>>,
     pub(crate) retention: Retention,
     pub(crate) time_to_live: Option<Duration>,
+    pub(crate) seen: Arc<Seen>,
+}
+
+/// What was seen of a collection.
+#[derive(Default)]
+pub(crate) struct Seen {
     /// Whether the collection and its indexes were seen to be there.
-    pub(crate) is_ready: Arc<AtomicBool>,
+    pub(crate) is_ready: AtomicBool,
     /// Whether the last claim found nothing.
-    pub(crate) is_idle: Arc<AtomicBool>,
+    pub(crate) is_idle: AtomicBool,
     /// How many events were leased when it was last looked: as many more are to be read to get past them.
-    pub(crate) leased: Arc<AtomicUsize>,
+    pub(crate) leased: AtomicUsize,
 }
 
 impl MongoOutbox {
     /// An outbox in the collection `outbox` of this database.
     #[must_use]
     pub fn new(database: &Database) -> Self {
-        let leases = collection::open(database, &format!("{DEFAULT_COLLECTION}{LEASES}"));
+        Self::in_collection(database, DEFAULT_COLLECTION)
+    }
+
+    fn in_collection(database: &Database, name: &str) -> Self {
+        let leases = collection::open(database, &format!("{name}{LEASES}"));
         Self {
             database: database.clone(),
-            events: collection::open(database, DEFAULT_COLLECTION),
+            events: collection::open(database, name),
             turn: Turn::of(&leases),
             leases,
-            keys: collection::open(database, &format!("{DEFAULT_COLLECTION}{KEYS}")),
+            keys: collection::open(database, &format!("{name}{KEYS}")),
             retention: Retention::default(),
             time_to_live: None,
-            is_ready: Arc::default(),
-            is_idle: Arc::default(),
-            leased: Arc::default(),
+            seen: Arc::default(),
         }
     }
 
@@ -86,17 +97,8 @@ impl MongoOutbox {
     /// a `$`, begins with `system.` or a dot, or ends with a dot, `.leases` or `.keys`.
     pub fn with_collection(self, name: &str) -> Result<Self> {
         collection::check_name(&self.database, name)?;
-        let leases = collection::open(&self.database, &format!("{name}{LEASES}"));
-        Ok(Self {
-            events: collection::open(&self.database, name),
-            turn: Turn::of(&leases),
-            leases,
-            keys: collection::open(&self.database, &format!("{name}{KEYS}")),
-            is_ready: Arc::default(),
-            is_idle: Arc::default(),
-            leased: Arc::default(),
-            ..self
-        })
+        let Self { database, retention, time_to_live, .. } = self;
+        Ok(Self { retention, time_to_live, ..Self::in_collection(&database, name) })
     }
 
     /// What becomes of delivered events. By default they stay until they are purged.
@@ -167,11 +169,27 @@ pub(crate) fn as_limit(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
-/// One more than is wanted: a batch of just as many leaves the cursor open on the server.
-pub(crate) fn as_batch(limit: usize) -> u32 {
-    // The driver adds one of its own, and the server counts with a sign.
-    const MOST: u32 = (u32::MAX >> 1) - 1;
-    u32::try_from(limit).map_or(MOST, |limit| limit.saturating_add(1).min(MOST))
+/// Cuts a list into runs that have no more than so many items and bytes; a long one is a run of its own.
+pub(crate) fn runs<T>(
+    items: &[T],
+    max_items: usize,
+    max_bytes: usize,
+    bytes_of: impl Fn(&T) -> usize,
+) -> Vec<&[T]> {
+    let mut runs = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for (index, item) in items.iter().enumerate() {
+        let more = bytes_of(item);
+        if index > start && (index - start == max_items || bytes + more > max_bytes) {
+            runs.push(&items[start..index]);
+            (start, bytes) = (index, 0);
+        }
+        bytes += more;
+    }
+    if start < items.len() {
+        runs.push(&items[start..]);
+    }
+    runs
 }
 
 /// All of them, before the first is written.
@@ -248,9 +266,6 @@ impl OutboxStore for MongoOutbox {
     }
 
     async fn purge(&self, older_than: Duration) -> Result<u64> {
-        if purge::is_older_than_all(older_than) {
-            return Ok(0);
-        }
         self.ready(PURGE).await?;
         let delivered = doc! { "status": DELIVERED };
         let purged = purge::purge(&self.events, delivered, "deliveredAt", DELIVERED_KEYS, older_than);
@@ -262,5 +277,25 @@ impl fmt::Debug for MongoOutbox {
     // Not the client: its options hold the address, and perhaps the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MongoOutbox").field("collection", &self.namespace()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lengths(items: &[usize], max_items: usize, max_bytes: usize) -> Vec<usize> {
+        runs(items, max_items, max_bytes, |bytes| *bytes).iter().map(|run| run.len()).collect()
+    }
+
+    #[test]
+    fn a_run_has_as_many_items_and_bytes_as_it_may_and_a_long_item_is_one_of_its_own() {
+        assert_eq!(lengths(&[1; 5], 2, usize::MAX), [2, 2, 1]);
+        assert_eq!(lengths(&[1; 4], 2, usize::MAX), [2, 2]);
+        assert_eq!(lengths(&[5; 6], 9, 15), [3, 3]);
+        assert_eq!(lengths(&[5; 6], 9, 14), [2, 2, 2]);
+        assert_eq!(lengths(&[1, 1, 50, 50, 1, 1], 9, 10), [2, 1, 1, 2]);
+        assert_eq!(lengths(&[50, 1], 9, 10), [1, 1]);
+        assert!(lengths(&[], 2, 2).is_empty());
     }
 }

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use bson::{Document, doc};
 use mongodb::{
     change_stream::ChangeStream,
@@ -17,7 +18,6 @@ use mongodb::{
 };
 use outbox_traits::{Result, WakeStore, Wakeups, async_trait};
 use tokio::time::{sleep, timeout};
-use uuid::Uuid;
 
 use crate::{
     MongoOutbox,
@@ -33,8 +33,9 @@ const AWAIT: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(30);
 /// Changes in one answer. They are one wake-up.
 const CHANGES: u32 = 1000;
-/// Between tries to listen again: at first, and at most.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
+/// Between tries to listen again: at first, and at most. So that not all who lost a server come back to it at once,
+/// each is longer by up to as much.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
 /// Each listener has a change stream of its own, and with it a connection of the client's pool for as long as it
 /// lives: have one for each process, and not one for each worker. It needs the privileges `find` and `changeStream` on
@@ -48,7 +49,7 @@ impl WakeStore for MongoOutbox {
     async fn wakeups(&self) -> Result<Box<dyn Wakeups>> {
         self.ready(LISTEN).await?;
         let stream = self.watch().await.map_err(self.error(LISTEN))?;
-        let listener = Listener { outbox: self.clone(), stream: Some(stream), failures: 0 };
+        let listener = Listener { outbox: self.clone(), stream: Some(stream), pauses: pauses() };
         let namespace = self.namespace();
         Ok(Box::new(MongoWakeups { namespace, step: Mutex::new(Box::pin(listener.step())) }))
     }
@@ -77,41 +78,37 @@ struct Listener {
     outbox: MongoOutbox,
     /// None while there is none.
     stream: Option<ChangeStream<Document>>,
-    /// In a row.
-    failures: u32,
+    pauses: ExponentialBackoff,
 }
 
 impl Listener {
     /// Waits for one answer of the server, and says whether it is a reason to wake.
     async fn step(mut self) -> (Self, bool) {
         let Some(stream) = &mut self.stream else {
-            sleep(pause(self.failures)).await;
+            sleep(self.pauses.next().unwrap_or(PAUSE.1)).await;
             self.stream = self.outbox.watch().await.ok();
             // What happened in between is not in the new one.
             let is_reason = self.stream.is_some();
-            self.failures += u32::from(!is_reason);
             return (self, is_reason);
         };
         match timeout(AWAIT + SILENCE, stream.next_if_any()).await {
             Ok(Ok(change)) if stream.is_alive() => {
-                self.failures = 0;
+                self.pauses = pauses();
                 (self, change.is_some())
             }
             // An error, the end, which comes when the collection is dropped, or silence.
             _ => {
                 self.stream = None;
-                self.failures += 1;
                 (self, false)
             }
         }
     }
 }
 
-/// Grows, and is never the same, so that not all who lost a server come back to it at once.
-fn pause(failures: u32) -> Duration {
-    let longest = PAUSE.0.saturating_mul(1 << failures.min(16)).min(PAUSE.1);
-    let share = f64::from(Uuid::new_v4().as_bytes()[0]) / 255.0;
-    longest.mul_f64(0.5 + share / 2.0)
+/// Between the tries of one row.
+fn pauses() -> ExponentialBackoff {
+    let pauses = ExponentialBuilder::new().with_min_delay(PAUSE.0).with_max_delay(PAUSE.1);
+    pauses.with_jitter().without_max_times().build()
 }
 
 type Step = Pin<Box<dyn Future<Output = (Listener, bool)> + Send>>;
@@ -158,14 +155,15 @@ impl fmt::Debug for MongoWakeups {
 mod tests {
     use super::*;
 
+    /// It never gives up: a server may be away for a weekend.
     #[test]
-    fn a_pause_grows_and_has_an_end() {
-        for failures in [0, 1, 5, 31, u32::MAX] {
-            let longest = PAUSE.0.saturating_mul(1 << failures.min(16)).min(PAUSE.1);
-            for _ in 0..50 {
-                let pause = pause(failures);
-                assert!(pause >= longest / 2 && pause <= longest, "{failures}: {pause:?}");
-            }
+    fn pauses_grow_to_ten_seconds_and_never_end() {
+        let first = pauses().next().unwrap();
+        assert!(first <= 2 * PAUSE.0, "{first:?}");
+        let late: Vec<Duration> = pauses().skip(1000).take(100).collect();
+        assert_eq!(late.len(), 100);
+        for pause in late {
+            assert!(pause >= PAUSE.1 && pause <= Duration::from_secs(10), "{pause:?}");
         }
     }
 }

@@ -183,3 +183,71 @@ async fn what_is_acknowledged_is_leased_by_no_claim_that_is_under_way() {
     }
     h.close().await;
 }
+
+/// Else there would be one for each key that ever waited.
+#[tokio::test]
+async fn a_key_of_which_nothing_is_parked_any_more_has_no_document() {
+    let Some(h) = require("claims::keys", Mongo::open().await) else { return };
+    let keys = h.database().collection::<Document>("outbox.keys");
+    h.store.save(&Event::new("t", json!(1)).unwrap().with_partition_key("k")).await.unwrap();
+    let claim = async || h.store.claim(&Claim::new("w")).await.unwrap();
+    let retry = Settlement::retry(claim().await[0].lease, Duration::ZERO, "failed");
+    assert!(h.store.settle(&[retry]).await.unwrap()[0].is_ok());
+    assert_eq!(keys.count_documents(doc! {}).await.unwrap(), 1);
+    assert!(h.store.settle(&[Settlement::delivered(claim().await[0].lease)]).await.unwrap()[0].is_ok());
+    assert!(claim().await.is_empty());
+    assert_eq!(keys.count_documents(doc! {}).await.unwrap(), 0);
+    h.close().await;
+}
+
+/// Whoever settles one of them meanwhile would have to look again.
+#[tokio::test]
+async fn an_acknowledgement_leaves_the_leases_of_others_as_they_are() {
+    let Some(h) = require("claims::others", Mongo::open().await) else { return };
+    let events: Vec<Event> = (0..2).map(|number| Event::new("t", json!(number)).unwrap()).collect();
+    h.store.save_all(&events).await.unwrap();
+    let claim = Claim::new("w").with_limit(1);
+    let (first, second) = (h.store.claim(&claim).await.unwrap(), h.store.claim(&claim).await.unwrap());
+    let leases = h.database().collection::<Document>("outbox.leases");
+    let of = async |leased: &[outbox_traits::Leased]| {
+        leases.find_one(doc! { "token": leased[0].lease.token().to_string() }).await.unwrap()
+    };
+    let before = of(&second).await;
+    assert!(before.is_some());
+    h.store.acknowledge(first[0].event.id()).await.unwrap();
+    assert_eq!((of(&first).await, of(&second).await), (None, before));
+    h.close().await;
+}
+
+/// Whoever settles what is left must find it, and who claims must find nothing to look through.
+#[tokio::test]
+async fn a_settlement_with_a_failure_leaves_of_a_lease_what_it_does_not_name() {
+    let Some(h) = require("claims::left", Mongo::open().await) else { return };
+    let events: Vec<Event> = (0..5).map(|number| Event::new("t", json!(number)).unwrap()).collect();
+    h.store.save_all(&events).await.unwrap();
+    let leases = h.database().collection::<Document>("outbox.leases");
+    let leased: Vec<_> = h.store.claim(&Claim::new("w")).await.unwrap().iter().map(|one| one.lease).collect();
+    let left = async || {
+        let document = leases.find_one(doc! { "token": leased[0].token().to_string() }).await.unwrap();
+        document.map_or(0, |document| document.get_array("entries").unwrap().len())
+    };
+    for (number, still) in [(0, 3), (2, 1)] {
+        let delivered = Settlement::delivered(leased[number]);
+        let settlements = [delivered, Settlement::dead_letter(leased[number + 1], "failed")];
+        assert!(h.store.settle(&settlements).await.unwrap().iter().all(Result::is_ok));
+        assert_eq!(left().await, still);
+    }
+    assert!(h.store.renew(&leased[4..], Duration::from_mins(1)).await.unwrap()[0].is_ok());
+    assert!(h.store.settle(&[Settlement::dead_letter(leased[4], "failed")]).await.unwrap()[0].is_ok());
+    assert_eq!(leases.count_documents(doc! { "token": { "$exists": true } }).await.unwrap(), 0);
+
+    h.store
+        .save_all(&events.iter().map(|event| event.clone().with_id(EventId::new())).collect::<Vec<_>>())
+        .await
+        .unwrap();
+    let all = h.store.claim(&Claim::new("w").with_limit(2)).await.unwrap();
+    let settlements = [Settlement::delivered(all[0].lease), Settlement::dead_letter(all[1].lease, "failed")];
+    assert!(h.store.settle(&settlements).await.unwrap().iter().all(Result::is_ok));
+    assert_eq!(leases.count_documents(doc! { "token": { "$exists": true } }).await.unwrap(), 0);
+    h.close().await;
+}

@@ -152,7 +152,7 @@ async fn work(store: MongoOutbox, witness: Arc<Witness>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_goes_on_when_the_primary_steps_down_and_when_it_is_killed() {
-    let Some(mut set) = require("failover::primary", ReplicaSet::start().await) else { return };
+    let Some(mut set) = require("failover::primary", ReplicaSet::start(3).await) else { return };
     let database = set.client().database("shop");
     let store = MongoOutbox::new(&database);
     store.migrate().await.unwrap();

@@ -9,7 +9,8 @@ use mongodb::bson::{Document, doc};
 use outbox_conformance::{Harness, SchemaHarness, require};
 use outbox_mongo::mongodb;
 use outbox_traits::{
-    DeadLetterFilter, DeadLetterStore, ErrorKind, Event, OutboxStore, Saved, SchemaReport, SchemaStore,
+    DeadLetterFilter, DeadLetterStore, ErrorKind, Event, InboxStore, OutboxStore, Retention, Saved,
+    SchemaReport, SchemaStore,
 };
 use serde_json::json;
 
@@ -94,15 +95,16 @@ async fn what_is_missing_is_named_and_put_back() {
     for index in ["eventId_1", "status_1_seq_1"] {
         h.outbox().drop_index(index).await.unwrap();
     }
+    h.database().collection::<Document>("outbox.leases").drop().await.unwrap();
     // An index of that name which is another.
     h.outbox().drop_index("idempotencyKey_1").await.unwrap();
     let other = mongodb::IndexModel::builder().keys(doc! { "idempotencyKey": 1 }).build();
     h.outbox().create_index(other).await.unwrap();
     let report = h.store.verify().await.unwrap();
-    for index in ["eventId_1", "status_1_seq_1", "idempotencyKey_1"] {
-        assert!(report.to_string().contains(index), "{report}");
+    for missing in ["eventId_1", "status_1_seq_1", "idempotencyKey_1", "outbox.leases"] {
+        assert!(report.to_string().contains(missing), "{report}");
     }
-    assert_eq!(report.problems().len(), 3, "{report}");
+    assert_eq!(report.problems().len(), 4, "{report}");
     // A store that has not looked yet refuses to work without them, one that has is told by the server.
     let error = h.unmigrated("outbox").save(&event).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
@@ -129,8 +131,10 @@ async fn what_is_not_an_outbox_is_refused() {
     database.create_collection("view").view_on("business").await.unwrap();
     let collation = mongodb::options::Collation::builder().locale("de").build();
     database.create_collection("german").collation(collation).await.unwrap();
+    let times = mongodb::options::TimeseriesOptions::builder().time_field("at").build();
+    database.create_collection("series").timeseries(times).await.unwrap();
     database.collection::<Document>("other").insert_many([doc! { "x": 1 }, doc! { "x": 2 }]).await.unwrap();
-    for name in ["capped", "view", "german", "other"] {
+    for name in ["capped", "view", "german", "series", "other"] {
         let store = h.unmigrated(name);
         let error = store.migrate().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
@@ -139,5 +143,29 @@ async fn what_is_not_an_outbox_is_refused() {
         let error = store.save(&Event::new("t", json!({})).unwrap()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
     }
+    h.close().await;
+}
+
+#[tokio::test]
+async fn another_collection_is_one_with_the_same_settings() {
+    let Some(h) = require("schema::settings", Mongo::open().await) else { return };
+    // Whatever is known of the first collection is not known of the second.
+    h.store.get_pending(1).await.unwrap();
+    let store = h.store.clone().with_ttl(Duration::from_mins(1)).with_retention(Retention::DeleteOnDelivery);
+    let store = store.with_collection("other").unwrap();
+    let event = Event::new("t", json!({})).unwrap();
+    assert_eq!(store.save(&event).await.unwrap_err().kind(), ErrorKind::Schema);
+    store.migrate().await.unwrap();
+    assert!(h.unmigrated("other").verify().await.unwrap().to_string().contains("TTL"));
+    store.save(&event).await.unwrap();
+    store.acknowledge(event.id()).await.unwrap();
+    assert_eq!(h.database().collection::<Document>("other").count_documents(doc! {}).await.unwrap(), 0);
+
+    h.inbox.purge(Duration::ZERO).await.unwrap();
+    let inbox = h.inbox.clone().with_ttl(Duration::from_mins(1)).with_collection("seen").unwrap();
+    assert_eq!(inbox.purge(Duration::ZERO).await.unwrap_err().kind(), ErrorKind::Schema);
+    inbox.migrate().await.unwrap();
+    let without = h.inbox.clone().with_collection("seen").unwrap();
+    assert!(without.verify().await.unwrap().to_string().contains("TTL"));
     h.close().await;
 }

@@ -7,15 +7,15 @@ use std::{error::Error as _, sync::Arc, time::Duration};
 use harness::Mongo;
 use mongodb::{
     Client, IndexModel,
-    bson::doc,
+    bson::{Document, doc},
     error::TRANSIENT_TRANSACTION_ERROR,
     options::{Acknowledgment, ClientOptions, IndexOptions, ReadConcern, ReadPreference},
 };
 use outbox_conformance::{Harness, require};
-use outbox_mongo::{MongoOutbox, driver_error, mongodb};
+use outbox_mongo::{MongoInbox, MongoOutbox, driver_error, mongodb};
 use outbox_traits::{
-    Claim, ClaimStore, Error, ErrorKind, Event, EventId, OutboxStore, OutboxStoreExt, Saved, SchemaStore,
-    Settlement, StatsStore,
+    Claim, ClaimStore, Error, ErrorKind, Event, EventId, InboxStore, OutboxStore, OutboxStoreExt, Saved,
+    SchemaStore, Settlement, StatsStore,
 };
 use serde_json::json;
 
@@ -169,6 +169,37 @@ async fn a_session_without_a_transaction_is_refused() {
     h.close().await;
 }
 
+/// A commit whose answer was lost is repeated; what comes in between, by mistake, must not make that impossible.
+#[tokio::test]
+async fn a_save_after_a_commit_is_refused_and_the_commit_can_still_be_repeated() {
+    let Some(h) = require("sessions::repeated", Mongo::open().await) else { return };
+    let mut session = h.begin().await;
+    let saved = event();
+    h.store.enqueue(saved.clone(), &mut session).await.unwrap();
+    session.commit_transaction().await.unwrap();
+    h.store.enqueue(event(), &mut session).await.unwrap_err();
+    h.store.save_all_in_session(&[event(), event()], &mut session).await.unwrap_err();
+    h.inbox.process_once(&mut session, "c", saved.id()).await.unwrap_err();
+    session.commit_transaction().await.unwrap();
+    assert_eq!(h.store.get_pending(9).await.unwrap(), [saved]);
+    h.close().await;
+}
+
+/// It has no transactions: what is written in it would be written at once.
+#[tokio::test]
+async fn a_session_of_a_snapshot_is_refused() {
+    let Some(h) = require("sessions::snapshot", Mongo::open().await) else { return };
+    let mut session = h.database().client().start_session().snapshot(true).await.unwrap();
+    assert_from_driver(&h.store.enqueue(event(), &mut session).await.unwrap_err(), ErrorKind::Backend);
+    let marked = h.inbox.process_once(&mut session, "c", EventId::new()).await;
+    assert_from_driver(&marked.unwrap_err(), ErrorKind::Backend);
+    for collection in ["outbox", "inbox"] {
+        let collection = h.database().collection::<Document>(collection);
+        assert_eq!(collection.count_documents(doc! {}).await.unwrap(), 0);
+    }
+    h.close().await;
+}
+
 /// Somebody else's unique index is not taken for the outbox's own.
 #[tokio::test]
 async fn another_duplicate_is_an_error() {
@@ -198,6 +229,23 @@ async fn extreme_times_come_back() {
     h.close().await;
 }
 
+#[tokio::test]
+async fn a_store_and_an_inbox_say_which_collection_they_are_and_keep_the_password() {
+    let options = ClientOptions::parse("mongodb://someone:secret-word@127.0.0.1:1/").await.unwrap();
+    let shop = Client::with_options(options).unwrap().database("shop");
+    let (store, inbox) = (MongoOutbox::new(&shop), MongoInbox::new(&shop));
+    assert_eq!((store.collection_name(), inbox.collection_name()), ("outbox", "inbox"));
+    let store = store.with_collection("Order Events").unwrap();
+    let inbox = inbox.with_collection("Seen by billing").unwrap();
+    assert_eq!((store.collection_name(), inbox.collection_name()), ("Order Events", "Seen by billing"));
+    assert_eq!((store.database().name(), inbox.database().name()), ("shop", "shop"));
+    for (text, name) in
+        [(format!("{store:?}"), "shop.Order Events"), (format!("{inbox:?}"), "shop.Seen by billing")]
+    {
+        assert!(text.contains(name) && !text.contains("secret"), "{text}");
+    }
+}
+
 /// Nobody listens there. The password does not appear in what is said about it.
 #[tokio::test]
 async fn a_server_that_is_not_there_is_unavailable() {
@@ -213,12 +261,18 @@ async fn a_server_that_is_not_there_is_unavailable() {
         store.acknowledge(EventId::new()).await.unwrap_err(),
         store.purge(Duration::ZERO).await.unwrap_err(),
         outbox_traits::SchemaStore::migrate(&store).await.unwrap_err(),
+        MongoInbox::new(&client.database("shop"))
+            .with_collection("outbox")
+            .unwrap()
+            .migrate()
+            .await
+            .unwrap_err(),
     ];
     for error in &errors {
+        assert!(error.to_string().contains("`shop.outbox`"), "{error}");
         assert_from_driver(error, ErrorKind::Unavailable);
         assert!(!format!("{error} {error:?} {store:?}").contains("secret"), "{error:?}");
     }
-    assert_eq!(store.purge(Duration::MAX).await.unwrap(), 0, "nothing is as old as that");
     client.shutdown().immediate(true).await;
     assert_from_driver(&store.save(&event()).await.unwrap_err(), ErrorKind::Unavailable);
 }

@@ -48,6 +48,7 @@ async fn a_listener_asks_the_server_seldom_where_nothing_happens() {
 async fn a_burst_is_few_wake_ups() {
     let Some(h) = require("wake::burst", Mongo::open().await) else { return };
     let mut listener = h.store.wakeups().await.unwrap();
+    assert!(format!("{listener:?}").contains(&format!("{}.outbox", h.database().name())), "{listener:?}");
     h.store.save_all(&events(3000)).await.unwrap();
     let count = wakeups(&mut listener).await;
     assert!((1..=10).contains(&count), "{count}");

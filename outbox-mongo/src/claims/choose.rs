@@ -16,7 +16,7 @@ use crate::{
     MongoOutbox,
     document::{self, Key, PARKED, PENDING},
     indexes::{ID_KEYS, keys},
-    store::{BATCH, as_batch},
+    store::{BATCH, ONE_ANSWER},
 };
 
 /// What came of one look.
@@ -46,7 +46,7 @@ impl MongoOutbox {
         look: usize,
     ) -> Result<Step, DriverError> {
         let limit = claim.limit.min(Claim::MAX_LIMIT);
-        let others = self.leased.load(Relaxed);
+        let others = self.seen.leased.load(Relaxed);
         let page_size = look.saturating_add(others).clamp(1, PAGES.1);
         // Where nothing is in the way the first ones are those to take.
         let is_whole = others == 0;
@@ -75,7 +75,7 @@ impl MongoOutbox {
                 open += 1;
             }
         }
-        self.leased.store(open, Relaxed);
+        self.seen.leased.store(open, Relaxed);
         let found = self.look(&mut moment, &view, claim, look, &busy).await?;
         if found.stepped.len() > BUDGET {
             if let Some(mut held) = self.hold_after(turn, &view).await? {
@@ -122,11 +122,11 @@ impl MongoOutbox {
     async fn lease(&self, turn: &mut Turn, view: &View, leases: &Leases) -> Result<bool, DriverError> {
         let mut held = self.begin(turn, view.now, view.version).await?;
         let version = view.version.saturating_add(1);
-        let both = vec![
+        let both = [
             rawdoc! { "q": { "_id": LOCK, "version": view.version }, "u": { "$set": { "version": version } } },
             rawdoc! { "q": { "_id": leases.token.as_str() }, "u": leases.document(view.now)?, "upsert": true },
         ];
-        match self.update(&mut held, self.leases.name(), both).await {
+        match self.update(&mut held, self.leases.name(), &both).await {
             Ok(2) => held.end(Ok(true)).await,
             Ok(_) => {
                 held.give_up().await;
@@ -199,7 +199,7 @@ impl MongoOutbox {
         for ids in others.chunks(BATCH) {
             // One that was acknowledged meanwhile is open no more.
             let these = doc! { "_id": { "$in": ids }, "status": { "$in": [PENDING, PARKED] } };
-            let find = self.events.find(these).hint(keys("_id")).batch_size(as_batch(ids.len()));
+            let find = self.events.find(these).hint(keys("_id")).batch_size(ONE_ANSWER);
             let mut cursor = find.await?;
             while cursor.advance().await? {
                 take(cursor.current())?;

@@ -15,7 +15,7 @@ use super::state::{Entry, Leases};
 use crate::{
     MongoOutbox,
     document::{DELIVERED, PARKED, PENDING},
-    indexes::{ID_KEYS, keys},
+    indexes::keys,
 };
 
 /// Events that one command marks or deletes.
@@ -95,7 +95,8 @@ impl MongoOutbox {
         mut leases: Leases,
         settled: &HashMap<String, bool>,
     ) -> Result<Option<(Vec<String>, Option<Decided>)>, DriverError> {
-        let (mut taken, mut delivered, mut rest) = (Vec::new(), Vec::new(), 0);
+        let (mut taken, mut delivered) = (Vec::new(), Vec::new());
+        let count = leases.entries.len();
         leases.entries.retain_mut(|entry| match settled.get(&entry.event) {
             Some(is_delivered) if !entry.is_delivered => {
                 taken.push(entry.event.clone());
@@ -105,10 +106,7 @@ impl MongoOutbox {
                 }
                 *is_delivered
             }
-            _ => {
-                rest += 1;
-                true
-            }
+            _ => true,
         });
         if taken.is_empty() {
             return Ok(Some((taken, None)));
@@ -118,8 +116,7 @@ impl MongoOutbox {
         let is_written = if leases.entries.is_empty() {
             self.leases.delete_one(this).await?.deleted_count == 1
         } else {
-            let is_whole = rest == 0 && delivered.len() == taken.len();
-            let set = if is_whole {
+            let set = if delivered.len() == count {
                 doc! { DELIVERED: true }
             } else {
                 doc! { "entries": leases.entries()? }
@@ -127,7 +124,8 @@ impl MongoOutbox {
             let update = doc! { "$set": set, "$inc": { "revision": 1_i64 } };
             self.leases.update_one(this, update).await?.matched_count == 1
         };
-        let decided = Decided { id: leases.id, entries: delivered, is_all: rest == 0 };
+        let is_all = leases.entries.len() == delivered.len();
+        let decided = Decided { id: leases.id, entries: delivered, is_all };
         Ok(is_written.then(|| (taken, (!decided.entries.is_empty()).then_some(decided))))
     }
 
@@ -154,29 +152,17 @@ impl MongoOutbox {
     /// to wait for the majority, since the lease ends later; but the next claim would meet all these events then.
     pub(super) async fn mark_delivered(&self, entries: &[Entry]) -> Result<(), DriverError> {
         for entries in entries.chunks(AT_ONCE) {
-            let (known, others): (Vec<&Entry>, Vec<&Entry>) =
-                entries.iter().partition(|entry| entry.id != Bson::Null);
-            let known: Vec<&Bson> = known.iter().map(|entry| &entry.id).collect();
-            let others: Vec<&str> = others.iter().map(|entry| entry.event.as_str()).collect();
-            for (these, index) in [
-                (!known.is_empty()).then(|| (doc! { "_id": { "$in": known } }, "_id")),
-                (!others.is_empty()).then(|| (doc! { "eventId": { "$in": others } }, ID_KEYS)),
-            ]
-            .into_iter()
-            .flatten()
-            {
-                let mut these = these;
-                these.insert("status", doc! { "$in": [PENDING, PARKED] });
-                if self.retention == Retention::DeleteOnDelivery {
-                    self.events.delete_many(these).hint(keys(index)).await?;
-                    continue;
-                }
-                let delivered = doc! {
-                    "$set": { "status": DELIVERED }, "$currentDate": { "deliveredAt": true },
-                    "$inc": { "attempts": 1 }, "$unset": { "retryAt": "" },
-                };
-                self.events.update_many(these, delivered).hint(keys(index)).await?;
+            let ids: Vec<&Bson> = entries.iter().map(|entry| &entry.id).collect();
+            let these = doc! { "_id": { "$in": ids }, "status": { "$in": [PENDING, PARKED] } };
+            if self.retention == Retention::DeleteOnDelivery {
+                self.events.delete_many(these).hint(keys("_id")).await?;
+                continue;
             }
+            let delivered = doc! {
+                "$set": { "status": DELIVERED }, "$currentDate": { "deliveredAt": true },
+                "$inc": { "attempts": 1 }, "$unset": { "retryAt": "" },
+            };
+            self.events.update_many(these, delivered).hint(keys("_id")).await?;
         }
         Ok(())
     }

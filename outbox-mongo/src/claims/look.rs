@@ -6,12 +6,12 @@ use bson::{Bson, Document, RawDocument, doc};
 use mongodb::{ClientSession, error::Error as DriverError, options::ReadConcern};
 use outbox_traits::Claim;
 
-use super::{Held, state::values, view::View};
+use super::{Held, is_ready, state::values, view::View};
 use crate::{
     MongoOutbox,
     document::{self, Key, PARKED, PENDING},
     indexes::{FIFO_KEYS, PARKED_KEYS, READY_KEYS, keys},
-    store::{as_batch, as_limit},
+    store::{ONE_ANSWER, as_limit},
 };
 
 /// Ready keys whose parked events one command reads: the server merges so many, 200 at most, without sorting.
@@ -104,7 +104,8 @@ impl MongoOutbox {
     ) -> Result<HashSet<Key>, DriverError> {
         let is_new = |key: &&Key| !busy.keys.contains(*key) && !known.contains(*key);
         if view.has_all_keys {
-            let mut due: Vec<_> = view.keys.iter().filter(|(_, ready_at)| **ready_at <= view.now).collect();
+            let mut due: Vec<_> =
+                view.keys.iter().filter(|(_, ready_at)| is_ready(**ready_at, view.now)).collect();
             due.sort_by_key(|(_, ready_at)| **ready_at);
             return Ok(due.into_iter().map(|(key, _)| key).filter(is_new).take(KEYS).cloned().collect());
         }
@@ -113,7 +114,7 @@ impl MongoOutbox {
         let find = self.keys.find(due).sort(doc! { "readyAt": 1 }).hint(keys(READY_KEYS));
         let mut cursor = find
             .limit(as_limit(KEYS))
-            .batch_size(as_batch(KEYS))
+            .batch_size(ONE_ANSWER)
             .read_concern(ReadConcern::snapshot())
             .session(&mut *moment)
             .await?;
@@ -144,7 +145,7 @@ impl MongoOutbox {
             // Some may be delivered already.
             let asked = limit.saturating_add(busy.events.len());
             let find = self.events.find(parked).sort(doc! { "seq": 1 }).hint(keys(PARKED_KEYS));
-            let find = find.projection(Spot::fields()).limit(as_limit(asked)).batch_size(as_batch(asked));
+            let find = find.projection(Spot::fields()).limit(as_limit(asked)).batch_size(ONE_ANSWER);
             let mut cursor = find.read_concern(ReadConcern::snapshot()).session(&mut *moment).await?;
             let (mut count, mut empty) = (0, ready.clone());
             while cursor.advance(moment).await? {
@@ -226,7 +227,7 @@ impl MongoOutbox {
         let find = find.projection(Spot::fields()).skip(skip as u64);
         let mut cursor = find
             .limit(as_limit(size))
-            .batch_size(as_batch(size))
+            .batch_size(ONE_ANSWER)
             .read_concern(ReadConcern::snapshot())
             .session(&mut *moment)
             .await?;

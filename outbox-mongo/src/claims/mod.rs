@@ -24,15 +24,13 @@ mod state;
 mod turn;
 mod view;
 
-use std::{
-    sync::atomic::Ordering::Relaxed,
-    time::{Duration, Instant},
-};
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use bson::{DateTime, doc};
 use mongodb::error::Error as DriverError;
 use outbox_traits::{Claim, ClaimStore, ErrorKind, Lease, Leased, Result, Settlement, async_trait};
-use uuid::Uuid;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 
 use self::choose::Step;
 pub(crate) use self::{
@@ -55,6 +53,9 @@ const SETTLE: &str = "settle leases in";
 const LOCK: &str = "lock";
 /// For how long a transaction that meets others is tried again.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two tries of it: at first, and at most. So that those that met do not meet again, each is longer by up to as
+/// much.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(32));
 /// How many transactions one claim may take to get past events of busy keys, each of which parks some.
 const MAX_STEPS: usize = 10_000;
 /// No lease and no wait is longer: a date can hold it.
@@ -71,6 +72,16 @@ fn later(time: DateTime, by: Duration) -> DateTime {
     DateTime::from_millis(time.timestamp_millis().saturating_add(millis))
 }
 
+/// Whether a key has waited long enough: from the very millisecond on.
+fn is_ready(ready_at: DateTime, now: DateTime) -> bool {
+    ready_at <= now
+}
+
+/// Whether it is dead letters that a key waits for.
+fn is_held(ready_at: DateTime) -> bool {
+    ready_at > FAR
+}
+
 /// The end of a lease of this length.
 fn end(now: DateTime, length: Duration) -> DateTime {
     later(now, length.max(Duration::from_millis(1)))
@@ -84,11 +95,11 @@ impl ClaimStore for MongoOutbox {
         }
         self.ready(CLAIM).await?;
         // A worker that waits for work asks again and again: one look is enough, and no lock.
-        if self.is_idle.load(Relaxed) && !self.has_open().await.map_err(self.error(CLAIM))? {
+        if self.seen.is_idle.load(Relaxed) && !self.has_open().await.map_err(self.error(CLAIM))? {
             return Ok(Vec::new());
         }
         let leased = self.claim_some(claim).await.map_err(self.error(CLAIM))?;
-        self.is_idle.store(leased.is_empty(), Relaxed);
+        self.seen.is_idle.store(leased.is_empty(), Relaxed);
         Ok(leased)
     }
 
@@ -186,35 +197,99 @@ impl MongoOutbox {
     }
 }
 
-/// Conflicts of one call with other transactions, which the call may just try again.
-struct Conflicts {
-    first: Option<Instant>,
-    tries: u32,
-    /// When one that stalls was last looked for.
-    looked: Option<Instant>,
+/// Conflicts of one call with other transactions, which the call may just try again; nothing until there is one.
+struct Conflicts(Option<Waits>);
+
+struct Waits {
+    /// Since the first conflict: before it, the call may have waited for its turn.
+    since: Instant,
+    pauses: ExponentialBackoff,
+    /// When one that stalls is looked for.
+    looks: Interval,
+}
+
+impl Waits {
+    fn new() -> Self {
+        let pauses = ExponentialBuilder::new().with_min_delay(PAUSE.0).with_max_delay(PAUSE.1);
+        let mut looks = interval(stalled::AGAIN);
+        looks.reset_after(stalled::AFTER);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { since: Instant::now(), pauses: pauses.with_jitter().without_max_times().build(), looks }
+    }
 }
 
 impl Conflicts {
     fn new() -> Self {
-        Self { first: None, tries: 0, looked: None }
+        Self(None)
     }
 
     /// Waits a little after a conflict; any other error is returned, and so is the one that exhausts the patience.
     async fn wait(&mut self, outbox: &MongoOutbox, error: DriverError) -> Result<(), DriverError> {
-        let first = *self.first.get_or_insert_with(Instant::now);
-        if error::kind(&error) != ErrorKind::Conflict || first.elapsed() > PATIENCE {
+        let waits = self.0.get_or_insert_with(Waits::new);
+        if error::kind(&error) != ErrorKind::Conflict || waits.since.elapsed() >= PATIENCE {
             return Err(error);
         }
-        let is_time = self.looked.is_none_or(|looked| looked.elapsed() > stalled::AGAIN);
-        if first.elapsed() > stalled::AFTER && is_time {
-            self.looked = Some(Instant::now());
+        let pause = waits.pauses.next().unwrap_or(PAUSE.1);
+        tokio::select! {
             // Who may not do it waits until the server does it by itself.
-            outbox.end_stalled().await.ok();
+            _ = waits.looks.tick() => drop(outbox.end_stalled().await),
+            () = sleep(pause) => {}
         }
-        self.tries += 1;
-        // So that those that met do not meet again.
-        let jitter = u64::from(Uuid::new_v4().as_bytes()[0]) % (1 << self.tries.min(6));
-        tokio::time::sleep(Duration::from_millis(1 + jitter)).await;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: DateTime = DateTime::from_millis(1_700_000_000_000);
+
+    fn millis_after(millis: i64) -> DateTime {
+        DateTime::from_millis(NOW.timestamp_millis() + millis)
+    }
+
+    #[test]
+    fn a_time_between_two_milliseconds_is_the_later_one_and_the_longest_can_be_written() {
+        for (by, millis) in [
+            (Duration::ZERO, 0),
+            (Duration::from_nanos(1), 1),
+            (Duration::from_millis(2), 2),
+            (Duration::from_micros(2001), 3),
+        ] {
+            assert_eq!(later(NOW, by), millis_after(millis), "{by:?}");
+        }
+        assert_eq!(later(NOW, Duration::MAX), later(NOW, LONGEST));
+        assert_eq!(
+            end(NOW, Duration::ZERO),
+            millis_after(1),
+            "a lease of nothing is over at once, and was there"
+        );
+    }
+
+    #[test]
+    fn a_key_is_ready_from_the_millisecond_on_for_which_it_waits() {
+        assert!(is_ready(NOW, NOW));
+        assert!(is_ready(millis_after(-1), NOW));
+        assert!(!is_ready(millis_after(1), NOW));
+    }
+
+    #[test]
+    fn no_wait_is_so_long_that_the_key_is_taken_for_held() {
+        assert!(is_held(NEVER));
+        assert!(!is_held(later(NOW, Duration::MAX)));
+        // Nor is one of a clock that is at the end of its time.
+        assert!(!is_held(FAR) && is_held(later(FAR, Duration::from_millis(1))));
+    }
+
+    #[tokio::test]
+    async fn pauses_after_conflicts_grow_to_a_bound() {
+        let pauses: Vec<Duration> = Waits::new().pauses.take(500).collect();
+        assert!(pauses[0] <= 2 * PAUSE.0, "{:?}", pauses[0]);
+        let late = &pauses[20..];
+        assert!(
+            late.len() == 480 && late.iter().all(|pause| (PAUSE.1..=2 * PAUSE.1).contains(pause)),
+            "{late:?}"
+        );
     }
 }

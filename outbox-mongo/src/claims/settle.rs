@@ -11,23 +11,20 @@ use outbox_traits::{Lease, Outcome, Result, Retention, Settlement};
 use uuid::Uuid;
 
 use super::{
-    FAR, Held,
+    Held,
     deliver::Decided,
-    end, later,
+    end, is_held, is_ready, later,
     state::{Entry, Leases, values},
 };
 use crate::{
     MongoOutbox,
     document::{self, DEAD_LETTER, HOLDS_KEY, Key, PARKED, PENDING, key_value, reason},
     indexes::{ID_KEYS, RETRY_KEYS, key_document, keys},
-    store::{BATCH, as_batch},
+    store::{BATCH, ONE_ANSWER, runs},
 };
 
 /// What one command writes down of failures, roughly: it is a document itself, and ends at 16 MiB.
 const COMMAND_BYTES: usize = 12 * 1024 * 1024;
-/// Of that what is the same of all, and an id in its list, at most.
-const END_BYTES: usize = 1000;
-const ID_BYTES: usize = 64;
 
 /// How deliveries failed: what is the same of many is written by one command.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -185,7 +182,6 @@ impl MongoOutbox {
         let mut decided = Vec::new();
         for mut leases in leases {
             let mut of_these = Vec::new();
-            let (count, mut rest) = (leases.entries.len(), 0);
             let token = leases.token.clone();
             leases.entries.retain_mut(|entry| {
                 let name = (token.clone(), entry.event.clone());
@@ -194,15 +190,12 @@ impl MongoOutbox {
                     of_these.push(entry.clone());
                     return true;
                 }
-                let stays = entry.is_delivered || names.contains(&name);
-                rest += usize::from(stays);
-                stays
+                entry.is_delivered || names.contains(&name)
             });
-            if leases.entries.len() < count || !of_these.is_empty() {
-                self.keep_leases(held, &leases).await?;
-            }
+            self.keep_leases(held, &leases).await?;
             if !of_these.is_empty() {
-                decided.push(Decided { id: leases.id, entries: of_these, is_all: rest == 0 });
+                let is_all = leases.entries.len() == of_these.len();
+                decided.push(Decided { id: leases.id, entries: of_these, is_all });
             }
         }
         if !waiting.is_empty() {
@@ -223,21 +216,16 @@ impl MongoOutbox {
         held: &mut Held<'_>,
         ends: HashMap<End<'_>, Vec<String>>,
     ) -> Result<(), DriverError> {
-        let (mut updates, mut bytes) = (Vec::new(), 0);
-        for (end, ids) in ends {
-            let more = END_BYTES + end.error().len() + ids.len() * ID_BYTES;
-            if !updates.is_empty() && (bytes + more > COMMAND_BYTES || updates.len() == BATCH) {
-                self.update(held, self.events.name(), std::mem::take(&mut updates)).await?;
-                bytes = 0;
-            }
-            bytes += more;
+        let now = held.now;
+        let update = |(end, ids): (End<'_>, Vec<String>)| {
             let these = doc! { "eventId": { "$in": ids }, "status": { "$in": [PENDING, PARKED] } };
-            updates.push(RawDocumentBuf::try_from(&doc! {
-                "q": these, "u": end.update(held.now), "multi": true, "hint": key_document(ID_KEYS),
-            })?);
-        }
-        if !updates.is_empty() {
-            self.update(held, self.events.name(), updates).await?;
+            RawDocumentBuf::try_from(&doc! {
+                "q": these, "u": end.update(now), "multi": true, "hint": key_document(ID_KEYS),
+            })
+        };
+        let updates: Vec<RawDocumentBuf> = ends.into_iter().map(update).collect::<Result<_, _>>()?;
+        for some in runs(&updates, BATCH, COMMAND_BYTES, |update| update.as_bytes().len()) {
+            self.update(held, self.events.name(), some).await?;
         }
         Ok(())
     }
@@ -248,9 +236,8 @@ impl MongoOutbox {
         held: &mut Held<'_>,
         ids: Vec<String>,
     ) -> Result<HashMap<String, Open>, DriverError> {
-        let batch = as_batch(ids.len());
         let these = doc! { "eventId": { "$in": ids }, "status": { "$in": [PENDING, PARKED] } };
-        let find = self.events.find(these).hint(keys(ID_KEYS)).batch_size(batch);
+        let find = self.events.find(these).hint(keys(ID_KEYS)).batch_size(ONE_ANSWER);
         let find = find.projection(doc! { "eventId": 1, "partitionHash": 1, "seq": 1 });
         let mut cursor = find.session(&mut *held.session).await?;
         let mut open = HashMap::new();
@@ -277,7 +264,7 @@ impl MongoOutbox {
             }
         }
         let mut these = doc! { "eventId": { "$in": ids } };
-        let find = self.events.find(these.clone()).hint(keys(ID_KEYS)).batch_size(as_batch(ids.len()));
+        let find = self.events.find(these.clone()).hint(keys(ID_KEYS)).batch_size(ONE_ANSWER);
         let find = find.projection(doc! { "eventId": 1, "partitionHash": 1 });
         let mut cursor = find.session(&mut *held.session).await?;
         let mut changed = HashSet::new();
@@ -294,7 +281,7 @@ impl MongoOutbox {
     /// Of keys that are not ready yet, when they are, after something of them has ceased to wait.
     async fn replace_keys(&self, held: &mut Held<'_>, changed: &HashSet<Key>) -> Result<(), DriverError> {
         let mut known: HashMap<Key, DateTime> = self.keyed(held, changed).await?;
-        known.retain(|_, time| *time > held.now && *time < FAR);
+        known.retain(|_, ready_at| !is_ready(*ready_at, held.now) && !is_held(*ready_at));
         self.free_keys(held, known.into_keys()).await
     }
 

@@ -13,7 +13,7 @@ use super::{Held, LOCK, NEVER, stalled::SESSIONS};
 use crate::{
     MongoOutbox,
     document::{self, DELIVERED, Key, key_value},
-    store::as_batch,
+    store::ONE_ANSWER,
 };
 
 /// Of a key: the dead letters that hold it.
@@ -34,7 +34,7 @@ pub(super) struct Leases {
 /// A leased event.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
-    /// The `_id` of its document; null in a list that an earlier version wrote.
+    /// The `_id` of its document.
     pub(super) id: Bson,
     pub(super) event: String,
     pub(super) key: Key,
@@ -116,7 +116,7 @@ impl Leases {
             token: document.get_str("token")?.to_owned(),
             worker: document.get_str("worker")?.to_owned(),
             until: document.get_datetime("until")?,
-            revision: document.get_i64("revision").unwrap_or(0),
+            revision: document.get_i64("revision")?,
             entries,
         })
     }
@@ -141,13 +141,7 @@ impl Leases {
 
     /// This document, if nobody has changed it since it was read.
     pub(super) fn unchanged(&self) -> Document {
-        // An earlier version does not count.
-        let revision = if self.revision == 0 {
-            doc! { "$in": [0_i64, Bson::Null] }
-        } else {
-            doc! { "$eq": self.revision }
-        };
-        doc! { "_id": &self.id, "revision": revision }
+        doc! { "_id": &self.id, "revision": self.revision }
     }
 }
 
@@ -232,7 +226,7 @@ impl MongoOutbox {
             return Ok(found);
         }
         let these = doc! { "_id": { "$in": values(keys) } };
-        let find = self.keys.find(these).projection(doc! { "_id": 1 }).batch_size(as_batch(keys.len()));
+        let find = self.keys.find(these).projection(doc! { "_id": 1 }).batch_size(ONE_ANSWER);
         let mut cursor = find.read_concern(ReadConcern::snapshot()).session(&mut *moment).await?;
         while cursor.advance(moment).await? {
             found.insert(cursor.deserialize_current()?.get_binary_generic("_id")?.clone());

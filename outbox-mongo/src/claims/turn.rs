@@ -1,6 +1,6 @@
 //! The lock, and the session of this process that takes it.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use bson::{DateTime, Document, RawArrayBuf, RawDocumentBuf, doc, rawdoc};
 use mongodb::{
@@ -11,11 +11,13 @@ use mongodb::{
 use outbox_traits::ErrorKind;
 use tokio::{runtime::Handle, sync::Mutex};
 
-use super::{LOCK, PATIENCE, stalled, view::View};
+use super::{LOCK, stalled, view::View};
 use crate::{MongoOutbox, collection, error};
 
-/// How often a commit whose fate is unknown is asked for again.
+/// How often a commit whose fate is unknown is asked for.
 const MAX_COMMITS: usize = 3;
+/// How often an acknowledgement waits for the lock, each time for so long as is too long for one that does not stall.
+const MAX_WAITS: usize = 4;
 
 /// What those of one process that want the lock hand on to each other: a session that serves nothing else, because
 /// others may end what it does when it stalls.
@@ -81,7 +83,7 @@ impl Held<'_> {
     }
 
     /// Commits what was done, or undoes what was not.
-    pub(super) async fn end<T>(self, done: Result<T, DriverError>) -> Result<T, DriverError> {
+    pub(super) async fn end<T>(mut self, done: Result<T, DriverError>) -> Result<T, DriverError> {
         if let Err(error) = &done {
             // At once: others wait for the lock.
             self.session.abort_transaction().await.ok();
@@ -89,15 +91,20 @@ impl Held<'_> {
             *self.is_open = error::kind(error) != ErrorKind::Conflict;
             return done;
         }
-        let mut commits = 1;
-        while let Err(error) = self.session.commit_transaction().await {
-            if commits == MAX_COMMITS || !error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) {
-                return Err(error);
-            }
-            commits += 1;
-        }
+        self.commit().await?;
         *self.is_open = false;
         done
+    }
+
+    /// Asks again where the fate of the commit is unknown.
+    async fn commit(&mut self) -> Result<(), DriverError> {
+        for _ in 1..MAX_COMMITS {
+            match self.session.commit_transaction().await {
+                Err(error) if error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) => {}
+                done => return done,
+            }
+        }
+        self.session.commit_transaction().await
     }
 
     /// Undoes what was done.
@@ -190,9 +197,9 @@ impl MongoOutbox {
         &self,
         held: &mut Held<'_>,
         collection: &str,
-        updates: Vec<RawDocumentBuf>,
+        updates: &[RawDocumentBuf],
     ) -> Result<i32, DriverError> {
-        let list: RawArrayBuf = updates.into_iter().collect();
+        let list: RawArrayBuf = updates.iter().map(RawDocumentBuf::as_ref).collect();
         let answer = self.database.run_raw_command(rawdoc! { "update": collection, "updates": list });
         let answer = answer.session(&mut *held.session).await?;
         if let Some(first) = answer.get_array("writeErrors").ok().and_then(|errors| errors.first()) {
@@ -204,17 +211,18 @@ impl MongoOutbox {
     /// Makes claims that are under way look again, unless they have leased already; what was done before they see then.
     /// Nothing is to be done where nobody ever claimed.
     pub(crate) async fn outdate_claims(&self) -> Result<(), DriverError> {
-        let started = Instant::now();
-        loop {
+        let next = async || {
             let on = doc! { "$inc": { "version": 1_i64 } };
             let lock = self.leases.find_one_and_update(doc! { "_id": LOCK }, on);
             // No transaction of its own: it waits for one that has the lock, and so for one that stalls.
-            match lock.projection(doc! { "_id": 1 }).max_time(stalled::AFTER).await {
-                Err(error) if error::is_timeout(&error) && started.elapsed() < PATIENCE => {
-                    self.end_stalled().await.ok();
-                }
-                done => return done.map(|_| ()),
+            lock.projection(doc! { "_id": 1 }).max_time(stalled::AFTER).await.map(drop)
+        };
+        for _ in 1..MAX_WAITS {
+            match next().await {
+                Err(error) if error::is_timeout(&error) => drop(self.end_stalled().await),
+                done => return done,
             }
         }
+        next().await
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     MongoOutbox,
     document::Key,
     indexes::{FIFO_KEYS, keys},
-    store::{as_batch, as_limit},
+    store::{ONE_ANSWER, as_limit},
 };
 
 /// Keys with documents that are read at once; where there are more, only those that are asked for.
@@ -75,7 +75,7 @@ impl MongoOutbox {
         question.push(doc! { "$unionWith": { "coll": self.leases.name(), "pipeline": leases } });
         question.push(doc! { "$unionWith": { "coll": self.keys.name(), "pipeline": known } });
         let answer = self.events.aggregate(question).hint(keys(FIFO_KEYS));
-        let answer = answer.batch_size(as_batch(page_size + 2 * KNOWN_KEYS));
+        let answer = answer.batch_size(ONE_ANSWER);
         let mut cursor = answer
             .read_concern(ReadConcern::snapshot())
             .session(&mut *moment)

@@ -1,7 +1,9 @@
-//! A replica set of three of a test's own, whose members it can kill.
+//! A replica set of a test's own, whose members it can kill, or tell to fail.
 //!
 //! The program is the one that `OUTBOX_TEST_MONGOD` names, which `cargo xtask test` sets, else the one on the search
 //! path.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::{
     env,
@@ -14,7 +16,7 @@ use std::{
 
 use mongodb::{
     Client,
-    bson::{Document, doc},
+    bson::{Bson, Document, doc},
 };
 use outbox_conformance::Skip;
 use outbox_mongo::mongodb;
@@ -25,9 +27,10 @@ const PROGRAM: &str = "OUTBOX_TEST_MONGOD";
 const START: Duration = Duration::from_mins(2);
 const POLL: Duration = Duration::from_millis(50);
 
-/// Three servers, killed and their data removed when this is dropped.
+/// Its servers are killed and their data removed when this is dropped.
 pub(crate) struct ReplicaSet {
     members: Vec<Member>,
+    uri: String,
     client: Client,
     _directory: TempDir,
 }
@@ -38,13 +41,13 @@ struct Member {
 }
 
 impl ReplicaSet {
-    /// Starts one, which has a primary when this returns.
-    pub(crate) async fn start() -> Result<Self, Skip> {
+    /// Starts one of so many members, which has a primary when this returns.
+    pub(crate) async fn start(members: usize) -> Result<Self, Skip> {
         let program = program()?;
         let directory = tempfile::tempdir().expect("a temporary directory");
         // All at once, so that they are different ones.
         let listeners: Vec<_> =
-            (0..3).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port")).collect();
+            (0..members).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port")).collect();
         let ports: Vec<_> =
             listeners.iter().map(|listener| listener.local_addr().expect("its address").port()).collect();
         drop(listeners);
@@ -71,16 +74,28 @@ impl ReplicaSet {
             tokio::time::sleep(POLL).await;
         }
         let addresses: Vec<&str> = members.iter().map(|member| member.address.as_str()).collect();
-        let client = format!("mongodb://{}/?replicaSet=failover", addresses.join(","));
-        let client = Client::with_uri_str(client).await.expect("a client");
-        let set = Self { members, client, _directory: directory };
+        let uri = format!("mongodb://{}/?replicaSet=failover", addresses.join(","));
+        let client = Client::with_uri_str(&uri).await.expect("a client");
+        let set = Self { members, uri, client, _directory: directory };
         set.primary_other_than("").await;
         Ok(set)
+    }
+
+    /// Where all members are.
+    pub(crate) fn uri(&self) -> &str {
+        &self.uri
     }
 
     /// A client of all members.
     pub(crate) fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Makes each member refuse what `failCommand`, the server's own fail point, is told by `data`, so often or from then
+    /// on.
+    pub(crate) async fn fail(&self, mode: impl Into<Bson>, data: Document) {
+        let point = doc! { "configureFailPoint": "failCommand", "mode": mode.into(), "data": data };
+        self.client.database("admin").run_command(point).await.expect("a fail point");
     }
 
     /// Waits until there is a primary which is not this one.
@@ -145,6 +160,8 @@ fn spawn(program: &Path, directory: &Path, port: u16) -> Child {
     };
     command.arg("--dbpath").arg(data);
     command.args(["--bind_ip", "127.0.0.1", "--port", &port.to_string(), "--replSet", "failover"]);
+    // So that it fails when it is told to.
+    command.args(["--setParameter", "enableTestCommands=1"]);
     command.args(["--nounixsocket", "--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "64"]);
     command.stdin(Stdio::null()).stdout(log.try_clone().expect("a log")).stderr(log);
     command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()))
