@@ -225,16 +225,15 @@ pub(crate) fn modules_for_tests(source: &str) -> syn::Result<Vec<String>> {
     Ok(modules.collect())
 }
 
-/// The lines of functions that only tests have.
+/// The lines of functions, and of modules with functions, that only tests have.
 pub(crate) fn functions_for_tests(source: &str) -> syn::Result<Vec<std::ops::RangeInclusive<usize>>> {
     let file = syn::parse_file(source)?;
-    let functions = file.items.iter().filter_map(|item| match item {
-        syn::Item::Fn(function) if function.attrs.iter().any(is_for_tests) => {
-            Some(function.span().start().line..=function.span().end().line)
-        }
-        _ => None,
+    let functions = file.items.iter().filter(|item| match item {
+        syn::Item::Fn(function) => function.attrs.iter().any(is_for_tests),
+        syn::Item::Mod(module) => module.attrs.iter().any(is_for_tests),
+        _ => false,
     });
-    Ok(functions.collect())
+    Ok(functions.map(|item| item.span().start().line..=item.span().end().line).collect())
 }
 
 /// Whether an attribute is `#[cfg(test)]` or `#[cfg(all(test, …))]`.
@@ -257,8 +256,9 @@ mod tests {
 
     #[test]
     fn functions_that_only_tests_have_are_known() {
-        let source = "fn a() {}\n#[cfg(all(test, unix))]\nfn b() {\n}\nfn c() {}";
-        assert_eq!(functions_for_tests(source).expect("a file"), [2..=4]);
+        let source = "fn a() {}\n#[cfg(all(test, unix))]\nfn b() {\n}\nfn c() {}\n\
+                      #[cfg(all(test, unix))]\nmod d {\nfn e() {}\n}\nmod f {}";
+        assert_eq!(functions_for_tests(source).expect("a file"), [2..=4, 6..=9]);
     }
 
     #[test]
