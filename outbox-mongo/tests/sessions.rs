@@ -273,6 +273,7 @@ async fn a_server_that_is_not_there_is_unavailable() {
         assert_from_driver(error, ErrorKind::Unavailable);
         assert!(!format!("{error} {error:?} {store:?}").contains("secret"), "{error:?}");
     }
+    assert_eq!(store.purge(Duration::MAX).await.unwrap(), 0, "nothing is as old as that");
     client.shutdown().immediate(true).await;
     assert_from_driver(&store.save(&event()).await.unwrap_err(), ErrorKind::Unavailable);
 }

@@ -3,10 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use outbox_traits::{ClaimStore, Event, Lease, Settlement};
+use outbox_traits::{ClaimStore, Event, EventId, Settlement};
 
 use super::{
-    claim::{claim, delivered, keyed, settled},
+    claim::{claim, delivered, keyed, settle_all},
     cost::{BATCH, Costs, LIMIT, MANY, TRIES, counted, fetch, fill, put_aside},
 };
 use crate::{
@@ -15,20 +15,6 @@ use crate::{
 };
 
 const CLAIMS: &[&str] = &["a claim", "a settlement"];
-
-/// Claims all there is, and settles it.
-async fn settle_all<H: CostHarness>(h: &Arc<H>, settlement: impl Fn(Lease) -> Settlement)
-where
-    H::Store: ClaimStore,
-{
-    loop {
-        let leased = claim(h, BATCH).await;
-        if leased.is_empty() {
-            return;
-        }
-        settled(h, leased.iter().map(|leased| settlement(leased.lease))).await;
-    }
-}
 
 /// Claims and settles a few events, which must be there, and counts both.
 async fn claim_and_settle<H: CostHarness>(h: &Arc<H>) -> Vec<u64>
@@ -46,14 +32,7 @@ async fn save_claim_and_settle<H: CostHarness>(h: &Arc<H>) -> Vec<u64>
 where
     H::Store: ClaimStore,
 {
-    let free = events(LIMIT);
-    let free: Vec<Event> = free
-        .into_iter()
-        .map(|event| {
-            let key = event.id().to_string();
-            event.with_partition_key(key)
-        })
-        .collect();
+    let free: Vec<Event> = (0..LIMIT).map(|_| keyed(&EventId::new().to_string(), "free")).collect();
     save_all(h, &free).await;
     claim_and_settle(h).await
 }
@@ -71,7 +50,7 @@ where
     save_all(&h, &events(2 * LIMIT)).await;
     let costs = Costs::of(&["a claim", "a settlement", "a fetch"], async || round(&h).await).await;
     fill(&h, &events(MANY / 4)).await;
-    settle_all(&h, |lease| Settlement::dead_letter(lease, "failed")).await;
+    settle_all(&h, BATCH, |lease| Settlement::dead_letter(lease, "failed")).await;
     put_aside(&h).await;
     fill(&h, &events(MANY)).await;
     costs.are_kept(&h, async || round(&h).await).await;
@@ -117,7 +96,7 @@ where
     let costs_in_vain = Costs::of(&["a claim in vain"], in_vain).await;
     let waiting: Vec<Event> = (0..MANY).map(|index| keyed(&format!("waiting {index}"), "event")).collect();
     fill(&h, &waiting).await;
-    settle_all(&h, |lease| Settlement::retry(lease, Duration::from_hours(1), "failed")).await;
+    settle_all(&h, BATCH, |lease| Settlement::retry(lease, Duration::from_hours(1), "failed")).await;
     costs.are_kept(&h, async || save_claim_and_settle(&h).await).await;
     costs_in_vain.are_kept(&h, in_vain).await;
 }
@@ -130,7 +109,7 @@ where
     let costs = Costs::of(CLAIMS, async || save_claim_and_settle(&h).await).await;
     let keys: Vec<String> = (0..MANY / 2).map(|index| format!("held {index}")).collect();
     fill(&h, &keys.iter().map(|key| keyed(key, "first")).collect::<Vec<_>>()).await;
-    settle_all(&h, |lease| Settlement::dead_letter_holding_key(lease, "failed")).await;
+    settle_all(&h, BATCH, |lease| Settlement::dead_letter_holding_key(lease, "failed")).await;
     fill(&h, &keys.iter().map(|key| keyed(key, "second")).collect::<Vec<_>>()).await;
     costs.are_kept(&h, async || save_claim_and_settle(&h).await).await;
 }

@@ -6,11 +6,11 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
-use outbox_traits::{Event, OutboxStore};
+use outbox_traits::{Event, EventId, OutboxStore};
 
 use crate::{
     CostHarness,
-    support::{acknowledge_all, event, events, ids, kept, save_all},
+    support::{acknowledge_all, events, ids, kept, save_all},
 };
 
 /// Of events that a call is not about. What is read for one in twenty of them is noticed.
@@ -111,9 +111,8 @@ pub async fn a_fetch_reads_no_more_amid_many_events<H: CostHarness>(h: Arc<H>) {
 /// 4.4: what a save and an acknowledgement read does not grow with what else the outbox has.
 pub async fn a_save_and_an_acknowledgement_read_no_more_amid_many_events<H: CostHarness>(h: Arc<H>) {
     let round = async || {
-        let few: Vec<Event> = (0..LIMIT)
-            .map(|index| event("new").with_idempotency_key(format!("{index} {}", event("key").id())))
-            .collect();
+        let new = |event: Event| event.with_idempotency_key(EventId::new().to_string());
+        let few: Vec<Event> = events(LIMIT).into_iter().map(new).collect();
         let ((), saving) = counted(&h, save_all(&h, &few)).await;
         let ids = ids(&few);
         let ((), acknowledging) = counted(&h, acknowledge_all(&h, &ids)).await;

@@ -65,8 +65,12 @@ where
     settled(h, leased.iter().map(|leased| Settlement::delivered(leased.lease))).await;
 }
 
-/// Claims and delivers, so many at a time, until nothing is left to claim.
-async fn drained<H: Harness>(h: &Arc<H>, at_a_time: usize) -> Vec<EventId>
+/// Claims and settles, so many at a time, until nothing is left to claim. Returns the events as they came.
+pub(crate) async fn settle_all<H: Harness>(
+    h: &Arc<H>,
+    at_a_time: usize,
+    settlement: impl Fn(Lease) -> Settlement,
+) -> Vec<EventId>
 where
     H::Store: ClaimStore,
 {
@@ -76,9 +80,17 @@ where
         if leased.is_empty() {
             return all;
         }
-        delivered(h, &leased).await;
+        settled(h, leased.iter().map(|leased| settlement(leased.lease))).await;
         all.extend(leased_ids(&leased));
     }
+}
+
+/// Claims and delivers, so many at a time, until nothing is left to claim.
+async fn drained<H: Harness>(h: &Arc<H>, at_a_time: usize) -> Vec<EventId>
+where
+    H::Store: ClaimStore,
+{
+    settle_all(h, at_a_time, Settlement::delivered).await
 }
 
 pub(crate) fn leased_ids(leased: &[Leased]) -> Vec<EventId> {
