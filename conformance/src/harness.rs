@@ -139,3 +139,16 @@ pub trait CostHarness: Harness {
     /// Lets the engine do what it does in its own time, such as to clean up behind what was deleted.
     async fn rest(&self) {}
 }
+
+/// A harness whose store reaches its engine over a network.
+#[async_trait]
+pub trait OutageHarness: Harness {
+    /// Where the server listens, as `host:port`.
+    fn server(&self) -> String;
+
+    /// Opens the same outbox once more, as another process would, by connections that all go to this port of 127.0.0.1, where
+    /// the suite has put a [`Proxy`](crate::Proxy) to the server. What cannot be reached should be given up within some
+    /// seconds. Of what this gives, the suite uses the store and its transactions, which may panic where the way is
+    /// cut.
+    async fn through(&self, port: u16) -> Self;
+}

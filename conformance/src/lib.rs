@@ -67,6 +67,9 @@
 //! | `stats` | a [`StatsStore`](outbox_traits::StatsStore) with claims and dead letters | counts by state, and the age of the oldest |
 //! | `cost` | [`CostHarness`] | that a call reads no more where there is much that it is not about; an engine that counts nothing leaves it out |
 //! | `claim_cost` | [`CostHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) | the same of claims and settlements |
+//! | `outage` | [`OutageHarness`] | calls that are cut off at each message, and a server that is away for a while |
+//! | `claim_outage` | [`OutageHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | the same of claims and settlements |
+//! | `wake_outage` | [`OutageHarness`], a [`WakeStore`](outbox_traits::WakeStore) | the same of those who listen |
 //! | `wake` | a [`WakeStore`](outbox_traits::WakeStore), [`WakeHarness`] | wake-ups after a commit |
 //! | `inbox` | [`InboxHarness`] | what a consumer has processed, once |
 //! | `resource` | [`Harness`] | resource events |
@@ -86,14 +89,17 @@
 pub mod clauses;
 mod harness;
 mod model;
+mod proxy;
 mod run;
 mod support;
 pub mod transport;
 
 pub use crate::{
     harness::{
-        CostHarness, DurableHarness, Harness, InboxHarness, SchemaHarness, SessionOf, Skip, WakeHarness,
+        CostHarness, DurableHarness, Harness, InboxHarness, OutageHarness, SchemaHarness, SessionOf, Skip,
+        WakeHarness,
     },
+    proxy::Proxy,
     run::{Clause, require},
 };
 

@@ -7,17 +7,20 @@ pub mod claim;
 pub mod claim_concurrent;
 pub mod claim_cost;
 pub mod claim_durable;
+pub mod claim_outage;
 pub mod claim_schema;
 pub mod concurrent;
 pub mod cost;
 pub mod dead_letter;
 pub mod durable;
 pub mod inbox;
+pub mod outage;
 pub mod resource;
 pub mod schema;
 pub mod stats;
 pub mod store;
 pub mod wake;
+pub mod wake_outage;
 
 /// One named test for each clause of the groups, in a module for each group.
 ///
@@ -336,6 +339,29 @@ macro_rules! __group {
             a_claim_reads_no_more_beside_many_held_keys
         }
     };
+    (outage $mode:tt) => {
+        $crate::__emit! { $mode outage:
+            a_save_that_is_cut_off_is_made_or_not
+            a_session_that_is_cut_off_leaves_all_of_it_or_nothing
+            an_acknowledgement_and_a_purge_that_are_cut_off_can_be_made_again
+            a_fetch_that_is_cut_off_can_be_made_again
+            while_the_engine_is_away_calls_are_unavailable_and_then_they_go_on
+        }
+    };
+    (claim_outage $mode:tt) => {
+        $crate::__emit! { $mode claim_outage:
+            what_a_claim_that_was_cut_off_has_leased_comes_again_in_order
+            a_settlement_that_is_cut_off_takes_as_a_whole_or_not_at_all
+            a_renewal_that_is_cut_off_costs_nobody_the_lease
+            what_is_done_to_dead_letters_is_done_though_it_was_cut_off
+            leases_outlive_an_outage
+        }
+    };
+    (wake_outage $mode:tt) => {
+        $crate::__emit! { $mode wake_outage:
+            a_listener_hears_again_after_an_outage
+        }
+    };
     (wake $mode:tt) => {
         $crate::__emit! { $mode wake:
             a_save_wakes_a_listener
@@ -410,6 +436,7 @@ mod tests {
                 "claim/order.rs", "claim/filter.rs", "claim/history.rs";
             claim_concurrent: "claim_concurrent.rs";
             claim_durable: "claim_durable.rs";
+            claim_outage: "claim_outage.rs";
             claim_schema: "claim_schema.rs";
             concurrent: "concurrent.rs";
             durable: "durable.rs";
@@ -420,6 +447,8 @@ mod tests {
             cost: "cost.rs";
             claim_cost: "claim_cost.rs";
             wake: "wake.rs";
+            wake_outage: "wake_outage.rs";
+            outage: "outage.rs";
             inbox: "inbox.rs";
         }
     }

@@ -13,7 +13,7 @@ use crate::{
 /// Who is not woken by then never will be. It is not a measure of speed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-async fn listen<H: Harness>(h: &Arc<H>) -> Box<dyn Wakeups>
+pub(crate) async fn listen<H: Harness>(h: &Arc<H>) -> Box<dyn Wakeups>
 where
     H::Store: WakeStore,
 {
@@ -25,7 +25,7 @@ async fn woken(listener: &mut Box<dyn Wakeups>) {
 }
 
 /// Waits until nothing of the commits before is left to be told.
-async fn calm(listener: &mut Box<dyn Wakeups>) {
+pub(crate) async fn calm(listener: &mut Box<dyn Wakeups>) {
     sleep(Duration::from_millis(200)).await;
     for _ in 0..10 {
         if timeout(Duration::from_millis(30), listener.wait()).await.is_err() {
@@ -35,7 +35,7 @@ async fn calm(listener: &mut Box<dyn Wakeups>) {
 }
 
 /// Waits as a relay does: until it was woken and finds the event; and delivers it. It may be woken for nothing first.
-async fn woken_by<H: Harness>(h: &Arc<H>, listener: &mut Box<dyn Wakeups>, event: &Event) {
+pub(crate) async fn woken_by<H: Harness>(h: &Arc<H>, listener: &mut Box<dyn Wakeups>, event: &Event) {
     let end = Instant::now() + PATIENCE;
     loop {
         timeout_at(end, listener.wait())

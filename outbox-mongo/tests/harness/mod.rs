@@ -11,9 +11,10 @@ use std::{
 use mongodb::{
     Client, ClientSession, Collection, Database,
     bson::{Bson, DateTime, Document, Timestamp, doc},
+    options::{ClientOptions, ServerAddress},
 };
 use outbox_conformance::{
-    CostHarness, DurableHarness, Harness, InboxHarness, SchemaHarness, Skip, WakeHarness,
+    CostHarness, DurableHarness, Harness, InboxHarness, OutageHarness, SchemaHarness, Skip, WakeHarness,
 };
 use outbox_mongo::{MongoInbox, MongoOutbox, mongodb};
 use outbox_traits::{EventId, Retention, SchemaStore, async_trait};
@@ -36,6 +37,10 @@ impl<const DELETES: bool> MongoOf<DELETES> {
 
     pub(crate) fn outbox(&self) -> Collection<Document> {
         self.database().collection("outbox")
+    }
+
+    fn over(database: &Database) -> Self {
+        Self { store: Self::outbox_in(database), inbox: MongoInbox::new(database), reads: AtomicU64::new(0) }
     }
 
     fn outbox_in(database: &Database) -> MongoOutbox {
@@ -154,12 +159,30 @@ impl<const DELETES: bool> DurableHarness for MongoOf<DELETES> {
 
     async fn reopen(location: &str) -> Self {
         let client = Client::with_uri_str(server().unwrap()).await.unwrap();
-        let database = client.database(location);
-        Self {
-            store: Self::outbox_in(&database),
-            inbox: MongoInbox::new(&database),
-            reads: AtomicU64::new(0),
-        }
+        Self::over(&client.database(location))
+    }
+}
+
+#[async_trait]
+impl<const DELETES: bool> OutageHarness for MongoOf<DELETES> {
+    /// The first of the set, which in tests is its primary.
+    fn server(&self) -> String {
+        let url = server().unwrap();
+        let host = url
+            .rsplit('@')
+            .next()
+            .and_then(|rest| rest.trim_start_matches("mongodb://").split(['/', ',']).next());
+        host.expect("a host").to_owned()
+    }
+
+    async fn through(&self, port: u16) -> Self {
+        let mut options = ClientOptions::parse(server().unwrap()).await.unwrap();
+        options.hosts = vec![ServerAddress::Tcp { host: "127.0.0.1".to_owned(), port: Some(port) }];
+        // The set would name the server's own port.
+        options.repl_set_name = None;
+        options.direct_connection = Some(true);
+        options.server_selection_timeout = Some(Duration::from_secs(2));
+        Self::over(&Client::with_options(options).unwrap().database(self.database().name()))
     }
 }
 

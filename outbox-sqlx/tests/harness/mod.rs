@@ -9,11 +9,15 @@ pub(crate) mod sqlite;
 use std::{env, time::Duration};
 
 use outbox_conformance::{
-    CostHarness, DurableHarness, Harness, InboxHarness, SchemaHarness, SessionOf, Skip, WakeHarness,
+    CostHarness, DurableHarness, Harness, InboxHarness, OutageHarness, SchemaHarness, SessionOf, Skip,
+    WakeHarness,
 };
 use outbox_sqlx::{Dialect, SqlxInbox, SqlxOutbox, sqlx};
 use outbox_traits::{EventId, InboxStore, OutboxStore, Retention, SchemaStore, async_trait};
-use sqlx::{Database, Pool, Transaction, pool::PoolConnection};
+use sqlx::{
+    Connection, Database, Pool, Transaction,
+    pool::{PoolConnection, PoolOptions},
+};
 
 /// An outbox on an engine, with either retention, an inbox, and where they are: a schema, database or file of
 /// their own.
@@ -41,7 +45,8 @@ pub(crate) trait Engine: Dialect {
 
     /// A place that no other test has.
     fn place() -> (String, Option<Self::Kept>);
-    async fn connect(place: &str) -> Result<SqlxOutbox<Self>, Skip>;
+    async fn connect(place: &str) -> Result<Pool<Self>, Skip>;
+    fn outbox(pool: Pool<Self>, place: &str) -> SqlxOutbox<Self>;
     fn inbox(pool: Pool<Self>, place: &str) -> SqlxInbox<Self>;
     async fn run(session: &mut Self::Connection, sql: String) -> u64;
     async fn texts(session: &mut Self::Connection, sql: String) -> Vec<String>;
@@ -55,16 +60,29 @@ pub(crate) trait Engine: Dialect {
     fn earlier(column: &str, by: Duration) -> String;
 }
 
+/// An engine that is a server.
+pub(crate) trait Server: Engine {
+    fn address(options: &Options<Self>) -> String;
+    /// The same server by a port of this machine.
+    fn at(options: Options<Self>, port: u16) -> Options<Self>;
+}
+
+pub(crate) type Options<E> = <<E as Database>::Connection as Connection>::Options;
+
 impl<E: Engine, const DELETES: bool> Sql<E, DELETES> {
     pub(crate) fn pool(&self) -> &Pool<E> {
         self.store.pool()
     }
 
     async fn connect(place: String, kept: Option<E::Kept>) -> Result<Self, Skip> {
+        Ok(Self::over(E::outbox(E::connect(&place).await?, &place), place, kept))
+    }
+
+    fn over(store: SqlxOutbox<E>, place: String, kept: Option<E::Kept>) -> Self {
         let retention = if DELETES { Retention::DeleteOnDelivery } else { Retention::UntilPurged };
-        let store = E::connect(&place).await?.with_retention(retention);
+        let store = store.with_retention(retention);
         let inbox = E::inbox(store.pool().clone(), &place);
-        Ok(Self { store, inbox, place, kept, counter: E::Counter::default() })
+        Self { store, inbox, place, kept, counter: E::Counter::default() }
     }
 
     pub(crate) async fn run(&self, sql: &str) -> u64 {
@@ -192,6 +210,24 @@ where
 
     async fn cut_connections(&self) {
         E::cut(self.pool(), &self.place).await;
+    }
+}
+
+#[async_trait]
+impl<E, const DELETES: bool> OutageHarness for Sql<E, DELETES>
+where
+    E: Server,
+    SqlxOutbox<E>: OutboxStore<Session = <E as Database>::Connection>,
+    Options<E>: Clone,
+{
+    fn server(&self) -> String {
+        E::address(&self.pool().connect_options())
+    }
+
+    async fn through(&self, port: u16) -> Self {
+        let pool = PoolOptions::new().max_connections(2).acquire_timeout(Duration::from_secs(2));
+        let pool = pool.connect_lazy_with(E::at((*self.pool().connect_options()).clone(), port));
+        Self::over(E::outbox(pool, &self.place), self.place.clone(), None)
     }
 }
 

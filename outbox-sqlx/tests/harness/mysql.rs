@@ -11,7 +11,7 @@ use sqlx::{
     pool::PoolConnection,
 };
 
-use super::{Engine, Sql};
+use super::{Engine, Server, Sql};
 
 pub(crate) type My = Sql<MySql, false>;
 pub(crate) type MyDeletes = Sql<MySql, true>;
@@ -43,7 +43,7 @@ impl Engine for MySql {
         (super::unique(), None)
     }
 
-    async fn connect(place: &str) -> Result<MySqlOutbox, Skip> {
+    async fn connect(place: &str) -> Result<Pool<MySql>, Skip> {
         let url = super::server("OUTBOX_TEST_MYSQL_URL", "mysql://root@localhost/outbox_test")?;
         let options = MySqlPoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(10));
         let server: MySqlConnectOptions = url.parse().map_err(|error| Skip::new(format!("{error}")))?;
@@ -52,8 +52,11 @@ impl Engine for MySql {
         first.close().await.unwrap();
         // By their database the server tells the connections of one test from those of others.
         let pool = options.connect_with(server.database(place)).await;
-        let pool = pool.map_err(|error| Skip::new(error.to_string()))?;
-        Ok(MySqlOutbox::new(pool).with_schema(place).unwrap())
+        pool.map_err(|error| Skip::new(error.to_string()))
+    }
+
+    fn outbox(pool: Pool<MySql>, place: &str) -> MySqlOutbox {
+        MySqlOutbox::new(pool).with_schema(place).unwrap()
     }
 
     fn inbox(pool: Pool<MySql>, place: &str) -> MySqlInbox {
@@ -104,5 +107,15 @@ impl Engine for MySql {
 
     fn earlier(column: &str, by: Duration) -> String {
         format!("{column} - INTERVAL {} MICROSECOND", by.as_micros())
+    }
+}
+
+impl Server for MySql {
+    fn address(options: &MySqlConnectOptions) -> String {
+        format!("{}:{}", options.get_host(), options.get_port())
+    }
+
+    fn at(options: MySqlConnectOptions, port: u16) -> MySqlConnectOptions {
+        options.host("127.0.0.1").port(port)
     }
 }

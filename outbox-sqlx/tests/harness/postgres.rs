@@ -11,7 +11,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::{Engine, Sql};
+use super::{Engine, Server, Sql};
 
 pub(crate) type Pg = Sql<Postgres, false>;
 pub(crate) type PgDeletes = Sql<Postgres, true>;
@@ -32,14 +32,17 @@ impl Engine for Postgres {
         (super::unique(), None)
     }
 
-    async fn connect(place: &str) -> Result<PgOutbox, Skip> {
+    async fn connect(place: &str) -> Result<Pool<Postgres>, Skip> {
         let url = super::server("OUTBOX_TEST_POSTGRES_URL", "postgres://postgres@localhost/outbox_test")?;
         let options = PgPoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(10));
         let server: PgConnectOptions = url.parse().map_err(|error| Skip::new(format!("{error}")))?;
         // By this name the server tells the connections of one test from those of others.
         let server = server.application_name(place);
-        let pool = options.connect_with(server).await.map_err(|error| Skip::new(error.to_string()))?;
-        Ok(PgOutbox::new(pool).with_schema(place).unwrap())
+        options.connect_with(server).await.map_err(|error| Skip::new(error.to_string()))
+    }
+
+    fn outbox(pool: Pool<Postgres>, place: &str) -> PgOutbox {
+        PgOutbox::new(pool).with_schema(place).unwrap()
     }
 
     fn inbox(pool: Pool<Postgres>, place: &str) -> PgInbox {
@@ -83,5 +86,15 @@ impl Engine for Postgres {
 
     fn earlier(column: &str, by: Duration) -> String {
         format!("{column} - {} * interval '1 microsecond'", by.as_micros())
+    }
+}
+
+impl Server for Postgres {
+    fn address(options: &PgConnectOptions) -> String {
+        format!("{}:{}", options.get_host(), options.get_port())
+    }
+
+    fn at(options: PgConnectOptions, port: u16) -> PgConnectOptions {
+        options.host("127.0.0.1").port(port)
     }
 }

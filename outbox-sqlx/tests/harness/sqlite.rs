@@ -39,11 +39,14 @@ impl Engine for Sqlite {
         (directory.path().join("test.db").to_str().unwrap().to_owned(), Some(directory))
     }
 
-    async fn connect(place: &str) -> Result<SqliteOutbox, Skip> {
+    async fn connect(place: &str) -> Result<Pool<Sqlite>, Skip> {
         let options = SqliteConnectOptions::new().filename(place).create_if_missing(true);
         let options = options.journal_mode(SqliteJournalMode::Wal);
-        let pool = SqlitePoolOptions::new().max_connections(8).connect_with(options).await.unwrap();
-        Ok(SqliteOutbox::new(pool))
+        Ok(SqlitePoolOptions::new().max_connections(8).connect_with(options).await.unwrap())
+    }
+
+    fn outbox(pool: Pool<Sqlite>, _place: &str) -> SqliteOutbox {
+        SqliteOutbox::new(pool)
     }
 
     fn inbox(pool: Pool<Sqlite>, _place: &str) -> SqliteInbox {

@@ -1,0 +1,209 @@
+//! Section 9.5 for claims: what is cut off of them.
+
+use std::{sync::Arc, time::Duration};
+
+use outbox_traits::{
+    Claim, ClaimStore, DeadLetterFilter, DeadLetterStore, ErrorKind, Event, Lease, Leased, OutboxStore,
+    Result, Settlement,
+};
+use tokio::time::sleep;
+
+use super::{
+    claim::{LEASE, claim, delivered, keyed, leased_ids, settled},
+    outage::{Away, assert_cut_off, bounded},
+};
+use crate::{
+    OutageHarness,
+    support::{acknowledge_all, ids, pending_ids, retried, save_all},
+};
+
+/// How long a failed event waits here.
+const WAIT: Duration = Duration::from_secs(3600);
+
+/// Events of as many keys, saved and leased.
+async fn leased<H: OutageHarness>(h: &Arc<H>, count: usize) -> Vec<Leased>
+where
+    H::Store: ClaimStore,
+{
+    let batch: Vec<Event> = (0..count).map(|index| keyed(&format!("key {index}"), "leased")).collect();
+    save_all(h, &batch).await;
+    let leased = claim(h, count).await;
+    assert_eq!(leased_ids(&leased), ids(&batch), "nothing else can be claimed");
+    leased
+}
+
+fn all_or_none(answers: &[Result<()>]) -> Option<bool> {
+    let took = answers.first()?.is_ok();
+    answers.iter().all(|answer| answer.is_ok() == took).then_some(took)
+}
+
+/// 9.5, 7.2 and 7.3: what was leased by a claim that was cut off is nobody's until the lease runs out, and comes then; none of a
+/// key comes before.
+pub async fn what_a_claim_that_was_cut_off_has_leased_comes_again_in_order<H: OutageHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let asked = Claim::new("a worker").with_limit(3).with_lease(LEASE);
+    let mut away = Away::open(&h).await;
+    while away.goes_on().await {
+        let there = Arc::clone(&away.h);
+        let batch: Vec<Event> =
+            ["one", "other", "one", "other"].map(|key| keyed(key, &away.at.to_string())).to_vec();
+        save_all(&h, &batch).await;
+        match away.cut(there.store().claim(&asked)).await {
+            Ok(leased) => assert_eq!(leased_ids(&leased), ids(&batch[..3])),
+            Err(error) => assert_cut_off(&error),
+        }
+        let next = leased_ids(&retried(|| h.store().claim(&asked)).await);
+        assert!(next.is_empty() || next == ids(&batch[..3]), "a later event of a key came first: {next:?}");
+        // The server may still be about what was cut off.
+        let mut again = Vec::new();
+        for _ in 0..50 {
+            h.advance(LEASE * 2).await;
+            again = claim(&h, 10).await;
+            if again.len() == batch.len() {
+                break;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(leased_ids(&again), ids(&batch));
+        delivered(&h, &again).await;
+    }
+}
+
+/// 9.5 and 7.6: a settlement that was cut off took as a whole or not at all; made again, what has not taken does, and what has
+/// says that the lease is lost.
+pub async fn a_settlement_that_is_cut_off_takes_as_a_whole_or_not_at_all<H: OutageHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore + DeadLetterStore,
+{
+    let mut away = Away::open(&h).await;
+    while away.goes_on().await {
+        let (there, leased) = (Arc::clone(&away.h), leased(&h, 4).await);
+        let settlements = [
+            Settlement::delivered(leased[0].lease),
+            Settlement::retry(leased[1].lease, WAIT, "later"),
+            Settlement::dead_letter(leased[2].lease, "never"),
+            Settlement::released(leased[3].lease),
+        ];
+        let answer = away.cut(there.store().settle(&settlements)).await;
+        let again = retried(|| h.store().settle(&settlements)).await;
+        let took_again = all_or_none(&again);
+        match answer {
+            Ok(answers) => {
+                assert_eq!(all_or_none(&answers), Some(true), "{answers:?}");
+                assert_eq!(took_again, Some(false), "what was reported as settled was not: {again:?}");
+            }
+            Err(error) => {
+                assert_cut_off(&error);
+                assert!(took_again.is_some(), "a part of it took: {again:?}");
+            }
+        }
+        for lost in again.iter().filter_map(|answer| answer.as_ref().err()) {
+            assert_eq!(lost.kind(), ErrorKind::LeaseLost, "{lost}");
+        }
+        let letters = h.store().dead_letters(&DeadLetterFilter::new()).await.expect("dead_letters").letters;
+        assert_eq!(letters.iter().map(|letter| letter.id).collect::<Vec<_>>(), [leased[2].event.id()]);
+        assert_eq!(pending_ids(&h).await, [leased[3].event.id()], "what was released");
+        h.advance(WAIT).await;
+        let rest = claim(&h, 10).await;
+        assert_eq!(leased_ids(&rest), [leased[1].event.id(), leased[3].event.id()]);
+        assert_eq!((rest[0].failures, rest[1].failures, rest[1].attempts), (1, 0, 1));
+        delivered(&h, &rest).await;
+        assert!(h.store().discard(leased[2].event.id()).await.expect("discard"));
+    }
+}
+
+/// 9.5: a renewal that was cut off leaves the lease as it is, or renewed, and who holds it settles by it.
+pub async fn a_renewal_that_is_cut_off_costs_nobody_the_lease<H: OutageHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let mut away = Away::open(&h).await;
+    while away.goes_on().await {
+        let (there, held) = (Arc::clone(&away.h), leased(&h, 2).await);
+        let leases: Vec<Lease> = held.iter().map(|one| one.lease).collect();
+        match away.cut(there.store().renew(&leases, LEASE)).await {
+            Ok(answers) => assert_eq!(all_or_none(&answers), Some(true), "{answers:?}"),
+            Err(error) => assert_cut_off(&error),
+        }
+        assert!(claim(&h, 10).await.is_empty(), "it is leased");
+        let settlements = held.iter().map(|one| Settlement::delivered(one.lease)).collect::<Vec<_>>();
+        let answers = retried(|| h.store().settle(&settlements)).await;
+        assert_eq!(all_or_none(&answers), Some(true), "{answers:?}");
+    }
+}
+
+/// 9.5 and 8.3: dead letters that were requeued and discarded by calls that were cut off are so, once the call was made
+/// again.
+pub async fn what_is_done_to_dead_letters_is_done_though_it_was_cut_off<H: OutageHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore + DeadLetterStore,
+{
+    let (mut away, all) = (Away::open(&h).await, DeadLetterFilter::new());
+    for requeues in [true, false] {
+        away.again();
+        while away.goes_on().await {
+            let (there, held) = (Arc::clone(&away.h), leased(&h, 2).await);
+            settled(&h, held.iter().map(|one| Settlement::dead_letter_holding_key(one.lease, "why"))).await;
+            let change = |h: Arc<H>| {
+                let all = all.clone();
+                async move {
+                    if requeues {
+                        h.store().requeue_all(&all).await
+                    } else {
+                        h.store().discard_all(&all).await
+                    }
+                }
+            };
+            let changed = match away.cut(change(there)).await {
+                Ok(changed) => changed,
+                Err(error) => {
+                    assert_cut_off(&error);
+                    retried(|| change(Arc::clone(&h))).await;
+                    2
+                }
+            };
+            assert_eq!(changed, 2);
+            assert_eq!(retried(|| change(Arc::clone(&h))).await, 0, "nothing is left");
+            let pending = pending_ids(&h).await;
+            assert_eq!(pending, if requeues { leased_ids(&held) } else { Vec::new() });
+            let free = [0, 1].map(|index| keyed(&format!("key {index}"), "behind"));
+            save_all(&h, &free).await;
+            assert_eq!(claim(&h, 10).await.len(), pending.len() + 2, "nothing holds the keys any more");
+            acknowledge_all(&h, &[pending, ids(&free)].concat()).await;
+        }
+    }
+}
+
+/// 9.5 and 7.5: while the server is away each call is `Unavailable`; who has a lease keeps it, and settles when the server is
+/// back.
+pub async fn leases_outlive_an_outage<H: OutageHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let away = Away::open(&h).await;
+    let there = away.h.store();
+    let batch = [keyed("key", "first"), keyed("key", "second"), keyed("other", "third")];
+    save_all(&h, &batch).await;
+    let asked = Claim::new("a worker").with_limit(2).with_lease(LEASE);
+    let held = retried(|| there.claim(&asked)).await;
+    assert_eq!(leased_ids(&held), ids(&batch[..2]));
+    let leases: Vec<Lease> = held.iter().map(|one| one.lease).collect();
+    let settlements: Vec<Settlement> = leases.iter().copied().map(Settlement::delivered).collect();
+    away.proxy.go_down();
+    let errors = [
+        bounded(there.claim(&asked)).await.map(drop).expect_err("claim"),
+        bounded(there.renew(&leases, LEASE)).await.map(drop).expect_err("renew"),
+        bounded(there.settle(&settlements)).await.map(drop).expect_err("settle"),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert_cut_off(&error);
+    }
+    away.proxy.come_back();
+    let answers = retried(|| there.settle(&settlements)).await;
+    assert_eq!(all_or_none(&answers), Some(true), "{answers:?}");
+    assert_eq!(leased_ids(&there.claim(&asked).await.expect("claim")), [batch[2].id()]);
+    assert!(h.store().get_pending(10).await.expect("get_pending").is_empty());
+}

@@ -1,0 +1,211 @@
+//! Section 9.5: calls that are cut off, and a server that is away.
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use outbox_traits::{Error, ErrorKind, Event, EventId, OutboxStore, Result, Saved};
+use tokio::time::timeout;
+
+use crate::{
+    OutageHarness, Proxy,
+    support::{acknowledge_all, event, events, ids, kept, pending, pending_ids, retried, rows, save_all},
+};
+
+/// More messages than any call here exchanges with its server.
+const MOST: usize = 500;
+
+/// Who has no answer by then never will. It is not a measure of speed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The outbox by a way that can be cut.
+pub(crate) struct Away<H> {
+    pub(crate) h: Arc<H>,
+    pub(crate) proxy: Proxy,
+    /// The next call is cut off at this message.
+    pub(crate) at: usize,
+    /// The last one was done before it was cut off.
+    is_over: bool,
+}
+
+impl<H: OutageHarness> Away<H> {
+    pub(crate) async fn open(h: &Arc<H>) -> Self {
+        let proxy = Proxy::to(h.server()).await.expect("a port of this machine");
+        let h = Arc::new(h.through(proxy.port()).await);
+        Self { h, proxy, at: 0, is_over: false }
+    }
+
+    /// Whether a call is still to be made that is cut off one message later than the one before. It is connected then.
+    pub(crate) async fn goes_on(&mut self) -> bool {
+        if self.is_over {
+            assert!(self.at > 1, "a call that exchanges nothing with its server was not cut off");
+            return false;
+        }
+        // Also where all of several connections were cut.
+        for _ in 0..3 {
+            retried(|| bounded(self.h.store().get_pending(1))).await;
+        }
+        true
+    }
+
+    /// Begins anew, with another call.
+    pub(crate) fn again(&mut self) {
+        (self.at, self.is_over) = (0, false);
+    }
+
+    /// Makes the call, and says what it answered.
+    pub(crate) async fn cut<T>(&mut self, call: impl Future<Output = T>) -> T {
+        assert!(self.at < MOST, "a call exchanges message after message with its server, and has no end");
+        self.proxy.cut_at(self.at);
+        let answer = bounded(call).await;
+        self.is_over = !self.proxy.spare();
+        self.at += 1;
+        answer
+    }
+}
+
+pub(crate) async fn bounded<T>(call: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, call).await.expect("a call neither answers nor fails where its connection is cut")
+}
+
+/// That the error is one after which the call is made again.
+#[track_caller]
+pub(crate) fn assert_cut_off(error: &Error) {
+    assert!(error.is_retryable(), "it says not to try again: {error}");
+    assert!(std::error::Error::source(error).is_some(), "the driver's error is gone: {error:?}");
+}
+
+/// 9.5: a save that was cut off was made as a whole or not at all, one that answered was made, and it can be made again.
+pub async fn a_save_that_is_cut_off_is_made_or_not<H: OutageHarness>(h: Arc<H>) {
+    let mut away = Away::open(&h).await;
+    while away.goes_on().await {
+        let (there, batch) = (Arc::clone(&away.h), events(3));
+        let answer = away.cut(there.store().save_all(&batch)).await;
+        // It waits for what the server may still be about.
+        let again = retried(|| h.store().save_all(&batch)).await;
+        match answer {
+            Ok(saved) => {
+                assert_eq!(saved, [Saved::Stored; 3], "they are new");
+                assert_eq!(again, [Saved::Duplicate; 3], "what was reported as saved is lost");
+            }
+            Err(error) => {
+                assert_cut_off(&error);
+                assert!(again.iter().all(|saved| *saved == again[0]), "it was made in part: {again:?}");
+            }
+        }
+        assert_eq!(pending_ids(&h).await, ids(&batch));
+        acknowledge_all(&h, &ids(&batch)).await;
+    }
+}
+
+/// 9.5 and 2.4: so it is with a session, whose business rows and events go together.
+pub async fn a_session_that_is_cut_off_leaves_all_of_it_or_nothing<H: OutageHarness>(h: Arc<H>) {
+    let mut away = Away::open(&h).await;
+    while away.goes_on().await {
+        let (there, event, row) = (Arc::clone(&away.h), event("beside a row"), format!("row {}", away.at));
+        let work = tokio::spawn({
+            let (event, row) = (event.clone(), row.clone());
+            async move {
+                let mut transaction = there.begin().await;
+                let session = there.session(&mut transaction);
+                there.write_row(&row, session).await;
+                there.store().save_in_session(&event, session).await?;
+                there.commit(transaction).await;
+                Ok::<(), Error>(())
+            }
+        });
+        let committed = away.cut(work).await;
+        // It waits for what the server may still be about.
+        let was_there = retried(|| h.store().save(&event)).await == Saved::Duplicate;
+        assert_eq!(rows(&h).await.contains(&row), was_there, "the row and the event are apart");
+        match committed {
+            Ok(Ok(())) => assert!(was_there, "what was committed is lost"),
+            Ok(Err(error)) => {
+                assert_cut_off(&error);
+                assert!(!was_there, "nobody has committed");
+            }
+            // The driver of the harness.
+            Err(panicked) => assert!(panicked.is_panic()),
+        }
+        acknowledge_all(&h, &[event.id()]).await;
+    }
+}
+
+/// 9.5: an acknowledgement and a purge that were cut off can be made again, and do what they would have done.
+pub async fn an_acknowledgement_and_a_purge_that_are_cut_off_can_be_made_again<H: OutageHarness>(h: Arc<H>) {
+    let left = event("left");
+    h.store().save(&left).await.expect("save");
+    let mut away = Away::open(&h).await;
+    while away.goes_on().await {
+        let (there, batch) = (Arc::clone(&away.h), ids(&saved(&h).await));
+        if let Err(error) = away.cut(there.store().acknowledge_all(&batch)).await {
+            assert_cut_off(&error);
+            retried(|| h.store().acknowledge_all(&batch)).await;
+        }
+        assert_eq!(pending_ids(&h).await, [left.id()]);
+    }
+    away.again();
+    while away.goes_on().await {
+        retried(|| h.store().purge(Duration::ZERO)).await;
+        let (there, batch) = (Arc::clone(&away.h), ids(&saved(&h).await));
+        acknowledge_all(&h, &batch).await;
+        let purged = match away.cut(there.store().purge(Duration::ZERO)).await {
+            Ok(purged) => purged,
+            Err(error) => {
+                assert_cut_off(&error);
+                kept(&h, 3)
+            }
+        };
+        assert_eq!(purged, kept(&h, 3));
+        retried(|| h.store().purge(Duration::ZERO)).await;
+        assert_eq!(retried(|| h.store().purge(Duration::ZERO)).await, 0);
+        assert_eq!(pending_ids(&h).await, [left.id()]);
+    }
+}
+
+async fn saved<H: OutageHarness>(h: &Arc<H>) -> Vec<Event> {
+    let batch = events(3);
+    save_all(h, &batch).await;
+    batch
+}
+
+/// 9.5: a fetch that was cut off says so, or is whole.
+pub async fn a_fetch_that_is_cut_off_can_be_made_again<H: OutageHarness>(h: Arc<H>) {
+    let batch = saved(&h).await;
+    let mut away = Away::open(&h).await;
+    while away.goes_on().await {
+        let there = Arc::clone(&away.h);
+        match away.cut(there.store().get_pending(10)).await {
+            Ok(fetched) => assert_eq!(fetched, batch),
+            Err(error) => assert_cut_off(&error),
+        }
+    }
+    assert_eq!(pending(&h).await, batch);
+}
+
+/// 9.5: while the server is away each call is `Unavailable`, and the same handle goes on when it is back.
+pub async fn while_the_engine_is_away_calls_are_unavailable_and_then_they_go_on<H: OutageHarness>(h: Arc<H>) {
+    type Call<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
+    let (before, batch) = (saved(&h).await, events(2));
+    let acknowledged: Vec<EventId> = ids(&before[..1]);
+    let away = Away::open(&h).await;
+    let there = away.h.store();
+    assert_eq!(retried(|| there.get_pending(10)).await, before);
+    away.proxy.go_down();
+    let calls: [(&str, Call<'_>); 6] = [
+        ("save", Box::pin(async { there.save(&batch[0]).await.map(drop) })),
+        ("save_all", Box::pin(async { there.save_all(&batch).await.map(drop) })),
+        ("get_pending", Box::pin(async { there.get_pending(10).await.map(drop) })),
+        ("acknowledge", Box::pin(async { there.acknowledge(acknowledged[0]).await })),
+        ("acknowledge_all", Box::pin(async { there.acknowledge_all(&acknowledged).await })),
+        ("purge", Box::pin(async { there.purge(Duration::ZERO).await.map(drop) })),
+    ];
+    for (name, call) in calls {
+        let error = bounded(call).await.expect_err(name);
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{name}: {error}");
+        assert_cut_off(&error);
+    }
+    away.proxy.come_back();
+    assert_eq!(retried(|| there.get_pending(10)).await, before, "nothing has changed meanwhile");
+    assert_eq!(there.save_all(&batch).await.expect("save_all"), [Saved::Stored; 2]);
+    there.acknowledge_all(&acknowledged).await.expect("acknowledge_all");
+    assert_eq!(pending_ids(&h).await, [ids(&before[1..]), ids(&batch)].concat());
+}

@@ -1,0 +1,252 @@
+//! The way to a server, which a test can cut.
+
+use std::{
+    io,
+    net::Ipv4Addr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::watch,
+    task::JoinHandle,
+};
+
+/// Passes bytes on between a store and its server until the test cuts them off: all at once, as when the server is gone
+/// ([`go_down`](Self::go_down)), or at one message of a call ([`cut_at`](Self::cut_at)).
+///
+/// The clauses of the groups `outage`, `claim_outage` and `wake_outage` open it by themselves, for the server that an
+/// [`OutageHarness`](crate::OutageHarness) names. Tests of a backend that are not part of the suite use it too. It ends
+/// when it is dropped, and whoever is connected with it.
+#[derive(Debug)]
+pub struct Proxy {
+    port: u16,
+    line: Arc<Line>,
+    accepting: JoinHandle<()>,
+}
+
+/// What all connections go by.
+#[derive(Debug)]
+struct Line {
+    state: watch::Sender<State>,
+    /// So many messages are passed on before the connections are cut.
+    left: Mutex<Option<usize>>,
+    accepted: AtomicUsize,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
+    is_down: bool,
+    /// How often all connections were closed.
+    closed: usize,
+}
+
+impl Proxy {
+    /// A way to the server at this `host:port`.
+    ///
+    /// # Errors
+    /// If no port of this machine can be listened to.
+    pub async fn to(server: impl Into<String>) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let port = listener.local_addr()?.port();
+        let line = Arc::new(Line {
+            state: watch::Sender::default(),
+            left: Mutex::default(),
+            accepted: AtomicUsize::new(0),
+        });
+        let accepting = tokio::spawn(accept(listener, server.into(), Arc::clone(&line)));
+        Ok(Self { port, line, accepting })
+    }
+
+    /// Where it listens, on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Closes all connections, and each that is opened from now on, at once.
+    pub fn go_down(&self) {
+        self.line.close_all(true);
+    }
+
+    /// Ends [`go_down`](Self::go_down).
+    pub fn come_back(&self) {
+        self.line.state.send_modify(|state| state.is_down = false);
+    }
+
+    /// Passes so many messages on, of both directions and all connections together, and closes all connections instead of
+    /// passing on the next one. Connections that are opened after that are let alone.
+    ///
+    /// A message is what arrives at once, which is what one side has sent at once unless it is large.
+    pub fn cut_at(&self, messages: usize) {
+        *self.line.left() = Some(messages);
+    }
+
+    /// Takes a [`cut_at`](Self::cut_at) back, and says whether it has cut already.
+    pub fn spare(&self) -> bool {
+        self.line.left().take().is_none()
+    }
+
+    /// How often somebody has connected.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.line.accepted.load(Relaxed)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.line.close_all(true);
+    }
+}
+
+impl Line {
+    fn left(&self) -> std::sync::MutexGuard<'_, Option<usize>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close_all(&self, is_down: bool) {
+        self.state.send_modify(|state| *state = State { is_down, closed: state.closed + 1 });
+    }
+
+    /// Whether a message may pass.
+    fn passes(&self) -> bool {
+        let mut left = self.left();
+        match left.as_mut() {
+            None => return true,
+            Some(0) => *left = None,
+            Some(left) => {
+                *left -= 1;
+                return true;
+            }
+        }
+        drop(left);
+        self.close_all(false);
+        false
+    }
+
+    /// Until one side ends, or the message is not to pass.
+    async fn pump(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> io::Result<()> {
+        let mut bytes = vec![0; 64 * 1024];
+        loop {
+            let length = from.read(&mut bytes).await?;
+            if length == 0 || !self.passes() {
+                return Ok(());
+            }
+            to.write_all(&bytes[..length]).await?;
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, server: String, line: Arc<Line>) {
+    while let Ok((client, _)) = listener.accept().await {
+        line.accepted.fetch_add(1, Relaxed);
+        let mut state = line.state.subscribe();
+        if state.borrow_and_update().is_down {
+            continue;
+        }
+        let (server, line) = (server.clone(), Arc::clone(&line));
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = state.changed() => {}
+                _ = pass_on(client, &server, &line) => {}
+            }
+        });
+    }
+}
+
+async fn pass_on(client: TcpStream, server: &str, line: &Line) -> io::Result<()> {
+    let server = TcpStream::connect(server).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+    tokio::select! {
+        ended = line.pump(from_client, to_server) => ended,
+        ended = line.pump(from_server, to_client) => ended,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// A server that sends back whatever it is sent.
+    async fn echo() -> String {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let (mut from, mut to) = client.split();
+                    tokio::io::copy(&mut from, &mut to).await
+                });
+            }
+        });
+        address
+    }
+
+    async fn connect(proxy: &Proxy) -> TcpStream {
+        TcpStream::connect((Ipv4Addr::LOCALHOST, proxy.port())).await.unwrap()
+    }
+
+    /// Sends a byte, and says whether it comes back.
+    async fn is_answered(client: &mut TcpStream) -> bool {
+        let mut byte = [7];
+        let answered = async {
+            client.write_all(&byte).await?;
+            client.read_exact(&mut byte).await
+        };
+        timeout(Duration::from_secs(20), answered).await.expect("neither answered nor cut off").is_ok()
+    }
+
+    #[tokio::test]
+    async fn what_is_cut_off_is_the_message_that_was_asked_for() {
+        let proxy = Proxy::to(echo().await).await.unwrap();
+        for (messages, answered) in [(0, 0), (1, 0), (2, 1), (3, 1), (4, 2)] {
+            let (mut one, mut other) = (connect(&proxy).await, connect(&proxy).await);
+            assert!(is_answered(&mut one).await && is_answered(&mut other).await);
+            proxy.cut_at(messages);
+            for _ in 0..answered {
+                assert!(is_answered(&mut one).await, "cut at {messages}");
+            }
+            assert!(!is_answered(&mut one).await, "cut at {messages}");
+            assert!(proxy.spare(), "it says that it has cut");
+            assert!(!is_answered(&mut other).await, "all are cut");
+        }
+        let mut client = connect(&proxy).await;
+        proxy.cut_at(9);
+        assert!(is_answered(&mut client).await);
+        assert!(!proxy.spare(), "it has not cut");
+        for _ in 0..9 {
+            assert!(is_answered(&mut client).await, "and does not any more");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_gets_through_while_it_is_down() {
+        let proxy = Proxy::to(echo().await).await.unwrap();
+        let mut client = connect(&proxy).await;
+        assert!(is_answered(&mut client).await);
+        proxy.go_down();
+        assert!(!is_answered(&mut client).await);
+        assert!(!is_answered(&mut connect(&proxy).await).await);
+        assert_eq!(proxy.connections(), 2);
+        proxy.come_back();
+        let mut client = connect(&proxy).await;
+        assert!(is_answered(&mut client).await);
+        drop(proxy);
+        assert!(!is_answered(&mut client).await);
+    }
+}
