@@ -144,7 +144,7 @@ pub trait CostHarness: Harness {
 #[async_trait]
 pub trait OutageHarness: Harness {
     /// Where the server listens, as `host:port`.
-    fn server(&self) -> String;
+    async fn server(&self) -> String;
 
     /// Opens the same outbox once more, as another process would, by connections that all go to this port of 127.0.0.1, where
     /// the suite has put a [`Proxy`](crate::Proxy) to the server. What cannot be reached should be given up within some

@@ -28,7 +28,7 @@ pub(crate) struct Away<H> {
 
 impl<H: OutageHarness> Away<H> {
     pub(crate) async fn open(h: &Arc<H>) -> Self {
-        let proxy = Proxy::to(h.server()).await.expect("a port of this machine");
+        let proxy = Proxy::to(h.server().await).await.expect("a port of this machine");
         let h = Arc::new(h.through(proxy.port()).await);
         Self { h, proxy, at: 0, is_over: false }
     }

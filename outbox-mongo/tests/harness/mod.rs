@@ -165,14 +165,8 @@ impl<const DELETES: bool> DurableHarness for MongoOf<DELETES> {
 
 #[async_trait]
 impl<const DELETES: bool> OutageHarness for MongoOf<DELETES> {
-    /// The first of the set, which in tests is its primary.
-    fn server(&self) -> String {
-        let url = server().unwrap();
-        let host = url
-            .rsplit('@')
-            .next()
-            .and_then(|rest| rest.trim_start_matches("mongodb://").split(['/', ',']).next());
-        host.expect("a host").to_owned()
+    async fn server(&self) -> String {
+        ClientOptions::parse(server().unwrap()).await.unwrap().hosts[0].to_string()
     }
 
     async fn through(&self, port: u16) -> Self {

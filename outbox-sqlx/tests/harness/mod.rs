@@ -220,7 +220,7 @@ where
     SqlxOutbox<E>: OutboxStore<Session = <E as Database>::Connection>,
     Options<E>: Clone,
 {
-    fn server(&self) -> String {
+    async fn server(&self) -> String {
         E::address(&self.pool().connect_options())
     }
 
