@@ -13,6 +13,7 @@ use outbox_traits::{Error, ErrorKind, Result, Saved};
 use crate::{
     MongoOutbox, collection,
     document::NewDocument,
+    error,
     store::{ONE_ANSWER, runs},
 };
 
@@ -49,10 +50,14 @@ impl MongoOutbox {
         let mut context = (self.clone(), documents);
         // The driver's helper runs it again after a conflict, for two minutes at most. One with what another has just saved
         // is such a conflict: in a snapshot, what it has in the indexes is no duplicate.
-        session
+        // Not while the server is away, which the driver has waited for by then: the caller decides about that.
+        let done = session
             .start_transaction()
-            .and_run(&mut context, |session, (store, documents)| Box::pin(store.insert(documents, session)))
-            .await
+            .and_run(&mut context, |session, (store, documents)| {
+                Box::pin(async move { store.insert(documents, session).await.map_err(at_once) })
+            })
+            .await;
+        done.map_err(|error| error.get_custom::<DriverError>().cloned().unwrap_or(error))
     }
 
     /// Looks first and inserts what is not there: a duplicate that is refused aborts the whole transaction. What
@@ -98,6 +103,11 @@ impl MongoOutbox {
         }
         Ok(taken)
     }
+}
+
+/// Without the labels by which the driver's helper runs a transaction again, unless after a conflict.
+fn at_once(error: DriverError) -> DriverError {
+    if error::kind(&error) == ErrorKind::Unavailable { DriverError::custom(error) } else { error }
 }
 
 /// By the indexes of both.
