@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use chrono::{DateTime, Utc};
-use outbox_traits::{EventId, InboxStore, OutboxStore, Retention, async_trait};
+use outbox_traits::{EventId, InboxStore, OutboxStore, Result, Retention, async_trait};
 
 /// The session of a harness's store.
 pub type SessionOf<H> = <<H as Harness>::Store as OutboxStore>::Session;
@@ -37,7 +37,7 @@ pub trait Harness: Sized + Send + Sync + 'static {
     type Transaction: Send;
 
     /// A fresh store that shares no data with any other: a database, schema, table or file of its own.
-    async fn open() -> Result<Self, Skip>;
+    async fn open() -> std::result::Result<Self, Skip>;
 
     /// The store.
     fn store(&self) -> &Self::Store;
@@ -151,4 +151,37 @@ pub trait OutageHarness: Harness {
     /// seconds. Of what this gives, the suite uses the store and its transactions, which may panic where the way is
     /// cut.
     async fn through(&self, port: u16) -> Self;
+}
+
+/// A harness whose outboxes have names that the user chooses.
+#[async_trait]
+pub trait NamesHarness: SchemaHarness {
+    /// The outbox of this name in the same database, with the settings of [`store`](Harness::store), as a user asks for it.
+    fn named(&self, name: &str) -> Result<Self::Store>;
+
+    /// Whether the engine has room for an outbox of this name. A name that it has no room for must be refused.
+    fn has_room_for(&self, name: &str) -> bool;
+
+    /// How the names of further tables or collections end that an outbox has beside the one of its name.
+    fn endings(&self) -> &'static [&'static str];
+
+    /// Makes what is neither an outbox nor an inbox, one of each kind that could be in the way, and says their names.
+    async fn make_others(&self) -> Vec<String>;
+
+    /// Takes parts away from the outbox of this name, such as an index and a column, and says their names.
+    async fn take_parts_away(&self, name: &str) -> Vec<String>;
+
+    /// Writes down that the outbox of this name is of a newer version of the library. Where the engine keeps no versions, it
+    /// says no, and nothing is asked.
+    async fn make_newer(&self, name: &str) -> bool;
+}
+
+/// A harness whose inboxes have names too.
+#[async_trait]
+pub trait InboxNamesHarness: NamesHarness + InboxHarness {
+    /// The inbox of this name in the same database, as a user asks for it. There is room for the same names.
+    fn inbox_named(&self, name: &str) -> Result<Self::Inbox>;
+
+    /// Takes parts away from the inbox of this name, such as an index, and says their names.
+    async fn take_inbox_parts_away(&self, name: &str) -> Vec<String>;
 }

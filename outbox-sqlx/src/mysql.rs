@@ -348,8 +348,8 @@ fn kind(number: u16) -> ErrorKind {
     match number {
         // Lock wait timeout, deadlock, record changed since it was read, lock not available.
         1205 | 1213 | 1020 | 3572 => ErrorKind::Conflict,
-        // No such database, column, table, index.
-        1049 | 1054 | 1146 | 1176 => ErrorKind::Schema,
+        // No such database, column, table, index; a view that nothing can be written into.
+        1049 | 1054 | 1146 | 1176 | 1288 | 1471 => ErrorKind::Schema,
         // Too many connections, shutting down, interrupted, killed, out of time, idle for too long.
         1040 | 1053 | 1203 | 1317 | 1927 | 1969 | 3024 | 4031 => ErrorKind::Unavailable,
         _ => ErrorKind::Backend,
@@ -361,8 +361,23 @@ fn problem(name: &str) -> Option<&'static str> {
         Some("ends with a space")
     } else if name.chars().any(|char| char > '\u{ffff}') {
         Some("contains a character beyond U+FFFF")
+    } else if name.chars().map(in_file_name).sum::<usize>() > MAX_FILE_NAME {
+        Some("is too long for the name of a file, in which most characters beyond ASCII take five bytes")
     } else {
         None
+    }
+}
+
+/// What file systems take, without the ending that the server gives a table's file.
+const MAX_FILE_NAME: usize = 255 - ".ibd".len();
+
+/// How many bytes a character takes in the name of a table's file. The server writes other characters than ASCII letters and
+/// digits as `@` and two more for most of Latin, Greek and Cyrillic, and as `@` and four hexadecimal digits else.
+fn in_file_name(char: char) -> usize {
+    match char {
+        '0'..='9' | 'A'..='Z' | 'a'..='z' | '_' => 1,
+        '\u{c0}'..='\u{52f}' => 3,
+        _ => 5,
     }
 }
 
@@ -464,7 +479,7 @@ mod tests {
     fn an_error_is_told_by_its_number() {
         for (numbers, expected) in [
             (&[1020, 1205, 1213, 3572][..], ErrorKind::Conflict),
-            (&[1049, 1054, 1146, 1176], ErrorKind::Schema),
+            (&[1049, 1054, 1146, 1176, 1288, 1471], ErrorKind::Schema),
             (&[1040, 1053, 1203, 1317, 1927, 1969, 3024, 4031], ErrorKind::Unavailable),
             (&[0, 1062, 1064, 1142, 1366, 1406], ErrorKind::Backend),
         ] {

@@ -33,19 +33,26 @@ pub struct NameRules {
 
 impl NameRules {
     fn check(&self, what: &str, name: &str) -> Result<()> {
-        let length = (self.count)(name);
         let problem = if name.is_empty() {
-            "is empty".to_owned()
+            Some("is empty".to_owned())
         } else if name.contains('\0') {
-            "contains a NUL character".to_owned()
-        } else if length > self.max {
-            format!("has {length} {} and the engine's limit is {}", self.unit, self.max)
-        } else if let Some(problem) = (self.problem)(name) {
-            problem.to_owned()
+            Some("contains a NUL character".to_owned())
         } else {
-            return Ok(());
+            self.unfit(name)
         };
-        Err(Error::new(ErrorKind::Schema, format!("the {what} name {name:?} cannot be used: it {problem}")))
+        problem.map_or(Ok(()), |problem| {
+            let message = format!("the {what} name {name:?} cannot be used: it {problem}");
+            Err(Error::new(ErrorKind::Schema, message))
+        })
+    }
+
+    /// Why the engine does not take a name, which is something at least.
+    fn unfit(&self, name: &str) -> Option<String> {
+        let length = (self.count)(name);
+        if length > self.max {
+            return Some(format!("has {length} {} and the engine's limit is {}", self.unit, self.max));
+        }
+        (self.problem)(name).map(str::to_owned)
     }
 
     fn quoted(&self, name: &str) -> String {
@@ -57,12 +64,12 @@ impl NameRules {
     /// from others that begin alike.
     fn derived(&self, table: &str, suffix: &str) -> String {
         let name = format!("{table}_{suffix}");
-        if (self.count)(&name) <= self.max {
+        if self.unfit(&name).is_none() {
             return name;
         }
         let tail = format!("_{}_{suffix}", &hash(table)[..8]);
         let mut cut = table.to_owned();
-        while (self.count)(&cut) + (self.count)(&tail) > self.max {
+        while self.unfit(&format!("{cut}{tail}")).is_some() {
             cut.pop();
         }
         cut + &tail

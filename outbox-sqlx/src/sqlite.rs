@@ -310,8 +310,14 @@ impl Engine for Sqlite {
 }
 
 /// What of the schema may be amiss, as it says so in words: the code is that of any error.
-const AMISS: [&str; 5] =
-    ["no such table", "no such column", "no such index", "has no column named", "there is already"];
+const AMISS: [&str; 6] = [
+    "no such table",
+    "no such column",
+    "no such index",
+    "has no column named",
+    "there is already",
+    "because it is a view",
+];
 
 fn kind(code: u32, message: &str) -> ErrorKind {
     // The lowest byte is the class of the code.
@@ -391,6 +397,7 @@ mod tests {
             (1, "no such table: outbox", ErrorKind::Schema),
             (1, "no such index: outbox_fifo", ErrorKind::Schema),
             (1, "table outbox has no column named lane", ErrorKind::Schema),
+            (1, "cannot modify outbox because it is a view", ErrorKind::Schema),
             (1, "near \"SELEC\": syntax error", ErrorKind::Backend),
             (8, "attempt to write a readonly database", ErrorKind::Backend),
             (11, "no such table: the file is malformed", ErrorKind::Backend),

@@ -14,6 +14,8 @@ pub mod cost;
 pub mod dead_letter;
 pub mod durable;
 pub mod inbox;
+pub mod inbox_names;
+pub mod names;
 pub mod outage;
 pub mod resource;
 pub mod schema;
@@ -223,6 +225,24 @@ macro_rules! __group {
             outboxes_of_different_names_are_apart
             outboxes_of_long_and_unusual_names_are_apart
             an_error_of_the_driver_is_the_source
+        }
+    };
+    (names $mode:tt) => {
+        $crate::__emit! { $mode names:
+            any_name_that_there_is_room_for_is_that_of_an_outbox
+            a_name_that_there_is_no_room_for_is_refused
+            what_is_something_else_is_left_alone
+            a_part_of_an_outbox_is_no_other
+            a_part_that_is_missing_is_named
+            a_newer_schema_is_left_alone
+        }
+    };
+    (inbox_names $mode:tt) => {
+        $crate::__emit! { $mode inbox_names:
+            any_name_that_there_is_room_for_is_that_of_an_inbox
+            a_name_that_there_is_no_room_for_is_no_inbox
+            an_inbox_and_what_is_none_are_told_apart
+            a_part_of_an_inbox_that_is_missing_is_named
         }
     };
     (dead_letter $mode:tt) => {
@@ -441,6 +461,8 @@ mod tests {
             concurrent: "concurrent.rs";
             durable: "durable.rs";
             schema: "schema.rs";
+            names: "names.rs";
+            inbox_names: "inbox_names.rs";
             dead_letter: "dead_letter.rs";
             resource: "resource.rs";
             stats: "stats.rs";

@@ -176,6 +176,7 @@ impl<const DELETES: bool> OutageHarness for MongoOf<DELETES> {
         options.repl_set_name = None;
         options.direct_connection = Some(true);
         options.server_selection_timeout = Some(Duration::from_secs(2));
+        options.heartbeat_freq = Some(Duration::from_millis(500));
         Self::over(&Client::with_options(options).unwrap().database(self.database().name()))
     }
 }

@@ -9,11 +9,11 @@ pub(crate) mod sqlite;
 use std::{env, time::Duration};
 
 use outbox_conformance::{
-    CostHarness, DurableHarness, Harness, InboxHarness, OutageHarness, SchemaHarness, SessionOf, Skip,
-    WakeHarness,
+    CostHarness, DurableHarness, Harness, InboxHarness, InboxNamesHarness, NamesHarness, OutageHarness,
+    SchemaHarness, SessionOf, Skip, WakeHarness,
 };
 use outbox_sqlx::{Dialect, SqlxInbox, SqlxOutbox, sqlx};
-use outbox_traits::{EventId, InboxStore, OutboxStore, Retention, SchemaStore, async_trait};
+use outbox_traits::{EventId, InboxStore, OutboxStore, Result, Retention, SchemaStore, async_trait};
 use sqlx::{
     Connection, Database, Pool, Transaction,
     pool::{PoolConnection, PoolOptions},
@@ -45,7 +45,7 @@ pub(crate) trait Engine: Dialect {
 
     /// A place that no other test has.
     fn place() -> (String, Option<Self::Kept>);
-    async fn connect(place: &str) -> Result<Pool<Self>, Skip>;
+    async fn connect(place: &str) -> std::result::Result<Pool<Self>, Skip>;
     fn outbox(pool: Pool<Self>, place: &str) -> SqlxOutbox<Self>;
     fn inbox(pool: Pool<Self>, place: &str) -> SqlxInbox<Self>;
     async fn run(session: &mut Self::Connection, sql: String) -> u64;
@@ -54,6 +54,11 @@ pub(crate) trait Engine: Dialect {
     async fn cut(pool: &Pool<Self>, place: &str);
     /// What the engine has counted of what it read so far. `connections` are all that the pool has.
     async fn reads(connections: &mut [PoolConnection<Self>], place: &str, counter: &Self::Counter) -> u64;
+    /// Whether there is room for a table of this name.
+    fn has_room_for(name: &str) -> bool;
+    /// Where a table is, quoted.
+    fn table(place: &str, name: &str) -> String;
+    fn drop_index(place: &str, table: &str, index: &str) -> String;
     /// A row that cannot be decoded.
     fn undecodable(id: EventId) -> String;
     /// A column of time, so much earlier.
@@ -74,7 +79,7 @@ impl<E: Engine, const DELETES: bool> Sql<E, DELETES> {
         self.store.pool()
     }
 
-    async fn connect(place: String, kept: Option<E::Kept>) -> Result<Self, Skip> {
+    async fn connect(place: String, kept: Option<E::Kept>) -> std::result::Result<Self, Skip> {
         Ok(Self::over(E::outbox(E::connect(&place).await?, &place), place, kept))
     }
 
@@ -99,7 +104,7 @@ where
     type Store = SqlxOutbox<E>;
     type Transaction = Transaction<'static, E>;
 
-    async fn open() -> Result<Self, Skip> {
+    async fn open() -> std::result::Result<Self, Skip> {
         let (place, kept) = E::place();
         let harness = Self::connect(place, kept).await?;
         harness.run(E::CREATE).await;
@@ -199,6 +204,66 @@ where
 }
 
 #[async_trait]
+impl<E, const DELETES: bool> NamesHarness for Sql<E, DELETES>
+where
+    E: Engine,
+    SqlxOutbox<E>: OutboxStore<Session = <E as Database>::Connection>,
+{
+    fn named(&self, name: &str) -> Result<SqlxOutbox<E>> {
+        self.store.clone().with_table(name)
+    }
+
+    fn has_room_for(&self, name: &str) -> bool {
+        !name.is_empty() && !name.contains('\0') && E::has_room_for(name)
+    }
+
+    fn endings(&self) -> &'static [&'static str] {
+        &["_lease", "_key", "_parked", "_version"]
+    }
+
+    async fn make_others(&self) -> Vec<String> {
+        let [view, version, other] =
+            ["a_view", "halved_version", "wrong_version"].map(|name| E::table(&self.place, name));
+        self.run(&format!("CREATE VIEW {view} AS SELECT 1 AS x")).await;
+        self.run(&format!("CREATE TABLE {version} (version INT)")).await;
+        self.run(&format!("CREATE TABLE {other} (x INT)")).await;
+        ["business", "a_view", "halved", "wrong"].map(str::to_owned).to_vec()
+    }
+
+    async fn take_parts_away(&self, name: &str) -> Vec<String> {
+        let index = format!("{name}_scheduled");
+        self.run(&E::drop_index(&self.place, name, &index)).await;
+        self.run(&format!("ALTER TABLE {} DROP COLUMN last_error", E::table(&self.place, name))).await;
+        vec![format!("`{index}`"), "`last_error`".to_owned()]
+    }
+
+    async fn make_newer(&self, name: &str) -> bool {
+        let version = E::table(&self.place, &format!("{name}_version"));
+        let (columns, old) = ("version, applied_at", "SELECT 999, applied_at");
+        self.run(&format!("INSERT INTO {version} ({columns}) {old} FROM {version} WHERE version = 1")).await;
+        true
+    }
+}
+
+#[async_trait]
+impl<E, const DELETES: bool> InboxNamesHarness for Sql<E, DELETES>
+where
+    E: Engine,
+    SqlxOutbox<E>: OutboxStore<Session = <E as Database>::Connection>,
+    SqlxInbox<E>: InboxStore<Session = <E as Database>::Connection>,
+{
+    fn inbox_named(&self, name: &str) -> Result<SqlxInbox<E>> {
+        self.inbox.clone().with_table(name)
+    }
+
+    async fn take_inbox_parts_away(&self, name: &str) -> Vec<String> {
+        let index = format!("{name}_processed");
+        self.run(&E::drop_index(&self.place, name, &index)).await;
+        vec![format!("`{index}`")]
+    }
+}
+
+#[async_trait]
 impl<E, const DELETES: bool> WakeHarness for Sql<E, DELETES>
 where
     E: Engine,
@@ -266,7 +331,7 @@ where
 }
 
 /// The address of a server and database, from the environment.
-fn server(variable: &str, example: &str) -> Result<String, Skip> {
+fn server(variable: &str, example: &str) -> std::result::Result<String, Skip> {
     env::var(variable).map_err(|_| {
         Skip::new(format!("set {variable}, for example to `{example}`, or run `cargo xtask test`"))
     })

@@ -97,6 +97,25 @@ impl Engine for MySql {
         counter.lock().unwrap().reads
     }
 
+    fn has_room_for(name: &str) -> bool {
+        // Of the file of the table, whose name ends with `.ibd`.
+        let bytes = |char: char| match char {
+            'a'..='z' | '0'..='9' => 1,
+            'é' | 'è' => 3,
+            _ => 5,
+        };
+        let fits = name.chars().count() <= 64 && name.chars().map(bytes).sum::<usize>() + 4 <= 255;
+        fits && !name.ends_with(' ') && name.chars().all(|char| char.len_utf8() < 4)
+    }
+
+    fn table(place: &str, name: &str) -> String {
+        format!("{place}.{name}")
+    }
+
+    fn drop_index(place: &str, table: &str, index: &str) -> String {
+        format!("DROP INDEX {index} ON {place}.{table}")
+    }
+
     fn undecodable(id: EventId) -> String {
         format!(
             "INSERT INTO {{s}}.outbox (id, type, payload, meta, status, partition_hash, lane, created_at)

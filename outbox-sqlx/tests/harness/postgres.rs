@@ -77,6 +77,18 @@ impl Engine for Postgres {
         u64::try_from(reads).unwrap()
     }
 
+    fn has_room_for(name: &str) -> bool {
+        name.len() <= 63
+    }
+
+    fn table(place: &str, name: &str) -> String {
+        format!("{place}.{name}")
+    }
+
+    fn drop_index(place: &str, _table: &str, index: &str) -> String {
+        format!("DROP INDEX {place}.{index}")
+    }
+
     fn undecodable(id: EventId) -> String {
         format!(
             "INSERT INTO {{s}}.outbox (id, type, payload, meta, status, partition_hash, lane, created_at)

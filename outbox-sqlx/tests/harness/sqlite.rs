@@ -77,6 +77,18 @@ impl Engine for Sqlite {
         counted
     }
 
+    fn has_room_for(name: &str) -> bool {
+        !name.starts_with("sqlite_")
+    }
+
+    fn table(_place: &str, name: &str) -> String {
+        format!("{name}")
+    }
+
+    fn drop_index(_place: &str, _table: &str, index: &str) -> String {
+        format!("DROP INDEX {index}")
+    }
+
     fn undecodable(id: EventId) -> String {
         format!(
             "INSERT INTO outbox (id, type, payload, meta, status, partition_hash, lane, created_at)

@@ -1,0 +1,238 @@
+//! Section 9.3 and 9.4: names that the user chooses, and what is in the way of them.
+
+use std::{sync::Arc, time::Duration};
+
+use outbox_traits::{ErrorKind, Event, OutboxStore, Result, Saved, SchemaStore};
+
+use crate::{
+    NamesHarness,
+    support::{event, events, ids, kept, pending_ids},
+};
+
+/// Words of the language, quotation marks, what could end a statement or a string, patterns, spaces, other scripts.
+const ODD: &[&str] = &[
+    "select",
+    "Order Events",
+    "o\"ut`b'ox",
+    "100%; DROP TABLE outbox; --",
+    "käse_箱",
+    "{age}$1?",
+    "\"",
+    "`",
+    " x",
+    "ends with a space ",
+    "a.b",
+    "_",
+    "*",
+    "x\n; DROP TABLE outbox; COMMIT; --",
+    "/* x",
+    "beyond 𝄞",
+    ".a",
+    "a.",
+    "a$b",
+    "$cmd",
+    "system.outbox",
+    "sqlite_outbox",
+];
+
+/// No engine has room for these.
+const NONE: &[&str] = &["", "a\0b"];
+
+/// Characters of one byte to four, and others of as many.
+const WIDTHS: &[(char, char)] = &[('n', 'm'), ('é', 'è'), ('箱', '粕'), ('𝄞', '𝄢')];
+
+/// Longer than any engine has room for.
+const LONG: usize = 300;
+
+/// Two names for each width, the longest that there is room for, which differ at their end only.
+fn longest<H: NamesHarness>(h: &Arc<H>) -> Vec<String> {
+    let mut names = Vec::new();
+    for (one, other) in WIDTHS {
+        let has_room = |count: &usize| h.has_room_for(&one.to_string().repeat(*count));
+        let Some(count) = (1..LONG).rev().find(has_room) else { continue };
+        let begin = one.to_string().repeat(count - 1);
+        names.extend([format!("{begin}{one}"), format!("{begin}{other}")]);
+    }
+    assert!(!names.is_empty(), "there is no room for any name");
+    names
+}
+
+/// All names that should do.
+pub(crate) fn good<H: NamesHarness>(h: &Arc<H>) -> Vec<String> {
+    let odd = ODD.iter().filter(|name| h.has_room_for(name)).map(|name| (*name).to_owned());
+    odd.chain(longest(h)).collect()
+}
+
+/// 9.3: what the name of an outbox or an inbox can be is known before it is used: the rest is refused, with the name.
+pub(crate) fn assert_refused<H: NamesHarness, T>(h: &Arc<H>, named: impl Fn(&str) -> Result<T>) {
+    let mut names: Vec<String> = ODD.iter().chain(NONE).map(|name| (*name).to_owned()).collect();
+    names.extend(h.endings().iter().map(|ending| format!("x{ending}")));
+    for (one, _) in WIDTHS {
+        names.extend((1..=LONG).map(|count| one.to_string().repeat(count)));
+    }
+    for name in names {
+        match (named(&name), h.has_room_for(&name)) {
+            (Ok(_), true) => {}
+            (Err(error), false) => {
+                assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
+                assert!(
+                    error.to_string().contains(&format!("{name:?}")),
+                    "it does not say which name: {error}"
+                );
+            }
+            (Ok(_), false) => panic!("{name:?} is taken, and there is no room for it"),
+            (Err(error), true) => panic!("there is room for {name:?}: {error}"),
+        }
+    }
+}
+
+/// 9.3: something else is not made an outbox or an inbox, and the error says what to do. Neither is it taken for one.
+pub(crate) async fn assert_in_the_way(store: &dyn SchemaStore, name: &str) {
+    for _ in 0..2 {
+        let error = store.migrate().await.expect_err("something else has the name");
+        assert_eq!(error.kind(), ErrorKind::Schema, "{name}: {error}");
+        assert!(error.to_string().contains(name), "it does not say which name: {error}");
+        assert!(error.to_string().contains("another name"), "it does not say what to do: {error}");
+        let report = store.verify().await.expect("verify");
+        assert!(!report.is_current(), "{name}: something else has the name, and all is well");
+    }
+}
+
+/// 9.4: each part that is missing is named, and nothing else.
+pub(crate) async fn assert_named(store: &dyn SchemaStore, parts: &[String]) {
+    assert!(!parts.is_empty(), "nothing was taken away");
+    let report = store.verify().await.expect("verify");
+    for part in parts {
+        assert!(report.to_string().contains(part), "{part} is not named: {report}");
+    }
+    assert_eq!(report.problems().len(), parts.len(), "{report}");
+    for problem in report.problems() {
+        assert!(problem.contains("migrat"), "it does not say what to do: {problem}");
+    }
+}
+
+/// 9.4: a schema that is made by a newer version of the library is left alone, and that is what helps.
+async fn assert_newer(store: &dyn SchemaStore) {
+    let error = store.migrate().await.expect_err("it is newer");
+    assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
+    let report = store.verify().await.expect("verify");
+    for text in [error.to_string(), report.to_string()] {
+        assert!(text.contains("upgrade"), "it does not say what to do: {text}");
+    }
+}
+
+/// 9.3: whatever the name is, there can be an outbox of that name, apart from all others, with the same settings.
+pub async fn any_name_that_there_is_room_for_is_that_of_an_outbox<H: NamesHarness>(h: Arc<H>)
+where
+    H::Store: SchemaStore,
+{
+    let mut all: Vec<(String, H::Store, Vec<Event>)> = Vec::new();
+    for name in good(&h) {
+        let store = h.named(&name).unwrap_or_else(|error| panic!("there is room for {name:?}: {error}"));
+        let error = store.get_pending(1).await.expect_err("it is not migrated");
+        assert_eq!(error.kind(), ErrorKind::Schema, "{name}: {error}");
+        assert!(error.to_string().contains("migrate"), "it does not say what to do: {error}");
+        assert!(error.to_string().contains(&name), "it does not say with which outbox: {error}");
+        for _ in 0..2 {
+            store.migrate().await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+        let report = store.verify().await.expect("verify");
+        assert!(report.is_current(), "{name}: {report}");
+        let events: Vec<Event> = events(3)
+            .into_iter()
+            .zip(["a", "b", "c"])
+            .map(|(event, key)| event.with_idempotency_key(key))
+            .collect();
+        assert_eq!(store.save(&events[0]).await.expect("save"), Saved::Stored, "{name}");
+        let saved = store.save_all(&events).await.expect("save_all");
+        assert_eq!(saved, [Saved::Duplicate, Saved::Stored, Saved::Stored], "{name}");
+        all.push((name, store, events));
+    }
+    for (name, store, events) in all {
+        assert_eq!(store.get_pending(10).await.expect("get_pending"), events, "{name}");
+        store.acknowledge(events[0].id()).await.expect("acknowledge");
+        assert_eq!(store.purge(Duration::ZERO).await.expect("purge"), kept(&h, 1), "{name}");
+        assert_eq!(ids(&store.get_pending(10).await.expect("get_pending")), ids(&events[1..]), "{name}");
+        if name.chars().all(char::is_alphanumeric) {
+            assert!(format!("{store:?}").contains(&name), "what is printed of it says nothing: {store:?}");
+        }
+    }
+    assert!(pending_ids(&h).await.is_empty(), "events of others");
+    assert!(h.store().verify().await.expect("verify").is_current());
+}
+
+/// 9.3: a name that the engine has no room for is refused before anything is done with it.
+pub async fn a_name_that_there_is_no_room_for_is_refused<H: NamesHarness>(h: Arc<H>)
+where
+    H::Store: SchemaStore,
+{
+    assert_refused(&h, |name| h.named(name));
+}
+
+/// 9.3 and 9.4: what is something else is not made an outbox, nor taken for one.
+pub async fn what_is_something_else_is_left_alone<H: NamesHarness>(h: Arc<H>)
+where
+    H::Store: SchemaStore,
+{
+    let others = h.make_others().await;
+    assert!(!others.is_empty(), "nothing else is there");
+    for name in others {
+        let store = h.named(&name).expect("there is something of this name");
+        assert_in_the_way(&store, &name).await;
+        let error = store.save(&event("lost")).await.expect_err("it is no outbox");
+        assert_eq!(error.kind(), ErrorKind::Schema, "{name}: {error}");
+    }
+}
+
+/// 9.3: what is a part of one outbox is not made another, nor half of it.
+pub async fn a_part_of_an_outbox_is_no_other<H: NamesHarness>(h: Arc<H>)
+where
+    H::Store: SchemaStore,
+{
+    for (ending, number) in h.endings().iter().zip(0..) {
+        let (short, long) = (format!("shared{number}"), format!("shared{number}{ending}"));
+        if !h.has_room_for(&long) {
+            continue;
+        }
+        let (long, whole) = (h.named(&long).expect("a name"), h.named(&short).expect("a name"));
+        long.migrate().await.expect("migrate");
+        assert_in_the_way(&whole, &short).await;
+        assert!(long.verify().await.expect("verify").is_current());
+    }
+}
+
+/// 9.4: verify names each part that is missing, and what to do; a migration puts it back, or is refused.
+pub async fn a_part_that_is_missing_is_named<H: NamesHarness>(h: Arc<H>)
+where
+    H::Store: SchemaStore,
+{
+    let store = h.named("missing").expect("a name");
+    store.migrate().await.expect("migrate");
+    let one = event("one");
+    store.save(&one).await.expect("save");
+    let parts = h.take_parts_away("missing").await;
+    assert_named(&store, &parts).await;
+    if let Err(error) = store.get_pending(1).await {
+        assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
+        assert!(error.to_string().contains("migrate"), "it does not say what to do: {error}");
+    }
+    match store.migrate().await {
+        Ok(()) if store.verify().await.expect("verify").is_current() => {
+            assert_eq!(ids(&store.get_pending(10).await.expect("get_pending")), [one.id()]);
+        }
+        Ok(()) => assert_named(&store, &parts).await,
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Schema, "{error}"),
+    }
+}
+
+/// 9.3 and 9.4: so is one of a newer version of the library, as far as it keeps versions.
+pub async fn a_newer_schema_is_left_alone<H: NamesHarness>(h: Arc<H>)
+where
+    H::Store: SchemaStore,
+{
+    let store = h.named("newer").expect("a name");
+    store.migrate().await.expect("migrate");
+    if h.make_newer("newer").await {
+        assert_newer(&store).await;
+    }
+}
