@@ -11,7 +11,7 @@ use mongodb::{
 use outbox_traits::{Error, ErrorKind, Result};
 
 use crate::{
-    indexes::{Index, seconds},
+    indexes::{ID_KEYS, Index, PROCESSED_KEYS, seconds},
     schema::MIGRATE,
 };
 
@@ -118,6 +118,7 @@ pub(crate) async fn create_missing(database: &Database, name: &str) -> Result<()
 pub(crate) async fn create(
     database: &Database,
     name: &str,
+    kind: &Kind,
     failed: impl Fn(DriverError) -> Error,
 ) -> Result<()> {
     if let Some(problem) = deployment_problem(database).await.map_err(&failed)? {
@@ -127,24 +128,61 @@ pub(crate) async fn create(
     if found(database, name).await.map_err(&failed)?.is_none() {
         create_missing(database, name).await.map_err(&failed)?;
     }
-    let found = found(database, name).await.map_err(&failed)?;
-    let Some(what) = found.as_ref().and_then(foreign) else { return Ok(()) };
+    let Some(what) = what_else(database, name, kind).await.map_err(&failed)? else { return Ok(()) };
     let message = format!(
-        "there is a collection `{}` already which is {what}: choose another name with `with_collection`",
+        "there is a collection `{}` already which {what}: choose another name with `with_collection`",
         namespace(database, name)
     );
     Err(Error::new(ErrorKind::Schema, message))
 }
 
 /// Why a collection cannot serve at all, if so.
-pub(crate) async fn problem(database: &Database, name: &str) -> Result<Option<String>, DriverError> {
+pub(crate) async fn problem(
+    database: &Database,
+    name: &str,
+    kind: &Kind,
+) -> Result<Option<String>, DriverError> {
     let namespace = namespace(database, name);
-    let Some(collection) = found(database, name).await? else {
+    if found(database, name).await?.is_none() {
         return Ok(Some(format!("the collection `{namespace}` is missing: run `migrate`")));
-    };
-    Ok(foreign(&collection).map(|what| {
-        format!("the collection `{namespace}` is {what}: choose another name with `with_collection`")
+    }
+    let what = what_else(database, name, kind).await?;
+    Ok(what.map(|what| {
+        format!("the collection `{namespace}` {what}: choose another name with `with_collection`")
     }))
+}
+
+/// What tells an outbox or an inbox from whatever else a collection may hold.
+pub(crate) struct Kind {
+    /// The keys of an index that no other has.
+    index: &'static str,
+    /// What each of its documents has.
+    field: &'static str,
+}
+
+pub(crate) const OUTBOX: Kind = Kind { index: ID_KEYS, field: "eventId" };
+pub(crate) const INBOX: Kind = Kind { index: PROCESSED_KEYS, field: "_id.consumer" };
+
+/// What a collection is or holds, if not such a thing or nothing yet.
+async fn what_else(
+    database: &Database,
+    name: &str,
+    kind: &Kind,
+) -> Result<Option<&'static str>, DriverError> {
+    if let Some(what) = found(database, name).await?.as_ref().and_then(foreign) {
+        return Ok(Some(what));
+    }
+    let found = indexes(database, name).await?;
+    let has = |kind: &Kind| found.iter().any(|found| Index::of(kind.index).has_keys_of(found));
+    if has(kind) {
+        return Ok(None);
+    }
+    // Nobody has migrated it yet, or not as this.
+    let other = doc! { kind.field: { "$exists": false } };
+    let is_other = has(&OUTBOX)
+        || has(&INBOX)
+        || open::<Document>(database, name).find_one(other).projection(doc! { "_id": 1 }).await?.is_some();
+    Ok(is_other.then_some("holds something else"))
 }
 
 /// Makes the index by which the server deletes be as it is wanted, if at all, and says whether one is to be created.
@@ -221,11 +259,11 @@ fn has_code(error: &DriverError, code: i32) -> bool {
 fn foreign(collection: &Document) -> Option<&'static str> {
     let options = collection.get_document("options").ok();
     match collection.get_str("type") {
-        Ok("view") => Some("a view"),
-        Ok("timeseries") => Some("a time series"),
-        _ if options.is_some_and(|options| options.get_bool("capped").unwrap_or(false)) => Some("capped"),
+        Ok("view") => Some("is a view"),
+        Ok("timeseries") => Some("is a time series"),
+        _ if options.is_some_and(|options| options.get_bool("capped").unwrap_or(false)) => Some("is capped"),
         // Ids and keys are compared exactly.
-        _ if options.is_some_and(|options| options.contains_key("collation")) => Some("of a collation"),
+        _ if options.is_some_and(|options| options.contains_key("collation")) => Some("has a collation"),
         _ => None,
     }
 }

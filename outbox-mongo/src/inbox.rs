@@ -186,7 +186,9 @@ impl MongoInbox {
     async fn problems(&self) -> Result<Vec<String>, DriverError> {
         let mut problems: Vec<String> =
             collection::deployment_problem(&self.database).await?.into_iter().collect();
-        if let Some(problem) = collection::problem(&self.database, self.marks.name()).await? {
+        if let Some(problem) =
+            collection::problem(&self.database, self.marks.name(), &collection::INBOX).await?
+        {
             problems.push(problem);
             return Ok(problems);
         }
@@ -240,7 +242,8 @@ impl InboxStore for MongoInbox {
 #[async_trait]
 impl SchemaStore for MongoInbox {
     async fn migrate(&self) -> Result<()> {
-        collection::create(&self.database, self.marks.name(), self.error(MIGRATE)).await?;
+        collection::create(&self.database, self.marks.name(), &collection::INBOX, self.error(MIGRATE))
+            .await?;
         self.create_index().await.map_err(self.error(MIGRATE))
     }
 

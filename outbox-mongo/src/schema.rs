@@ -70,7 +70,9 @@ impl MongoOutbox {
     async fn problems(&self) -> Result<Vec<String>, DriverError> {
         let mut problems: Vec<String> =
             collection::deployment_problem(&self.database).await?.into_iter().collect();
-        if let Some(problem) = collection::problem(&self.database, self.events.name()).await? {
+        if let Some(problem) =
+            collection::problem(&self.database, self.events.name(), &collection::OUTBOX).await?
+        {
             problems.push(problem);
             return Ok(problems);
         }
@@ -106,7 +108,8 @@ impl MongoOutbox {
 #[async_trait]
 impl SchemaStore for MongoOutbox {
     async fn migrate(&self) -> Result<()> {
-        collection::create(&self.database, self.events.name(), self.error(MIGRATE)).await?;
+        collection::create(&self.database, self.events.name(), &collection::OUTBOX, self.error(MIGRATE))
+            .await?;
         // Before the indexes, by which others see that all is there.
         self.create_beside().await.map_err(self.error(MIGRATE))?;
         self.create_indexes().await.map_err(self.error(MIGRATE))

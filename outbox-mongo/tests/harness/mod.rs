@@ -14,10 +14,11 @@ use mongodb::{
     options::{ClientOptions, ServerAddress},
 };
 use outbox_conformance::{
-    CostHarness, DurableHarness, Harness, InboxHarness, OutageHarness, SchemaHarness, Skip, WakeHarness,
+    CostHarness, DurableHarness, Harness, InboxHarness, InboxNamesHarness, NamesHarness, OutageHarness,
+    SchemaHarness, Skip, WakeHarness,
 };
 use outbox_mongo::{MongoInbox, MongoOutbox, mongodb};
-use outbox_traits::{EventId, Retention, SchemaStore, async_trait};
+use outbox_traits::{EventId, Result, Retention, SchemaStore, async_trait};
 
 pub(crate) type Mongo = MongoOf<false>;
 pub(crate) type DeletingMongo = MongoOf<true>;
@@ -54,7 +55,7 @@ impl<const DELETES: bool> MongoOf<DELETES> {
 }
 
 /// The address of the server, from the environment.
-pub(crate) fn server() -> Result<String, Skip> {
+pub(crate) fn server() -> std::result::Result<String, Skip> {
     env::var("OUTBOX_TEST_MONGODB_URL").map_err(|_| {
         Skip::new("set OUTBOX_TEST_MONGODB_URL, for example to `mongodb://localhost/?replicaSet=rs0`, or run `cargo xtask test`")
     })
@@ -65,7 +66,7 @@ impl<const DELETES: bool> Harness for MongoOf<DELETES> {
     type Store = MongoOutbox;
     type Transaction = ClientSession;
 
-    async fn open() -> Result<Self, Skip> {
+    async fn open() -> std::result::Result<Self, Skip> {
         server()?;
         let harness = Self::reopen(&format!("outbox_{}", uuid::Uuid::now_v7().simple())).await;
         harness.store.migrate().await.unwrap();
@@ -184,6 +185,69 @@ impl<const DELETES: bool> OutageHarness for MongoOf<DELETES> {
 impl<const DELETES: bool> SchemaHarness for MongoOf<DELETES> {
     fn unmigrated(&self, name: &str) -> MongoOutbox {
         self.store.clone().with_collection(name).unwrap()
+    }
+}
+
+#[async_trait]
+impl<const DELETES: bool> NamesHarness for MongoOf<DELETES> {
+    fn named(&self, name: &str) -> Result<MongoOutbox> {
+        self.store.clone().with_collection(name)
+    }
+
+    fn has_room_for(&self, name: &str) -> bool {
+        // With that of the database, and a dot, and that of the leases.
+        let longest = 255 - self.database().name().len() - ".".len() - ".leases".len();
+        let is_ours = name.ends_with(".leases") || name.ends_with(".keys");
+        let is_plain = !name.contains(['\0', '$']) && !name.starts_with('.') && !name.ends_with('.');
+        !name.is_empty() && name.len() <= longest && is_plain && !is_ours && !name.starts_with("system.")
+    }
+
+    fn endings(&self) -> &'static [&'static str] {
+        &[".leases", ".keys"]
+    }
+
+    async fn make_others(&self) -> Vec<String> {
+        let database = self.database();
+        database.create_collection("capped").capped(true).size(4096).await.unwrap();
+        database.create_collection("view").view_on("business").await.unwrap();
+        let collation = mongodb::options::Collation::builder().locale("de").build();
+        database.create_collection("german").collation(collation).await.unwrap();
+        let times = mongodb::options::TimeseriesOptions::builder().time_field("at").build();
+        database.create_collection("series").timeseries(times).await.unwrap();
+        let other = [doc! { "x": 1 }, doc! { "x": 2 }];
+        database.collection::<Document>("other").insert_many(other).await.unwrap();
+        ["capped", "view", "german", "series", "other"].map(str::to_owned).to_vec()
+    }
+
+    async fn take_parts_away(&self, name: &str) -> Vec<String> {
+        let outbox = self.database().collection::<Document>(name);
+        for index in ["eventId_1", "status_1_seq_1"] {
+            outbox.drop_index(index).await.unwrap();
+        }
+        let leases = format!("{name}.leases");
+        self.database().collection::<Document>(&leases).drop().await.unwrap();
+        vec!["`eventId_1`".to_owned(), "`status_1_seq_1`".to_owned(), leases]
+    }
+
+    async fn make_newer(&self, _name: &str) -> bool {
+        false
+    }
+}
+
+#[async_trait]
+impl<const DELETES: bool> InboxNamesHarness for MongoOf<DELETES> {
+    fn inbox_named(&self, name: &str) -> Result<MongoInbox> {
+        self.inbox.clone().with_collection(name)
+    }
+
+    async fn take_inbox_parts_away(&self, name: &str) -> Vec<String> {
+        let inbox = self.database().collection::<Document>(name);
+        let all = inbox.list_index_names().await.unwrap();
+        let ours: Vec<String> = all.into_iter().filter(|index| index != "_id_").collect();
+        for index in &ours {
+            inbox.drop_index(index).await.unwrap();
+        }
+        ours
     }
 }
 
