@@ -185,3 +185,17 @@ pub trait InboxNamesHarness: NamesHarness + InboxHarness {
     /// Takes parts away from the inbox of this name, such as an index, and says their names.
     async fn take_inbox_parts_away(&self, name: &str) -> Vec<String>;
 }
+
+/// A harness whose engine can delete by itself what is old enough: delivered events, and marks of the inbox.
+#[async_trait]
+pub trait ExpiryHarness: SchemaHarness + InboxHarness {
+    /// The outbox of this harness, and the inbox, of which the engine is to delete what was delivered or marked so long ago, or
+    /// nothing. It is told so by the next `migrate` of either.
+    fn expiring(&self, after: Option<Duration>) -> (Self::Store, Self::Inbox);
+
+    /// What the engine was told of the outbox, and of the inbox.
+    async fn told(&self) -> (Option<Duration>, Option<Duration>);
+
+    /// Has the engine delete what is old enough now, and waits until it has.
+    async fn expire(&self);
+}

@@ -61,6 +61,7 @@
 //! | `schema` | [`SchemaHarness`] | `migrate`, `verify`, errors of the driver |
 //! | `names` | [`NamesHarness`] | names that the user chooses, what is in the way of them, and what is missing |
 //! | `inbox_names` | [`InboxNamesHarness`] | the same of inboxes |
+//! | `expiry` | [`ExpiryHarness`], a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what the engine deletes by itself, by age; one that cannot leaves it out |
 //! | `dead_letter` | a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what is set aside, requeue, discard |
 //! | `claim` | a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | leases, fences, retries, the order of each key |
 //! | `claim_concurrent` | a [`ClaimStore`](outbox_traits::ClaimStore) | claims while other sessions are open; left out as `concurrent` is |
@@ -98,8 +99,8 @@ pub mod transport;
 
 pub use crate::{
     harness::{
-        CostHarness, DurableHarness, Harness, InboxHarness, InboxNamesHarness, NamesHarness, OutageHarness,
-        SchemaHarness, SessionOf, Skip, WakeHarness,
+        CostHarness, DurableHarness, ExpiryHarness, Harness, InboxHarness, InboxNamesHarness, NamesHarness,
+        OutageHarness, SchemaHarness, SessionOf, Skip, WakeHarness,
     },
     proxy::Proxy,
     run::{Clause, require},

@@ -13,6 +13,7 @@ pub mod concurrent;
 pub mod cost;
 pub mod dead_letter;
 pub mod durable;
+pub mod expiry;
 pub mod inbox;
 pub mod inbox_names;
 pub mod names;
@@ -245,6 +246,13 @@ macro_rules! __group {
             a_part_of_an_inbox_that_is_missing_is_named
         }
     };
+    (expiry $mode:tt) => {
+        $crate::__emit! { $mode expiry:
+            the_engine_deletes_what_was_delivered_long_enough_ago
+            the_engine_deletes_marks_that_are_old_enough
+            the_engine_is_told_what_the_owner_said_last
+        }
+    };
     (dead_letter $mode:tt) => {
         $crate::__emit! { $mode dead_letter:
             an_undecodable_row_is_shown_with_its_raw_content
@@ -462,6 +470,7 @@ mod tests {
             durable: "durable.rs";
             schema: "schema.rs";
             names: "names.rs";
+            expiry: "expiry.rs";
             inbox_names: "inbox_names.rs";
             dead_letter: "dead_letter.rs";
             resource: "resource.rs";

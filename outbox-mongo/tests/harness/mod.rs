@@ -14,8 +14,8 @@ use mongodb::{
     options::{ClientOptions, ServerAddress},
 };
 use outbox_conformance::{
-    CostHarness, DurableHarness, Harness, InboxHarness, InboxNamesHarness, NamesHarness, OutageHarness,
-    SchemaHarness, Skip, WakeHarness,
+    CostHarness, DurableHarness, ExpiryHarness, Harness, InboxHarness, InboxNamesHarness, NamesHarness,
+    OutageHarness, SchemaHarness, Skip, WakeHarness,
 };
 use outbox_mongo::{MongoInbox, MongoOutbox, mongodb};
 use outbox_traits::{EventId, Result, Retention, SchemaStore, async_trait};
@@ -47,6 +47,18 @@ impl<const DELETES: bool> MongoOf<DELETES> {
     fn outbox_in(database: &Database) -> MongoOutbox {
         let retention = if DELETES { Retention::DeleteOnDelivery } else { Retention::UntilPurged };
         MongoOutbox::new(database).with_retention(retention)
+    }
+
+    /// After how long the server deletes by the index of this field.
+    async fn ttl(&self, collection: &str, field: &str) -> Option<Duration> {
+        let mut found = self.database().collection::<Document>(collection).list_indexes().await.unwrap();
+        while found.advance().await.unwrap() {
+            let index = found.deserialize_current().unwrap();
+            if index.keys == doc! { field: 1 } {
+                return index.options.unwrap().expire_after;
+            }
+        }
+        None
     }
 
     fn business(&self) -> Collection<Document> {
@@ -231,6 +243,37 @@ impl<const DELETES: bool> NamesHarness for MongoOf<DELETES> {
 
     async fn make_newer(&self, _name: &str) -> bool {
         false
+    }
+}
+
+#[async_trait]
+impl<const DELETES: bool> ExpiryHarness for MongoOf<DELETES> {
+    fn expiring(&self, after: Option<Duration>) -> (MongoOutbox, MongoInbox) {
+        let (store, inbox) = (self.store.clone(), self.inbox.clone());
+        match after {
+            Some(after) => (store.with_ttl(after), inbox.with_ttl(after)),
+            None => (store, inbox),
+        }
+    }
+
+    async fn told(&self) -> (Option<Duration>, Option<Duration>) {
+        (self.ttl("outbox", "deliveredAt").await, self.ttl("inbox", "processedAt").await)
+    }
+
+    /// The server does it after each pause of some seconds, which is a minute by default.
+    async fn expire(&self) {
+        let admin = self.database().client().database("admin");
+        admin.run_command(doc! { "setParameter": 1, "ttlMonitorSleepSecs": 1 }).await.unwrap();
+        let passes = async || {
+            let status = admin.run_command(doc! { "serverStatus": 1 }).await.unwrap();
+            let metrics = status.get_document("metrics").unwrap();
+            metrics.get_document("ttl").unwrap().get_i64("passes").unwrap()
+        };
+        // The one that is under way may have passed by already.
+        let end = passes().await + 2;
+        while passes().await < end {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 }
 
