@@ -199,3 +199,16 @@ pub trait ExpiryHarness: SchemaHarness + InboxHarness {
     /// Has the engine delete what is old enough now, and waits until it has.
     async fn expire(&self);
 }
+
+/// A harness whose engine can be made to refuse events, as by what somebody has added to its schema.
+#[async_trait]
+pub trait RefusalHarness: Harness {
+    /// Has the engine refuse each event of this type, by a constraint, a validation or a trigger.
+    async fn refuse(&self, event_type: &str);
+
+    /// Has the engine refuse the second event of this type as a duplicate which is not one of the outbox, as by another unique
+    /// index or by one of another table that a trigger writes to. Each way in which that could be taken for a duplicate
+    /// of the outbox has a number, from zero on, and takes the place of the one before; it says whether there is
+    /// such a way.
+    async fn collide(&self, event_type: &str, way: usize) -> bool;
+}

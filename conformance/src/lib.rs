@@ -62,6 +62,8 @@
 //! | `names` | [`NamesHarness`] | names that the user chooses, what is in the way of them, and what is missing |
 //! | `inbox_names` | [`InboxNamesHarness`] | the same of inboxes |
 //! | `expiry` | [`ExpiryHarness`], a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what the engine deletes by itself, by age; one that cannot leaves it out |
+//! | `refusal` | [`RefusalHarness`] | what the engine refuses for reasons that are not the outbox's |
+//! | `refusal` | [`RefusalHarness`] | what the engine refuses for reasons that are not the outbox's |
 //! | `dead_letter` | a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what is set aside, requeue, discard |
 //! | `claim` | a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | leases, fences, retries, the order of each key |
 //! | `claim_concurrent` | a [`ClaimStore`](outbox_traits::ClaimStore) | claims while other sessions are open; left out as `concurrent` is |
@@ -100,7 +102,7 @@ pub mod transport;
 pub use crate::{
     harness::{
         CostHarness, DurableHarness, ExpiryHarness, Harness, InboxHarness, InboxNamesHarness, NamesHarness,
-        OutageHarness, SchemaHarness, SessionOf, Skip, WakeHarness,
+        OutageHarness, RefusalHarness, SchemaHarness, SessionOf, Skip, WakeHarness,
     },
     proxy::Proxy,
     run::{Clause, require},

@@ -260,28 +260,11 @@ impl Engine for Postgres {
         names: &Names,
         rows: &[NewRow],
     ) -> sqlx::Result<Vec<bool>> {
-        let [row] = rows else { return insert_all(connection, names, rows).await };
-        let sql = format!(
-            r#"INSERT INTO {} ("id", "type", "payload", "meta", "status", "not_before",
-                "partition_hash", "lane", "idempotency_hash", "created_at")
-            VALUES ($1, $2, $3::json, $4::json,
-                CASE WHEN $5 > clock_timestamp() THEN 'scheduled' ELSE 'pending' END, $5,
-                $6, $7, $8, clock_timestamp())
-            ON CONFLICT DO NOTHING"#,
-            names.quoted_table()
-        );
-        let done = sqlx::query(AssertSqlSafe(sql))
-            .bind(row.id)
-            .bind(&row.event_type)
-            .bind(&row.payload)
-            .bind(&row.meta)
-            .bind(row.not_before)
-            .bind(row.partition_hash.as_slice())
-            .bind(row.lane)
-            .bind(row.idempotency_hash.as_ref().map(<[u8; 32]>::as_slice))
-            .execute(connection)
-            .await?;
-        Ok(vec![done.rows_affected() == 1])
+        match rows {
+            [row] if insert_one(connection, names, row).await? => Ok(vec![true]),
+            // Of one that is there already, this says why.
+            rows => insert_all(connection, names, rows).await,
+        }
     }
 
     async fn mark(
@@ -292,7 +275,7 @@ impl Engine for Postgres {
     ) -> sqlx::Result<bool> {
         let sql = format!(
             r#"INSERT INTO {} ("consumer", "event_id", "processed_at") VALUES ($1, $2, clock_timestamp())
-            ON CONFLICT DO NOTHING"#,
+            ON CONFLICT ("consumer", "event_id") DO NOTHING"#,
             names.quoted_table()
         );
         let done = sqlx::query(AssertSqlSafe(sql)).bind(consumer).bind(event).execute(connection).await?;
@@ -385,25 +368,76 @@ fn literals(ids: &[EventId]) -> String {
     ids.iter().map(|id| format!("'{id}'")).collect::<Vec<_>>().join(", ")
 }
 
+/// What a row is made of.
+const COLUMNS: &str = r#""id", "type", "payload", "meta", "status", "not_before", "partition_hash", "lane",
+        "idempotency_hash", "created_at""#;
+
+async fn insert_one(connection: &mut PgConnection, names: &Names, row: &NewRow) -> sqlx::Result<bool> {
+    let sql = format!(
+        r#"INSERT INTO {} ({COLUMNS})
+        VALUES ($1, $2, $3::json, $4::json,
+            CASE WHEN $5 > clock_timestamp() THEN 'scheduled' ELSE 'pending' END, $5,
+            $6, $7, $8, clock_timestamp())
+        ON CONFLICT DO NOTHING"#,
+        names.quoted_table()
+    );
+    let done = sqlx::query(AssertSqlSafe(sql))
+        .bind(row.id)
+        .bind(&row.event_type)
+        .bind(&row.payload)
+        .bind(&row.meta)
+        .bind(row.not_before)
+        .bind(row.partition_hash.as_slice())
+        .bind(row.lane)
+        .bind(row.idempotency_hash.as_ref().map(<[u8; 32]>::as_slice))
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
 /// One statement for any number. The order by ordinality makes the sequence follow the slice.
+///
+/// Passed over are also duplicates by a unique index that somebody else gave the table, as a statement can name one of its
+/// arbiters only, and the outbox has two. Where there is such an index, what is no duplicate of the outbox is inserted once
+/// more, and so refused with the reason; where there is none, which is asked first, nothing more is read.
 async fn insert_all(
     connection: &mut PgConnection,
     names: &Names,
     rows: &[NewRow],
 ) -> sqlx::Result<Vec<bool>> {
-    let sql = format!(
-        r#"INSERT INTO {} ("id", "type", "payload", "meta", "status", "not_before",
-            "partition_hash", "lane", "idempotency_hash", "created_at")
+    let table = names.quoted_table();
+    let insert = format!(
+        r#"INSERT INTO {table} ({COLUMNS})
         SELECT "id", "type", "payload"::json, "meta"::json,
             CASE WHEN "not_before" > clock_timestamp() THEN 'scheduled' ELSE 'pending' END, "not_before",
             "partition_hash", "lane", "idempotency_hash", clock_timestamp()
-        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bytea[],
-            $7::smallint[], $8::bytea[]) WITH ORDINALITY
-            AS "new" ("id", "type", "payload", "meta", "not_before", "partition_hash", "lane",
-                "idempotency_hash", "place")
-        ORDER BY "place"
-        ON CONFLICT DO NOTHING RETURNING "id", "idempotency_hash""#,
-        names.quoted_table()
+        FROM "new""#
+    );
+    let is_there = |place: &str| {
+        format!(
+            r#"EXISTS (SELECT 1 FROM {place} AS "old" WHERE "old"."id" = "new"."id")
+            OR EXISTS (SELECT 1 FROM {place} AS "old" WHERE "old"."idempotency_hash" = "new"."idempotency_hash")"#
+        )
+    };
+    let sql = format!(
+        r#"WITH "new" AS (
+            SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bytea[],
+                $7::smallint[], $8::bytea[]) WITH ORDINALITY
+                AS "new" ("id", "type", "payload", "meta", "not_before", "partition_hash", "lane",
+                    "idempotency_hash", "place")
+        ), "stored" AS (
+            {insert} ORDER BY "place" ON CONFLICT DO NOTHING RETURNING "id", "idempotency_hash"
+        ), "refused" AS (
+            {insert} WHERE (SELECT EXISTS (SELECT 1 FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+                    WHERE indrelid = to_regclass({}) AND (indisunique OR indisexclusion)
+                        AND NOT indisprimary AND relname <> {}))
+                AND NOT ({}) AND NOT ({}) ORDER BY "place"
+        )
+        SELECT "id", "idempotency_hash" FROM "stored""#,
+        Postgres::text(&table),
+        Postgres::text(&names.index("idempotency")),
+        is_there(r#""stored""#),
+        is_there(&table),
     );
     let stored = sqlx::query(AssertSqlSafe(sql))
         .bind(rows.iter().map(|row| row.id).collect::<Vec<_>>())

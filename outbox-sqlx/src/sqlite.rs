@@ -264,7 +264,7 @@ impl Engine for Sqlite {
     ) -> sqlx::Result<bool> {
         let sql = format!(
             r#"INSERT INTO {} ("consumer", "event_id", "processed_at") VALUES (?1, ?2, {CLOCK})
-            ON CONFLICT DO NOTHING"#,
+            ON CONFLICT ("consumer", "event_id") DO NOTHING"#,
             names.quoted_table()
         );
         let done = sqlx::query(AssertSqlSafe(sql)).bind(consumer).bind(event).execute(connection).await?;

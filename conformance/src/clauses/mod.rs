@@ -18,6 +18,7 @@ pub mod inbox;
 pub mod inbox_names;
 pub mod names;
 pub mod outage;
+pub mod refusal;
 pub mod resource;
 pub mod schema;
 pub mod stats;
@@ -253,6 +254,12 @@ macro_rules! __group {
             the_engine_is_told_what_the_owner_said_last
         }
     };
+    (refusal $mode:tt) => {
+        $crate::__emit! { $mode refusal:
+            what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored
+            another_duplicate_is_an_error_and_not_an_outcome
+        }
+    };
     (dead_letter $mode:tt) => {
         $crate::__emit! { $mode dead_letter:
             an_undecodable_row_is_shown_with_its_raw_content
@@ -470,6 +477,7 @@ mod tests {
             durable: "durable.rs";
             schema: "schema.rs";
             names: "names.rs";
+            refusal: "refusal.rs";
             expiry: "expiry.rs";
             inbox_names: "inbox_names.rs";
             dead_letter: "dead_letter.rs";

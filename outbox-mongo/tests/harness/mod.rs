@@ -9,13 +9,13 @@ use std::{
 };
 
 use mongodb::{
-    Client, ClientSession, Collection, Database,
+    Client, ClientSession, Collection, Database, IndexModel,
     bson::{Bson, DateTime, Document, Timestamp, doc},
-    options::{ClientOptions, ServerAddress},
+    options::{ClientOptions, IndexOptions, ServerAddress},
 };
 use outbox_conformance::{
     CostHarness, DurableHarness, ExpiryHarness, Harness, InboxHarness, InboxNamesHarness, NamesHarness,
-    OutageHarness, SchemaHarness, Skip, WakeHarness,
+    OutageHarness, RefusalHarness, SchemaHarness, Skip, WakeHarness,
 };
 use outbox_mongo::{MongoInbox, MongoOutbox, mongodb};
 use outbox_traits::{EventId, Result, Retention, SchemaStore, async_trait};
@@ -274,6 +274,25 @@ impl<const DELETES: bool> ExpiryHarness for MongoOf<DELETES> {
         while passes().await < end {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+}
+
+#[async_trait]
+impl<const DELETES: bool> RefusalHarness for MongoOf<DELETES> {
+    async fn refuse(&self, event_type: &str) {
+        let validator = doc! { "type": { "$ne": event_type } };
+        self.database().run_command(doc! { "collMod": "outbox", "validator": validator }).await.unwrap();
+    }
+
+    async fn collide(&self, event_type: &str, way: usize) -> bool {
+        // The second is of a field whose name ends like that of an id.
+        let Some(field) = ["type", "meta.eventId"].get(way) else { return false };
+        let mut options = IndexOptions::default();
+        options.unique = Some(true);
+        options.partial_filter_expression = Some(doc! { "type": event_type });
+        let index = IndexModel::builder().keys(doc! { *field: 1 }).options(options).build();
+        self.outbox().create_index(index).await.unwrap();
+        true
     }
 }
 

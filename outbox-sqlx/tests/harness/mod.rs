@@ -10,7 +10,7 @@ use std::{env, time::Duration};
 
 use outbox_conformance::{
     CostHarness, DurableHarness, Harness, InboxHarness, InboxNamesHarness, NamesHarness, OutageHarness,
-    SchemaHarness, SessionOf, Skip, WakeHarness,
+    RefusalHarness, SchemaHarness, SessionOf, Skip, WakeHarness,
 };
 use outbox_sqlx::{Dialect, SqlxInbox, SqlxOutbox, sqlx};
 use outbox_traits::{EventId, InboxStore, OutboxStore, Result, Retention, SchemaStore, async_trait};
@@ -54,6 +54,10 @@ pub(crate) trait Engine: Dialect {
     async fn cut(pool: &Pool<Self>, place: &str);
     /// What the engine has counted of what it read so far. `connections` are all that the pool has.
     async fn reads(connections: &mut [PoolConnection<Self>], place: &str, counter: &Self::Counter) -> u64;
+    /// Refuses events of the type `{type}`.
+    const REFUSE: &'static str;
+    /// Each refuses the second one of the type `{type}` for a duplicate that is not the outbox's.
+    const COLLIDE: &'static [&'static str];
     /// Whether there is room for a table of this name.
     fn has_room_for(name: &str) -> bool;
     /// Where a table is, quoted.
@@ -241,6 +245,23 @@ where
         let version = E::table(&self.place, &format!("{name}_version"));
         let (columns, old) = ("version, applied_at", "SELECT 999, applied_at");
         self.run(&format!("INSERT INTO {version} ({columns}) {old} FROM {version} WHERE version = 1")).await;
+        true
+    }
+}
+
+#[async_trait]
+impl<E, const DELETES: bool> RefusalHarness for Sql<E, DELETES>
+where
+    E: Engine,
+    SqlxOutbox<E>: OutboxStore<Session = <E as Database>::Connection>,
+{
+    async fn refuse(&self, event_type: &str) {
+        self.run(&E::REFUSE.replace("{type}", event_type)).await;
+    }
+
+    async fn collide(&self, event_type: &str, way: usize) -> bool {
+        let Some(sql) = E::COLLIDE.get(way) else { return false };
+        self.run(&sql.replace("{type}", event_type)).await;
         true
     }
 }

@@ -39,6 +39,14 @@ impl Engine for MySql {
     const DROP: &'static str = "DROP DATABASE {s}";
     const ROWS: &'static str = "{s}.business";
 
+    const REFUSE: &'static str = "ALTER TABLE {s}.outbox ADD CHECK (type <> '{type}')";
+    const COLLIDE: &'static [&'static str] = &[
+        "CREATE TABLE {s}.audit (x INT, UNIQUE KEY x (x));
+        CREATE TRIGGER {s}.audit AFTER INSERT ON {s}.outbox FOR EACH ROW
+            INSERT INTO audit SELECT 1 FROM DUAL WHERE NEW.type = '{type}'",
+        "DROP TABLE {s}.audit; CREATE TABLE {s}.audit (x INT, UNIQUE KEY audit_outbox_id (x))",
+    ];
+
     fn place() -> (String, Option<()>) {
         (super::unique(), None)
     }

@@ -28,6 +28,17 @@ impl Engine for Postgres {
     const REST: Option<&'static str> =
         Some("VACUUM {s}.outbox, {s}.outbox_lease, {s}.outbox_key, {s}.outbox_parked");
 
+    const REFUSE: &'static str = "ALTER TABLE {s}.outbox ADD CHECK (type <> '{type}')";
+    const COLLIDE: &'static [&'static str] = &[
+        "CREATE UNIQUE INDEX outbox_other_id ON {s}.outbox (type) WHERE type = '{type}'",
+        "DROP INDEX {s}.outbox_other_id;
+        CREATE TABLE {s}.audit_outbox (id int UNIQUE);
+        CREATE FUNCTION {s}.audit() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN INSERT INTO {s}.audit_outbox VALUES (1); RETURN new; END';
+        CREATE TRIGGER audit AFTER INSERT ON {s}.outbox FOR EACH ROW WHEN (new.type = '{type}')
+            EXECUTE FUNCTION {s}.audit()",
+    ];
+
     fn place() -> (String, Option<()>) {
         (super::unique(), None)
     }

@@ -34,6 +34,15 @@ impl Engine for Sqlite {
     const DROP: &'static str = "";
     const ROWS: &'static str = "business";
 
+    const REFUSE: &'static str = "CREATE TRIGGER refused BEFORE INSERT ON outbox WHEN new.type = '{type}'
+        BEGIN SELECT RAISE(ABORT, 'refused'); END";
+    const COLLIDE: &'static [&'static str] = &[
+        "CREATE UNIQUE INDEX other ON outbox (type) WHERE type = '{type}'",
+        "DROP INDEX other; CREATE TABLE audit_outbox (id INT UNIQUE);
+        CREATE TRIGGER audit AFTER INSERT ON outbox WHEN new.type = '{type}'
+            BEGIN INSERT INTO audit_outbox VALUES (1); END",
+    ];
+
     fn place() -> (String, Option<TempDir>) {
         let directory = tempfile::tempdir().unwrap();
         (directory.path().join("test.db").to_str().unwrap().to_owned(), Some(directory))
