@@ -101,7 +101,7 @@ pub async fn a_session_that_is_cut_off_leaves_all_of_it_or_nothing<H: OutageHarn
     let mut away = Away::open(&h).await;
     while away.goes_on().await {
         let (there, event, row) = (Arc::clone(&away.h), event("beside a row"), format!("row {}", away.at));
-        let work = tokio::spawn({
+        let work = {
             let (event, row) = (event.clone(), row.clone());
             async move {
                 let mut transaction = there.begin().await;
@@ -111,8 +111,9 @@ pub async fn a_session_that_is_cut_off_leaves_all_of_it_or_nothing<H: OutageHarn
                 there.commit(transaction).await;
                 Ok::<(), Error>(())
             }
-        });
-        let committed = away.cut(work).await;
+        };
+        // Not before it is to be cut off, or else its first messages may have passed by then.
+        let committed = away.cut(async { tokio::spawn(work).await }).await;
         // It waits for what the server may still be about.
         let was_there = retried(|| h.store().save(&event)).await == Saved::Duplicate;
         assert_eq!(rows(&h).await.contains(&row), was_there, "the row and the event are apart");
