@@ -121,16 +121,19 @@ pub(crate) async fn drain<H: Harness>(h: &Arc<H>, limit: usize, is_last: impl Fn
     }
 }
 
-/// Calls again while the engine answers that a concurrent transaction is in the way, as an application does.
+/// Calls again while the engine answers that a concurrent transaction is in the way, or cannot be reached, as an application
+/// does.
 pub(crate) async fn retried<T, F: Future<Output = Result<T>>>(mut call: impl FnMut() -> F) -> T {
+    let mut last = None;
     for _ in 0..200 {
         match call().await {
             Ok(value) => return value,
             Err(error) if error.is_retryable() => {
+                last = Some(error);
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
             Err(error) => panic!("an error that a retry does not help: {error}"),
         }
     }
-    panic!("still a conflict after 200 tries")
+    panic!("the last of 200 tries: {last:?}")
 }

@@ -177,6 +177,48 @@ faults! {
     AListenerDiesWithItsConnection,
     OthersAreHeardOnTheFirstConnectionOnly,
 
+    // Outages.
+    /// Each in a transaction of its own.
+    ABatchIsSavedOneByOne,
+    ASaveThatWasCutOffIsReported,
+    /// And is a duplicate to it, when it is made again.
+    ASaveThatWasCutOffIsRememberedByTheHandle,
+    /// By an error that says not to try again.
+    WhatWasCutOffIsNotTriedAgain,
+    TheErrorOfTheNetworkGetsLost,
+    RowsAndEventsAreCommittedApart,
+    /// It connects anew in the middle of it.
+    ASessionForgetsWhatWasCutOff,
+    AnAcknowledgementThatWasCutOffIsReported,
+    /// By the number that was counted before.
+    APurgeThatWasCutOffIsReported,
+    /// And finds nothing, the second time.
+    APurgeIsMadeAgainBehindTheScenes,
+    AFetchThatWasCutOffIsEmpty,
+    AHandleNeverConnectsAgain,
+    AnOutageIsAConflict,
+    AnOutageIsWaitedForWithoutEnd,
+    /// Although it was said to have failed.
+    WhatFailedInAnOutageIsDoneAfterIt,
+    AClaimThatWasCutOffLosesItsEvents,
+    /// Before the server has said that the leases are written.
+    AClaimThatIsRolledBackIsHandedOut,
+    SettlementsAreMadeOneByOne,
+    ASettlementThatWasCutOffIsReported,
+    /// And has lost the lease, the second time.
+    ASettlementIsMadeAgainBehindTheScenes,
+    ARenewalThatWasCutOffEndsTheLease,
+    ARenewalThatWasCutOffIsReported,
+    ARequeueThatWasCutOffIsReported,
+    AttemptsAreForgottenAfterTheRequeue,
+    LeasesEndWithTheConnection,
+    AListenerGivesUp,
+    AListenerConnectsWithoutAPause,
+    AnOutageWakesAllTheTime,
+    WhatCameInAnOutageIsNotHeard,
+    /// Its new connection is told nothing.
+    AListenerIsDeafAfterAnOutage,
+
     // The inbox.
     EveryDeliveryIsNew,
     MarksIgnoreTheirSession,

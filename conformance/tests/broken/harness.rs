@@ -37,6 +37,11 @@ impl Faulty {
     pub(crate) fn with(fault: Fault) {
         FAULT.set(fault);
     }
+
+    /// That fault, for stores of another kind.
+    pub(crate) fn fault() -> Fault {
+        FAULT.get()
+    }
 }
 
 #[async_trait]

@@ -11,6 +11,7 @@ mod fault;
 mod harness;
 mod held;
 mod inbox;
+mod remote;
 mod schema;
 mod session;
 mod store;
@@ -22,6 +23,7 @@ use crate::{
     fault::Fault,
     harness::Faulty,
     rejection::{QUIET, hush_expected_panics},
+    remote::Remote,
 };
 
 /// The clauses that a store with this fault fails, of those that are asked for.
@@ -41,10 +43,12 @@ fn failures(fault: Fault, is_asked: impl Fn(&str) -> bool) -> Vec<(&'static str,
 
 /// Of every group but `durable`, whose clauses kill processes.
 fn all_clauses() -> Vec<Clause> {
-    clauses!(
+    let mut clauses = clauses!(
         Faulty; store, concurrent, schema, dead_letter, claim, claim_concurrent, claim_schema, claim_durable, stats,
         cost, claim_cost, wake, inbox, resource
-    )
+    );
+    clauses.extend(clauses!(Remote; outage, claim_outage, wake_outage));
+    clauses
 }
 
 #[test]
@@ -352,6 +356,79 @@ rejected! {
         by "wake::a_listener_survives_its_connection";
     others_that_are_heard_on_the_first_connection_only: OthersAreHeardOnTheFirstConnectionOnly
         by "wake::a_listener_survives_its_connection";
+
+    a_batch_that_is_saved_one_by_one: ABatchIsSavedOneByOne
+        by "outage::a_save_that_is_cut_off_is_made_or_not";
+    a_save_that_was_cut_off_and_is_reported: ASaveThatWasCutOffIsReported
+        by "outage::a_save_that_is_cut_off_is_made_or_not";
+    a_save_that_was_cut_off_and_is_remembered_by_the_handle: ASaveThatWasCutOffIsRememberedByTheHandle
+        by "outage::a_save_that_is_cut_off_is_made_or_not";
+    a_call_that_was_cut_off_and_is_not_to_be_tried_again: WhatWasCutOffIsNotTriedAgain
+        by "outage::a_save_that_is_cut_off_is_made_or_not",
+            "outage::a_session_that_is_cut_off_leaves_all_of_it_or_nothing",
+            "outage::an_acknowledgement_and_a_purge_that_are_cut_off_can_be_made_again",
+            "outage::a_fetch_that_is_cut_off_can_be_made_again",
+            "claim_outage::what_a_claim_that_was_cut_off_has_leased_comes_again_in_order",
+            "claim_outage::a_settlement_that_is_cut_off_takes_as_a_whole_or_not_at_all",
+            "claim_outage::a_renewal_that_is_cut_off_costs_nobody_the_lease",
+            "claim_outage::what_is_done_to_dead_letters_is_done_though_it_was_cut_off";
+    an_error_of_the_network_that_gets_lost: TheErrorOfTheNetworkGetsLost
+        by "outage::a_fetch_that_is_cut_off_can_be_made_again",
+            "outage::while_the_engine_is_away_calls_are_unavailable_and_then_they_go_on",
+            "claim_outage::leases_outlive_an_outage";
+    rows_and_events_that_are_committed_apart: RowsAndEventsAreCommittedApart
+        by "outage::a_session_that_is_cut_off_leaves_all_of_it_or_nothing";
+    a_session_that_forgets_what_was_cut_off: ASessionForgetsWhatWasCutOff
+        by "outage::a_session_that_is_cut_off_leaves_all_of_it_or_nothing";
+    an_acknowledgement_that_was_cut_off_and_is_reported: AnAcknowledgementThatWasCutOffIsReported
+        by "outage::an_acknowledgement_and_a_purge_that_are_cut_off_can_be_made_again";
+    a_purge_that_was_cut_off_and_is_reported: APurgeThatWasCutOffIsReported
+        by "outage::an_acknowledgement_and_a_purge_that_are_cut_off_can_be_made_again";
+    a_purge_that_is_made_again_behind_the_scenes: APurgeIsMadeAgainBehindTheScenes
+        by "outage::an_acknowledgement_and_a_purge_that_are_cut_off_can_be_made_again";
+    a_fetch_that_was_cut_off_and_is_empty: AFetchThatWasCutOffIsEmpty
+        by "outage::a_fetch_that_is_cut_off_can_be_made_again";
+    a_handle_that_never_connects_again: AHandleNeverConnectsAgain
+        by "outage::a_fetch_that_is_cut_off_can_be_made_again",
+            "outage::while_the_engine_is_away_calls_are_unavailable_and_then_they_go_on",
+            "claim_outage::leases_outlive_an_outage";
+    an_outage_that_is_a_conflict: AnOutageIsAConflict
+        by "outage::while_the_engine_is_away_calls_are_unavailable_and_then_they_go_on",
+            "claim_outage::leases_outlive_an_outage";
+    an_outage_that_is_waited_for_without_end: AnOutageIsWaitedForWithoutEnd
+        by "outage::while_the_engine_is_away_calls_are_unavailable_and_then_they_go_on";
+    a_call_that_failed_in_an_outage_and_is_done_after_it: WhatFailedInAnOutageIsDoneAfterIt
+        by "outage::while_the_engine_is_away_calls_are_unavailable_and_then_they_go_on";
+    a_claim_that_was_cut_off_and_loses_its_events: AClaimThatWasCutOffLosesItsEvents
+        by "claim_outage::what_a_claim_that_was_cut_off_has_leased_comes_again_in_order";
+    a_claim_that_is_rolled_back_and_handed_out: AClaimThatIsRolledBackIsHandedOut
+        by "claim_outage::what_a_claim_that_was_cut_off_has_leased_comes_again_in_order";
+    settlements_that_are_made_one_by_one: SettlementsAreMadeOneByOne
+        by "claim_outage::a_settlement_that_is_cut_off_takes_as_a_whole_or_not_at_all";
+    a_settlement_that_was_cut_off_and_is_reported: ASettlementThatWasCutOffIsReported
+        by "claim_outage::a_settlement_that_is_cut_off_takes_as_a_whole_or_not_at_all";
+    a_settlement_that_is_made_again_behind_the_scenes: ASettlementIsMadeAgainBehindTheScenes
+        by "claim_outage::a_settlement_that_is_cut_off_takes_as_a_whole_or_not_at_all";
+    a_renewal_that_was_cut_off_and_ends_the_lease: ARenewalThatWasCutOffEndsTheLease
+        by "claim_outage::a_renewal_that_is_cut_off_costs_nobody_the_lease";
+    a_renewal_that_was_cut_off_and_is_reported: ARenewalThatWasCutOffIsReported
+        by "claim_outage::a_renewal_that_is_cut_off_costs_nobody_the_lease";
+    a_requeue_that_was_cut_off_and_is_reported: ARequeueThatWasCutOffIsReported
+        by "claim_outage::what_is_done_to_dead_letters_is_done_though_it_was_cut_off";
+    attempts_that_are_forgotten_after_the_requeue: AttemptsAreForgottenAfterTheRequeue
+        by "claim_outage::what_is_done_to_dead_letters_is_done_though_it_was_cut_off";
+    leases_that_end_with_the_connection: LeasesEndWithTheConnection
+        by "claim_outage::leases_outlive_an_outage";
+    a_listener_that_gives_up: AListenerGivesUp
+        by "wake_outage::a_listener_hears_again_after_an_outage";
+    a_listener_that_connects_without_a_pause: AListenerConnectsWithoutAPause
+        by "wake_outage::a_listener_hears_again_after_an_outage";
+    an_outage_that_wakes_all_the_time: AnOutageWakesAllTheTime
+        by "wake_outage::a_listener_hears_again_after_an_outage";
+    what_came_in_an_outage_and_is_not_heard: WhatCameInAnOutageIsNotHeard
+        by "wake_outage::a_listener_hears_again_after_an_outage";
+    a_listener_that_is_deaf_after_an_outage: AListenerIsDeafAfterAnOutage
+        by "wake_outage::a_listener_hears_again_after_an_outage";
 
     deliveries_that_are_always_new: EveryDeliveryIsNew
         by "inbox::an_event_is_new_once_to_a_consumer";

@@ -1,0 +1,443 @@
+//! A store that reaches its events over a network, and what can be wrong with it where that is cut.
+
+use std::{
+    collections::HashSet,
+    future::{Future, pending},
+    io,
+    net::Ipv4Addr,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use outbox_conformance::{Harness, OutageHarness, Skip};
+use outbox_memory::{ManualClock, MemoryOutbox, MemorySession};
+use outbox_traits::{
+    Claim, ClaimStore, DeadLetterFilter, DeadLetterPage, DeadLetterStore, Error, ErrorKind, Event, EventId,
+    Lease, Leased, OutboxStore, Result, Saved, Settlement, StatsStore, WakeStore, Wakeups, async_trait,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::{Instant, sleep, sleep_until},
+};
+
+use crate::{fault::Fault, harness::Faulty};
+
+/// Between two tries to reach the server.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A handle on the memory store, and the server on the way to it.
+pub(crate) struct Remote {
+    store: RemoteStore,
+    clock: ManualClock,
+    rows: Arc<Mutex<Vec<String>>>,
+    /// The port of the server itself.
+    server: u16,
+}
+
+#[async_trait]
+impl Harness for Remote {
+    type Store = RemoteStore;
+    type Transaction = RemoteSession;
+
+    async fn open() -> Result<Self, Skip> {
+        let clock = ManualClock::new();
+        let server = serve().await.unwrap();
+        let store = RemoteStore::over(MemoryOutbox::with_clock(&clock), Faulty::fault(), server);
+        Ok(Self { store, clock, rows: Arc::default(), server })
+    }
+
+    fn store(&self) -> &RemoteStore {
+        &self.store
+    }
+
+    async fn begin(&self) -> RemoteSession {
+        self.store.ask().await.unwrap();
+        RemoteSession { inner: self.store.inner.begin(), rows: Vec::new() }
+    }
+
+    fn session<'a>(&self, transaction: &'a mut RemoteSession) -> &'a mut RemoteSession {
+        transaction
+    }
+
+    async fn commit(&self, transaction: RemoteSession) {
+        let RemoteSession { mut inner, rows: written } = transaction;
+        self.store.ask().await.unwrap();
+        if self.store.fault == Fault::RowsAndEventsAreCommittedApart {
+            self.rows.lock().unwrap().extend(written);
+            self.store.ask().await.unwrap();
+        } else {
+            let rows = Arc::clone(&self.rows);
+            inner.on_commit(move || rows.lock().unwrap().extend(written));
+        }
+        inner.commit();
+        self.store.ask().await.unwrap();
+    }
+
+    async fn rollback(&self, transaction: RemoteSession) {
+        transaction.inner.rollback();
+    }
+
+    async fn write_row(&self, key: &str, session: &mut RemoteSession) {
+        match self.store.ask().await {
+            Err(_) if self.store.fault == Fault::ASessionForgetsWhatWasCutOff => {}
+            answer => {
+                answer.unwrap();
+                session.rows.push(key.to_owned());
+            }
+        }
+    }
+
+    async fn rows(&self) -> Vec<String> {
+        self.rows.lock().unwrap().clone()
+    }
+
+    async fn insert_undecodable(&self, id: EventId) {
+        self.store.inner.insert_undecodable(id, "suite.broken", r#"{"payload": tru"#);
+    }
+
+    async fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    async fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+    }
+}
+
+#[async_trait]
+impl OutageHarness for Remote {
+    async fn server(&self) -> String {
+        format!("{}:{}", Ipv4Addr::LOCALHOST, self.server)
+    }
+
+    async fn through(&self, port: u16) -> Self {
+        let store = RemoteStore::over(self.store.inner.clone(), self.store.fault, port);
+        Self { store, clock: self.clock.clone(), rows: Arc::clone(&self.rows), server: self.server }
+    }
+}
+
+/// Begins to answer each byte by the same, which is all that is asked of the server. Returns its port.
+async fn serve() -> io::Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let port = listener.local_addr()?.port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut from, mut to) = client.split();
+                tokio::io::copy(&mut from, &mut to).await
+            });
+        }
+    });
+    Ok(port)
+}
+
+/// Connects, where there is no connection, and waits for an answer.
+async fn round_trip(connection: Option<TcpStream>, port: u16) -> io::Result<TcpStream> {
+    let mut connection = match connection {
+        Some(connection) => connection,
+        None => TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?,
+    };
+    let mut byte = [1];
+    connection.write_all(&byte).await?;
+    connection.read_exact(&mut byte).await?;
+    Ok(connection)
+}
+
+/// A session of the memory store, and the business rows beside it.
+pub(crate) struct RemoteSession {
+    inner: MemorySession,
+    rows: Vec<String>,
+}
+
+/// The memory store, which asks the server before and after whatever it does.
+#[derive(Debug)]
+pub(crate) struct RemoteStore {
+    fault: Fault,
+    inner: MemoryOutbox,
+    port: u16,
+    connection: tokio::sync::Mutex<Option<TcpStream>>,
+    was_cut: AtomicBool,
+    leases: Mutex<Vec<Lease>>,
+    /// Acknowledged while the server was away.
+    put_off: Mutex<Vec<EventId>>,
+    saved: Mutex<HashSet<EventId>>,
+}
+
+impl RemoteStore {
+    fn over(inner: MemoryOutbox, fault: Fault, port: u16) -> Self {
+        let (connection, was_cut) = (tokio::sync::Mutex::default(), AtomicBool::new(false));
+        let (leases, put_off, saved) = Default::default();
+        Self { fault, inner, port, connection, was_cut, leases, put_off, saved }
+    }
+
+    /// What failed is not used again: the next call connects anew.
+    async fn reach(&self) -> io::Result<()> {
+        if self.fault == Fault::AHandleNeverConnectsAgain && self.was_cut.load(Relaxed) {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        let mut connection = self.connection.lock().await;
+        *connection = Some(round_trip(connection.take(), self.port).await?);
+        Ok(())
+    }
+
+    /// Asks the server, and waits for its answer.
+    async fn ask(&self) -> Result<()> {
+        let mut reached = self.reach().await;
+        while reached.is_err() && self.fault == Fault::AnOutageIsWaitedForWithoutEnd {
+            sleep(PAUSE).await;
+            reached = self.reach().await;
+        }
+        let Err(cause) = reached else { return Ok(()) };
+        self.was_cut.store(true, Relaxed);
+        let kind = match self.fault {
+            Fault::WhatWasCutOffIsNotTriedAgain => ErrorKind::Backend,
+            Fault::AnOutageIsAConflict => ErrorKind::Conflict,
+            Fault::LeasesEndWithTheConnection => {
+                self.let_go().await?;
+                ErrorKind::Unavailable
+            }
+            _ => ErrorKind::Unavailable,
+        };
+        let error = Error::new(kind, "the server cannot be reached");
+        Err(if self.fault == Fault::TheErrorOfTheNetworkGetsLost { error } else { error.with_source(cause) })
+    }
+
+    /// Does something at the server: its answer may be cut off, and then it is done all the same.
+    async fn call<T: Send>(&self, done: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        self.ask().await?;
+        let answer = done.await?;
+        self.ask().await?;
+        Ok(answer)
+    }
+
+    fn leases(&self) -> MutexGuard<'_, Vec<Lease>> {
+        self.leases.lock().unwrap()
+    }
+
+    /// Gives back what this handle has claimed last.
+    async fn let_go(&self) -> Result<()> {
+        let released: Vec<Settlement> = self.leases().drain(..).map(Settlement::released).collect();
+        self.inner.settle(&released).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl OutboxStore for RemoteStore {
+    type Session = RemoteSession;
+
+    async fn save(&self, event: &Event) -> Result<Saved> {
+        let is_new = self.saved.lock().unwrap().insert(event.id());
+        if !is_new && self.fault == Fault::ASaveThatWasCutOffIsRememberedByTheHandle {
+            return Ok(Saved::Duplicate);
+        }
+        match self.call(self.inner.save(event)).await {
+            Err(_) if self.fault == Fault::ASaveThatWasCutOffIsReported => Ok(Saved::Stored),
+            saved => saved,
+        }
+    }
+
+    async fn save_all(&self, events: &[Event]) -> Result<Vec<Saved>> {
+        if self.fault != Fault::ABatchIsSavedOneByOne {
+            return self.call(self.inner.save_all(events)).await;
+        }
+        let mut saved = Vec::new();
+        for event in events {
+            saved.push(self.save(event).await?);
+        }
+        Ok(saved)
+    }
+
+    async fn save_in_session(&self, event: &Event, session: &mut RemoteSession) -> Result<Saved> {
+        self.call(self.inner.save_in_session(event, &mut session.inner)).await
+    }
+
+    async fn get_pending(&self, limit: usize) -> Result<Vec<Event>> {
+        let fetch = async {
+            let put_off = std::mem::take(&mut *self.put_off.lock().unwrap());
+            self.inner.acknowledge_all(&put_off).await?;
+            self.inner.get_pending(limit).await
+        };
+        match self.call(fetch).await {
+            Err(_) if self.fault == Fault::AFetchThatWasCutOffIsEmpty => Ok(Vec::new()),
+            fetched => fetched,
+        }
+    }
+
+    async fn acknowledge(&self, id: EventId) -> Result<()> {
+        self.acknowledge_all(&[id]).await
+    }
+
+    async fn acknowledge_all(&self, ids: &[EventId]) -> Result<()> {
+        match (self.call(self.inner.acknowledge_all(ids)).await, self.fault) {
+            (Err(_), Fault::AnAcknowledgementThatWasCutOffIsReported) => Ok(()),
+            (Err(error), Fault::WhatFailedInAnOutageIsDoneAfterIt) => {
+                self.put_off.lock().unwrap().extend(ids);
+                Err(error)
+            }
+            (acknowledged, _) => acknowledged,
+        }
+    }
+
+    async fn purge(&self, older_than: Duration) -> Result<u64> {
+        let counted = self.inner.stats().await?.delivered;
+        match (self.call(self.inner.purge(older_than)).await, self.fault) {
+            (Err(_), Fault::APurgeThatWasCutOffIsReported) => Ok(counted),
+            (Err(_), Fault::APurgeIsMadeAgainBehindTheScenes) => {
+                self.call(self.inner.purge(older_than)).await
+            }
+            (purged, _) => purged,
+        }
+    }
+}
+
+#[async_trait]
+impl ClaimStore for RemoteStore {
+    async fn claim(&self, claim: &Claim) -> Result<Vec<Leased>> {
+        self.ask().await?;
+        let leased = self.inner.claim(claim).await?;
+        *self.leases() = leased.iter().map(|one| one.lease).collect();
+        match (self.ask().await, self.fault) {
+            (Err(error), Fault::AClaimThatWasCutOffLosesItsEvents) => {
+                let ids: Vec<EventId> = leased.iter().map(|one| one.event.id()).collect();
+                self.inner.acknowledge_all(&ids).await?;
+                Err(error)
+            }
+            (Err(_), Fault::AClaimThatIsRolledBackIsHandedOut) => {
+                self.let_go().await?;
+                Ok(leased)
+            }
+            (answer, _) => answer.map(|()| leased),
+        }
+    }
+
+    async fn renew(&self, leases: &[Lease], length: Duration) -> Result<Vec<Result<()>>> {
+        match (self.call(self.inner.renew(leases, length)).await, self.fault) {
+            (Err(error), Fault::ARenewalThatWasCutOffEndsTheLease) => {
+                let ended: Vec<Settlement> = leases.iter().copied().map(Settlement::released).collect();
+                self.inner.settle(&ended).await?;
+                Err(error)
+            }
+            (Err(_), Fault::ARenewalThatWasCutOffIsReported) => Ok(leases.iter().map(|_| Ok(())).collect()),
+            (renewed, _) => renewed,
+        }
+    }
+
+    async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Result<()>>> {
+        if self.fault == Fault::SettlementsAreMadeOneByOne {
+            let mut answers = Vec::new();
+            for one in settlements.chunks(1) {
+                answers.extend(self.call(self.inner.settle(one)).await?);
+            }
+            return Ok(answers);
+        }
+        match (self.call(self.inner.settle(settlements)).await, self.fault) {
+            (Err(_), Fault::ASettlementThatWasCutOffIsReported) => {
+                Ok(settlements.iter().map(|_| Ok(())).collect())
+            }
+            (Err(_), Fault::ASettlementIsMadeAgainBehindTheScenes) => {
+                self.call(self.inner.settle(settlements)).await
+            }
+            (settled, _) => settled,
+        }
+    }
+}
+
+#[async_trait]
+impl DeadLetterStore for RemoteStore {
+    async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<DeadLetterPage> {
+        self.call(self.inner.dead_letters(filter)).await
+    }
+
+    async fn requeue(&self, id: EventId) -> Result<bool> {
+        self.call(self.inner.requeue(id)).await
+    }
+
+    async fn requeue_all(&self, filter: &DeadLetterFilter) -> Result<u64> {
+        let counted = self.inner.stats().await?.dead;
+        match (self.call(self.inner.requeue_all(filter)).await, self.fault) {
+            (Err(_), Fault::ARequeueThatWasCutOffIsReported) => Ok(counted),
+            (Err(error), Fault::AttemptsAreForgottenAfterTheRequeue) => {
+                // Where it was cut off in between they are as they would be after one that failed.
+                let tried = self.inner.claim(&Claim::new("before")).await?;
+                let failed = tried.iter().map(|one| Settlement::retry(one.lease, Duration::ZERO, "before"));
+                self.inner.settle(&failed.collect::<Vec<_>>()).await?;
+                Err(error)
+            }
+            (requeued, _) => requeued,
+        }
+    }
+
+    async fn discard(&self, id: EventId) -> Result<bool> {
+        self.call(self.inner.discard(id)).await
+    }
+
+    async fn discard_all(&self, filter: &DeadLetterFilter) -> Result<u64> {
+        self.call(self.inner.discard_all(filter)).await
+    }
+}
+
+#[async_trait]
+impl WakeStore for RemoteStore {
+    async fn wakeups(&self) -> Result<Box<dyn Wakeups>> {
+        self.ask().await?;
+        let connection = round_trip(None, self.port).await.expect("it was reached just now");
+        Ok(Box::new(RemoteWakeups {
+            fault: self.fault,
+            port: self.port,
+            store: self.inner.clone(),
+            inner: self.inner.wakeups().await?,
+            connection: Some(connection),
+            again_at: Instant::now(),
+        }))
+    }
+}
+
+/// It hears as long as it is connected.
+#[derive(Debug)]
+struct RemoteWakeups {
+    fault: Fault,
+    port: u16,
+    store: MemoryOutbox,
+    inner: Box<dyn Wakeups>,
+    connection: Option<TcpStream>,
+    again_at: Instant,
+}
+
+#[async_trait]
+impl Wakeups for RemoteWakeups {
+    async fn wait(&mut self) {
+        loop {
+            if let Some(connection) = &mut self.connection {
+                tokio::select! {
+                    () = self.inner.wait() => return,
+                    _ = connection.read_u8() => self.connection = None,
+                }
+            }
+            match self.fault {
+                Fault::AListenerGivesUp => pending().await,
+                Fault::AListenerConnectsWithoutAPause => {}
+                Fault::AnOutageWakesAllTheTime if Instant::now() < self.again_at => return,
+                _ => sleep_until(self.again_at).await,
+            }
+            let Ok(connection) = round_trip(None, self.port).await else {
+                self.again_at = Instant::now() + PAUSE;
+                continue;
+            };
+            let heard = match self.fault {
+                Fault::AListenerIsDeafAfterAnOutage => &MemoryOutbox::new(),
+                _ => &self.store,
+            };
+            self.inner = heard.wakeups().await.expect("a store in memory");
+            self.connection = Some(connection);
+            // Whatever was committed meanwhile nobody has told.
+            if self.fault != Fault::WhatCameInAnOutageIsNotHeard {
+                return;
+            }
+        }
+    }
+}
