@@ -169,6 +169,7 @@ macro_rules! __group {
             an_event_shares_the_fate_of_the_business_rows
             saves_in_one_session_keep_their_order
             save_all_keeps_the_order_of_its_slice
+            a_batch_larger_than_any_message_is_stored_as_a_whole
             save_all_is_all_or_nothing
             an_existing_id_is_a_duplicate_and_the_first_stays
             a_duplicate_leaves_the_session_usable
@@ -179,6 +180,7 @@ macro_rules! __group {
             an_error_leaves_the_session_to_the_caller
             an_event_is_hidden_until_its_time
             the_time_before_which_it_is_hidden_comes_back
+            extreme_times_come_back_or_are_refused
             a_hidden_event_can_be_acknowledged
             saves_from_many_sessions_lose_and_duplicate_nothing
             of_many_that_save_one_key_at_once_one_is_stored

@@ -60,6 +60,7 @@ where
     let batch = [event("two"), event("three")];
     h.store().save_all(&batch).await.expect("save_all");
     woken_by(&h, &mut listener, &batch[1]).await;
+    assert!(!format!("{listener:?}").is_empty(), "what is printed of it says nothing");
 }
 
 /// 9.2: a commit of the caller's session wakes, however long after the save it comes.

@@ -461,6 +461,8 @@ rejected! {
 
 /// Those clauses that no fault was made for, and one that each rejects.
 const ALSO: &[(&str, Fault)] = &[
+    ("store::a_batch_larger_than_any_message_is_stored_as_a_whole", Fault::NowAndThenASaveIsLost),
+    ("store::extreme_times_come_back_or_are_refused", Fault::NotBeforeIsIgnored),
     ("store::an_event_comes_back_in_the_published_json_shape", Fault::PartitionKeyAndHeadersGetLost),
     ("store::every_meta_field_comes_back_exactly", Fault::PartitionKeyAndHeadersGetLost),
     ("store::unusual_text_in_the_meta_comes_back_exactly_or_is_refused", Fault::IdempotencyKeysAreCutOff),

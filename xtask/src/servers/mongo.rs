@@ -37,8 +37,11 @@ pub(crate) fn start(home: &Home) -> Result<Running> {
     server.args(["--bind_ip", "127.0.0.1", "--port", &port.to_string(), "--replSet", "rs0"]);
     // The path of a socket has a small maximal length, and everybody comes by TCP.
     server.arg("--nounixsocket");
-    // By default it would take half of the memory, which it shares with compilers and other servers.
-    server.args(["--wiredTigerCacheSizeGB", "0.5"]);
+    // By default it would take half of the memory, which it shares with compilers and other servers; with less, what one
+    // transaction of the suite writes is too much for it.
+    server.args(["--wiredTigerCacheSizeGB", "1"]);
+    // How often it deletes by age: by default once a minute.
+    server.args(["--setParameter", "ttlMonitorSleepSecs=1"]);
     // There is no second member to hand over to, so there is nothing to wait for at the end.
     server.args(["--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100"]);
     // A test that is killed leaves its databases behind, and the server would keep their files open for ten minutes: when

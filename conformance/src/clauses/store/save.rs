@@ -121,6 +121,32 @@ pub async fn save_all_keeps_the_order_of_its_slice<H: Harness>(h: Arc<H>) {
     assert_eq!(pending_ids(&h).await, ids(&all));
 }
 
+/// 2.5: a batch is not bounded by what one message of the engine holds, in bytes or in events: it is stored as a whole, in its
+/// order.
+pub async fn a_batch_larger_than_any_message_is_stored_as_a_whole<H: Harness>(h: Arc<H>) {
+    let text = "x".repeat(1024 * 1024);
+    let large: Vec<Event> = (0..18)
+        .map(|number| Event::new("suite.large", json!({ "number": number, "text": text })).expect("valid"))
+        .collect();
+    save_all(&h, &large).await;
+    let long = "k".repeat(8 * 1024);
+    let many: Vec<Event> = (0..2100)
+        .map(|number| event("one of many").with_idempotency_key(format!("{number} {long}")))
+        .collect();
+    let last = events(1);
+    save_all(&h, &many[1..]).await;
+    let all = [&many[..], &last].concat();
+    let saved = h.store().save_all(&all).await.expect("save_all");
+    let is_new = |index: usize| index == 0 || index == all.len() - 1;
+    for (index, saved) in saved.into_iter().enumerate() {
+        assert_eq!(saved == Saved::Stored, is_new(index), "event {index}");
+    }
+    let pending = pending_ids(&h).await;
+    assert_eq!(pending, [ids(&large), ids(&many[1..]), ids(&many[..1]), ids(&last)].concat());
+    acknowledge_all(&h, &pending).await;
+    assert!(pending_ids(&h).await.is_empty());
+}
+
 /// 2.5: `save_all` saves all or, where one is invalid, none; in a session too.
 pub async fn save_all_is_all_or_nothing<H: Harness>(h: Arc<H>) {
     let mut bad = events(20);
@@ -287,6 +313,30 @@ pub async fn the_time_before_which_it_is_hidden_comes_back<H: Harness>(h: Arc<H>
     ];
     save_all(&h, &exact).await;
     assert_eq!(pending(&h).await, exact);
+}
+
+/// 1.6 and 2.9: so do the first and the last times that there are, unless they are refused.
+pub async fn extreme_times_come_back_or_are_refused<H: Harness>(h: Arc<H>) {
+    let at = |time: &str| event(time).with_not_before(time.parse().expect("a time"));
+    let past = ["0001-01-01T00:00:00Z", "0001-02-03T04:05:06.789Z", "0999-12-31T23:59:59.999Z"];
+    let past = past.into_iter().chain(["1969-12-31T23:59:59.999Z", "1970-01-01T00:00:00Z"]);
+    let mut past: Vec<Event> = past.map(at).collect();
+    save(&h, &past[0]).await;
+    save_all(&h, &past[1..]).await;
+    let last = at("9999-12-31T23:59:59.999Z");
+    save_all(&h, &[last.clone(), last.clone().with_id(EventId::new())]).await;
+    let first = at("0000-02-29T00:00:00Z");
+    match h.store().save(&first).await {
+        Ok(saved) => {
+            assert_eq!(saved, Saved::Stored);
+            past.push(first);
+        }
+        Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidEvent, "{error}"),
+    }
+    assert_eq!(pending(&h).await, past, "what lies in the past is due, and what is far off is not");
+    acknowledge(&h, last.id()).await;
+    acknowledge_all(&h, &ids(&past)).await;
+    assert!(pending(&h).await.is_empty());
 }
 
 /// 2.9: while it waits, it can be acknowledged, and then never appears.
