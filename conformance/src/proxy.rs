@@ -90,6 +90,7 @@ impl Proxy {
     }
 
     /// Takes a [`cut_at`](Self::cut_at) back, and says whether it has cut already.
+    #[must_use]
     pub fn spare(&self) -> bool {
         self.line.left().take().is_none()
     }
