@@ -244,6 +244,7 @@ macro_rules! __group {
     (inbox_names $mode:tt) => {
         $crate::__emit! { $mode inbox_names:
             any_name_that_there_is_room_for_is_that_of_an_inbox
+            many_may_migrate_an_inbox_at_once
             a_name_that_there_is_no_room_for_is_no_inbox
             an_inbox_and_what_is_none_are_told_apart
             a_part_of_an_inbox_that_is_missing_is_named

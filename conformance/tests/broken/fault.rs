@@ -141,6 +141,39 @@ faults! {
     TheErrorOfTheDriverGetsLost,
     AMissingTableCommits,
 
+    // Names.
+    AnyNameIsTaken,
+    OnlyEmptyNamesAreRefused,
+    /// Where there is room for as many characters.
+    NamesAreCountedInBytes,
+    ARefusalDoesNotSayTheName,
+    NamesAreTrimmed,
+    AllNamesAreOneInbox,
+    AnotherNameLosesTheRetention,
+    SomethingElseIsTakenOver,
+    SomethingElseIsWrittenTo,
+    ARefusedMigrationEmptiesWhatIsThere,
+    WhatIsInTheWayIsNotSaid,
+    AnInboxIsMadeOfAnOutbox,
+    AnOutboxIsMadeOfAnInbox,
+    AnOutboxIsMadeAPartOfAnother,
+    APartOfAnOutboxIsMadeAnother,
+    /// Up to what is in the way.
+    HalfAnOutboxIsMade,
+    MigratingAgainForgetsTheMarks,
+    /// Whatever is missing, all is made anew.
+    PuttingBackLosesTheRest,
+    VerifyTakesNamesForPatterns,
+    VerifyAsksOnlyWhetherTheNameIsTaken,
+    VerifyNamesOnePartOnly,
+    VerifyForgetsIndexes,
+    VerifyDoesNotSayWhatToDo,
+    VerifyPutsBackWhatIsMissing,
+    VerifyKnowsNoNewerVersion,
+    ANewerSchemaIsMigrated,
+    /// It is refused once, and its version is lowered.
+    ANewerSchemaIsMadeOld,
+
     // Stats.
     LeasedEventsAreCountedAsPending,
     HiddenEventsAreNotCounted,

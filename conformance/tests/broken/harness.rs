@@ -8,12 +8,19 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use outbox_conformance::{
-    CostHarness, DurableHarness, Harness, InboxHarness, SchemaHarness, Skip, WakeHarness,
+    CostHarness, DurableHarness, Harness, InboxHarness, InboxNamesHarness, NamesHarness, SchemaHarness, Skip,
+    WakeHarness,
 };
 use outbox_memory::{ManualClock, MemoryOutbox};
 use outbox_traits::{EventId, Retention, async_trait};
 
-use crate::{fault::Fault, inbox::BrokenInbox, session::BrokenSession, store::Broken};
+use crate::{
+    fault::Fault,
+    inbox::BrokenInbox,
+    names::{self, INBOX, LONGEST, OTHER, OUTBOX},
+    session::BrokenSession,
+    store::Broken,
+};
 
 thread_local! {
     /// The fault of the stores that are opened on this thread, which is where a clause opens its store. A type
@@ -53,7 +60,8 @@ impl<const DELETES: bool> Harness for Faulty<DELETES> {
         let clock = ManualClock::new();
         let store = Arc::new(Broken::new(FAULT.get(), retention(DELETES), &clock));
         let inbox = BrokenInbox::new(FAULT.get(), &store.inner);
-        Ok(Self { store, inbox, clock, rows: Arc::default() })
+        let rows = Arc::clone(&store.schema.database.rows);
+        Ok(Self { store, inbox, clock, rows })
     }
 
     fn store(&self) -> &Broken {
@@ -129,6 +137,59 @@ impl DurableHarness for Faulty {
 impl SchemaHarness for Faulty {
     fn unmigrated(&self, name: &str) -> Broken {
         self.store.unmigrated(name)
+    }
+}
+
+impl Faulty {
+    /// Takes all parts but the first away from what has this name, and says their names.
+    fn take_away(&self, parts: &names::Parts, name: &str) -> Vec<String> {
+        let taken = &mut self.store.schema.database.names.lock().unwrap().taken;
+        let away: Vec<String> = parts[1..].iter().map(|(ending, _)| format!("{name}{ending}")).collect();
+        taken.retain(|part, _| !away.contains(part));
+        away
+    }
+}
+
+#[async_trait]
+impl NamesHarness for Faulty {
+    fn named(&self, name: &str) -> outbox_traits::Result<Broken> {
+        names::check(self.store.fault, name)?;
+        Ok(self.store.unmigrated(name))
+    }
+
+    fn has_room_for(&self, name: &str) -> bool {
+        !name.is_empty() && !name.contains('\0') && name.chars().count() <= LONGEST
+    }
+
+    fn endings(&self) -> &'static [&'static str] {
+        &["_lease"]
+    }
+
+    async fn make_others(&self) -> Vec<String> {
+        let taken = &mut self.store.schema.database.names.lock().unwrap().taken;
+        let others = ["business", "halved_lease", "halved_processed"];
+        taken.extend(others.map(|name| (name.to_owned(), OTHER)));
+        vec!["business".to_owned(), "halved".to_owned()]
+    }
+
+    async fn take_parts_away(&self, name: &str) -> Vec<String> {
+        self.take_away(OUTBOX, name)
+    }
+
+    async fn make_newer(&self, name: &str) -> bool {
+        self.store.schema.database.names.lock().unwrap().newer.insert(name.to_owned())
+    }
+}
+
+#[async_trait]
+impl InboxNamesHarness for Faulty {
+    fn inbox_named(&self, name: &str) -> outbox_traits::Result<BrokenInbox> {
+        names::check(self.store.fault, name)?;
+        Ok(self.store.unmigrated_inbox(name))
+    }
+
+    async fn take_inbox_parts_away(&self, name: &str) -> Vec<String> {
+        self.take_away(INBOX, name)
     }
 }
 

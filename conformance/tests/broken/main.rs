@@ -11,6 +11,7 @@ mod fault;
 mod harness;
 mod held;
 mod inbox;
+mod names;
 mod remote;
 mod schema;
 mod session;
@@ -45,7 +46,7 @@ fn failures(fault: Fault, is_asked: impl Fn(&str) -> bool) -> Vec<(&'static str,
 fn all_clauses() -> Vec<Clause> {
     let mut clauses = clauses!(
         Faulty; store, concurrent, schema, dead_letter, claim, claim_concurrent, claim_schema, claim_durable, stats,
-        cost, claim_cost, wake, inbox, resource
+        cost, claim_cost, wake, inbox, resource, names, inbox_names
     );
     clauses.extend(clauses!(Remote; outage, claim_outage, wake_outage));
     clauses
@@ -281,22 +282,92 @@ rejected! {
     a_migration_that_empties_the_outbox: MigratingAgainEmptiesTheOutbox
         by "schema::migrating_again_loses_nothing";
     a_migration_that_only_one_may_run: OnlyOneMayMigrate
-        by "schema::many_may_migrate_at_once";
+        by "schema::many_may_migrate_at_once", "inbox_names::many_may_migrate_an_inbox_at_once";
     a_verify_that_says_that_all_is_well: VerifySaysThatAllIsWell
         by "schema::verify_says_what_is_missing";
     a_verify_that_migrates: VerifyMigrates
         by "schema::verify_says_what_is_missing";
     names_that_are_one_outbox: AllNamesAreOneOutbox
         by "schema::outboxes_of_different_names_are_apart",
-            "claim_schema::claims_of_different_outboxes_are_apart";
+            "claim_schema::claims_of_different_outboxes_are_apart",
+            "names::any_name_that_there_is_room_for_is_that_of_an_outbox";
     settlements_that_reach_other_outboxes: SettlementsReachOtherOutboxes
         by "claim_schema::claims_of_different_outboxes_are_apart";
     long_names_that_are_cut_off: LongNamesAreCutOff
-        by "schema::outboxes_of_long_and_unusual_names_are_apart";
+        by "schema::outboxes_of_long_and_unusual_names_are_apart",
+            "names::any_name_that_there_is_room_for_is_that_of_an_outbox",
+            "inbox_names::any_name_that_there_is_room_for_is_that_of_an_inbox";
     an_error_of_the_driver_that_gets_lost: TheErrorOfTheDriverGetsLost
-        by "schema::an_error_of_the_driver_is_the_source";
+        by "schema::an_error_of_the_driver_is_the_source",
+            "inbox_names::any_name_that_there_is_room_for_is_that_of_an_inbox";
     a_missing_table_that_commits: AMissingTableCommits
         by "schema::an_error_of_the_driver_is_the_source";
+
+    any_name_that_is_taken: AnyNameIsTaken
+        by "names::a_name_that_there_is_no_room_for_is_refused",
+            "inbox_names::a_name_that_there_is_no_room_for_is_no_inbox";
+    empty_names_that_alone_are_refused: OnlyEmptyNamesAreRefused
+        by "names::a_name_that_there_is_no_room_for_is_refused",
+            "inbox_names::a_name_that_there_is_no_room_for_is_no_inbox";
+    names_that_are_counted_in_bytes: NamesAreCountedInBytes
+        by "names::a_name_that_there_is_no_room_for_is_refused",
+            "inbox_names::a_name_that_there_is_no_room_for_is_no_inbox";
+    a_refusal_that_does_not_say_the_name: ARefusalDoesNotSayTheName
+        by "names::a_name_that_there_is_no_room_for_is_refused",
+            "inbox_names::a_name_that_there_is_no_room_for_is_no_inbox";
+    names_that_are_trimmed: NamesAreTrimmed
+        by "names::any_name_that_there_is_room_for_is_that_of_an_outbox",
+            "inbox_names::any_name_that_there_is_room_for_is_that_of_an_inbox";
+    names_that_are_one_inbox: AllNamesAreOneInbox
+        by "inbox_names::any_name_that_there_is_room_for_is_that_of_an_inbox";
+    another_name_that_loses_the_retention: AnotherNameLosesTheRetention
+        by "names::any_name_that_there_is_room_for_is_that_of_an_outbox";
+    something_else_that_is_taken_over: SomethingElseIsTakenOver
+        by "names::what_is_something_else_is_left_alone", "inbox_names::an_inbox_and_what_is_none_are_told_apart";
+    something_else_that_is_written_to: SomethingElseIsWrittenTo
+        by "names::what_is_something_else_is_left_alone", "inbox_names::an_inbox_and_what_is_none_are_told_apart";
+    a_refused_migration_that_empties_what_is_there: ARefusedMigrationEmptiesWhatIsThere
+        by "names::what_is_something_else_is_left_alone";
+    what_is_in_the_way_that_is_not_said: WhatIsInTheWayIsNotSaid
+        by "names::what_is_something_else_is_left_alone", "names::a_part_of_an_outbox_is_no_other",
+            "inbox_names::an_inbox_and_what_is_none_are_told_apart";
+    an_inbox_that_is_made_of_an_outbox: AnInboxIsMadeOfAnOutbox
+        by "inbox_names::an_inbox_and_what_is_none_are_told_apart";
+    an_outbox_that_is_made_of_an_inbox: AnOutboxIsMadeOfAnInbox
+        by "inbox_names::an_inbox_and_what_is_none_are_told_apart";
+    an_outbox_that_is_made_a_part_of_another: AnOutboxIsMadeAPartOfAnother
+        by "names::a_part_of_an_outbox_is_no_other";
+    a_part_of_an_outbox_that_is_made_another: APartOfAnOutboxIsMadeAnother
+        by "names::a_part_of_an_outbox_is_no_other";
+    half_an_outbox_that_is_made: HalfAnOutboxIsMade
+        by "names::what_is_something_else_is_left_alone", "names::a_part_of_an_outbox_is_no_other",
+            "inbox_names::an_inbox_and_what_is_none_are_told_apart";
+    a_migration_that_forgets_the_marks: MigratingAgainForgetsTheMarks
+        by "inbox_names::any_name_that_there_is_room_for_is_that_of_an_inbox";
+    putting_back_that_loses_the_rest: PuttingBackLosesTheRest
+        by "names::a_part_that_is_missing_is_named", "inbox_names::a_part_of_an_inbox_that_is_missing_is_named";
+    a_verify_that_takes_names_for_patterns: VerifyTakesNamesForPatterns
+        by "names::any_name_that_there_is_room_for_is_that_of_an_outbox",
+            "inbox_names::any_name_that_there_is_room_for_is_that_of_an_inbox";
+    a_verify_that_asks_only_whether_the_name_is_taken: VerifyAsksOnlyWhetherTheNameIsTaken
+        by "names::what_is_something_else_is_left_alone", "names::a_part_of_an_outbox_is_no_other",
+            "names::a_part_that_is_missing_is_named", "inbox_names::an_inbox_and_what_is_none_are_told_apart",
+            "inbox_names::a_part_of_an_inbox_that_is_missing_is_named";
+    a_verify_that_names_one_part_only: VerifyNamesOnePartOnly
+        by "names::a_part_that_is_missing_is_named";
+    a_verify_that_forgets_indexes: VerifyForgetsIndexes
+        by "names::a_part_that_is_missing_is_named", "inbox_names::a_part_of_an_inbox_that_is_missing_is_named";
+    a_verify_that_does_not_say_what_to_do: VerifyDoesNotSayWhatToDo
+        by "names::a_part_that_is_missing_is_named", "names::a_newer_schema_is_left_alone",
+            "inbox_names::a_part_of_an_inbox_that_is_missing_is_named";
+    a_verify_that_puts_back_what_is_missing: VerifyPutsBackWhatIsMissing
+        by "names::a_part_that_is_missing_is_named", "inbox_names::a_part_of_an_inbox_that_is_missing_is_named";
+    a_verify_that_knows_no_newer_version: VerifyKnowsNoNewerVersion
+        by "names::a_newer_schema_is_left_alone";
+    a_newer_schema_that_is_migrated: ANewerSchemaIsMigrated
+        by "names::a_newer_schema_is_left_alone";
+    a_newer_schema_that_is_made_old: ANewerSchemaIsMadeOld
+        by "names::a_newer_schema_is_left_alone";
 
     leased_events_that_are_counted_as_pending: LeasedEventsAreCountedAsPending
         by "stats::it_counts_events_by_their_state";

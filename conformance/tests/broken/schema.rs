@@ -1,4 +1,4 @@
-//! Several outboxes of one database, by name.
+//! Several outboxes and inboxes of one database, by name.
 
 use std::{
     collections::HashMap,
@@ -8,51 +8,127 @@ use std::{
 
 use outbox_memory::MemoryOutbox;
 use outbox_traits::{
-    ClaimStore, DeadLetterFilter, DeadLetterStore, Error, ErrorKind, OutboxStore, Result, SchemaReport,
-    SchemaStore, Settlement, async_trait,
+    ClaimStore, DeadLetterFilter, DeadLetterStore, Error, ErrorKind, OutboxStore, Result, Retention,
+    SchemaReport, SchemaStore, Settlement, async_trait,
 };
 
-use crate::{fault::Fault, store::Broken};
+use crate::{
+    fault::Fault,
+    inbox::BrokenInbox,
+    names::{self, INBOX, Names, OUTBOX, Parts},
+    store::Broken,
+};
 
-/// The outboxes that a database has beside the first one.
+/// The outboxes and inboxes that a database has beside the first ones, and whatever else.
 #[derive(Debug, Default)]
 pub(crate) struct Database {
-    outboxes: Mutex<HashMap<String, (MemoryOutbox, bool)>>,
+    outboxes: Mutex<HashMap<String, MemoryOutbox>>,
+    /// The marks of each are in an outbox of their own.
+    inboxes: Mutex<HashMap<String, MemoryOutbox>>,
+    pub(crate) names: Mutex<Names>,
+    /// Of the application.
+    pub(crate) rows: Arc<Mutex<Vec<String>>>,
 }
 
 /// Which of them a store is. The first one has no name, and was migrated before the clause began.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Schema {
     pub(crate) database: Arc<Database>,
     name: Option<String>,
+    parts: &'static Parts,
+}
+
+impl Default for Schema {
+    fn default() -> Self {
+        Self { database: Arc::default(), name: None, parts: OUTBOX }
+    }
 }
 
 impl Schema {
+    fn problems(&self) -> Vec<String> {
+        let names = self.database.names.lock().unwrap();
+        self.name.as_ref().map(|name| names.problems(self.parts, name)).unwrap_or_default()
+    }
+
+    pub(crate) fn has_name(&self) -> bool {
+        self.name.is_some()
+    }
+
     pub(crate) fn is_migrated(&self) -> bool {
-        let outboxes = self.database.outboxes.lock().unwrap();
-        self.name.as_ref().is_none_or(|name| outboxes[name].1)
+        self.problems().is_empty()
+    }
+
+    /// What a driver says where there is no table, or another one.
+    pub(crate) fn must_be_migrated(&self, fault: Fault) -> Result<()> {
+        let Some(name) = &self.name else { return Ok(()) };
+        let is_taken = || self.database.names.lock().unwrap().taken.contains_key(name);
+        if self.is_migrated() || fault == Fault::SomethingElseIsWrittenTo && is_taken() {
+            return Ok(());
+        }
+        let error =
+            Error::new(ErrorKind::Schema, format!("there is nothing of the name `{name}`: run migrate"));
+        Err(match fault {
+            Fault::TheErrorOfTheDriverGetsLost => error,
+            _ => error.with_source(io::Error::from(io::ErrorKind::NotFound)),
+        })
+    }
+
+    pub(crate) fn migrate(&self, fault: Fault) -> Result<()> {
+        let Some(name) = &self.name else { return Ok(()) };
+        if self.is_migrated() && fault == Fault::OnlyOneMayMigrate {
+            return Err(Error::new(ErrorKind::Schema, "it exists already"));
+        }
+        let made = self.database.names.lock().unwrap().make(fault, self.parts, name);
+        if made.is_err() && fault == Fault::ARefusedMigrationEmptiesWhatIsThere {
+            self.database.rows.lock().unwrap().clear();
+        }
+        made
+    }
+
+    pub(crate) fn verify(&self, fault: Fault) -> Result<SchemaReport> {
+        let Some(name) = &self.name else { return Ok(SchemaReport::default()) };
+        if fault == Fault::VerifyMigrates {
+            self.migrate(fault)?;
+        }
+        let mut names = self.database.names.lock().unwrap();
+        let report = SchemaReport::new(names.report(fault, self.parts, name));
+        if fault == Fault::VerifyPutsBackWhatIsMissing {
+            names.make(fault, self.parts, name).ok();
+        }
+        Ok(report)
     }
 }
 
 impl Broken {
     /// A store of the same database, which is not migrated.
     pub(crate) fn unmigrated(&self, name: &str) -> Self {
-        let name: String = match self.fault {
-            Fault::LongNamesAreCutOff => name.chars().take(40).collect(),
-            _ => name.to_owned(),
-        };
+        let name = names::altered(self.fault, name);
         let database = Arc::clone(&self.schema.database);
         let inner = match self.fault {
             Fault::AllNamesAreOneOutbox => self.inner.clone(),
+            Fault::AnotherNameLosesTheRetention => {
+                MemoryOutbox::with_clock(&self.clock).with_retention(Retention::DeleteOnDelivery)
+            }
             _ => MemoryOutbox::with_clock(&self.clock),
         };
-        let inner = {
-            let mut outboxes = database.outboxes.lock().unwrap();
-            outboxes.entry(name.clone()).or_insert((inner, false)).0.clone()
-        };
+        let inner = database.outboxes.lock().unwrap().entry(name.clone()).or_insert(inner).clone();
         let mut store = Self::over(inner, self.fault, &self.clock);
-        store.schema = Schema { database, name: Some(name) };
+        store.schema = Schema { database, name: Some(name), ..Schema::default() };
         store
+    }
+
+    /// An inbox of the same database, likewise.
+    pub(crate) fn unmigrated_inbox(&self, name: &str) -> BrokenInbox {
+        let name = names::altered(self.fault, name);
+        let database = Arc::clone(&self.schema.database);
+        let marks = match self.fault {
+            Fault::AllNamesAreOneInbox => self.inner.clone(),
+            _ => MemoryOutbox::with_clock(&self.clock),
+        };
+        let marks = database.inboxes.lock().unwrap().entry(name.clone()).or_insert(marks).clone();
+        let mut inbox = BrokenInbox::new(self.fault, &marks);
+        inbox.schema = Schema { database, name: Some(name), parts: INBOX };
+        inbox
     }
 
     /// Tries what no lease here is for on the other outboxes of the database.
@@ -61,15 +137,8 @@ impl Broken {
         settlements: &[Settlement],
         answers: &mut [Result<()>],
     ) -> Result<()> {
-        let others: Vec<MemoryOutbox> = self
-            .schema
-            .database
-            .outboxes
-            .lock()
-            .unwrap()
-            .values()
-            .map(|(outbox, _)| outbox.clone())
-            .collect();
+        let others: Vec<MemoryOutbox> =
+            self.schema.database.outboxes.lock().unwrap().values().cloned().collect();
         for (answer, settlement) in answers.iter_mut().zip(settlements).filter(|(answer, _)| answer.is_err())
         {
             for other in &others {
@@ -82,46 +151,30 @@ impl Broken {
         Ok(())
     }
 
-    /// What a driver says where there is no table.
     pub(crate) fn must_be_migrated(&self) -> Result<()> {
-        if self.schema.is_migrated() {
-            return Ok(());
-        }
-        let error = Error::new(ErrorKind::Schema, "there is no outbox of this name: run migrate");
-        Err(match self.fault {
-            Fault::TheErrorOfTheDriverGetsLost => error,
-            _ => error.with_source(io::Error::from(io::ErrorKind::NotFound)),
-        })
+        self.schema.must_be_migrated(self.fault)
     }
 }
 
 #[async_trait]
 impl SchemaStore for Broken {
     async fn migrate(&self) -> Result<()> {
-        if self.fault == Fault::MigratingAgainEmptiesTheOutbox && self.schema.is_migrated() {
+        let is_emptied = match self.fault {
+            Fault::MigratingAgainEmptiesTheOutbox => self.schema.is_migrated(),
+            Fault::PuttingBackLosesTheRest => !self.schema.is_migrated(),
+            _ => false,
+        };
+        if is_emptied {
             let all = self.inner.get_pending(usize::MAX).await?;
             for event in all {
                 self.inner.acknowledge(event.id()).await?;
             }
             self.inner.discard_all(&DeadLetterFilter::new()).await?;
         }
-        let Some(name) = &self.schema.name else { return Ok(()) };
-        let mut outboxes = self.schema.database.outboxes.lock().unwrap();
-        let is_migrated = &mut outboxes.get_mut(name).expect("it was asked for").1;
-        if *is_migrated && self.fault == Fault::OnlyOneMayMigrate {
-            return Err(Error::new(ErrorKind::Schema, "it exists already"));
-        }
-        *is_migrated = true;
-        Ok(())
+        self.schema.migrate(self.fault)
     }
 
     async fn verify(&self) -> Result<SchemaReport> {
-        match self.fault {
-            Fault::VerifySaysThatAllIsWell => return Ok(SchemaReport::default()),
-            Fault::VerifyMigrates => self.migrate().await?,
-            _ => {}
-        }
-        let problem = || "there is no outbox of this name: run migrate".to_owned();
-        Ok(SchemaReport::new((!self.schema.is_migrated()).then(problem).into_iter().collect()))
+        self.schema.verify(self.fault)
     }
 }
