@@ -60,6 +60,7 @@
 //! | `durable` | [`DurableHarness`] | closing and reopening, and `kill -9` |
 //! | `schema` | [`SchemaHarness`] | `migrate`, `verify`, errors of the driver |
 //! | `names` | [`NamesHarness`] | names that the user chooses, what is in the way of them, and what is missing |
+//! | `claim_names` | [`NamesHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) and a [`StatsStore`](outbox_traits::StatsStore) | claims under such names |
 //! | `inbox_names` | [`InboxNamesHarness`] | the same of inboxes |
 //! | `expiry` | [`ExpiryHarness`], a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what the engine deletes by itself, by age; one that cannot leaves it out |
 //! | `refusal` | [`RefusalHarness`] | what the engine refuses for reasons that are not the outbox's |

@@ -13,14 +13,15 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
         TcpListener, TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
+        tcp::{ReadHalf, WriteHalf},
     },
     sync::watch,
     task::JoinHandle,
 };
 
 /// Passes bytes on between a store and its server until the test cuts them off: all at once, as when the server is gone
-/// ([`go_down`](Self::go_down)), or at one message of a call ([`cut_at`](Self::cut_at)).
+/// ([`go_down`](Self::go_down)) or the network is ([`go_silent`](Self::go_silent)), or at one message of a call
+/// ([`cut_at`](Self::cut_at)).
 ///
 /// The clauses of the groups `outage`, `claim_outage` and `wake_outage` open it by themselves, for the server that an
 /// [`OutageHarness`](crate::OutageHarness) names. Tests of a backend that are not part of the suite use it too. It ends
@@ -46,6 +47,8 @@ struct State {
     is_down: bool,
     /// How often all connections were closed.
     closed: usize,
+    /// How often those that were open fell silent.
+    silenced: usize,
 }
 
 impl Proxy {
@@ -79,6 +82,12 @@ impl Proxy {
     /// Ends [`go_down`](Self::go_down).
     pub fn come_back(&self) {
         self.line.state.send_modify(|state| state.is_down = false);
+    }
+
+    /// Passes nothing more on from one side of a connection that is open now to the other, without closing it, as a network
+    /// does that forgets it. Connections that are opened after that are let alone.
+    pub fn go_silent(&self) {
+        self.line.state.send_modify(|state| state.silenced += 1);
     }
 
     /// Passes so many messages on, of both directions and all connections together, and closes all connections instead of
@@ -115,7 +124,7 @@ impl Line {
     }
 
     fn close_all(&self, is_down: bool) {
-        self.state.send_modify(|state| *state = State { is_down, closed: state.closed + 1 });
+        self.state.send_modify(|state| *state = State { is_down, closed: state.closed + 1, ..*state });
     }
 
     /// Whether a message may pass.
@@ -135,7 +144,7 @@ impl Line {
     }
 
     /// Until one side ends, or the message is not to pass.
-    async fn pump(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> io::Result<()> {
+    async fn pump(&self, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> io::Result<()> {
         let mut bytes = vec![0; 64 * 1024];
         loop {
             let length = from.read(&mut bytes).await?;
@@ -148,27 +157,42 @@ impl Line {
 }
 
 async fn accept(listener: TcpListener, server: String, line: Arc<Line>) {
-    while let Ok((client, _)) = listener.accept().await {
+    while let Ok((mut client, _)) = listener.accept().await {
         line.accepted.fetch_add(1, Relaxed);
         let mut state = line.state.subscribe();
-        if state.borrow_and_update().is_down {
+        let opened = *state.borrow_and_update();
+        if opened.is_down {
             continue;
         }
         let (server, line) = (server.clone(), Arc::clone(&line));
         tokio::spawn(async move {
+            let mut silence = state.clone();
+            let closed = until(&mut state, |state| state.closed != opened.closed);
+            let silenced = until(&mut silence, |state| state.silenced != opened.silenced);
+            let passed_on = async {
+                // What the server has sent by then is lost.
+                tokio::select! {
+                    () = silenced => std::future::pending::<()>().await,
+                    _ = pass_on(&mut client, &server, &line) => {}
+                }
+            };
             tokio::select! {
-                _ = state.changed() => {}
-                _ = pass_on(client, &server, &line) => {}
+                () = closed => {}
+                () = passed_on => {}
             }
         });
     }
 }
 
-async fn pass_on(client: TcpStream, server: &str, line: &Line) -> io::Result<()> {
-    let server = TcpStream::connect(server).await?;
+async fn until(state: &mut watch::Receiver<State>, has_come: impl FnMut(&State) -> bool) {
+    state.wait_for(has_come).await.ok();
+}
+
+async fn pass_on(client: &mut TcpStream, server: &str, line: &Line) -> io::Result<()> {
+    let mut server = TcpStream::connect(server).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
-    let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+    let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
     tokio::select! {
         ended = line.pump(from_client, to_server) => ended,
         ended = line.pump(from_server, to_client) => ended,
@@ -233,6 +257,22 @@ mod tests {
         for _ in 0..9 {
             assert!(is_answered(&mut client).await, "and does not any more");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_open_falls_silent_and_what_comes_later_does_not() {
+        let proxy = Proxy::to(echo().await).await.unwrap();
+        let mut silent = connect(&proxy).await;
+        assert!(is_answered(&mut silent).await);
+        proxy.go_silent();
+        let mut later = connect(&proxy).await;
+        assert!(is_answered(&mut later).await);
+        silent.write_all(&[7]).await.unwrap();
+        let mut byte = [0];
+        let heard = timeout(Duration::from_millis(200), silent.read_exact(&mut byte));
+        assert!(heard.await.is_err(), "neither answered nor cut off");
+        proxy.go_down();
+        assert!(!is_answered(&mut silent).await);
     }
 
     #[tokio::test]

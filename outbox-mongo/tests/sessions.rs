@@ -6,10 +6,10 @@ use std::{error::Error as _, sync::Arc, time::Duration};
 
 use harness::Mongo;
 use mongodb::{
-    Client, IndexModel,
+    Client,
     bson::{Document, doc},
     error::TRANSIENT_TRANSACTION_ERROR,
-    options::{Acknowledgment, ClientOptions, IndexOptions, ReadConcern, ReadPreference},
+    options::{Acknowledgment, ClientOptions, ReadConcern, ReadPreference},
 };
 use outbox_conformance::{Harness, require};
 use outbox_mongo::{MongoInbox, MongoOutbox, driver_error, mongodb};
@@ -197,35 +197,6 @@ async fn a_session_of_a_snapshot_is_refused() {
         let collection = h.database().collection::<Document>(collection);
         assert_eq!(collection.count_documents(doc! {}).await.unwrap(), 0);
     }
-    h.close().await;
-}
-
-/// Somebody else's unique index is not taken for the outbox's own.
-#[tokio::test]
-async fn another_duplicate_is_an_error() {
-    let Some(h) = require("sessions::foreign", Mongo::open().await) else { return };
-    let mut options = IndexOptions::default();
-    options.unique = Some(true);
-    let index = IndexModel::builder().keys(doc! { "type": 1 }).options(options).build();
-    h.outbox().create_index(index).await.unwrap();
-    h.store.save(&event()).await.unwrap();
-    assert_from_driver(&h.store.save(&event()).await.unwrap_err(), ErrorKind::Backend);
-    assert_from_driver(&h.store.save_all(&[event(), event()]).await.unwrap_err(), ErrorKind::Backend);
-    let mut session = h.begin().await;
-    assert_from_driver(&h.store.enqueue(event(), &mut session).await.unwrap_err(), ErrorKind::Backend);
-    assert_eq!(h.store.get_pending(9).await.unwrap().len(), 1);
-    h.close().await;
-}
-
-#[tokio::test]
-async fn extreme_times_come_back() {
-    let Some(h) = require("sessions::times", Mongo::open().await) else { return };
-    let times = ["0000-02-29T00:00:00Z", "0001-02-03T04:05:06.789Z", "1969-12-31T23:59:59.999Z"];
-    let due = times.map(|time| event().with_not_before(time.parse().unwrap()));
-    h.store.save_all(&due).await.unwrap();
-    let never = event().with_not_before("9999-12-31T23:59:59.999Z".parse().unwrap());
-    h.store.save(&never).await.unwrap();
-    assert_eq!(h.store.get_pending(9).await.unwrap(), due);
     h.close().await;
 }
 

@@ -2,16 +2,10 @@
 
 mod harness;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
-use outbox_conformance::{Harness, WakeHarness, require};
-use outbox_sqlx::{Dialect, MySqlOutbox, PgOutbox, SqliteOutbox, SqlxOutbox, sqlx};
+use outbox_conformance::{Harness, OutageHarness, Proxy, WakeHarness, require};
+use outbox_sqlx::{MySqlOutbox, PgOutbox, SqliteOutbox, sqlx};
 use outbox_traits::{
     Claim, ClaimStore, DeadLetterFilter, DeadLetterStore, ErrorKind, Event, EventId, Lease, OutboxStore,
     SchemaStore, Settlement, WakeStore, Wakeups,
@@ -22,12 +16,7 @@ use sqlx::{
     postgres::{PgListener, PgPoolOptions},
     sqlite::SqlitePoolOptions,
 };
-use tokio::{
-    io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 
 use harness::{mysql::My, postgres::Pg, sqlite::Lite};
 
@@ -164,75 +153,6 @@ async fn postgres_finds_out_where_a_table_is_that_was_not_said() {
     h.close().await;
 }
 
-/// Passes bytes on until it is told to stall, which it does without a word, as a network may; or to be down, as a server
-/// that closes its connections and takes no more.
-struct Proxy {
-    port: u16,
-    stalled: watch::Sender<bool>,
-    down: watch::Sender<bool>,
-    connections: Arc<AtomicUsize>,
-}
-
-impl Proxy {
-    async fn to(server: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (stalled, down) = (watch::Sender::new(false), watch::Sender::new(false));
-        let connections = Arc::new(AtomicUsize::new(0));
-        tokio::spawn({
-            let (stalled, down, connections) = (stalled.clone(), down.clone(), Arc::clone(&connections));
-            async move {
-                loop {
-                    let mut client = listener.accept().await.unwrap().0;
-                    connections.fetch_add(1, Ordering::Relaxed);
-                    // Only what is open when it stalls does.
-                    let (mut stall, mut close) = (stalled.subscribe(), down.subscribe());
-                    if *close.borrow_and_update() {
-                        continue;
-                    }
-                    let mut server = TcpStream::connect(&server).await.unwrap();
-                    tokio::spawn(async move {
-                        tokio::select! {
-                            _ = copy_bidirectional(&mut client, &mut server) => {}
-                            _ = close.changed() => {}
-                            _ = stall.changed() => {
-                                drop(server);
-                                // Open, and nobody reads.
-                                sleep(Duration::from_secs(600)).await;
-                                drop(client);
-                            }
-                        }
-                    });
-                }
-            }
-        });
-        Self { port, stalled, down, connections }
-    }
-}
-
-#[tokio::test]
-async fn postgres_is_listened_to_again_after_the_connection_went_silent() {
-    let Some(h) = require("wake::half_open", Pg::open().await) else { return };
-    let options = (*h.pool().connect_options()).clone();
-    let proxy = Proxy::to(format!("{}:{}", options.get_host(), options.get_port())).await;
-    let options = options.host("127.0.0.1").port(proxy.port);
-    let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
-    let outbox = PgOutbox::new(pool).with_schema(&h.place).unwrap();
-    let mut listener = outbox.wakeups().await.unwrap();
-    h.store.save(&event()).await.unwrap();
-    woken(&mut *listener).await;
-    let connections = proxy.connections.load(Ordering::Relaxed);
-
-    proxy.stalled.send_replace(true);
-    h.store.save(&event()).await.unwrap();
-    woken(&mut *listener).await;
-    assert_eq!(proxy.connections.load(Ordering::Relaxed), connections + 1, "woken by another connection");
-    assert!(!is_woken(&mut *listener).await, "once for all that was missed");
-    h.store.save(&event()).await.unwrap();
-    woken(&mut *listener).await;
-    h.close().await;
-}
-
 /// Waits until nothing is left to be told: not for ever, as where one is woken all the time.
 async fn calm(listener: &mut dyn Wakeups) {
     for _ in 0..10 {
@@ -243,51 +163,26 @@ async fn calm(listener: &mut dyn Wakeups) {
     panic!("woken again and again for nothing");
 }
 
-/// A server that is gone for a while, and not only the connection to it.
-async fn it_is_listened_to_again_after_an_outage<DB: Dialect>(
-    outbox: &SqlxOutbox<DB>,
-    peer: &SqlxOutbox<DB>,
-    proxy: &Proxy,
-) {
-    let mut listener = outbox.wakeups().await.unwrap();
-    peer.save(&event()).await.unwrap();
-    woken(&mut *listener).await;
-    calm(&mut *listener).await;
-    let connections = || proxy.connections.load(Ordering::Relaxed);
-    let before = connections();
-    proxy.down.send_replace(true);
-    let tried = async {
-        while connections() < before + 3 {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, tried).await.expect("it tries to connect again and again");
-    proxy.down.send_replace(false);
-    woken(&mut *listener).await;
-    calm(&mut *listener).await;
-    peer.save(&event()).await.unwrap();
-    woken(&mut *listener).await;
-}
-
 #[tokio::test]
-async fn postgres_is_listened_to_again_after_an_outage() {
-    let Some(h) = require("wake::outage_postgres", Pg::open().await) else { return };
+async fn postgres_is_listened_to_again_after_the_connection_went_silent() {
+    let Some(h) = require("wake::half_open", Pg::open().await) else { return };
     let options = (*h.pool().connect_options()).clone();
-    let proxy = Proxy::to(format!("{}:{}", options.get_host(), options.get_port())).await;
-    let pool = PgPool::connect_lazy_with(options.host("127.0.0.1").port(proxy.port));
+    let proxy = Proxy::to(h.server().await).await.unwrap();
+    let options = options.host("127.0.0.1").port(proxy.port());
+    let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
     let outbox = PgOutbox::new(pool).with_schema(&h.place).unwrap();
-    it_is_listened_to_again_after_an_outage(&outbox, &h.store, &proxy).await;
-    h.close().await;
-}
+    let mut listener = outbox.wakeups().await.unwrap();
+    h.store.save(&event()).await.unwrap();
+    woken(&mut *listener).await;
+    let connections = proxy.connections();
 
-#[tokio::test]
-async fn mysql_is_listened_to_again_after_an_outage() {
-    let Some(h) = require("wake::outage_mysql", My::open().await) else { return };
-    let options = (*h.pool().connect_options()).clone();
-    let proxy = Proxy::to(format!("{}:{}", options.get_host(), options.get_port())).await;
-    let pool = sqlx::MySqlPool::connect_lazy_with(options.host("127.0.0.1").port(proxy.port));
-    let outbox = MySqlOutbox::new(pool).with_schema(&h.place).unwrap();
-    it_is_listened_to_again_after_an_outage(&outbox, &h.store, &proxy).await;
+    proxy.go_silent();
+    h.store.save(&event()).await.unwrap();
+    woken(&mut *listener).await;
+    assert_eq!(proxy.connections(), connections + 1, "woken by another connection");
+    assert!(!is_woken(&mut *listener).await, "once for all that was missed");
+    h.store.save(&event()).await.unwrap();
+    woken(&mut *listener).await;
     h.close().await;
 }
 

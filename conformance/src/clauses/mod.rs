@@ -7,6 +7,7 @@ pub mod claim;
 pub mod claim_concurrent;
 pub mod claim_cost;
 pub mod claim_durable;
+pub mod claim_names;
 pub mod claim_outage;
 pub mod claim_schema;
 pub mod concurrent;
@@ -352,6 +353,11 @@ macro_rules! __group {
             settlements_survive_a_kill
         }
     };
+    (claim_names $mode:tt) => {
+        $crate::__emit! { $mode claim_names:
+            an_outbox_of_any_name_is_claimed_and_settled
+        }
+    };
     (stats $mode:tt) => {
         $crate::__emit! { $mode stats:
             it_counts_events_by_their_state
@@ -475,6 +481,7 @@ mod tests {
             claim_concurrent: "claim_concurrent.rs";
             claim_durable: "claim_durable.rs";
             claim_outage: "claim_outage.rs";
+            claim_names: "claim_names.rs";
             claim_schema: "claim_schema.rs";
             concurrent: "concurrent.rs";
             durable: "durable.rs";

@@ -32,6 +32,7 @@ pub(crate) async fn calm(listener: &mut Box<dyn Wakeups>) {
             return;
         }
     }
+    panic!("woken again and again, and nothing is committed any more");
 }
 
 /// Waits as a relay does: until it was woken and finds the event; and delivers it. It may be woken for nothing first.

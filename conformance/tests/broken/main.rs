@@ -46,7 +46,7 @@ fn failures(fault: Fault, is_asked: impl Fn(&str) -> bool) -> Vec<(&'static str,
 fn all_clauses() -> Vec<Clause> {
     let mut clauses = clauses!(
         Faulty; store, concurrent, schema, dead_letter, claim, claim_concurrent, claim_schema, claim_durable, stats,
-        cost, claim_cost, wake, inbox, resource, names, inbox_names
+        cost, claim_cost, wake, inbox, resource, names, claim_names, inbox_names
     );
     clauses.extend(clauses!(Remote; outage, claim_outage, wake_outage));
     clauses
@@ -532,6 +532,7 @@ rejected! {
 
 /// Those clauses that no fault was made for, and one that each rejects.
 const ALSO: &[(&str, Fault)] = &[
+    ("claim_names::an_outbox_of_any_name_is_claimed_and_settled", Fault::AllNamesAreOneOutbox),
     ("store::a_batch_larger_than_any_message_is_stored_as_a_whole", Fault::NowAndThenASaveIsLost),
     ("store::extreme_times_come_back_or_are_refused", Fault::NotBeforeIsIgnored),
     ("store::an_event_comes_back_in_the_published_json_shape", Fault::PartitionKeyAndHeadersGetLost),
