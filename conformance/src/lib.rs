@@ -61,8 +61,7 @@
 //! | `schema` | [`SchemaHarness`] | `migrate`, `verify`, errors of the driver |
 //! | `names` | [`NamesHarness`] | names that the user chooses, what is in the way of them, and what is missing |
 //! | `inbox_names` | [`InboxNamesHarness`] | the same of inboxes |
-//! | `expiry` | [`ExpiryHarness`], a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what the engine deletes by itself, by age; one that cannot leaves it out |
-//! | `refusal` | [`RefusalHarness`] | what the engine refuses for reasons that are not the outbox's |
+//! | `expiry` | [`ExpiryHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what the engine deletes by itself, by age; one that cannot leaves it out |
 //! | `refusal` | [`RefusalHarness`] | what the engine refuses for reasons that are not the outbox's |
 //! | `dead_letter` | a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what is set aside, requeue, discard |
 //! | `claim` | a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | leases, fences, retries, the order of each key |
