@@ -174,6 +174,31 @@ faults! {
     /// It is refused once, and its version is lowered.
     ANewerSchemaIsMadeOld,
 
+    // What expires.
+    PendingEventsExpire,
+    HiddenEventsExpire,
+    LeasedEventsExpire,
+    DeadLettersExpire,
+    DeliveredEventsNeverExpire,
+    ExpiryIgnoresTheAge,
+    ExpiryGoesByTheEventsOwnTime,
+    MarksNeverExpire,
+    AllMarksExpire,
+    /// By what was told of the outbox.
+    MarksExpireAsEventsDo,
+    WhatWasToldFirstStays,
+    NoTimeToLiveIsNotTold,
+    FractionsOfSecondsAreCutOff,
+    ALongTimeToLiveOverflows,
+    /// By the handle, when it is made.
+    ATimeToLiveIsToldWithoutAMigration,
+    OutboxAndInboxAreToldTheSame,
+    AnotherTimeToLiveEmptiesTheOutbox,
+    AnotherTimeToLiveStopsTheStore,
+    VerifyDoesNotAskWhatWasTold,
+    VerifyForgetsWhatIsNoLongerWanted,
+    VerifyDoesNotRound,
+
     // Stats.
     LeasedEventsAreCountedAsPending,
     HiddenEventsAreNotCounted,

@@ -7,6 +7,7 @@ mod rejection;
 
 mod alter;
 mod claim;
+mod expiry;
 mod fault;
 mod harness;
 mod held;
@@ -46,7 +47,7 @@ fn failures(fault: Fault, is_asked: impl Fn(&str) -> bool) -> Vec<(&'static str,
 fn all_clauses() -> Vec<Clause> {
     let mut clauses = clauses!(
         Faulty; store, concurrent, schema, dead_letter, claim, claim_concurrent, claim_schema, claim_durable, stats,
-        cost, claim_cost, wake, inbox, resource, names, inbox_names
+        cost, claim_cost, wake, inbox, resource, names, inbox_names, expiry
     );
     clauses.extend(clauses!(Remote; outage, claim_outage, wake_outage));
     clauses
@@ -111,7 +112,8 @@ rejected! {
     idempotency_keys_that_are_cut_off: IdempotencyKeysAreCutOff
         by "store::idempotency_keys_are_compared_exactly";
     purged_keys_that_stay_taken: PurgedKeysStayTaken
-        by "store::purging_frees_an_idempotency_key";
+        by "store::purging_frees_an_idempotency_key",
+            "expiry::the_engine_deletes_what_was_delivered_long_enough_ago";
     an_error_that_rolls_back: AnErrorRollsBack
         by "store::an_error_leaves_the_session_to_the_caller";
     an_error_that_commits: AnErrorCommits
@@ -286,7 +288,8 @@ rejected! {
     a_verify_that_says_that_all_is_well: VerifySaysThatAllIsWell
         by "schema::verify_says_what_is_missing";
     a_verify_that_migrates: VerifyMigrates
-        by "schema::verify_says_what_is_missing";
+        by "schema::verify_says_what_is_missing",
+            "expiry::the_engine_is_told_what_the_owner_said_last";
     names_that_are_one_outbox: AllNamesAreOneOutbox
         by "schema::outboxes_of_different_names_are_apart",
             "claim_schema::claims_of_different_outboxes_are_apart",
@@ -361,13 +364,57 @@ rejected! {
         by "names::a_part_that_is_missing_is_named", "names::a_newer_schema_is_left_alone",
             "inbox_names::a_part_of_an_inbox_that_is_missing_is_named";
     a_verify_that_puts_back_what_is_missing: VerifyPutsBackWhatIsMissing
-        by "names::a_part_that_is_missing_is_named", "inbox_names::a_part_of_an_inbox_that_is_missing_is_named";
+        by "names::a_part_that_is_missing_is_named", "inbox_names::a_part_of_an_inbox_that_is_missing_is_named",
+            "expiry::the_engine_is_told_what_the_owner_said_last";
     a_verify_that_knows_no_newer_version: VerifyKnowsNoNewerVersion
         by "names::a_newer_schema_is_left_alone";
     a_newer_schema_that_is_migrated: ANewerSchemaIsMigrated
         by "names::a_newer_schema_is_left_alone";
     a_newer_schema_that_is_made_old: ANewerSchemaIsMadeOld
         by "names::a_newer_schema_is_left_alone";
+
+    pending_events_that_expire: PendingEventsExpire
+        by "expiry::the_engine_deletes_what_was_delivered_long_enough_ago";
+    hidden_events_that_expire: HiddenEventsExpire
+        by "expiry::the_engine_deletes_what_was_delivered_long_enough_ago";
+    leased_events_that_expire: LeasedEventsExpire
+        by "expiry::the_engine_deletes_what_was_delivered_long_enough_ago";
+    dead_letters_that_expire: DeadLettersExpire
+        by "expiry::the_engine_deletes_what_was_delivered_long_enough_ago";
+    delivered_events_that_never_expire: DeliveredEventsNeverExpire
+        by "expiry::the_engine_deletes_what_was_delivered_long_enough_ago";
+    an_expiry_that_ignores_the_age: ExpiryIgnoresTheAge
+        by "expiry::the_engine_deletes_what_was_delivered_long_enough_ago";
+    an_expiry_by_the_event_s_own_time: ExpiryGoesByTheEventsOwnTime
+        by "expiry::the_engine_deletes_what_was_delivered_long_enough_ago";
+    marks_that_never_expire: MarksNeverExpire
+        by "expiry::the_engine_deletes_marks_that_are_old_enough";
+    marks_that_all_expire: AllMarksExpire
+        by "expiry::the_engine_deletes_marks_that_are_old_enough";
+    marks_that_expire_as_events_do: MarksExpireAsEventsDo
+        by "expiry::the_engine_deletes_marks_that_are_old_enough";
+    what_was_told_first_that_stays: WhatWasToldFirstStays
+        by "expiry::the_engine_is_told_what_the_owner_said_last";
+    no_time_to_live_that_is_not_told: NoTimeToLiveIsNotTold
+        by "expiry::the_engine_is_told_what_the_owner_said_last";
+    fractions_of_seconds_that_are_cut_off: FractionsOfSecondsAreCutOff
+        by "expiry::the_engine_is_told_what_the_owner_said_last";
+    a_long_time_to_live_that_overflows: ALongTimeToLiveOverflows
+        by "expiry::the_engine_is_told_what_the_owner_said_last";
+    a_time_to_live_that_is_told_without_a_migration: ATimeToLiveIsToldWithoutAMigration
+        by "expiry::the_engine_is_told_what_the_owner_said_last";
+    an_outbox_and_an_inbox_that_are_told_the_same: OutboxAndInboxAreToldTheSame
+        by "expiry::the_engine_is_told_what_the_owner_said_last";
+    another_time_to_live_that_empties_the_outbox: AnotherTimeToLiveEmptiesTheOutbox
+        by "expiry::the_engine_is_told_what_the_owner_said_last";
+    another_time_to_live_that_stops_the_store: AnotherTimeToLiveStopsTheStore
+        by "expiry::the_engine_is_told_what_the_owner_said_last";
+    a_verify_that_does_not_ask_what_was_told: VerifyDoesNotAskWhatWasTold
+        by "expiry::the_engine_is_told_what_the_owner_said_last";
+    a_verify_that_forgets_what_is_no_longer_wanted: VerifyForgetsWhatIsNoLongerWanted
+        by "expiry::the_engine_is_told_what_the_owner_said_last";
+    a_verify_that_does_not_round: VerifyDoesNotRound
+        by "expiry::the_engine_is_told_what_the_owner_said_last";
 
     leased_events_that_are_counted_as_pending: LeasedEventsAreCountedAsPending
         by "stats::it_counts_events_by_their_state";
