@@ -199,6 +199,22 @@ faults! {
     VerifyForgetsWhatIsNoLongerWanted,
     VerifyDoesNotRound,
 
+    // What the engine refuses.
+    ARefusedEventIsADuplicate,
+    ARefusedEventOfABatchIsADuplicate,
+    ARefusedEventOfABatchInASessionIsADuplicate,
+    /// It is told by how many were not stored.
+    ARefusedEventBesideADuplicateIsOneToo,
+    /// Each in a transaction of its own.
+    ALongBatchIsStoredInParts,
+    /// And the next one goes on where it was refused.
+    ARefusedBatchIsLeftOpen,
+    ARefusedEventIsAConflict,
+    ARefusedEventIsOfTheSchema,
+    ARefusedEventAsksForAMigration,
+    AnyUniqueIndexIsThatOfTheOutbox,
+    AUniqueIndexIsKnownByTheEndOfItsName,
+
     // Stats.
     LeasedEventsAreCountedAsPending,
     HiddenEventsAreNotCounted,

@@ -9,7 +9,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use outbox_conformance::{
     CostHarness, DurableHarness, ExpiryHarness, Harness, InboxHarness, InboxNamesHarness, NamesHarness,
-    SchemaHarness, Skip, WakeHarness,
+    RefusalHarness, SchemaHarness, Skip, WakeHarness,
 };
 use outbox_memory::{ManualClock, MemoryOutbox};
 use outbox_traits::{EventId, Retention, async_trait};
@@ -233,6 +233,17 @@ impl ExpiryHarness for Faulty {
 
     async fn expire(&self) {
         self.store.expire().await.unwrap();
+    }
+}
+
+#[async_trait]
+impl RefusalHarness for Faulty {
+    async fn refuse(&self, event_type: &str) {
+        self.store.schema.database.rules.lock().unwrap().refuse(event_type);
+    }
+
+    async fn collide(&self, event_type: &str, way: usize) -> bool {
+        self.store.schema.database.rules.lock().unwrap().collide(event_type, way)
     }
 }
 

@@ -13,6 +13,7 @@ mod harness;
 mod held;
 mod inbox;
 mod names;
+mod refusal;
 mod remote;
 mod schema;
 mod session;
@@ -47,7 +48,7 @@ fn failures(fault: Fault, is_asked: impl Fn(&str) -> bool) -> Vec<(&'static str,
 fn all_clauses() -> Vec<Clause> {
     let mut clauses = clauses!(
         Faulty; store, concurrent, schema, dead_letter, claim, claim_concurrent, claim_schema, claim_durable, stats,
-        cost, claim_cost, wake, inbox, resource, names, inbox_names, expiry
+        cost, claim_cost, wake, inbox, resource, names, inbox_names, expiry, refusal
     );
     clauses.extend(clauses!(Remote; outage, claim_outage, wake_outage));
     clauses
@@ -92,7 +93,9 @@ rejected! {
     batches_that_are_reversed: BatchesAreReversed
         by "store::save_all_keeps_the_order_of_its_slice";
     a_bad_batch_that_is_half_stored: ABadBatchIsHalfStored
-        by "store::save_all_is_all_or_nothing";
+        by "store::save_all_is_all_or_nothing",
+            "refusal::what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored",
+            "refusal::another_duplicate_is_an_error_and_not_an_outcome";
     a_duplicate_that_poisons_the_session: ADuplicatePoisonsTheSession
         by "store::a_duplicate_leaves_the_session_usable";
     a_duplicate_that_is_an_error: ADuplicateIsAnError
@@ -117,7 +120,8 @@ rejected! {
     an_error_that_rolls_back: AnErrorRollsBack
         by "store::an_error_leaves_the_session_to_the_caller";
     an_error_that_commits: AnErrorCommits
-        by "store::an_error_leaves_the_session_to_the_caller";
+        by "store::an_error_leaves_the_session_to_the_caller",
+            "refusal::what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored";
     a_not_before_that_is_ignored: NotBeforeIsIgnored
         by "store::an_event_is_hidden_until_its_time";
     a_hidden_event_that_is_hidden_for_ever: AHiddenEventIsHiddenForEver
@@ -302,7 +306,9 @@ rejected! {
             "inbox_names::any_name_that_there_is_room_for_is_that_of_an_inbox";
     an_error_of_the_driver_that_gets_lost: TheErrorOfTheDriverGetsLost
         by "schema::an_error_of_the_driver_is_the_source",
-            "inbox_names::any_name_that_there_is_room_for_is_that_of_an_inbox";
+            "inbox_names::any_name_that_there_is_room_for_is_that_of_an_inbox",
+            "refusal::what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored",
+            "refusal::another_duplicate_is_an_error_and_not_an_outcome";
     a_missing_table_that_commits: AMissingTableCommits
         by "schema::an_error_of_the_driver_is_the_source";
 
@@ -415,6 +421,35 @@ rejected! {
         by "expiry::the_engine_is_told_what_the_owner_said_last";
     a_verify_that_does_not_round: VerifyDoesNotRound
         by "expiry::the_engine_is_told_what_the_owner_said_last";
+
+    a_refused_event_that_is_a_duplicate: ARefusedEventIsADuplicate
+        by "refusal::what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored",
+            "refusal::another_duplicate_is_an_error_and_not_an_outcome";
+    a_refused_event_of_a_batch_that_is_a_duplicate: ARefusedEventOfABatchIsADuplicate
+        by "refusal::what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored",
+            "refusal::another_duplicate_is_an_error_and_not_an_outcome";
+    a_refused_event_of_a_batch_in_a_session_that_is_a_duplicate: ARefusedEventOfABatchInASessionIsADuplicate
+        by "refusal::what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored",
+            "refusal::another_duplicate_is_an_error_and_not_an_outcome";
+    a_refused_event_beside_a_duplicate_that_is_one_too: ARefusedEventBesideADuplicateIsOneToo
+        by "refusal::what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored";
+    a_long_batch_that_is_stored_in_parts: ALongBatchIsStoredInParts
+        by "refusal::what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored";
+    a_refused_batch_that_is_left_open: ARefusedBatchIsLeftOpen
+        by "refusal::what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored";
+    a_refused_event_that_is_a_conflict: ARefusedEventIsAConflict
+        by "refusal::what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored",
+            "refusal::another_duplicate_is_an_error_and_not_an_outcome";
+    a_refused_event_that_is_of_the_schema: ARefusedEventIsOfTheSchema
+        by "refusal::what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored",
+            "refusal::another_duplicate_is_an_error_and_not_an_outcome";
+    a_refused_event_that_asks_for_a_migration: ARefusedEventAsksForAMigration
+        by "refusal::what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored",
+            "refusal::another_duplicate_is_an_error_and_not_an_outcome";
+    a_unique_index_that_is_always_that_of_the_outbox: AnyUniqueIndexIsThatOfTheOutbox
+        by "refusal::another_duplicate_is_an_error_and_not_an_outcome";
+    a_unique_index_that_is_known_by_the_end_of_its_name: AUniqueIndexIsKnownByTheEndOfItsName
+        by "refusal::another_duplicate_is_an_error_and_not_an_outcome";
 
     leased_events_that_are_counted_as_pending: LeasedEventsAreCountedAsPending
         by "stats::it_counts_events_by_their_state";

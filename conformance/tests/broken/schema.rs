@@ -18,6 +18,7 @@ use crate::{
     fault::Fault,
     inbox::BrokenInbox,
     names::{self, INBOX, Names, OUTBOX, Parts},
+    refusal::Rules,
     store::Broken,
 };
 
@@ -29,6 +30,7 @@ pub(crate) struct Database {
     inboxes: Mutex<HashMap<String, MemoryOutbox>>,
     pub(crate) names: Mutex<Names>,
     pub(crate) told: Mutex<Told>,
+    pub(crate) rules: Mutex<Rules>,
     /// Of the application.
     pub(crate) rows: Arc<Mutex<Vec<String>>>,
 }
