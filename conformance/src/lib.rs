@@ -62,8 +62,7 @@
 //! | `names` | [`NamesHarness`] | names that the user chooses, what is in the way of them, and what is missing |
 //! | `claim_names` | [`NamesHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) and a [`StatsStore`](outbox_traits::StatsStore) | claims under such names |
 //! | `inbox_names` | [`InboxNamesHarness`] | the same of inboxes |
-//! | `expiry` | [`ExpiryHarness`], a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what the engine deletes by itself, by age; one that cannot leaves it out |
-//! | `refusal` | [`RefusalHarness`] | what the engine refuses for reasons that are not the outbox's |
+//! | `expiry` | [`ExpiryHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what the engine deletes by itself, by age; one that cannot leaves it out |
 //! | `refusal` | [`RefusalHarness`] | what the engine refuses for reasons that are not the outbox's |
 //! | `dead_letter` | a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what is set aside, requeue, discard |
 //! | `claim` | a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | leases, fences, retries, the order of each key |

@@ -3,9 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use outbox_traits::{
-    DeadLetterFilter, DeadLetterStore, EventId, InboxStore, OutboxStore, Receipt, SchemaStore,
+    Claim, ClaimStore, DeadLetterFilter, DeadLetterStore, Event, EventId, InboxStore, OutboxStore, Receipt,
+    SchemaStore, Settlement,
 };
 
+use super::claim::{leased_ids, settled};
 use crate::{
     ExpiryHarness,
     support::{acknowledge_all, event, events, ids, kept, pending_ids, save, save_all},
@@ -13,14 +15,23 @@ use crate::{
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// 6.4, 6.1 and 6.2: the engine deletes what was delivered long enough ago, and nothing else.
+/// 6.4, 6.1, 6.2 and 2.7: the engine deletes what was delivered long enough ago, its idempotency keys too, and
+/// nothing else.
 pub async fn the_engine_deletes_what_was_delivered_long_enough_ago<H: ExpiryHarness>(h: Arc<H>)
 where
-    H::Store: SchemaStore + DeadLetterStore,
+    H::Store: SchemaStore + ClaimStore + DeadLetterStore,
 {
     let (store, _) = h.expiring(Some(HOUR));
     store.migrate().await.expect("migrate");
-    let (old, young, open) = (events(2), events(2), events(2));
+    let (in_flight, young, open) = (event("in flight"), events(2), events(2));
+    let old: Vec<Event> = events(2)
+        .into_iter()
+        .map(|event| event.with_idempotency_key(uuid::Uuid::now_v7().to_string()))
+        .collect();
+    save(&h, &in_flight).await;
+    let claim = Claim::new("a worker").with_limit(1).with_lease(HOUR * 3);
+    let leased = h.store().claim(&claim).await.expect("claim");
+    assert_eq!(leased_ids(&leased), [in_flight.id()]);
     let hidden = event("hidden").with_not_before(h.now().await + HOUR * 3);
     let broken = EventId::new();
     for batch in [&old, &young, &open] {
@@ -37,6 +48,7 @@ where
     assert_eq!(pending_ids(&h).await, ids(&open));
     let letters = h.store().dead_letters(&DeadLetterFilter::new()).await.expect("dead_letters").letters;
     assert_eq!(letters.iter().map(|letter| letter.id).collect::<Vec<_>>(), [broken]);
+    settled(&h, [Settlement::delivered(leased[0].lease)]).await;
     h.advance(HOUR).await;
     assert_eq!(pending_ids(&h).await, [ids(&open), vec![hidden.id()]].concat());
     save_all(&h, &old).await;
@@ -76,15 +88,18 @@ where
     let ways =
         [Some(HOUR), Some(HOUR), Some(HOUR * 2), Some(half), None, None, Some(Duration::MAX), Some(HOUR)];
     for after in ways {
+        let before = h.told().await;
         let (store, inbox) = h.expiring(after);
-        let (events, marks) = h.told().await;
-        for (schema, told) in [(&store as &dyn SchemaStore, events), (&inbox, marks)] {
+        for (schema, told) in [(&store as &dyn SchemaStore, before.0), (&inbox, before.1)] {
             let report = schema.verify().await.expect("verify");
             assert_eq!(
                 report.is_current(),
                 is_told(told, after),
                 "{after:?}, and it was told {told:?}: {report}"
             );
+        }
+        assert_eq!(h.told().await, before, "it is told without a migration");
+        for schema in [&store as &dyn SchemaStore, &inbox] {
             for _ in 0..2 {
                 schema.migrate().await.expect("migrate");
             }
@@ -96,6 +111,10 @@ where
         // One that has another opinion works all the same.
         assert_eq!(pending_ids(&h).await, ids(&batch));
     }
+    h.expiring(Some(HOUR * 2)).0.migrate().await.expect("migrate");
+    assert_eq!(h.told().await, (Some(HOUR * 2), Some(HOUR)), "the outbox speaks for itself");
+    h.expiring(None).1.migrate().await.expect("migrate");
+    assert_eq!(h.told().await, (Some(HOUR * 2), None), "the inbox speaks for itself");
 }
 
 /// An engine may count in whole seconds, and have a longest time: it never deletes earlier, but for that.
@@ -103,7 +122,8 @@ fn is_told(told: Option<Duration>, after: Option<Duration>) -> bool {
     const LONG: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 10);
     match (told, after) {
         (Some(told), Some(after)) => {
-            (told >= after && told - after < Duration::from_secs(1)) || (after > LONG && told > LONG)
+            (after..after.saturating_add(Duration::from_secs(1))).contains(&told)
+                || (after > LONG && told > LONG)
         }
         (told, after) => told == after,
     }

@@ -388,6 +388,7 @@ macro_rules! __group {
             a_save_that_is_cut_off_is_made_or_not
             a_session_that_is_cut_off_leaves_all_of_it_or_nothing
             an_acknowledgement_and_a_purge_that_are_cut_off_can_be_made_again
+            a_purge_of_many_is_done_in_parts
             a_fetch_that_is_cut_off_can_be_made_again
             while_the_engine_is_away_calls_are_unavailable_and_then_they_go_on
         }

@@ -182,6 +182,40 @@ async fn saved<H: OutageHarness>(h: &Arc<H>) -> Vec<Event> {
     batch
 }
 
+/// 6.3 and 9.5: a purge of many works in parts, none of which is long: what was done before it was cut off is done.
+pub async fn a_purge_of_many_is_done_in_parts<H: OutageHarness>(h: Arc<H>) {
+    const PART: usize = 3000;
+    if kept(&h, 1) == 0 {
+        // There is nothing to purge.
+        return;
+    }
+    let mut ends = Vec::new();
+    let mut away = Away::open(&h).await;
+    while away.goes_on().await {
+        if ends.is_empty() {
+            for _ in 0..4 {
+                let part = events(PART);
+                save_all(&h, &part).await;
+                acknowledge_all(&h, &ids(&part)).await;
+                // Each is older than the next.
+                h.advance(Duration::from_secs(60)).await;
+                ends.extend([part[0].clone(), part[PART - 1].clone()]);
+            }
+        }
+        let there = Arc::clone(&away.h);
+        away.cut(there.store().purge(Duration::ZERO)).await.map_err(|error| assert_cut_off(&error)).ok();
+        let saved = retried(|| h.store().save_all(&ends)).await;
+        acknowledge_all(&h, &ids(&ends)).await;
+        if saved.iter().all(|saved| *saved == Saved::Stored) {
+            // All of it was purged.
+            ends.clear();
+        } else if saved.contains(&Saved::Stored) {
+            return;
+        }
+    }
+    panic!("a purge of many is done at once");
+}
+
 /// 9.5: a fetch that was cut off says so, or is whole.
 pub async fn a_fetch_that_is_cut_off_can_be_made_again<H: OutageHarness>(h: Arc<H>) {
     let batch = saved(&h).await;

@@ -174,6 +174,47 @@ faults! {
     /// It is refused once, and its version is lowered.
     ANewerSchemaIsMadeOld,
 
+    // What expires.
+    PendingEventsExpire,
+    HiddenEventsExpire,
+    LeasedEventsExpire,
+    DeadLettersExpire,
+    DeliveredEventsNeverExpire,
+    ExpiryIgnoresTheAge,
+    ExpiryGoesByTheEventsOwnTime,
+    MarksNeverExpire,
+    AllMarksExpire,
+    /// By what was told of the outbox.
+    MarksExpireAsEventsDo,
+    WhatWasToldFirstStays,
+    NoTimeToLiveIsNotTold,
+    FractionsOfSecondsAreCutOff,
+    ALongTimeToLiveOverflows,
+    /// By the handle, when it is made.
+    ATimeToLiveIsToldWithoutAMigration,
+    OutboxAndInboxAreToldTheSame,
+    AnotherTimeToLiveEmptiesTheOutbox,
+    AnotherTimeToLiveStopsTheStore,
+    VerifyDoesNotAskWhatWasTold,
+    VerifyForgetsWhatIsNoLongerWanted,
+    VerifyDoesNotRound,
+
+    // What the engine refuses.
+    ARefusedEventIsADuplicate,
+    ARefusedEventOfABatchIsADuplicate,
+    ARefusedEventOfABatchInASessionIsADuplicate,
+    /// It is told by how many were not stored.
+    ARefusedEventBesideADuplicateIsOneToo,
+    /// Each in a transaction of its own.
+    ALongBatchIsStoredInParts,
+    /// And the next one goes on where it was refused.
+    ARefusedBatchIsLeftOpen,
+    ARefusedEventIsAConflict,
+    ARefusedEventIsOfTheSchema,
+    ARefusedEventAsksForAMigration,
+    AnyUniqueIndexIsThatOfTheOutbox,
+    AUniqueIndexIsKnownByTheEndOfItsName,
+
     // Stats.
     LeasedEventsAreCountedAsPending,
     HiddenEventsAreNotCounted,
@@ -227,6 +268,7 @@ faults! {
     APurgeThatWasCutOffIsReported,
     /// And finds nothing, the second time.
     APurgeIsMadeAgainBehindTheScenes,
+    APurgeIsDoneAtOnce,
     AFetchThatWasCutOffIsEmpty,
     AHandleNeverConnectsAgain,
     AnOutageIsAConflict,

@@ -8,8 +8,8 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use outbox_conformance::{
-    CostHarness, DurableHarness, Harness, InboxHarness, InboxNamesHarness, NamesHarness, SchemaHarness, Skip,
-    WakeHarness,
+    CostHarness, DurableHarness, ExpiryHarness, Harness, InboxHarness, InboxNamesHarness, NamesHarness,
+    RefusalHarness, SchemaHarness, Skip, WakeHarness,
 };
 use outbox_memory::{ManualClock, MemoryOutbox};
 use outbox_traits::{EventId, Retention, async_trait};
@@ -217,6 +217,33 @@ impl InboxHarness for Faulty {
 
     fn inbox(&self) -> &BrokenInbox {
         &self.inbox
+    }
+}
+
+#[async_trait]
+impl ExpiryHarness for Faulty {
+    fn expiring(&self, after: Option<Duration>) -> (Broken, BrokenInbox) {
+        self.store.expiring(after)
+    }
+
+    async fn told(&self) -> (Option<Duration>, Option<Duration>) {
+        let told = self.store.told();
+        (told.events, told.marks)
+    }
+
+    async fn expire(&self) {
+        self.store.expire().await.unwrap();
+    }
+}
+
+#[async_trait]
+impl RefusalHarness for Faulty {
+    async fn refuse(&self, event_type: &str) {
+        self.store.schema.database.rules.lock().unwrap().refuse(event_type);
+    }
+
+    async fn collide(&self, event_type: &str, way: usize) -> bool {
+        self.store.schema.database.rules.lock().unwrap().collide(event_type, way)
     }
 }
 

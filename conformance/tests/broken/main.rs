@@ -7,11 +7,13 @@ mod rejection;
 
 mod alter;
 mod claim;
+mod expiry;
 mod fault;
 mod harness;
 mod held;
 mod inbox;
 mod names;
+mod refusal;
 mod remote;
 mod schema;
 mod session;
@@ -46,7 +48,7 @@ fn failures(fault: Fault, is_asked: impl Fn(&str) -> bool) -> Vec<(&'static str,
 fn all_clauses() -> Vec<Clause> {
     let mut clauses = clauses!(
         Faulty; store, concurrent, schema, dead_letter, claim, claim_concurrent, claim_schema, claim_durable, stats,
-        cost, claim_cost, wake, inbox, resource, names, claim_names, inbox_names
+        cost, claim_cost, wake, inbox, resource, names, claim_names, inbox_names, expiry, refusal
     );
     clauses.extend(clauses!(Remote; outage, claim_outage, wake_outage));
     clauses
@@ -91,7 +93,9 @@ rejected! {
     batches_that_are_reversed: BatchesAreReversed
         by "store::save_all_keeps_the_order_of_its_slice";
     a_bad_batch_that_is_half_stored: ABadBatchIsHalfStored
-        by "store::save_all_is_all_or_nothing";
+        by "store::save_all_is_all_or_nothing",
+            "refusal::what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored",
+            "refusal::another_duplicate_is_an_error_and_not_an_outcome";
     a_duplicate_that_poisons_the_session: ADuplicatePoisonsTheSession
         by "store::a_duplicate_leaves_the_session_usable";
     a_duplicate_that_is_an_error: ADuplicateIsAnError
@@ -111,11 +115,13 @@ rejected! {
     idempotency_keys_that_are_cut_off: IdempotencyKeysAreCutOff
         by "store::idempotency_keys_are_compared_exactly";
     purged_keys_that_stay_taken: PurgedKeysStayTaken
-        by "store::purging_frees_an_idempotency_key";
+        by "store::purging_frees_an_idempotency_key",
+            "expiry::the_engine_deletes_what_was_delivered_long_enough_ago";
     an_error_that_rolls_back: AnErrorRollsBack
         by "store::an_error_leaves_the_session_to_the_caller";
     an_error_that_commits: AnErrorCommits
-        by "store::an_error_leaves_the_session_to_the_caller";
+        by "store::an_error_leaves_the_session_to_the_caller",
+            "refusal::what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored";
     a_not_before_that_is_ignored: NotBeforeIsIgnored
         by "store::an_event_is_hidden_until_its_time";
     a_hidden_event_that_is_hidden_for_ever: AHiddenEventIsHiddenForEver
@@ -286,7 +292,8 @@ rejected! {
     a_verify_that_says_that_all_is_well: VerifySaysThatAllIsWell
         by "schema::verify_says_what_is_missing";
     a_verify_that_migrates: VerifyMigrates
-        by "schema::verify_says_what_is_missing";
+        by "schema::verify_says_what_is_missing",
+            "expiry::the_engine_is_told_what_the_owner_said_last";
     names_that_are_one_outbox: AllNamesAreOneOutbox
         by "schema::outboxes_of_different_names_are_apart",
             "claim_schema::claims_of_different_outboxes_are_apart",
@@ -299,7 +306,9 @@ rejected! {
             "inbox_names::any_name_that_there_is_room_for_is_that_of_an_inbox";
     an_error_of_the_driver_that_gets_lost: TheErrorOfTheDriverGetsLost
         by "schema::an_error_of_the_driver_is_the_source",
-            "inbox_names::any_name_that_there_is_room_for_is_that_of_an_inbox";
+            "inbox_names::any_name_that_there_is_room_for_is_that_of_an_inbox",
+            "refusal::what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored",
+            "refusal::another_duplicate_is_an_error_and_not_an_outcome";
     a_missing_table_that_commits: AMissingTableCommits
         by "schema::an_error_of_the_driver_is_the_source";
 
@@ -361,13 +370,86 @@ rejected! {
         by "names::a_part_that_is_missing_is_named", "names::a_newer_schema_is_left_alone",
             "inbox_names::a_part_of_an_inbox_that_is_missing_is_named";
     a_verify_that_puts_back_what_is_missing: VerifyPutsBackWhatIsMissing
-        by "names::a_part_that_is_missing_is_named", "inbox_names::a_part_of_an_inbox_that_is_missing_is_named";
+        by "names::a_part_that_is_missing_is_named", "inbox_names::a_part_of_an_inbox_that_is_missing_is_named",
+            "expiry::the_engine_is_told_what_the_owner_said_last";
     a_verify_that_knows_no_newer_version: VerifyKnowsNoNewerVersion
         by "names::a_newer_schema_is_left_alone";
     a_newer_schema_that_is_migrated: ANewerSchemaIsMigrated
         by "names::a_newer_schema_is_left_alone";
     a_newer_schema_that_is_made_old: ANewerSchemaIsMadeOld
         by "names::a_newer_schema_is_left_alone";
+
+    pending_events_that_expire: PendingEventsExpire
+        by "expiry::the_engine_deletes_what_was_delivered_long_enough_ago";
+    hidden_events_that_expire: HiddenEventsExpire
+        by "expiry::the_engine_deletes_what_was_delivered_long_enough_ago";
+    leased_events_that_expire: LeasedEventsExpire
+        by "expiry::the_engine_deletes_what_was_delivered_long_enough_ago";
+    dead_letters_that_expire: DeadLettersExpire
+        by "expiry::the_engine_deletes_what_was_delivered_long_enough_ago";
+    delivered_events_that_never_expire: DeliveredEventsNeverExpire
+        by "expiry::the_engine_deletes_what_was_delivered_long_enough_ago";
+    an_expiry_that_ignores_the_age: ExpiryIgnoresTheAge
+        by "expiry::the_engine_deletes_what_was_delivered_long_enough_ago";
+    an_expiry_by_the_event_s_own_time: ExpiryGoesByTheEventsOwnTime
+        by "expiry::the_engine_deletes_what_was_delivered_long_enough_ago";
+    marks_that_never_expire: MarksNeverExpire
+        by "expiry::the_engine_deletes_marks_that_are_old_enough";
+    marks_that_all_expire: AllMarksExpire
+        by "expiry::the_engine_deletes_marks_that_are_old_enough";
+    marks_that_expire_as_events_do: MarksExpireAsEventsDo
+        by "expiry::the_engine_deletes_marks_that_are_old_enough";
+    what_was_told_first_that_stays: WhatWasToldFirstStays
+        by "expiry::the_engine_is_told_what_the_owner_said_last";
+    no_time_to_live_that_is_not_told: NoTimeToLiveIsNotTold
+        by "expiry::the_engine_is_told_what_the_owner_said_last";
+    fractions_of_seconds_that_are_cut_off: FractionsOfSecondsAreCutOff
+        by "expiry::the_engine_is_told_what_the_owner_said_last";
+    a_long_time_to_live_that_overflows: ALongTimeToLiveOverflows
+        by "expiry::the_engine_is_told_what_the_owner_said_last";
+    a_time_to_live_that_is_told_without_a_migration: ATimeToLiveIsToldWithoutAMigration
+        by "expiry::the_engine_is_told_what_the_owner_said_last";
+    an_outbox_and_an_inbox_that_are_told_the_same: OutboxAndInboxAreToldTheSame
+        by "expiry::the_engine_is_told_what_the_owner_said_last";
+    another_time_to_live_that_empties_the_outbox: AnotherTimeToLiveEmptiesTheOutbox
+        by "expiry::the_engine_is_told_what_the_owner_said_last";
+    another_time_to_live_that_stops_the_store: AnotherTimeToLiveStopsTheStore
+        by "expiry::the_engine_is_told_what_the_owner_said_last";
+    a_verify_that_does_not_ask_what_was_told: VerifyDoesNotAskWhatWasTold
+        by "expiry::the_engine_is_told_what_the_owner_said_last";
+    a_verify_that_forgets_what_is_no_longer_wanted: VerifyForgetsWhatIsNoLongerWanted
+        by "expiry::the_engine_is_told_what_the_owner_said_last";
+    a_verify_that_does_not_round: VerifyDoesNotRound
+        by "expiry::the_engine_is_told_what_the_owner_said_last";
+
+    a_refused_event_that_is_a_duplicate: ARefusedEventIsADuplicate
+        by "refusal::what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored",
+            "refusal::another_duplicate_is_an_error_and_not_an_outcome";
+    a_refused_event_of_a_batch_that_is_a_duplicate: ARefusedEventOfABatchIsADuplicate
+        by "refusal::what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored",
+            "refusal::another_duplicate_is_an_error_and_not_an_outcome";
+    a_refused_event_of_a_batch_in_a_session_that_is_a_duplicate: ARefusedEventOfABatchInASessionIsADuplicate
+        by "refusal::what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored",
+            "refusal::another_duplicate_is_an_error_and_not_an_outcome";
+    a_refused_event_beside_a_duplicate_that_is_one_too: ARefusedEventBesideADuplicateIsOneToo
+        by "refusal::what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored";
+    a_long_batch_that_is_stored_in_parts: ALongBatchIsStoredInParts
+        by "refusal::what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored";
+    a_refused_batch_that_is_left_open: ARefusedBatchIsLeftOpen
+        by "refusal::what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored";
+    a_refused_event_that_is_a_conflict: ARefusedEventIsAConflict
+        by "refusal::what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored",
+            "refusal::another_duplicate_is_an_error_and_not_an_outcome";
+    a_refused_event_that_is_of_the_schema: ARefusedEventIsOfTheSchema
+        by "refusal::what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored",
+            "refusal::another_duplicate_is_an_error_and_not_an_outcome";
+    a_refused_event_that_asks_for_a_migration: ARefusedEventAsksForAMigration
+        by "refusal::what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored",
+            "refusal::another_duplicate_is_an_error_and_not_an_outcome";
+    a_unique_index_that_is_always_that_of_the_outbox: AnyUniqueIndexIsThatOfTheOutbox
+        by "refusal::another_duplicate_is_an_error_and_not_an_outcome";
+    a_unique_index_that_is_known_by_the_end_of_its_name: AUniqueIndexIsKnownByTheEndOfItsName
+        by "refusal::another_duplicate_is_an_error_and_not_an_outcome";
 
     leased_events_that_are_counted_as_pending: LeasedEventsAreCountedAsPending
         by "stats::it_counts_events_by_their_state";
@@ -457,6 +539,8 @@ rejected! {
         by "outage::an_acknowledgement_and_a_purge_that_are_cut_off_can_be_made_again";
     a_purge_that_is_made_again_behind_the_scenes: APurgeIsMadeAgainBehindTheScenes
         by "outage::an_acknowledgement_and_a_purge_that_are_cut_off_can_be_made_again";
+    a_purge_of_all_at_once: APurgeIsDoneAtOnce
+        by "outage::a_purge_of_many_is_done_in_parts";
     a_fetch_that_was_cut_off_and_is_empty: AFetchThatWasCutOffIsEmpty
         by "outage::a_fetch_that_is_cut_off_can_be_made_again";
     a_handle_that_never_connects_again: AHandleNeverConnectsAgain

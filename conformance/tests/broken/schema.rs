@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     io,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use outbox_memory::MemoryOutbox;
@@ -13,9 +14,11 @@ use outbox_traits::{
 };
 
 use crate::{
+    expiry::Told,
     fault::Fault,
     inbox::BrokenInbox,
     names::{self, INBOX, Names, OUTBOX, Parts},
+    refusal::Rules,
     store::Broken,
 };
 
@@ -26,6 +29,8 @@ pub(crate) struct Database {
     /// The marks of each are in an outbox of their own.
     inboxes: Mutex<HashMap<String, MemoryOutbox>>,
     pub(crate) names: Mutex<Names>,
+    pub(crate) told: Mutex<Told>,
+    pub(crate) rules: Mutex<Rules>,
     /// Of the application.
     pub(crate) rows: Arc<Mutex<Vec<String>>>,
 }
@@ -34,13 +39,15 @@ pub(crate) struct Database {
 #[derive(Debug)]
 pub(crate) struct Schema {
     pub(crate) database: Arc<Database>,
-    name: Option<String>,
-    parts: &'static Parts,
+    pub(crate) name: Option<String>,
+    pub(crate) parts: &'static Parts,
+    /// After how long the engine is to delete what is done with.
+    pub(crate) time_to_live: Option<Duration>,
 }
 
 impl Default for Schema {
     fn default() -> Self {
-        Self { database: Arc::default(), name: None, parts: OUTBOX }
+        Self { database: Arc::default(), name: None, parts: OUTBOX, time_to_live: None }
     }
 }
 
@@ -60,7 +67,7 @@ impl Schema {
 
     /// What a driver says where there is no table, or another one.
     pub(crate) fn must_be_migrated(&self, fault: Fault) -> Result<()> {
-        let Some(name) = &self.name else { return Ok(()) };
+        let Some(name) = &self.name else { return self.must_be_told(fault) };
         let is_taken = || self.database.names.lock().unwrap().taken.contains_key(name);
         if self.is_migrated() || fault == Fault::SomethingElseIsWrittenTo && is_taken() {
             return Ok(());
@@ -74,7 +81,10 @@ impl Schema {
     }
 
     pub(crate) fn migrate(&self, fault: Fault) -> Result<()> {
-        let Some(name) = &self.name else { return Ok(()) };
+        let Some(name) = &self.name else {
+            self.tell(fault);
+            return Ok(());
+        };
         if self.is_migrated() && fault == Fault::OnlyOneMayMigrate {
             return Err(Error::new(ErrorKind::Schema, "it exists already"));
         }
@@ -86,10 +96,10 @@ impl Schema {
     }
 
     pub(crate) fn verify(&self, fault: Fault) -> Result<SchemaReport> {
-        let Some(name) = &self.name else { return Ok(SchemaReport::default()) };
         if fault == Fault::VerifyMigrates {
             self.migrate(fault)?;
         }
+        let Some(name) = &self.name else { return Ok(SchemaReport::new(self.report_of_told(fault))) };
         let mut names = self.database.names.lock().unwrap();
         let report = SchemaReport::new(names.report(fault, self.parts, name));
         if fault == Fault::VerifyPutsBackWhatIsMissing {
@@ -127,7 +137,7 @@ impl Broken {
         };
         let marks = database.inboxes.lock().unwrap().entry(name.clone()).or_insert(marks).clone();
         let mut inbox = BrokenInbox::new(self.fault, &marks);
-        inbox.schema = Schema { database, name: Some(name), parts: INBOX };
+        inbox.schema = Schema { database, name: Some(name), parts: INBOX, time_to_live: None };
         inbox
     }
 
@@ -162,6 +172,7 @@ impl SchemaStore for Broken {
         let is_emptied = match self.fault {
             Fault::MigratingAgainEmptiesTheOutbox => self.schema.is_migrated(),
             Fault::PuttingBackLosesTheRest => !self.schema.is_migrated(),
+            Fault::AnotherTimeToLiveEmptiesTheOutbox => !self.schema.is_told(self.fault),
             _ => false,
         };
         if is_emptied {

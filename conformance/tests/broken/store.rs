@@ -12,8 +12,8 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use outbox_memory::{ManualClock, MemoryOutbox, MemorySession};
 use outbox_traits::{
-    DeadLetterFilter, DeadLetterStore, Error, ErrorKind, Event, EventId, Lease, Leased, Meta, OutboxStore,
-    Result, Retention, Saved, StatsStore, async_trait,
+    DeadLetterFilter, DeadLetterStore, EncodedEvent, Error, ErrorKind, Event, EventId, Lease, Leased, Meta,
+    OutboxStore, Result, Retention, Saved, StatsStore, async_trait,
 };
 
 use tokio::sync::watch;
@@ -43,6 +43,8 @@ pub(crate) struct Memory {
     pub(crate) held_for_ever: HashSet<String>,
     saves: usize,
     pub(crate) requeued_at: Option<DateTime<Utc>>,
+    /// The session of a batch of which an event was refused.
+    pub(crate) left_open: Option<MemorySession>,
 }
 
 #[derive(Debug)]
@@ -166,9 +168,10 @@ impl Broken {
             }
             _ => {}
         }
-        let saved = match session {
-            Some(session) => self.inner.save_in_session(&event, session).await,
-            None => self.inner.save(&event).await,
+        let saved = match (self.refusal(&event), session) {
+            (Some(refused), _) => refused,
+            (None, Some(session)) => self.inner.save_in_session(&event, session).await,
+            (None, None) => self.inner.save(&event).await,
         };
         match (saved, self.fault) {
             (Err(error), Fault::InvalidTypesAreTaken) if error.kind() == ErrorKind::InvalidEvent => {
@@ -211,7 +214,8 @@ impl OutboxStore for Broken {
     async fn save_all(&self, events: &[Event]) -> Result<Vec<Saved>> {
         self.must_be_migrated()?;
         self.look_at(events.len(), Fault::ASaveReadsAll).await?;
-        let mut session = Some(self.inner.begin());
+        let left_open = self.memory().left_open.take();
+        let mut session = left_open.or_else(|| Some(self.inner.begin()));
         if self.fault == Fault::ABadBatchIsHalfStored {
             session = None;
         } else if self.fault != Fault::InvalidTypesAreTaken {
@@ -223,7 +227,8 @@ impl OutboxStore for Broken {
             all.reverse();
         }
         for event in all {
-            saved.push(self.save_inner(event, &mut session).await?);
+            let outcome = self.save_inner(event, &mut session).await;
+            saved.push(self.in_a_batch(outcome, &saved, &mut session)?);
         }
         if let Some(session) = session {
             session.commit();
@@ -264,6 +269,18 @@ impl OutboxStore for Broken {
             _ => {}
         }
         saved
+    }
+
+    async fn save_all_in_session(&self, events: &[Event], session: &mut BrokenSession) -> Result<Vec<Saved>> {
+        events.iter().try_for_each(|event| EncodedEvent::new(event).map(drop))?;
+        let mut saved = Vec::new();
+        for event in events {
+            saved.push(match (self.save_in_session(event, session).await, self.fault) {
+                (Err(_), Fault::ARefusedEventOfABatchInASessionIsADuplicate) => Saved::Duplicate,
+                (outcome, _) => outcome?,
+            });
+        }
+        Ok(saved)
     }
 
     async fn get_pending(&self, limit: usize) -> Result<Vec<Event>> {
