@@ -398,8 +398,8 @@ async fn insert_one(connection: &mut PgConnection, names: &Names, row: &NewRow) 
 /// One statement for any number. The order by ordinality makes the sequence follow the slice.
 ///
 /// Passed over are also duplicates by a unique index that somebody else gave the table, as a statement can name one of its
-/// arbiters only, and the outbox has two. Where there is such an index, what is no duplicate of the outbox is inserted once
-/// more, and so refused with the reason; where there is none, which is asked first, nothing more is read.
+/// arbiters only, and the outbox has two. Where something was passed over and there is such an index, what is no duplicate of
+/// the outbox is inserted once more, and so refused with the reason; else, which is asked first, nothing more is read.
 async fn insert_all(
     connection: &mut PgConnection,
     names: &Names,
@@ -428,7 +428,8 @@ async fn insert_all(
         ), "stored" AS (
             {insert} ORDER BY "place" ON CONFLICT DO NOTHING RETURNING "id", "idempotency_hash"
         ), "refused" AS (
-            {insert} WHERE (SELECT EXISTS (SELECT 1 FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+            {insert} WHERE (SELECT count(*) FROM "stored") < cardinality($1)
+                AND (SELECT EXISTS (SELECT 1 FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
                     WHERE indrelid = to_regclass({}) AND (indisunique OR indisexclusion)
                         AND NOT indisprimary AND relname <> {}))
                 AND NOT ({}) AND NOT ({}) ORDER BY "place"
