@@ -11,6 +11,7 @@ use outbox_traits::{Error, ErrorKind};
 use crate::schema::MIGRATE;
 
 const DUPLICATE_KEY: i32 = 11000;
+const TOO_LARGE_FOR_CACHE: i32 = 388;
 
 /// The driver's error in an error of the outbox, with its labels; any other as one of the driver's that carries it.
 ///
@@ -64,6 +65,9 @@ pub(crate) fn of(namespace: &str, tried: &str, error: DriverError) -> Error {
             ", which holds something else: choose another name with `with_collection`"
         }
         ErrorKind::Schema => ", which is missing or out of date: run `migrate`",
+        _ if code(&error) == Some(TOO_LARGE_FOR_CACHE) => {
+            ", because it is more than one transaction of the server can hold: save fewer at once"
+        }
         _ => "",
     };
     Error::new(kind, format!("could not {tried} collection `{namespace}`{hint}")).with_source(error)
@@ -239,6 +243,13 @@ mod tests {
             }
         }
         assert!(!is_duplicate(&of_write(112, &of("eventId", "0190"))));
+    }
+
+    #[test]
+    fn a_batch_beyond_what_a_transaction_holds_says_what_to_do() {
+        let text = |code| of("db.outbox", "save events in", of_command(code, "")).to_string();
+        assert!(text(388).contains("save fewer at once"), "{}", text(388));
+        assert!(!text(8000).contains("fewer"), "{}", text(8000));
     }
 
     #[test]
