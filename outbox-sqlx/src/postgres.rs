@@ -374,11 +374,11 @@ const COLUMNS: &str = r#""id", "type", "payload", "meta", "status", "not_before"
 
 async fn insert_one(connection: &mut PgConnection, names: &Names, row: &NewRow) -> sqlx::Result<bool> {
     let sql = format!(
-        r#"INSERT INTO {} ({COLUMNS})
+        "INSERT INTO {} ({COLUMNS})
         VALUES ($1, $2, $3::json, $4::json,
             CASE WHEN $5 > clock_timestamp() THEN 'scheduled' ELSE 'pending' END, $5,
             $6, $7, $8, clock_timestamp())
-        ON CONFLICT DO NOTHING"#,
+        ON CONFLICT DO NOTHING",
         names.quoted_table()
     );
     let done = sqlx::query(AssertSqlSafe(sql))
