@@ -209,7 +209,7 @@ impl<const DELETES: bool> NamesHarness for MongoOf<DELETES> {
     fn has_room_for(&self, name: &str) -> bool {
         // With that of the database, and a dot, and that of the leases.
         let longest = 255 - self.database().name().len() - ".".len() - ".leases".len();
-        let is_ours = name.ends_with(".leases") || name.ends_with(".keys");
+        let is_ours = self.endings().iter().any(|ending| name.ends_with(ending));
         let is_plain = !name.contains(['\0', '$']) && !name.starts_with('.') && !name.ends_with('.');
         !name.is_empty() && name.len() <= longest && is_plain && !is_ours && !name.starts_with("system.")
     }

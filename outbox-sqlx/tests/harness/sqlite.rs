@@ -91,7 +91,7 @@ impl Engine for Sqlite {
     }
 
     fn table(_place: &str, name: &str) -> String {
-        format!("{name}")
+        name.to_owned()
     }
 
     fn drop_index(_place: &str, _table: &str, index: &str) -> String {
