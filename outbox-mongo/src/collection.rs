@@ -125,10 +125,14 @@ pub(crate) async fn create(
         let message = format!("could not {MIGRATE} collection `{}`: {problem}", namespace(database, name));
         return Err(Error::new(ErrorKind::Schema, message));
     }
-    if found(database, name).await.map_err(&failed)?.is_none() {
+    let mut there = found(database, name).await.map_err(&failed)?;
+    if there.is_none() {
         create_missing(database, name).await.map_err(&failed)?;
+        there = found(database, name).await.map_err(&failed)?;
     }
-    let Some(what) = what_else(database, name, kind).await.map_err(&failed)? else { return Ok(()) };
+    // Gone again, it is missed by what comes next.
+    let Some(there) = there else { return Ok(()) };
+    let Some(what) = what_else(database, name, &there, kind).await.map_err(&failed)? else { return Ok(()) };
     let message = format!(
         "there is a collection `{}` already which {what}: choose another name with `with_collection`",
         namespace(database, name)
@@ -143,10 +147,10 @@ pub(crate) async fn problem(
     kind: &Kind,
 ) -> Result<Option<String>, DriverError> {
     let namespace = namespace(database, name);
-    if found(database, name).await?.is_none() {
+    let Some(there) = found(database, name).await? else {
         return Ok(Some(format!("the collection `{namespace}` is missing: run `migrate`")));
-    }
-    let what = what_else(database, name, kind).await?;
+    };
+    let what = what_else(database, name, &there, kind).await?;
     Ok(what.map(|what| {
         format!("the collection `{namespace}` {what}: choose another name with `with_collection`")
     }))
@@ -163,13 +167,14 @@ pub(crate) struct Kind {
 pub(crate) const OUTBOX: Kind = Kind { index: ID_KEYS, field: "eventId" };
 pub(crate) const INBOX: Kind = Kind { index: PROCESSED_KEYS, field: "_id.consumer" };
 
-/// What a collection is or holds, if not such a thing or nothing yet.
+/// What a collection, as [`found`], is or holds, if not such a thing or nothing yet.
 async fn what_else(
     database: &Database,
     name: &str,
+    there: &Document,
     kind: &Kind,
 ) -> Result<Option<&'static str>, DriverError> {
-    if let Some(what) = found(database, name).await?.as_ref().and_then(foreign) {
+    if let Some(what) = foreign(there) {
         return Ok(Some(what));
     }
     let found = indexes(database, name).await?;
