@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use harness::Mongo;
 use mongodb::bson::{Document, doc};
-use outbox_conformance::{Harness, SchemaHarness, require};
+use outbox_conformance::{Harness, NamesHarness, SchemaHarness, require};
 use outbox_mongo::mongodb;
 use outbox_traits::{ErrorKind, Event, InboxStore, OutboxStore, Retention, SchemaReport, SchemaStore};
 use serde_json::json;
@@ -91,6 +91,17 @@ async fn what_is_missing_is_named_and_put_back() {
     h.store.migrate().await.unwrap();
     assert_eq!(h.store.verify().await.unwrap(), current());
     assert_eq!(h.store.get_pending(9).await.unwrap(), [event]);
+    h.close().await;
+}
+
+/// The suite asks for the meaning; these are the words.
+#[tokio::test]
+async fn what_is_not_an_outbox_is_refused_in_these_words() {
+    let Some(h) = require("schema::foreign", Mongo::open().await) else { return };
+    for name in h.make_others().await {
+        let error = h.unmigrated(&name).migrate().await.unwrap_err();
+        assert!(error.to_string().contains("choose another name"), "{error}");
+    }
     h.close().await;
 }
 

@@ -200,6 +200,19 @@ async fn a_session_of_a_snapshot_is_refused() {
     h.close().await;
 }
 
+/// The year 0 too, which the suite lets an engine refuse.
+#[tokio::test]
+async fn extreme_times_come_back() {
+    let Some(h) = require("sessions::times", Mongo::open().await) else { return };
+    let times = ["0000-02-29T00:00:00Z", "0001-02-03T04:05:06.789Z", "1969-12-31T23:59:59.999Z"];
+    let due = times.map(|time| event().with_not_before(time.parse().unwrap()));
+    h.store.save_all(&due).await.unwrap();
+    let never = event().with_not_before("9999-12-31T23:59:59.999Z".parse().unwrap());
+    h.store.save(&never).await.unwrap();
+    assert_eq!(h.store.get_pending(9).await.unwrap(), due);
+    h.close().await;
+}
+
 #[tokio::test]
 async fn a_store_and_an_inbox_say_which_collection_they_are_and_keep_the_password() {
     let options = ClientOptions::parse("mongodb://someone:secret-word@127.0.0.1:1/").await.unwrap();

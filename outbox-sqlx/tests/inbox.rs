@@ -4,8 +4,8 @@ mod harness;
 
 use std::{error::Error as _, time::Duration};
 
-use outbox_conformance::{Harness, require};
-use outbox_sqlx::{Dialect, SqlxInbox};
+use outbox_conformance::{Harness, SchemaHarness, require};
+use outbox_sqlx::{Dialect, SqlxInbox, SqlxOutbox};
 use outbox_traits::{Error, ErrorKind, EventId, InboxStore, Receipt, SchemaStore};
 
 use harness::{mysql::My, postgres::Pg, sqlite::Lite};
@@ -18,6 +18,23 @@ fn assert_from_driver(error: &Error, kind: ErrorKind) {
 async fn process<DB: Dialect>(inbox: &SqlxInbox<DB>, event: EventId) -> Result<Receipt, Error> {
     let mut connection = inbox.pool().acquire().await.unwrap();
     inbox.process_once(&mut connection, "consumer", event).await
+}
+
+/// An outbox is no inbox, nor the other way round, although either has a table of versions.
+async fn an_outbox_is_refused_and_left_as_it_is<H, DB>(h: &H, inbox: &SqlxInbox<DB>)
+where
+    DB: Dialect,
+    H: SchemaHarness + Harness<Store = SqlxOutbox<DB>>,
+{
+    let (outboxes, inboxes) = (h.unmigrated("inbox"), inbox.clone().with_table("outbox").unwrap());
+    for store in [&outboxes as &dyn SchemaStore, &inboxes] {
+        let error = store.migrate().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
+        assert!(error.to_string().contains("choose another name"), "{error}");
+        assert_eq!(store.verify().await.unwrap().problems().len(), 1);
+    }
+    assert!(h.store().verify().await.unwrap().is_current());
+    assert!(inbox.verify().await.unwrap().is_current());
 }
 
 async fn a_closed_pool_is_unavailable<DB: Dialect>(inbox: &SqlxInbox<DB>) {
@@ -58,6 +75,7 @@ fn without_comments(sql: &str) -> String {
 #[tokio::test]
 async fn postgres_inboxes() {
     let Some(h) = require("inbox::postgres", Pg::open().await) else { return };
+    an_outbox_is_refused_and_left_as_it_is(&h, &h.inbox).await;
     let (asked, commits) = ask_for_what_another_marked(&h.inbox, "BEGIN").await;
     assert_eq!((asked.unwrap(), commits), (Receipt::Duplicate, true));
     for begin in ["BEGIN ISOLATION LEVEL REPEATABLE READ", "BEGIN ISOLATION LEVEL SERIALIZABLE"] {
@@ -80,6 +98,7 @@ async fn postgres_inboxes() {
 #[tokio::test]
 async fn mysql_inboxes() {
     let Some(h) = require("inbox::mysql", My::open().await) else { return };
+    an_outbox_is_refused_and_left_as_it_is(&h, &h.inbox).await;
     // It tells the duplicate even where the transaction does not see it.
     let (asked, commits) =
         ask_for_what_another_marked(&h.inbox, "START TRANSACTION WITH CONSISTENT SNAPSHOT").await;
@@ -116,6 +135,7 @@ async fn mysql_inboxes() {
 #[tokio::test]
 async fn sqlite_inboxes() {
     let Some(h) = require("inbox::sqlite", Lite::open().await) else { return };
+    an_outbox_is_refused_and_left_as_it_is(&h, &h.inbox).await;
     // A transaction that has read cannot write once another has.
     let (asked, _) = ask_for_what_another_marked(&h.inbox, "BEGIN").await;
     assert_from_driver(&asked.unwrap_err(), ErrorKind::Conflict);

@@ -2,7 +2,7 @@
 
 mod harness;
 
-use outbox_conformance::{Harness, SchemaHarness, require};
+use outbox_conformance::{Harness, NamesHarness, SchemaHarness, require};
 use outbox_sqlx::{Dialect, SqlxOutbox};
 use outbox_traits::{
     Claim, ClaimStore, DeadLetterFilter, DeadLetterStore, ErrorKind, Event, OutboxStore, Saved, SchemaStore,
@@ -21,6 +21,48 @@ where
 {
     let error = h.unmigrated("outbox_fifo").migrate().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
+}
+
+/// The suite asks for the meaning; these are the words.
+async fn what_is_wrong_is_said_in_these_words<H, DB>(h: &H)
+where
+    DB: Dialect,
+    H: NamesHarness + Harness<Store = SqlxOutbox<DB>>,
+{
+    for name in h.make_others().await {
+        let error = h.unmigrated(&name).migrate().await.unwrap_err();
+        assert!(error.to_string().contains("choose another name"), "{error}");
+    }
+    for (index, ending) in h.endings().iter().enumerate() {
+        h.unmigrated(&format!("shared{index}{ending}")).migrate().await.unwrap();
+        let error = h.unmigrated(&format!("shared{index}")).migrate().await.unwrap_err();
+        assert!(error.to_string().contains("choose another name"), "{error}");
+    }
+    let newer = h.unmigrated("newer");
+    newer.migrate().await.unwrap();
+    assert!(h.make_newer("newer").await);
+    let error = newer.migrate().await.unwrap_err();
+    assert!(error.to_string().contains("upgrade the library"), "{error}");
+    let report = newer.verify().await.unwrap();
+    assert!(report.to_string().contains("upgrade the library"), "{report}");
+    let missing = h.unmigrated("missing");
+    missing.migrate().await.unwrap();
+    h.take_parts_away("missing").await;
+    let report = missing.verify().await.unwrap();
+    assert!(report.to_string().contains("migrations/"), "{report}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said_in_these_words_on_each_engine() {
+    if let Some(h) = require("schema::words_postgres", Pg::open().await) {
+        what_is_wrong_is_said_in_these_words(&h).await;
+        h.close().await;
+    }
+    if let Some(h) = require("schema::words_mysql", My::open().await) {
+        what_is_wrong_is_said_in_these_words(&h).await;
+        h.close().await;
+    }
+    what_is_wrong_is_said_in_these_words(&Lite::open().await.unwrap()).await;
 }
 
 #[tokio::test]

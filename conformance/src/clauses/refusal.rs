@@ -31,7 +31,7 @@ pub async fn what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored<H: 
     save(&h, &known).await;
     h.refuse(REFUSED).await;
     assert_refused(&h.store().save(&of_type(REFUSED)).await.expect_err("it is refused"));
-    for length in [0, 1, 2, 7, 40, 200, 1000] {
+    for length in [0, 1, 2, 7, 40, 200, 1000, 10_000] {
         for has_duplicate in [false, true] {
             let duplicate = has_duplicate.then(|| known.clone());
             let batch: Vec<Event> =
