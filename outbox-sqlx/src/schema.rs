@@ -229,14 +229,25 @@ async fn applied<DB: Dialect>(connection: &mut DB::Connection, names: &Names) ->
     if let Some(version) = version::<DB>(connection, names).await.map_err(failed)? {
         return Ok(version);
     }
-    // The table of versions comes first, and so it is what tells an outbox from anything else.
+    match in_the_way::<DB>(connection, names).await.map_err(failed)? {
+        Some(table) => Err(Error::new(ErrorKind::Schema, format!("there is {}", taken(names, &table)))),
+        None => Ok(0),
+    }
+}
+
+/// Where no version is there, a table that has the name of a part. The table of versions comes first, and so it is what
+/// tells an outbox from anything else.
+async fn in_the_way<DB: Dialect>(
+    connection: &mut DB::Connection,
+    names: &Names,
+) -> sqlx::Result<Option<String>> {
     let tables = names.layout.tables.iter().map(|table| table.name(names));
-    for table in [names.part(VERSION)].into_iter().chain(tables) {
-        if !DB::columns(connection, names, &table).await.map_err(failed)?.is_empty() {
-            return Err(Error::new(ErrorKind::Schema, format!("there is {}", taken(names, &table))));
+    for table in tables.chain([names.part(VERSION)]) {
+        if !DB::columns(connection, names, &table).await?.is_empty() {
+            return Ok(Some(table));
         }
     }
-    Ok(0)
+    Ok(None)
 }
 
 fn taken(names: &Names, table: &str) -> String {
@@ -253,16 +264,7 @@ async fn problems<DB: Dialect>(connection: &mut DB::Connection, names: &Names) -
         format!("run `migrate` or apply the files in `migrations/{}` of outbox-sqlx again", DB::DIRECTORY);
     let mut problems = Vec::new();
 
-    let table = names.part(VERSION);
-    let versions = DB::columns(connection, names, &table).await.map_err(failed)?;
-    if is_foreign::<DB>(connection, names).await.map_err(failed)? {
-        return Ok(vec![format!("there is {}", taken(names, &names.table))]);
-    } else if versions.is_empty() {
-        problems.push(format!("the table `{table}` is missing: {remedy}"));
-    } else if absent(VERSION_COLUMNS, &versions).next().is_some() {
-        problems.push(format!("there is {}", taken(names, &table)));
-    } else {
-        let applied = last_applied::<DB>(connection, names).await.map_err(failed)?;
+    if let Some(applied) = version::<DB>(connection, names).await.map_err(failed)? {
         if applied < newest {
             problems.push(format!(
                 "the schema of table `{}` has version {applied}, not {newest}: {remedy}",
@@ -275,6 +277,10 @@ async fn problems<DB: Dialect>(connection: &mut DB::Connection, names: &Names) -
                 names.table
             ));
         }
+    } else if let Some(table) = in_the_way::<DB>(connection, names).await.map_err(failed)? {
+        return Ok(vec![format!("there is {}", taken(names, &table))]);
+    } else {
+        problems.push(format!("the table `{}` is missing: {remedy}", names.part(VERSION)));
     }
 
     // Once its version is there `migrate` has nothing more to do: what somebody dropped is to be put back.

@@ -29,14 +29,18 @@ where
     DB: Dialect,
     H: NamesHarness + Harness<Store = SqlxOutbox<DB>>,
 {
-    for name in h.make_others().await {
-        let error = h.unmigrated(&name).migrate().await.unwrap_err();
-        assert!(error.to_string().contains("choose another name"), "{error}");
-    }
+    let mut taken = h.make_others().await;
     for (index, ending) in h.endings().iter().enumerate() {
         h.unmigrated(&format!("shared{index}{ending}")).migrate().await.unwrap();
-        let error = h.unmigrated(&format!("shared{index}")).migrate().await.unwrap_err();
+        taken.push(format!("shared{index}"));
+    }
+    for name in taken {
+        let store = h.unmigrated(&name);
+        let error = store.migrate().await.unwrap_err();
         assert!(error.to_string().contains("choose another name"), "{error}");
+        let report = store.verify().await.unwrap();
+        assert!(report.to_string().contains("choose another name"), "{report}");
+        assert!(!report.to_string().contains("run `migrate`"), "it has just refused: {report}");
     }
     let newer = h.unmigrated("newer");
     newer.migrate().await.unwrap();
