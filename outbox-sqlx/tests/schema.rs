@@ -2,7 +2,7 @@
 
 mod harness;
 
-use outbox_conformance::{Harness, InboxNamesHarness, NamesHarness, SchemaHarness, require};
+use outbox_conformance::{Harness, NamesHarness, SchemaHarness, require};
 use outbox_sqlx::{Dialect, SqlxOutbox};
 use outbox_traits::{
     Claim, ClaimStore, DeadLetterFilter, DeadLetterStore, ErrorKind, Event, OutboxStore, Saved, SchemaStore,
@@ -283,10 +283,10 @@ async fn a_fresh_file_is_migrated_by_many_at_once() {
 async fn a_migration_waits_for_one_of_its_own_name_alone_on_postgresql() {
     let Some(h) = require("schema::postgres", Pg::open().await) else { return };
     let mut other = h.begin().await;
-    let lock = "SELECT pg_advisory_xact_lock(hashtextextended('outbox mine', 0))";
-    sqlx::raw_sql(lock).execute(&mut *other).await.unwrap();
+    let locks = "SELECT pg_advisory_xact_lock(hashtextextended('outbox mine', 0)),
+        pg_advisory_xact_lock(hashtextextended('inbox another', 0))";
+    sqlx::raw_sql(locks).execute(&mut *other).await.unwrap();
     h.unmigrated("another").migrate().await.unwrap();
-    h.inbox_named("mine").unwrap().migrate().await.unwrap();
     let mine = h.unmigrated("mine");
     let mut migration = std::pin::pin!(mine.migrate());
     let a_while = tokio::time::timeout(Duration::from_millis(200), migration.as_mut()).await;

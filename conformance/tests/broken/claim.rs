@@ -200,7 +200,7 @@ impl Broken {
                 *settlement = Settlement::retry(lease, FOR_EVER, error.clone());
             }
             (Fault::AWaitingKeyHoldsUpAll | Fault::AClaimGivesUpAfterManyThatWait, Outcome::Retry { .. }) => {
-                self.memory().waiting += 1
+                self.memory().waiting += 1;
             }
             (Fault::TheErrorGetsLost, Outcome::Retry { after, .. }) => {
                 *settlement = Settlement::retry(lease, *after, "");
