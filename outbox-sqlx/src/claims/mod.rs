@@ -9,8 +9,9 @@
 //! all is decided here and in one place, on what no other changes meanwhile. The events themselves are read and decoded
 //! after the lock, under the lease.
 //!
-//! What keeps the order of a key: as long as it has a row, its events are handed out from the parked ones, and
-//! whatever of it comes back or is met among the pending ones is parked.
+//! What keeps the order of a key: as long as it has a row, its events are handed out from the parked ones. What of it comes
+//! back among the pending ones is handed out in its place with them, if the key is ready, and parked by the claim that meets
+//! it otherwise.
 
 mod choose;
 mod dead;
