@@ -76,6 +76,8 @@
 //! | `claim_outage` | [`OutageHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | the same of claims and settlements |
 //! | `wake_outage` | [`OutageHarness`], a [`WakeStore`](outbox_traits::WakeStore) | the same of those who listen |
 //! | `wake` | a [`WakeStore`](outbox_traits::WakeStore), [`WakeHarness`] | wake-ups after a commit |
+//! | `wake_concurrent` | the same | of several sessions that are open at once; left out as `concurrent` is |
+//! | `claim_wake` | the same, a [`ClaimStore`](outbox_traits::ClaimStore), a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | wake-ups for what can be claimed again |
 //! | `inbox` | [`InboxHarness`] | what a consumer has processed, once |
 //! | `resource` | [`Harness`] | resource events |
 //!

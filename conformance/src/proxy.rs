@@ -40,6 +40,7 @@ struct Line {
     /// So many messages are passed on before the connections are cut.
     left: Mutex<Option<usize>>,
     accepted: AtomicUsize,
+    passed_on: AtomicUsize,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,6 +64,7 @@ impl Proxy {
             state: watch::Sender::default(),
             left: Mutex::default(),
             accepted: AtomicUsize::new(0),
+            passed_on: AtomicUsize::new(0),
         });
         let accepting = tokio::spawn(accept(listener, server.into(), Arc::clone(&line)));
         Ok(Self { port, line, accepting })
@@ -109,6 +111,12 @@ impl Proxy {
     pub fn connections(&self) -> usize {
         self.line.accepted.load(Relaxed)
     }
+
+    /// How many messages were passed on, of both directions and all connections together.
+    #[must_use]
+    pub fn messages(&self) -> usize {
+        self.line.passed_on.load(Relaxed)
+    }
 }
 
 impl Drop for Proxy {
@@ -151,6 +159,7 @@ impl Line {
             if length == 0 || !self.passes() {
                 return Ok(());
             }
+            self.passed_on.fetch_add(1, Relaxed);
             to.write_all(&bytes[..length]).await?;
         }
     }
@@ -242,12 +251,14 @@ mod tests {
         for (messages, answered) in [(0, 0), (1, 0), (2, 1), (3, 1), (4, 2)] {
             let (mut one, mut other) = (connect(&proxy).await, connect(&proxy).await);
             assert!(is_answered(&mut one).await && is_answered(&mut other).await);
+            let before = proxy.messages();
             proxy.cut_at(messages);
             for _ in 0..answered {
                 assert!(is_answered(&mut one).await, "cut at {messages}");
             }
             assert!(!is_answered(&mut one).await, "cut at {messages}");
             assert!(proxy.spare(), "it says that it has cut");
+            assert_eq!(proxy.messages() - before, messages, "it counts what it passes on");
             assert!(!is_answered(&mut other).await, "all are cut");
         }
         let mut client = connect(&proxy).await;

@@ -122,10 +122,6 @@ mod sealed {
 
         /// The first pending events.
         fn pending(names: &Names, limit: i64) -> String;
-        /// The last pending events, the newest first.
-        fn newest(names: &Names, limit: i64) -> String;
-        /// Which of these events are there.
-        fn committed(names: &Names, ids: &[EventId]) -> String;
         /// Scheduled events whose time has come.
         fn due(names: &Names, limit: i64) -> String;
         /// Makes such events pending.

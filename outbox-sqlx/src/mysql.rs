@@ -77,7 +77,7 @@ impl Engine for MySql {
     };
     // It has a year 0, but one without a 29th of February.
     const FIRST_YEAR: i32 = 1;
-    const INSERT_CHUNK: (usize, usize) = (1000, 1024 * 1024);
+    const INSERT_CHUNK: (usize, usize) = (1000, 1_048_576);
     // With a duplicate among them, it is several.
     const INSERT_IS_ATOMIC: bool = false;
     const BY_INDEX: &'static str = "";
@@ -157,19 +157,6 @@ impl Engine for MySql {
             "SELECT {EVENT} FROM {table} FORCE INDEX ({fifo})
             WHERE `status` = 'pending' ORDER BY `seq` LIMIT {limit}"
         )
-    }
-
-    fn newest(names: &Names, limit: i64) -> String {
-        let (table, fifo) = (names.quoted_table(), names.quoted_index("fifo"));
-        format!(
-            "SELECT `seq`, `id` FROM {table} FORCE INDEX ({fifo})
-            WHERE `status` = 'pending' ORDER BY `seq` DESC LIMIT {limit}"
-        )
-    }
-
-    fn committed(names: &Names, ids: &[EventId]) -> String {
-        let (table, index, ids) = (names.quoted_table(), names.quoted_index("id"), literals(ids));
-        format!("SELECT `seq`, `id` FROM {table} FORCE INDEX ({index}) WHERE `id` IN ({ids})")
     }
 
     fn due(names: &Names, limit: i64) -> String {
@@ -368,8 +355,8 @@ fn problem(name: &str) -> Option<&'static str> {
     }
 }
 
-/// What file systems take, without the ending that the server gives a table's file.
-const MAX_FILE_NAME: usize = 255 - ".ibd".len();
+/// What file systems take, which is 255 bytes, without the ending `.ibd` that the server gives a table's file.
+const MAX_FILE_NAME: usize = 251;
 
 /// How many bytes a character takes in the name of a table's file. The server writes other characters than ASCII letters and
 /// digits as `@` and two more for most of Latin, Greek and Cyrillic, and as `@` and four hexadecimal digits else.

@@ -147,13 +147,6 @@ impl Names {
         }
     }
 
-    /// A number that stands for outboxes, or inboxes, of this name: without the schema, which one process may name and
-    /// another leave to its search path.
-    pub(crate) fn lock_key(&self) -> i64 {
-        let digest = Sha256::digest(format!("{} {}", self.layout.name, self.table));
-        i64::from_be_bytes(std::array::from_fn(|index| digest[index]))
-    }
-
     /// A shipped SQL file with these names in place of the default ones.
     ///
     /// Its only quotation marks are those of identifiers, so that every second piece between them is one. All
@@ -246,15 +239,6 @@ mod tests {
         // A character of two bytes is kept or cut as a whole.
         let part = names("é".repeat(31)).part("parked");
         assert_eq!((part.len(), part.matches('é').count()), (62, 23), "{part}");
-    }
-
-    #[test]
-    fn what_locks_an_outbox_is_its_table_and_that_it_is_one() {
-        static INBOX: Layout = Layout { name: "inbox", migrations: &[], tables: &[] };
-        let key = |table| names(table).unwrap().lock_key();
-        assert_eq!(key("one"), names("one").unwrap().with_schema("app").unwrap().lock_key());
-        assert_ne!(key("one"), key("two"));
-        assert_ne!(key("one"), Names::new(&RULES, &INBOX).with_table("one").unwrap().lock_key());
     }
 
     #[test]

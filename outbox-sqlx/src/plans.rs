@@ -20,8 +20,8 @@ fn statements<DB: Dialect>(names: &Names, ids: &[EventId]) -> Vec<(String, &'sta
     statements.extend([
         (DB::pending(names, 100), "fifo"),
         (DB::pending(names, 5000), "fifo"),
-        (DB::newest(names, 64), "fifo"),
-        (DB::committed(names, &ids[..ids.len().min(CHUNK)]), "id"),
+        (sql::newest::<DB>(names, 64), "fifo"),
+        (sql::committed::<DB>(names, &ids[..ids.len().min(CHUNK)]), "id"),
         (DB::due(names, 1000), "scheduled"),
         (DB::expired(names, 0, 1000), "delivered"),
         (DB::expired(names, 1_000_000, 1000), "delivered"),

@@ -89,7 +89,7 @@ impl Engine for Postgres {
         tables: &[Table::MARKS],
     };
     const FIRST_YEAR: i32 = 0;
-    const INSERT_CHUNK: (usize, usize) = (10_000, 16 * 1024 * 1024);
+    const INSERT_CHUNK: (usize, usize) = (10_000, 16_777_216);
     const INSERT_IS_ATOMIC: bool = true;
     const BY_INDEX: &'static str = BY_INDEX;
     const ALONE: &'static str = ALONE;
@@ -171,19 +171,6 @@ impl Engine for Postgres {
         format!(
             r#"{ALONE} SELECT {EVENT} FROM {table} WHERE "status" = 'pending' ORDER BY "seq" LIMIT {limit}"#
         )
-    }
-
-    fn newest(names: &Names, limit: i64) -> String {
-        let table = names.quoted_table();
-        format!(
-            r#"{ALONE} SELECT "seq", "id" FROM {table}
-            WHERE "status" = 'pending' ORDER BY "seq" DESC LIMIT {limit}"#
-        )
-    }
-
-    fn committed(names: &Names, ids: &[EventId]) -> String {
-        let (table, ids) = (names.quoted_table(), literals(ids));
-        format!(r#"{ALONE} SELECT "seq", "id" FROM {table} WHERE "id" IN ({ids})"#)
     }
 
     // The clock stands in a subselect because it is volatile, and no index is searched by a volatile value.
@@ -306,7 +293,9 @@ impl Engine for Postgres {
         // Not under a snapshot that is older than the lock.
         let mut transaction =
             connection.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(failed)?;
-        let lock = format!("SELECT pg_advisory_xact_lock({})", names.lock_key());
+        // Without the schema, which one process may name and another leave to its search path.
+        let name = Self::text(&format!("{} {}", names.layout.name, names.table));
+        let lock = format!("SELECT pg_advisory_xact_lock(hashtextextended({name}, 0))");
         Self::execute(&mut transaction, lock).await.map_err(failed)?;
         apply_missing::<Self>(&mut transaction, names).await?;
         transaction.commit().await.map_err(failed)

@@ -69,7 +69,7 @@ impl NewRow {
 
     /// About how many bytes it takes in a statement.
     pub(crate) fn bytes(&self) -> usize {
-        self.event_type.len() + self.payload.len() + self.meta.len() + 128
+        [self.event_type.len(), self.payload.len(), self.meta.len(), 128].iter().sum()
     }
 }
 
@@ -83,20 +83,19 @@ fn first_half(digest: &[u8]) -> [u8; 16] {
 }
 
 /// Cuts rows into runs of bounded size; a row beyond the bound is a run of its own.
-pub(crate) fn chunks(rows: &[NewRow], max_rows: usize, max_bytes: usize) -> Vec<&[NewRow]> {
-    let mut chunks = Vec::new();
-    let (mut start, mut bytes) = (0, 0);
-    for (index, row) in rows.iter().enumerate() {
-        if index > start && (index - start == max_rows || bytes + row.bytes() > max_bytes) {
-            chunks.push(&rows[start..index]);
-            (start, bytes) = (index, 0);
-        }
-        bytes += row.bytes();
-    }
-    if start < rows.len() {
-        chunks.push(&rows[start..]);
-    }
-    chunks
+pub(crate) fn chunks<'a>(rows: &'a [NewRow], max_rows: usize, max_bytes: usize) -> Vec<&'a [NewRow]> {
+    let within_bytes = |rows: &'a [NewRow]| {
+        let mut bytes = 0;
+        rows.chunk_by(move |row, next| {
+            bytes += row.bytes();
+            let fits = bytes + next.bytes() <= max_bytes;
+            if !fits {
+                bytes = 0;
+            }
+            fits
+        })
+    };
+    rows.chunks(max_rows).flat_map(within_bytes).collect()
 }
 
 /// Which of the rows were stored, from the ids and idempotency hashes of those that were.

@@ -153,19 +153,6 @@ impl Engine for Sqlite {
         )
     }
 
-    fn newest(names: &Names, limit: i64) -> String {
-        let (table, fifo) = (names.quoted_table(), names.quoted_index("fifo"));
-        format!(
-            r#"SELECT "seq", "id" FROM {table} INDEXED BY {fifo}
-            WHERE "status" = 'pending' ORDER BY "seq" DESC LIMIT {limit}"#
-        )
-    }
-
-    fn committed(names: &Names, ids: &[EventId]) -> String {
-        let (table, index, ids) = (names.quoted_table(), names.quoted_index("id"), literals(ids));
-        format!(r#"SELECT "seq", "id" FROM {table} INDEXED BY {index} WHERE "id" IN ({ids})"#)
-    }
-
     fn due(names: &Names, limit: i64) -> String {
         let (table, scheduled) = (names.quoted_table(), names.quoted_index("scheduled"));
         format!(

@@ -21,8 +21,8 @@ use crate::{
 
 /// Rows that one statement changes at most: no transaction of the store's own is longer.
 pub(crate) const BATCH: usize = 1000;
-/// Such ages are older than any delivery, and as intervals beyond what the engines can count.
-const OLDEST: Duration = Duration::from_hours(1000 * 365 * 24);
+/// Such ages, of a thousand years, are older than any delivery, and as intervals beyond what the engines can count.
+const OLDEST: Duration = Duration::from_hours(8_760_000);
 /// How often one fetch sets undecodable rows aside and looks again.
 const MAX_LOOKS: usize = 1000;
 
@@ -84,7 +84,14 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         let names = Arc::new(names);
         // Another table's commits are not this one's.
         let wake = Wake::new(&self.pool, &names);
-        Self { wake, names, turn: Arc::default(), is_crowded: Arc::default(), ..self }
+        Self {
+            pool: self.pool,
+            names,
+            retention: self.retention,
+            wake,
+            turn: Arc::default(),
+            is_crowded: Arc::default(),
+        }
     }
 
     /// What becomes of delivered events.

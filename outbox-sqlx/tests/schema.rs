@@ -281,3 +281,21 @@ async fn a_fresh_file_is_migrated_by_many_at_once() {
         task.await.unwrap();
     }
 }
+
+/// Its lock is that of the table's name, and of whether it is an outbox or an inbox.
+#[tokio::test]
+async fn a_migration_waits_for_one_of_its_own_name_alone_on_postgresql() {
+    let Some(h) = require("schema::postgres", Pg::open().await) else { return };
+    let mut other = h.begin().await;
+    let locks = "SELECT pg_advisory_xact_lock(hashtextextended('outbox mine', 0)),
+        pg_advisory_xact_lock(hashtextextended('inbox another', 0))";
+    sqlx::raw_sql(locks).execute(&mut *other).await.unwrap();
+    h.unmigrated("another").migrate().await.unwrap();
+    let mine = h.unmigrated("mine");
+    let mut migration = std::pin::pin!(mine.migrate());
+    let a_while = tokio::time::timeout(Duration::from_millis(200), migration.as_mut()).await;
+    assert!(a_while.is_err(), "another is at it");
+    h.rollback(other).await;
+    migration.await.unwrap();
+    h.close().await;
+}

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use outbox_traits::{ClaimStore, Event, EventId, Settlement};
 
 use super::{
-    claim::{claim, delivered, keyed, settle_all},
+    claim::{LEASE, claim, delivered, keyed, settle_all, settled},
     cost::{BATCH, Costs, LIMIT, MANY, TRIES, counted, fetch, fill, put_aside},
 };
 use crate::{
@@ -112,4 +112,46 @@ where
     settle_all(&h, BATCH, |lease| Settlement::dead_letter_holding_key(lease, "failed")).await;
     fill(&h, &keys.iter().map(|key| keyed(key, "second")).collect::<Vec<_>>()).await;
     costs.are_kept(&h, async || save_claim_and_settle(&h).await).await;
+}
+
+/// 7.9: nor with the backlog, where keys in front of it are busy.
+pub async fn a_claim_reads_no_more_of_a_backlog_beside_a_busy_key<H: CostHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let busy: Vec<Event> = (0..4).map(|index| keyed("busy", &index.to_string())).collect();
+    save_all(&h, &busy).await;
+    let first = claim(&h, 1).await;
+    let renewed = h.store().renew(&[first[0].lease], Duration::from_hours(1)).await.expect("renew");
+    renewed[0].as_ref().expect("it is held");
+    fill(&h, &events(20 * LIMIT)).await;
+    let costs = Costs::of(CLAIMS, async || claim_and_settle(&h).await).await;
+    fill(&h, &events(MANY)).await;
+    costs.are_kept(&h, async || claim_and_settle(&h).await).await;
+}
+
+/// 7.9: nor with how many events each of the keys has that have waited and are due.
+pub async fn a_claim_reads_no_more_of_keys_that_have_more_than_it_takes<H: CostHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    const KEYS: usize = 100;
+    let of_each = |count: usize| -> Vec<Event> {
+        (0..count * KEYS).map(|index| keyed(&format!("key {}", index % KEYS), "event")).collect()
+    };
+    save_all(&h, &of_each(1)).await;
+    let leased = claim(&h, KEYS).await;
+    settled(&h, leased.iter().map(|one| Settlement::retry(one.lease, LEASE, "failed"))).await;
+    fill(&h, &of_each(9)).await;
+    assert!(claim(&h, KEYS).await.is_empty(), "all keys wait");
+    h.advance(LEASE * 2).await;
+    let round = async || {
+        let (leased, reads) = counted(&h, claim(&h, KEYS)).await;
+        assert_eq!(leased.len(), KEYS);
+        settled(&h, leased.iter().map(|one| Settlement::released(one.lease))).await;
+        vec![reads]
+    };
+    let costs = Costs::of(&["a claim"], round).await;
+    fill(&h, &of_each(50)).await;
+    costs.are_kept(&h, round).await;
 }

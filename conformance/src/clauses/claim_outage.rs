@@ -9,8 +9,8 @@ use outbox_traits::{
 use tokio::time::sleep;
 
 use super::{
-    claim::{LEASE, claim, delivered, keyed, leased_ids, settled},
-    outage::{Away, assert_cut_off, bounded},
+    claim::{LEASE, claim, delivered, keyed, leased_ids, settle, settled},
+    outage::{Away, assert_cut_off, bounded, exchanged},
 };
 use crate::{
     OutageHarness,
@@ -218,4 +218,111 @@ where
     assert_eq!(all_or_none(&answers), Some(true), "{answers:?}");
     assert_eq!(leased_ids(&there.claim(&asked).await.expect("claim")), [batch[2].id()]);
     assert!(h.store().get_pending(10).await.expect("get_pending").is_empty());
+}
+
+/// 7.6: however many leases one call is about, they are not exchanged one by one, also where each has failed in its own way; and
+/// a call about none takes no message.
+pub async fn a_call_about_many_leases_takes_few_messages<H: OutageHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    const MANY: usize = 300;
+    let away = Away::open(&h).await;
+    let there = away.h.store();
+    let batch: Vec<Event> = (0..MANY).map(|index| keyed(&format!("key {index}"), "one")).collect();
+    save_all(&h, &batch).await;
+    let asked = Claim::new("a worker").with_limit(MANY).with_lease(LEASE);
+    for round in 0..2 {
+        let (held, claiming) = exchanged(&away.proxy, there.claim(&asked)).await;
+        let held = held.expect("claim");
+        assert_eq!(held.len(), MANY);
+        let leases: Vec<Lease> = held.iter().map(|one| one.lease).collect();
+        let (renewed, renewing) = exchanged(&away.proxy, there.renew(&leases, LEASE)).await;
+        assert_eq!(all_or_none(&renewed.expect("renew")), Some(true));
+        let failed = leases.iter().enumerate().map(|(index, lease)| {
+            let error = format!("{index} in round {round}: {}", "it failed. ".repeat(45));
+            Settlement::retry(*lease, Duration::ZERO, error)
+        });
+        let failed: Vec<Settlement> = failed.collect();
+        let (settled, settling) = exchanged(&away.proxy, there.settle(&failed)).await;
+        assert_eq!(all_or_none(&settled.expect("settle")), Some(true));
+        for (what, messages) in [("a claim", claiming), ("a renewal", renewing), ("a settlement", settling)] {
+            assert!(messages < MANY / 4 * 3, "{what} of {MANY} events takes {messages} messages");
+        }
+    }
+    let nothing = async {
+        for _ in 0..MANY {
+            assert!(there.claim(&asked.clone().with_limit(0)).await.expect("claim").is_empty());
+            assert!(there.renew(&[], LEASE).await.expect("renew").is_empty());
+            assert!(there.settle(&[]).await.expect("settle").is_empty());
+        }
+    };
+    let ((), messages) = exchanged(&away.proxy, nothing).await;
+    assert!(messages < MANY, "calls about nothing take {messages} messages");
+}
+
+/// 9.5 and 7.5: what an acknowledgement has reached before it was cut off, no key waits for any more, whatever is said then of
+/// the lease that was on it.
+pub async fn no_key_waits_for_what_an_acknowledgement_reached_that_was_cut_off<H: OutageHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore + DeadLetterStore,
+{
+    let mut away = Away::open(&h).await;
+    let ends: [fn(Lease) -> Settlement; 4] = [
+        |lease| Settlement::retry(lease, WAIT, "later"),
+        Settlement::released,
+        Settlement::delivered,
+        |lease| Settlement::dead_letter_holding_key(lease, "never"),
+    ];
+    for end in ends {
+        away.again();
+        while away.goes_on().await {
+            let there = Arc::clone(&away.h);
+            let both = [keyed("key", "first"), keyed("key", "second")];
+            save_all(&h, &both).await;
+            let held = claim(&h, 1).await;
+            assert_eq!(leased_ids(&held), [both[0].id()]);
+            let answer = away.cut(there.store().acknowledge(both[0].id())).await;
+            let is_held = settle(&h, &[end(held[0].lease)]).await[0].is_ok();
+            match answer {
+                Ok(()) => assert!(!is_held, "an acknowledgement ends the lease"),
+                Err(error) => assert_cut_off(&error),
+            }
+            if is_held {
+                // It was not reached: it is made again.
+                retried(|| h.store().acknowledge(both[0].id())).await;
+                retried(|| h.store().discard(both[0].id())).await;
+            }
+            let next = claim(&h, 10).await;
+            assert_eq!(leased_ids(&next), [both[1].id()], "the first of the key is not waited for any more");
+            delivered(&h, &next).await;
+        }
+    }
+}
+
+/// 9.5 and 7.3: nor for what had failed, and was to be tried again: one claim gets past it.
+pub async fn a_claim_gets_past_what_an_acknowledgement_reached_that_was_cut_off<H: OutageHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let mut away = Away::open(&h).await;
+    while away.goes_on().await {
+        let there = Arc::clone(&away.h);
+        let both = [keyed("key", "first"), keyed("key", "second")];
+        save_all(&h, &both).await;
+        let held = claim(&h, 1).await;
+        settled(&h, [Settlement::retry(held[0].lease, WAIT, "later")]).await;
+        assert!(claim(&h, 10).await.is_empty(), "the key waits");
+        h.advance(WAIT).await;
+        if let Err(error) = away.cut(there.store().acknowledge(both[0].id())).await {
+            assert_cut_off(&error);
+        }
+        let mut next = claim(&h, 1).await;
+        if leased_ids(&next) == [both[0].id()] {
+            retried(|| h.store().acknowledge(both[0].id())).await;
+            next = claim(&h, 1).await;
+        }
+        assert_eq!(leased_ids(&next), [both[1].id()], "the first of the key is not waited for any more");
+        delivered(&h, &next).await;
+    }
 }

@@ -10,6 +10,7 @@ pub mod claim_durable;
 pub mod claim_names;
 pub mod claim_outage;
 pub mod claim_schema;
+pub mod claim_wake;
 pub mod concurrent;
 pub mod cost;
 pub mod dead_letter;
@@ -25,6 +26,7 @@ pub mod schema;
 pub mod stats;
 pub mod store;
 pub mod wake;
+pub mod wake_concurrent;
 pub mod wake_outage;
 
 /// One named test for each clause of the groups, in a module for each group.
@@ -298,6 +300,7 @@ macro_rules! __group {
             an_empty_key_is_a_key
             a_claim_of_some_types_waits_for_busy_keys
             a_claim_of_some_types_takes_no_other_of_a_key_that_has_waited
+            a_claim_of_some_types_finds_its_own_after_many_keys_that_have_none
             the_resource_id_is_the_key_where_there_is_no_other
             a_key_waits_while_one_of_its_events_waits_for_a_retry
             an_event_saved_while_its_key_is_busy_comes_after
@@ -307,6 +310,7 @@ macro_rules! __group {
             an_acknowledgement_frees_the_key_that_waits_for_its_event
             many_events_of_a_key_that_has_waited_come_before_a_later_one
             many_waiting_keys_hold_up_no_other
+            one_claim_finds_what_comes_after_many_that_wait
             a_delivered_settlement_is_an_acknowledgement
             one_call_settles_many_of_every_outcome
             a_released_event_costs_no_attempt
@@ -381,6 +385,8 @@ macro_rules! __group {
             a_claim_reads_no_more_behind_a_busy_key
             a_claim_reads_no_more_beside_many_keys_that_wait
             a_claim_reads_no_more_beside_many_held_keys
+            a_claim_reads_no_more_of_a_backlog_beside_a_busy_key
+            a_claim_reads_no_more_of_keys_that_have_more_than_it_takes
         }
     };
     (outage $mode:tt) => {
@@ -391,6 +397,8 @@ macro_rules! __group {
             a_purge_of_many_is_done_in_parts
             a_fetch_that_is_cut_off_can_be_made_again
             while_the_engine_is_away_calls_are_unavailable_and_then_they_go_on
+            a_batch_takes_few_messages
+            a_batch_of_one_or_none_takes_no_more_than_it_has_to
         }
     };
     (claim_outage $mode:tt) => {
@@ -400,11 +408,16 @@ macro_rules! __group {
             a_renewal_that_is_cut_off_costs_nobody_the_lease
             what_is_done_to_dead_letters_is_done_though_it_was_cut_off
             leases_outlive_an_outage
+            a_call_about_many_leases_takes_few_messages
+            no_key_waits_for_what_an_acknowledgement_reached_that_was_cut_off
+            a_claim_gets_past_what_an_acknowledgement_reached_that_was_cut_off
         }
     };
     (wake_outage $mode:tt) => {
         $crate::__emit! { $mode wake_outage:
             a_listener_hears_again_after_an_outage
+            listeners_cost_little
+            a_commit_wakes_though_its_process_is_cut_off_then
         }
     };
     (wake $mode:tt) => {
@@ -417,7 +430,21 @@ macro_rules! __group {
             a_wait_that_is_dropped_loses_nothing
             each_of_many_commits_is_noticed
             nobody_is_woken_for_nothing
+            a_session_wakes_nobody_all_the_time
+            deliveries_wake_nobody_all_the_time
+            a_runtime_that_ends_takes_no_wakeups_with_it
             a_listener_survives_its_connection
+        }
+    };
+    (wake_concurrent $mode:tt) => {
+        $crate::__emit! { $mode wake_concurrent:
+            a_commit_wakes_after_others_that_were_saved_later
+            each_of_several_open_sessions_wakes_by_itself
+        }
+    };
+    (claim_wake $mode:tt) => {
+        $crate::__emit! { $mode claim_wake:
+            what_can_be_claimed_again_wakes
         }
     };
     (inbox $mode:tt) => {
@@ -498,6 +525,8 @@ mod tests {
             claim_cost: "claim_cost.rs";
             wake: "wake.rs";
             wake_outage: "wake_outage.rs";
+            wake_concurrent: "wake_concurrent.rs";
+            claim_wake: "claim_wake.rs";
             outage: "outage.rs";
             inbox: "inbox.rs";
         }

@@ -62,6 +62,13 @@ impl<H: OutageHarness> Away<H> {
     }
 }
 
+/// What a call answers, and how many messages were exchanged meanwhile, which may be about something else.
+pub(crate) async fn exchanged<T>(proxy: &Proxy, call: impl Future<Output = T>) -> (T, usize) {
+    let before = proxy.messages();
+    let answer = bounded(call).await;
+    (answer, proxy.messages() - before)
+}
+
 pub(crate) async fn bounded<T>(call: impl Future<Output = T>) -> T {
     timeout(PATIENCE, call).await.expect("a call neither answers nor fails where its connection is cut")
 }
@@ -257,4 +264,56 @@ pub async fn while_the_engine_is_away_calls_are_unavailable_and_then_they_go_on<
     assert_eq!(there.save_all(&batch).await.expect("save_all"), [Saved::Stored; 2]);
     there.acknowledge_all(&acknowledged).await.expect("acknowledge_all");
     assert_eq!(pending_ids(&h).await, [ids(&before[1..]), ids(&batch)].concat());
+}
+
+/// 2.5 and 5.3: what is saved, fetched or acknowledged by one call is not exchanged event by event.
+pub async fn a_batch_takes_few_messages<H: OutageHarness>(h: Arc<H>) {
+    const MANY: usize = 300;
+    let away = Away::open(&h).await;
+    let there = away.h.store();
+    for _ in 0..2 {
+        let batch = events(MANY);
+        let (saved, saving) = exchanged(&away.proxy, there.save_all(&batch)).await;
+        assert_eq!(saved.expect("save_all"), [Saved::Stored; MANY]);
+        let (fetched, fetching) = exchanged(&away.proxy, there.get_pending(MANY)).await;
+        assert_eq!(ids(&fetched.expect("get_pending")), ids(&batch));
+        let (done, acknowledging) = exchanged(&away.proxy, there.acknowledge_all(&ids(&batch))).await;
+        done.expect("acknowledge_all");
+        for (what, messages) in
+            [("a save", saving), ("a fetch", fetching), ("an acknowledgement", acknowledging)]
+        {
+            assert!(messages < MANY / 3, "{what} of {MANY} events takes {messages} messages");
+        }
+    }
+}
+
+/// 2.5 and 4.4: a batch of one takes no more messages than its event by itself, and a call about nothing takes none.
+pub async fn a_batch_of_one_or_none_takes_no_more_than_it_has_to<H: OutageHarness>(h: Arc<H>) {
+    const CALLS: usize = 40;
+    let away = Away::open(&h).await;
+    let there = away.h.store();
+    // Connected, and whatever is asked only once.
+    there.save(&event("first")).await.expect("save");
+    let (mut alone, mut batched) = (0, 0);
+    for _ in 0..CALLS {
+        let (saved, messages) = exchanged(&away.proxy, there.save(&event("alone"))).await;
+        assert_eq!(saved.expect("save"), Saved::Stored);
+        alone += messages;
+        let (saved, messages) = exchanged(&away.proxy, there.save_all(&[event("batched")])).await;
+        assert_eq!(saved.expect("save_all"), [Saved::Stored]);
+        batched += messages;
+    }
+    assert!(
+        batched <= alone + alone / 2,
+        "{CALLS} batches of one take {batched} messages, and {alone} by themselves"
+    );
+    let nothing = async {
+        for _ in 0..CALLS {
+            assert_eq!(there.save_all(&[]).await.expect("save_all"), []);
+            there.acknowledge_all(&[]).await.expect("acknowledge_all");
+            assert_eq!(there.get_pending(0).await.expect("get_pending"), []);
+        }
+    };
+    let ((), messages) = exchanged(&away.proxy, nothing).await;
+    assert!(messages < CALLS, "calls about nothing take {messages} messages");
 }

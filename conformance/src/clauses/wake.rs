@@ -3,21 +3,35 @@
 use std::{sync::Arc, time::Duration};
 
 use outbox_traits::{Event, OutboxStore, WakeStore, Wakeups};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::{
+    runtime::Builder,
+    task::spawn_blocking,
+    time::{Instant, sleep, timeout, timeout_at},
+};
 
 use crate::{
     Harness, WakeHarness,
-    support::{acknowledge, event, pending_ids, save},
+    support::{acknowledge, event, events, pending_ids, save, save_all},
 };
 
 /// Who is not woken by then never will be. It is not a measure of speed.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) async fn listen<H: Harness>(h: &Arc<H>) -> Box<dyn Wakeups>
 where
     H::Store: WakeStore,
 {
     h.store().wakeups().await.expect("wakeups")
+}
+
+/// How often one is woken in this time.
+async fn wakeups_within(time: Duration, listener: &mut Box<dyn Wakeups>) -> usize {
+    let end = Instant::now() + time;
+    let mut wakeups = 0;
+    while timeout_at(end, listener.wait()).await.is_ok() {
+        wakeups += 1;
+    }
+    wakeups
 }
 
 async fn woken(listener: &mut Box<dyn Wakeups>) {
@@ -200,6 +214,76 @@ where
         wakeups += 1;
         assert!(wakeups <= 5, "woken again and again, and nothing was committed");
     }
+}
+
+/// 9.2: an open session wakes nobody all the time, be it of this process or of another; neither does its commit, once it was
+/// told.
+pub async fn a_session_wakes_nobody_all_the_time<H: WakeHarness>(h: Arc<H>)
+where
+    H::Store: WakeStore,
+{
+    const A_WHILE: Duration = Duration::from_millis(1200);
+    let peer = h.peer().await;
+    let (mut here, mut there) = (listen(&h).await, peer.wakeups().await.expect("wakeups"));
+    let one = event("one");
+    let mut transaction = h.begin().await;
+    h.store().save_in_session(&one, h.session(&mut transaction)).await.expect("save_in_session");
+    let open = tokio::join!(wakeups_within(A_WHILE, &mut here), wakeups_within(A_WHILE, &mut there));
+    assert!(open.0.max(open.1) <= 5, "woken {open:?} times, and nothing is committed");
+    let writer = h.commit(transaction);
+    let ((), told) = tokio::join!(writer, async {
+        tokio::join!(wakeups_within(A_WHILE, &mut here), wakeups_within(A_WHILE, &mut there))
+    });
+    assert!(told.0.max(told.1) <= 5, "woken {told:?} times by one commit");
+    assert_eq!(pending_ids(&h).await, [one.id()]);
+}
+
+/// 9.2: what others deliver wakes nobody all the time.
+pub async fn deliveries_wake_nobody_all_the_time<H: WakeHarness>(h: Arc<H>)
+where
+    H::Store: WakeStore,
+{
+    let all = events(140);
+    save_all(&h, &all).await;
+    let peer = h.peer().await;
+    let mut listener = listen(&h).await;
+    calm(&mut listener).await;
+    let deliveries = async {
+        // The last ones first.
+        for event in all.iter().rev().take(40) {
+            peer.acknowledge(event.id()).await.expect("acknowledge");
+            sleep(Duration::from_millis(30)).await;
+        }
+    };
+    let ((), wakeups) = tokio::join!(deliveries, wakeups_within(Duration::from_millis(1500), &mut listener));
+    assert!(wakeups <= 5, "woken {wakeups} times, and nothing was saved");
+}
+
+/// 9.2: who has listened on a runtime that has ended, is in the way of nobody who listens on another.
+pub async fn a_runtime_that_ends_takes_no_wakeups_with_it<H: WakeHarness>(h: Arc<H>)
+where
+    H::Store: WakeStore,
+{
+    let peer = h.peer().await;
+    let there = Arc::clone(&h);
+    let elsewhere = move || {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let listener = listen(&there).await;
+            // What it was given for this long is given back by then.
+            sleep(Duration::from_millis(100)).await;
+            listener
+        })
+    };
+    let gone = spawn_blocking(elsewhere).await.expect("a listener of another runtime");
+    let mut listener = listen(&h).await;
+    let one = event("one");
+    peer.save(&one).await.expect("save");
+    woken_by(&h, &mut listener, &one).await;
+    drop(gone);
+    let two = event("two");
+    peer.save(&two).await.expect("save");
+    woken_by(&h, &mut listener, &two).await;
 }
 
 /// 9.2: a listener whose connection dies notices, and listens again: also to others, of whom this process knows nothing.

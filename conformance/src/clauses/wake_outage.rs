@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use outbox_traits::{WakeStore, Wakeups};
+use outbox_traits::{OutboxStore, WakeStore, Wakeups};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    outage::{Away, PATIENCE},
+    outage::{Away, PATIENCE, exchanged},
     wake::{calm, listen, woken_by},
 };
 use crate::{
@@ -61,5 +61,59 @@ where
         let after = event("after");
         save(&h, &after).await;
         woken_by(&h, &mut listener, &after).await;
+    }
+}
+
+/// 9.2: who listens costs the engine little, where nothing is committed or a session is open for long; and no more for each one
+/// who listens on clones of one store.
+pub async fn listeners_cost_little<H: OutageHarness>(h: Arc<H>)
+where
+    H::Store: WakeStore,
+{
+    const A_WHILE: Duration = Duration::from_millis(1500);
+    let away = Away::open(&h).await;
+    let mut listener = listen(&away.h).await;
+    let before = event("before");
+    save(&away.h, &before).await;
+    woken_by(&away.h, &mut listener, &before).await;
+    let connections = away.proxy.connections();
+    let mut others = Vec::new();
+    for _ in 0..20 {
+        others.push(listen(&away.h).await);
+    }
+    let more = away.proxy.connections() - connections;
+    assert!(more < 10, "20 who listen take {more} connections");
+    calm(&mut listener).await;
+    let ((), idle) = exchanged(&away.proxy, sleep(A_WHILE)).await;
+    assert!(idle < 300, "{idle} messages within {A_WHILE:?}, and nothing happens");
+    let there = away.h.store();
+    let mut transaction = away.h.begin().await;
+    there.save_in_session(&event("open"), away.h.session(&mut transaction)).await.expect("save_in_session");
+    let ((), open) = exchanged(&away.proxy, sleep(A_WHILE)).await;
+    assert!(open < 300, "{open} messages within {A_WHILE:?}, while a session is open");
+    away.h.rollback(transaction).await;
+}
+
+/// 9.2 and 9.5: a commit wakes those who listen elsewhere, though its process is cut off at any time after it.
+pub async fn a_commit_wakes_though_its_process_is_cut_off_then<H: OutageHarness>(h: Arc<H>)
+where
+    H::Store: WakeStore,
+{
+    // In which what is to be told is told, or cut off.
+    const SOON: Duration = Duration::from_millis(60);
+    let mut away = Away::open(&h).await;
+    let mut listener = listen(&h).await;
+    while away.goes_on().await {
+        calm(&mut listener).await;
+        let (there, one) = (Arc::clone(&away.h), event("one"));
+        let call = async {
+            let saved = there.store().save(&one).await;
+            sleep(SOON).await;
+            saved
+        };
+        // Of one that failed, its process knows nothing.
+        if away.cut(call).await.is_ok() {
+            woken_by(&h, &mut listener, &one).await;
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use outbox_traits::{
     Claim, ClaimStore, DeadLetterFilter, DeadLetterStore, Event, EventId, Lease, Leased, OutboxStore,
-    Outcome, Result, Settlement, async_trait,
+    Outcome, Result, Settlement, StatsStore, async_trait,
 };
 use serde_json::json;
 
@@ -27,6 +27,17 @@ impl ClaimStore for Broken {
             Fault::AHoldHoldsUpAll if !self.holding().await?.is_empty() => return Ok(Vec::new()),
             Fault::AHoldEndsInTime => self.let_go_of_old().await?,
             Fault::AWaitingKeyHoldsUpAll if self.memory().waiting > 0 => return Ok(Vec::new()),
+            Fault::AClaimGivesUpAfterManyThatWait
+                if self.memory().waiting > 0 && self.inner.stats().await?.pending > 8000 =>
+            {
+                return Ok(Vec::new());
+            }
+            Fault::AClaimOfSomeTypesGivesUpAfterManyOfOthers if !claim.types.is_empty() => {
+                let first = self.inner.get_pending(50).await?;
+                if first.len() == 50 && !first.iter().any(|event| claim.wants(event.event_type())) {
+                    return Ok(Vec::new());
+                }
+            }
             Fault::ClaimsOverlap => {
                 let last = self.memory().last_claim.clone();
                 let pending: HashSet<EventId> =
@@ -188,7 +199,9 @@ impl Broken {
             (Fault::ADeadLetterBlocksItsKey, Outcome::DeadLetter { error, .. }) => {
                 *settlement = Settlement::retry(lease, FOR_EVER, error.clone());
             }
-            (Fault::AWaitingKeyHoldsUpAll, Outcome::Retry { .. }) => self.memory().waiting += 1,
+            (Fault::AWaitingKeyHoldsUpAll | Fault::AClaimGivesUpAfterManyThatWait, Outcome::Retry { .. }) => {
+                self.memory().waiting += 1;
+            }
             (Fault::TheErrorGetsLost, Outcome::Retry { after, .. }) => {
                 *settlement = Settlement::retry(lease, *after, "");
             }

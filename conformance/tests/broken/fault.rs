@@ -116,6 +116,9 @@ faults! {
     OneRequeueEndsAllHolds,
     ADiscardDoesNotEndTheHold,
     UndecodableRowsAreLeased,
+    /// And finds what comes after them the next time, or never.
+    AClaimGivesUpAfterManyThatWait,
+    AClaimOfSomeTypesGivesUpAfterManyOfOthers,
 
     // Dead letters.
     TheRawContentGetsLost,
@@ -125,6 +128,8 @@ faults! {
     APageIsCutBeforeItIsFiltered,
     ARequeueOfAllIgnoresTheTimes,
     ADiscardOfAllIgnoresTheTimes,
+    /// To the microsecond before.
+    TheTimesOfAFilterAreCutOff,
 
     // Retention.
     DeliveredEventsAreNotKept,
@@ -250,6 +255,13 @@ faults! {
     WakeupsComeAllTheTime,
     AListenerDiesWithItsConnection,
     OthersAreHeardOnTheFirstConnectionOnly,
+    AnOpenSessionWakesAllTheTime,
+    DeliveriesWake,
+    /// For all who listen on one handle.
+    TheFirstRuntimeHearsForAll,
+    OnlyTheNewestWakes,
+    OnlyTheLastOfSeveralSessionsWakes,
+    ARequeueDoesNotWake,
 
     // Outages.
     /// Each in a transaction of its own.
@@ -293,6 +305,15 @@ faults! {
     WhatCameInAnOutageIsNotHeard,
     /// Its new connection is told nothing.
     AListenerIsDeafAfterAnOutage,
+    CallsAboutNothingAskTheServer,
+    ABatchOfOneIsATransaction,
+    ALostLeaseHoldsUpItsKey,
+    /// The first one after it.
+    AClaimStopsAtWhatWasAcknowledged,
+    EachListenerConnects,
+    AListenerAsksAllTheTime,
+    /// And is not told again.
+    ACommitIsToldOnce,
 
     // The inbox.
     EveryDeliveryIsNew,

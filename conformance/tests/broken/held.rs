@@ -1,6 +1,6 @@
 //! Dead letters of a broken store, also those that hold their keys.
 
-use chrono::TimeDelta;
+use chrono::{SubsecRound, TimeDelta};
 use outbox_traits::{
     Claim, ClaimStore, DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetterStore, EventId, Leased,
     OutboxStore, Result, Settlement, async_trait,
@@ -16,6 +16,12 @@ impl DeadLetterStore for Broken {
             let all = DeadLetterFilter::new().with_limit(filter.limit).with_after(filter.after);
             page = self.inner.dead_letters(&all).await?;
             page.letters.retain(|letter| filter.matches(&letter.event_type, letter.dead_at));
+        }
+        if self.fault == Fault::TheTimesOfAFilterAreCutOff {
+            let mut cut = filter.clone();
+            cut.since = filter.since.map(|time| time.trunc_subsecs(6));
+            cut.before = filter.before.map(|time| time.trunc_subsecs(6));
+            page = self.inner.dead_letters(&cut).await?;
         }
         if self.fault == Fault::HoldsAreNotTold {
             page.letters.iter_mut().for_each(|letter| letter.holds_key = false);

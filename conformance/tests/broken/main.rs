@@ -48,7 +48,7 @@ fn failures(fault: Fault, is_asked: impl Fn(&str) -> bool) -> Vec<(&'static str,
 fn all_clauses() -> Vec<Clause> {
     let mut clauses = clauses!(
         Faulty; store, concurrent, schema, dead_letter, claim, claim_concurrent, claim_schema, claim_durable, stats,
-        cost, claim_cost, wake, inbox, resource, names, claim_names, inbox_names, expiry, refusal
+        cost, claim_cost, wake, wake_concurrent, claim_wake, inbox, resource, names, claim_names, inbox_names, expiry, refusal
     );
     clauses.extend(clauses!(Remote; outage, claim_outage, wake_outage));
     clauses
@@ -263,6 +263,11 @@ rejected! {
     undecodable_rows_that_are_leased_again_and_again: UndecodableRowsAreLeased
         by "claim::an_undecodable_row_is_never_leased";
 
+    a_claim_that_gives_up_after_many_that_wait: AClaimGivesUpAfterManyThatWait
+        by "claim::one_claim_finds_what_comes_after_many_that_wait";
+    a_claim_of_some_types_that_gives_up_after_many_of_others: AClaimOfSomeTypesGivesUpAfterManyOfOthers
+        by "claim::a_claim_of_some_types_finds_its_own_after_many_keys_that_have_none";
+
     a_raw_content_that_gets_lost: TheRawContentGetsLost
         by "dead_letter::an_undecodable_row_is_shown_with_its_raw_content";
     a_last_page_that_promises_another: ALastPagePromisesAnother
@@ -277,6 +282,8 @@ rejected! {
     a_requeue_of_all_that_ignores_the_times: ARequeueOfAllIgnoresTheTimes
         by "claim::pages_requeues_and_discards_heed_the_whole_filter";
     a_discard_of_all_that_ignores_the_times: ADiscardOfAllIgnoresTheTimes
+        by "claim::pages_requeues_and_discards_heed_the_whole_filter";
+    times_of_a_filter_that_are_cut_off: TheTimesOfAFilterAreCutOff
         by "claim::pages_requeues_and_discards_heed_the_whole_filter";
 
     delivered_events_that_are_not_kept: DeliveredEventsAreNotKept
@@ -479,7 +486,9 @@ rejected! {
     a_claim_that_steps_over_what_waits: AClaimStepsOverWhatWaits
         by "claim_cost::a_claim_reads_no_more_behind_a_busy_key",
             "claim_cost::a_claim_reads_no_more_beside_many_keys_that_wait",
-            "claim_cost::a_claim_reads_no_more_beside_many_held_keys";
+            "claim_cost::a_claim_reads_no_more_beside_many_held_keys",
+            "claim_cost::a_claim_reads_no_more_of_a_backlog_beside_a_busy_key",
+            "claim_cost::a_claim_reads_no_more_of_keys_that_have_more_than_it_takes";
     a_settlement_that_reads_all: ASettlementReadsAll
         by "claim_cost::a_claim_reads_no_more_amid_many_events";
     a_save_that_reads_all: ASaveReadsAll
@@ -505,13 +514,40 @@ rejected! {
         by "wake::each_of_many_commits_is_noticed";
     wakeups_that_come_all_the_time: WakeupsComeAllTheTime
         by "wake::nobody_is_woken_for_nothing";
+    an_open_session_that_wakes_all_the_time: AnOpenSessionWakesAllTheTime
+        by "wake::a_session_wakes_nobody_all_the_time";
+    deliveries_that_wake: DeliveriesWake
+        by "wake::deliveries_wake_nobody_all_the_time";
+    a_first_runtime_that_hears_for_all: TheFirstRuntimeHearsForAll
+        by "wake::a_runtime_that_ends_takes_no_wakeups_with_it";
+    a_newest_event_that_alone_wakes: OnlyTheNewestWakes
+        by "wake_concurrent::a_commit_wakes_after_others_that_were_saved_later";
+    a_last_of_several_sessions_that_alone_wakes: OnlyTheLastOfSeveralSessionsWakes
+        by "wake_concurrent::each_of_several_open_sessions_wakes_by_itself";
+    a_requeue_that_does_not_wake: ARequeueDoesNotWake
+        by "claim_wake::what_can_be_claimed_again_wakes";
     a_listener_that_dies_with_its_connection: AListenerDiesWithItsConnection
         by "wake::a_listener_survives_its_connection";
     others_that_are_heard_on_the_first_connection_only: OthersAreHeardOnTheFirstConnectionOnly
         by "wake::a_listener_survives_its_connection";
 
     a_batch_that_is_saved_one_by_one: ABatchIsSavedOneByOne
-        by "outage::a_save_that_is_cut_off_is_made_or_not";
+        by "outage::a_save_that_is_cut_off_is_made_or_not", "outage::a_batch_takes_few_messages";
+    calls_about_nothing_that_ask_the_server: CallsAboutNothingAskTheServer
+        by "outage::a_batch_of_one_or_none_takes_no_more_than_it_has_to",
+            "claim_outage::a_call_about_many_leases_takes_few_messages";
+    a_batch_of_one_that_is_a_transaction: ABatchOfOneIsATransaction
+        by "outage::a_batch_of_one_or_none_takes_no_more_than_it_has_to";
+    a_lost_lease_that_holds_up_its_key: ALostLeaseHoldsUpItsKey
+        by "claim_outage::no_key_waits_for_what_an_acknowledgement_reached_that_was_cut_off";
+    a_claim_that_stops_at_what_was_acknowledged: AClaimStopsAtWhatWasAcknowledged
+        by "claim_outage::a_claim_gets_past_what_an_acknowledgement_reached_that_was_cut_off";
+    each_listener_that_connects: EachListenerConnects
+        by "wake_outage::listeners_cost_little";
+    a_listener_that_asks_all_the_time: AListenerAsksAllTheTime
+        by "wake_outage::listeners_cost_little";
+    a_commit_that_is_told_once: ACommitIsToldOnce
+        by "wake_outage::a_commit_wakes_though_its_process_is_cut_off_then";
     a_save_that_was_cut_off_and_is_reported: ASaveThatWasCutOffIsReported
         by "outage::a_save_that_is_cut_off_is_made_or_not";
     a_save_that_was_cut_off_and_is_remembered_by_the_handle: ASaveThatWasCutOffIsRememberedByTheHandle
@@ -559,7 +595,8 @@ rejected! {
     a_claim_that_is_rolled_back_and_handed_out: AClaimThatIsRolledBackIsHandedOut
         by "claim_outage::what_a_claim_that_was_cut_off_has_leased_comes_again_in_order";
     settlements_that_are_made_one_by_one: SettlementsAreMadeOneByOne
-        by "claim_outage::a_settlement_that_is_cut_off_takes_as_a_whole_or_not_at_all";
+        by "claim_outage::a_settlement_that_is_cut_off_takes_as_a_whole_or_not_at_all",
+            "claim_outage::a_call_about_many_leases_takes_few_messages";
     a_settlement_that_was_cut_off_and_is_reported: ASettlementThatWasCutOffIsReported
         by "claim_outage::a_settlement_that_is_cut_off_takes_as_a_whole_or_not_at_all";
     a_settlement_that_is_made_again_behind_the_scenes: ASettlementIsMadeAgainBehindTheScenes

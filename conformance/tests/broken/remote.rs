@@ -6,7 +6,7 @@ use std::{
     io,
     net::Ipv4Addr,
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, Mutex, MutexGuard, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
@@ -17,11 +17,14 @@ use outbox_conformance::{Harness, OutageHarness, Skip};
 use outbox_memory::{ManualClock, MemoryOutbox, MemorySession};
 use outbox_traits::{
     Claim, ClaimStore, DeadLetterFilter, DeadLetterPage, DeadLetterStore, Error, ErrorKind, Event, EventId,
-    Lease, Leased, OutboxStore, Result, Saved, Settlement, StatsStore, WakeStore, Wakeups, async_trait,
+    Lease, Leased, OutboxStore, Outcome, Result, Saved, Settlement, StatsStore, WakeStore, Wakeups,
+    async_trait,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinHandle,
     time::{Instant, sleep, sleep_until},
 };
 
@@ -39,6 +42,15 @@ pub(crate) struct Remote {
     server: u16,
 }
 
+/// What the handles on one store share.
+#[derive(Debug, Default)]
+struct Shared {
+    /// The next claim finds nothing.
+    stops: AtomicBool,
+    /// What a process has told the others.
+    told: watch::Sender<()>,
+}
+
 #[async_trait]
 impl Harness for Remote {
     type Store = RemoteStore;
@@ -47,7 +59,8 @@ impl Harness for Remote {
     async fn open() -> Result<Self, Skip> {
         let clock = ManualClock::new();
         let server = serve().await.unwrap();
-        let store = RemoteStore::over(MemoryOutbox::with_clock(&clock), Faulty::fault(), server);
+        let store =
+            RemoteStore::over(MemoryOutbox::with_clock(&clock), Faulty::fault(), server, &Arc::default());
         Ok(Self { store, clock, rows: Arc::default(), server })
     }
 
@@ -116,7 +129,7 @@ impl OutageHarness for Remote {
     }
 
     async fn through(&self, port: u16) -> Self {
-        let store = RemoteStore::over(self.store.inner.clone(), self.store.fault, port);
+        let store = RemoteStore::over(self.store.inner.clone(), self.store.fault, port, &self.store.shared);
         Self { store, clock: self.clock.clone(), rows: Arc::clone(&self.rows), server: self.server }
     }
 }
@@ -161,6 +174,8 @@ pub(crate) struct RemoteStore {
     inner: MemoryOutbox,
     port: u16,
     connection: tokio::sync::Mutex<Option<TcpStream>>,
+    shared: Arc<Shared>,
+    hearing: tokio::sync::Mutex<Weak<Hearing>>,
     was_cut: AtomicBool,
     leases: Mutex<Vec<Lease>>,
     /// Acknowledged while the server was away.
@@ -169,10 +184,26 @@ pub(crate) struct RemoteStore {
 }
 
 impl RemoteStore {
-    fn over(inner: MemoryOutbox, fault: Fault, port: u16) -> Self {
-        let (connection, was_cut) = (tokio::sync::Mutex::default(), AtomicBool::new(false));
+    fn over(inner: MemoryOutbox, fault: Fault, port: u16, shared: &Arc<Shared>) -> Self {
+        let (connection, hearing, was_cut) = Default::default();
         let (leases, put_off, saved) = Default::default();
-        Self { fault, inner, port, connection, was_cut, leases, put_off, saved }
+        let shared = Arc::clone(shared);
+        Self { fault, inner, port, connection, shared, hearing, was_cut, leases, put_off, saved }
+    }
+
+    /// Whether a call is about nothing, and nobody is to be asked.
+    fn is_idle<T>(&self, about: &[T]) -> bool {
+        about.is_empty() && self.fault != Fault::CallsAboutNothingAskTheServer
+    }
+
+    /// Tells the others of a commit, soon, and once.
+    fn tell(&self) {
+        let (port, shared) = (self.port, Arc::clone(&self.shared));
+        tokio::spawn(async move {
+            if round_trip(None, port).await.is_ok() {
+                shared.told.send_replace(());
+            }
+        });
     }
 
     /// What failed is not used again: the next call connects anew.
@@ -248,11 +279,24 @@ impl OutboxStore for RemoteStore {
         }
         match self.call(self.inner.save(event)).await {
             Err(_) if self.fault == Fault::ASaveThatWasCutOffIsReported => Ok(Saved::Stored),
-            saved => saved,
+            Ok(saved) => {
+                if self.fault == Fault::ACommitIsToldOnce {
+                    self.tell();
+                }
+                Ok(saved)
+            }
+            Err(error) => Err(error),
         }
     }
 
     async fn save_all(&self, events: &[Event]) -> Result<Vec<Saved>> {
+        if self.is_idle(events) {
+            return Ok(Vec::new());
+        }
+        if self.fault == Fault::ABatchOfOneIsATransaction && events.len() == 1 {
+            self.ask().await?;
+            self.ask().await?;
+        }
         if self.fault != Fault::ABatchIsSavedOneByOne {
             return self.call(self.inner.save_all(events)).await;
         }
@@ -268,6 +312,9 @@ impl OutboxStore for RemoteStore {
     }
 
     async fn get_pending(&self, limit: usize) -> Result<Vec<Event>> {
+        if limit == 0 && self.is_idle::<Event>(&[]) {
+            return Ok(Vec::new());
+        }
         let fetch = async {
             let put_off = std::mem::take(&mut *self.put_off.lock().unwrap());
             self.inner.acknowledge_all(&put_off).await?;
@@ -284,7 +331,14 @@ impl OutboxStore for RemoteStore {
     }
 
     async fn acknowledge_all(&self, ids: &[EventId]) -> Result<()> {
+        if self.is_idle(ids) {
+            return Ok(());
+        }
         match (self.call(self.inner.acknowledge_all(ids)).await, self.fault) {
+            (Err(error), Fault::AClaimStopsAtWhatWasAcknowledged) => {
+                self.shared.stops.store(true, Relaxed);
+                Err(error)
+            }
             (Err(_), Fault::AnAcknowledgementThatWasCutOffIsReported) => Ok(()),
             (Err(error), Fault::WhatFailedInAnOutageIsDoneAfterIt) => {
                 self.put_off.lock().unwrap().extend(ids);
@@ -309,6 +363,9 @@ impl OutboxStore for RemoteStore {
 #[async_trait]
 impl ClaimStore for RemoteStore {
     async fn claim(&self, claim: &Claim) -> Result<Vec<Leased>> {
+        if claim.limit == 0 && self.is_idle::<Lease>(&[]) || self.shared.stops.swap(false, Relaxed) {
+            return Ok(Vec::new());
+        }
         self.ask().await?;
         let leased = self.inner.claim(claim).await?;
         *self.leases() = leased.iter().map(|one| one.lease).collect();
@@ -327,6 +384,9 @@ impl ClaimStore for RemoteStore {
     }
 
     async fn renew(&self, leases: &[Lease], length: Duration) -> Result<Vec<Result<()>>> {
+        if self.is_idle(leases) {
+            return Ok(Vec::new());
+        }
         match (self.call(self.inner.renew(leases, length)).await, self.fault) {
             (Err(error), Fault::ARenewalThatWasCutOffEndsTheLease) => {
                 let ended: Vec<Settlement> = leases.iter().copied().map(Settlement::released).collect();
@@ -339,6 +399,9 @@ impl ClaimStore for RemoteStore {
     }
 
     async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Result<()>>> {
+        if self.is_idle(settlements) {
+            return Ok(Vec::new());
+        }
         if self.fault == Fault::SettlementsAreMadeOneByOne {
             let mut answers = Vec::new();
             for one in settlements.chunks(1) {
@@ -352,6 +415,14 @@ impl ClaimStore for RemoteStore {
             }
             (Err(_), Fault::ASettlementIsMadeAgainBehindTheScenes) => {
                 self.call(self.inner.settle(settlements)).await
+            }
+            (Ok(answers), Fault::ALostLeaseHoldsUpItsKey) => {
+                if let ([Err(_)], [Settlement { outcome: Outcome::Retry { .. }, .. }]) =
+                    (&*answers, settlements)
+                {
+                    self.shared.stops.store(true, Relaxed);
+                }
+                Ok(answers)
             }
             (settled, _) => settled,
         }
@@ -395,38 +466,97 @@ impl DeadLetterStore for RemoteStore {
 #[async_trait]
 impl WakeStore for RemoteStore {
     async fn wakeups(&self) -> Result<Box<dyn Wakeups>> {
-        self.ask().await?;
-        let connection = round_trip(None, self.port).await.expect("it was reached just now");
-        Ok(Box::new(RemoteWakeups {
-            fault: self.fault,
-            port: self.port,
-            store: self.inner.clone(),
-            inner: self.inner.wakeups().await?,
-            connection: Some(connection),
-            again_at: Instant::now(),
-        }))
+        let mut current = self.hearing.lock().await;
+        let shared = current.upgrade().filter(|_| self.fault != Fault::EachListenerConnects);
+        let hearing = match shared {
+            Some(hearing) => hearing,
+            None => Arc::new(self.hear().await?),
+        };
+        *current = Arc::downgrade(&hearing);
+        Ok(Box::new(RemoteWakeups { heard: hearing.heard.subscribe(), _hearing: hearing }))
     }
 }
 
-/// It hears as long as it is connected.
+impl RemoteStore {
+    async fn hear(&self) -> Result<Hearing> {
+        self.ask().await?;
+        let connection = round_trip(None, self.port).await.expect("it was reached just now");
+        let mut ear = Ear {
+            fault: self.fault,
+            port: self.port,
+            store: self.inner.clone(),
+            shared: Arc::clone(&self.shared),
+            inner: self.inner.wakeups().await?,
+            told: self.shared.told.subscribe(),
+            connection: Some(connection),
+            again_at: Instant::now(),
+        };
+        let heard = watch::Sender::new(());
+        let hears = heard.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                ear.wait().await;
+                hears.send_replace(());
+                tokio::task::yield_now().await;
+            }
+        });
+        Ok(Hearing { heard, task })
+    }
+}
+
+/// What hears of commits, for all who listen on one handle.
+#[derive(Debug)]
+struct Hearing {
+    heard: watch::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Hearing {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 #[derive(Debug)]
 struct RemoteWakeups {
-    fault: Fault,
-    port: u16,
-    store: MemoryOutbox,
-    inner: Box<dyn Wakeups>,
-    connection: Option<TcpStream>,
-    again_at: Instant,
+    heard: watch::Receiver<()>,
+    _hearing: Arc<Hearing>,
 }
 
 #[async_trait]
 impl Wakeups for RemoteWakeups {
     async fn wait(&mut self) {
+        self.heard.changed().await.expect("it is heard for as long as somebody listens");
+    }
+}
+
+/// It hears as long as it is connected.
+#[derive(Debug)]
+struct Ear {
+    fault: Fault,
+    port: u16,
+    store: MemoryOutbox,
+    shared: Arc<Shared>,
+    inner: Box<dyn Wakeups>,
+    told: watch::Receiver<()>,
+    connection: Option<TcpStream>,
+    again_at: Instant,
+}
+
+impl Ear {
+    async fn wait(&mut self) {
         loop {
             if let Some(connection) = &mut self.connection {
+                let hears_itself = self.fault != Fault::ACommitIsToldOnce;
+                let asks = self.fault == Fault::AListenerAsksAllTheTime;
                 tokio::select! {
-                    () = self.inner.wait() => return,
+                    () = self.inner.wait(), if hears_itself => return,
+                    _ = self.told.changed(), if !hears_itself => return,
                     _ = connection.read_u8() => self.connection = None,
+                    () = sleep(Duration::from_millis(2)), if asks => {
+                        self.connection = round_trip(self.connection.take(), self.port).await.ok();
+                        continue;
+                    }
                 }
             }
             match self.fault {
@@ -444,6 +574,7 @@ impl Wakeups for RemoteWakeups {
                 _ => &self.store,
             };
             self.inner = heard.wakeups().await.expect("a store in memory");
+            self.told = self.shared.told.subscribe();
             self.connection = Some(connection);
             // Whatever was committed meanwhile nobody has told.
             if self.fault != Fault::WhatCameInAnOutageIsNotHeard {

@@ -53,6 +53,8 @@ pub(crate) struct Broken {
     pub(crate) inner: MemoryOutbox,
     pub(crate) clock: ManualClock,
     pub(crate) bell: Bell,
+    /// The last event that was saved through any handle, committed or not.
+    pub(crate) last_saved: Arc<Mutex<Option<EventId>>>,
     pub(crate) is_cut: watch::Sender<bool>,
     pub(crate) schema: Schema,
     memory: Mutex<Memory>,
@@ -72,14 +74,15 @@ impl Broken {
 
     /// Another handle on the same events.
     pub(crate) fn peer(&self) -> Self {
-        Self::over(self.inner.clone(), self.fault, &self.clock)
+        let last_saved = Arc::clone(&self.last_saved);
+        Self { last_saved, ..Self::over(self.inner.clone(), self.fault, &self.clock) }
     }
 
     pub(crate) fn over(inner: MemoryOutbox, fault: Fault, clock: &ManualClock) -> Self {
         let (bell, is_cut) = (Bell::default(), watch::Sender::new(false));
         let (schema, memory) = (Schema::default(), Mutex::default());
-        let reads = AtomicU64::new(0);
-        Self { fault, inner, clock: clock.clone(), bell, is_cut, schema, memory, reads }
+        let (reads, last_saved) = (AtomicU64::new(0), Arc::default());
+        Self { fault, inner, clock: clock.clone(), bell, last_saved, is_cut, schema, memory, reads }
     }
 
     pub(crate) fn begin(self: &Arc<Self>) -> BrokenSession {
@@ -185,6 +188,7 @@ impl Broken {
                 Ok(Saved::Duplicate)
             }
             (Ok(Saved::Stored), _) => {
+                *self.last_saved.lock().unwrap() = Some(event.id());
                 self.bell.ring();
                 let mut memory = self.memory();
                 let place = memory.saved.len();

@@ -1,9 +1,14 @@
 //! Wake-ups and stats of a broken store.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
 
 use outbox_memory::MemoryOutbox;
-use outbox_traits::{OutboxStore, Result, Stats, StatsStore, WakeStore, Wakeups, async_trait};
+use outbox_traits::{
+    Event, EventId, OutboxStore, Result, Stats, StatsStore, WakeStore, Wakeups, async_trait,
+};
 use tokio::sync::{Notify, watch};
 
 use crate::{fault::Fault, store::Broken};
@@ -13,6 +18,8 @@ use crate::{fault::Fault, store::Broken};
 pub(crate) struct Bell {
     pub(crate) saves: watch::Sender<()>,
     one: Arc<Notify>,
+    /// What the first runtime hears.
+    first: OnceLock<watch::Sender<()>>,
 }
 
 impl Bell {
@@ -20,6 +27,22 @@ impl Bell {
     pub(crate) fn ring(&self) {
         self.saves.send_replace(());
         self.one.notify_one();
+    }
+
+    /// What is heard in a task of whoever listens first.
+    fn first(&self, mut inner: Box<dyn Wakeups>) -> watch::Receiver<()> {
+        let sender = self.first.get_or_init(|| {
+            let sender = watch::Sender::new(());
+            let heard = sender.clone();
+            tokio::spawn(async move {
+                loop {
+                    inner.wait().await;
+                    heard.send_replace(());
+                }
+            });
+            sender
+        });
+        sender.subscribe()
     }
 }
 
@@ -34,6 +57,12 @@ impl WakeStore for Broken {
             one: Arc::clone(&self.bell.one),
             is_cut: self.is_cut.subscribe(),
             has_woken: false,
+            first: match self.fault {
+                Fault::TheFirstRuntimeHearsForAll => Some(self.bell.first(self.inner.wakeups().await?)),
+                _ => None,
+            },
+            newest: None,
+            last_saved: Arc::clone(&self.last_saved),
         }))
     }
 }
@@ -47,6 +76,59 @@ struct BrokenWakeups {
     one: Arc<Notify>,
     is_cut: watch::Receiver<bool>,
     has_woken: bool,
+    first: Option<watch::Receiver<()>>,
+    newest: Option<EventId>,
+    last_saved: Arc<Mutex<Option<EventId>>>,
+}
+
+async fn pending(store: &MemoryOutbox) -> Vec<EventId> {
+    let pending = store.get_pending(usize::MAX).await.expect("get_pending");
+    pending.iter().map(Event::id).collect()
+}
+
+impl BrokenWakeups {
+    /// Wakes, again and again, as long as what was saved last is not committed.
+    async fn wait_or_wake_for_an_open_session(&mut self) {
+        let last = *self.last_saved.lock().unwrap();
+        let pending = pending(&self.store).await;
+        if last.is_some_and(|last| !pending.contains(&last)) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        } else {
+            self.inner.wait().await;
+        }
+    }
+
+    async fn wait_or_wake_for_a_delivery(&mut self) {
+        let before = pending(&self.store).await.len();
+        while pending(&self.store).await.len() >= before {
+            let waited = tokio::time::timeout(Duration::from_millis(5), self.inner.wait()).await;
+            if waited.is_ok() {
+                return;
+            }
+        }
+    }
+
+    async fn wait_for_one_that_is_newer(&mut self) {
+        loop {
+            self.inner.wait().await;
+            let newest = pending(&self.store).await.into_iter().max();
+            if newest > self.newest {
+                self.newest = newest;
+                return;
+            }
+        }
+    }
+
+    async fn wait_for_what_was_saved_last(&mut self) {
+        loop {
+            self.inner.wait().await;
+            let last = *self.last_saved.lock().unwrap();
+            let pending = pending(&self.store).await;
+            if last.is_none_or(|last| pending.contains(&last)) {
+                return;
+            }
+        }
+    }
 }
 
 #[async_trait]
@@ -58,7 +140,9 @@ impl Wakeups for BrokenWakeups {
             return std::future::pending().await;
         }
         match self.fault {
-            Fault::WakeupsComeBeforeTheCommit | Fault::CommitsOfOthersAreNotHeard => {
+            Fault::WakeupsComeBeforeTheCommit
+            | Fault::CommitsOfOthersAreNotHeard
+            | Fault::ARequeueDoesNotWake => {
                 self.saves.changed().await.expect("the store is there");
             }
             Fault::OthersAreHeardOnTheFirstConnectionOnly if *self.is_cut.borrow() => {
@@ -72,6 +156,14 @@ impl Wakeups for BrokenWakeups {
             Fault::ADroppedWaitLosesTheWakeup => {
                 self.inner.wait().await;
                 tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Fault::AnOpenSessionWakesAllTheTime => self.wait_or_wake_for_an_open_session().await,
+            Fault::DeliveriesWake => self.wait_or_wake_for_a_delivery().await,
+            Fault::OnlyTheNewestWakes => self.wait_for_one_that_is_newer().await,
+            Fault::OnlyTheLastOfSeveralSessionsWakes => self.wait_for_what_was_saved_last().await,
+            Fault::TheFirstRuntimeHearsForAll => {
+                let first = self.first.as_mut().expect("it was made so");
+                first.changed().await.expect("the store is there");
             }
             Fault::WakeupsComeAllTheTime => tokio::time::sleep(Duration::from_millis(1)).await,
             _ => self.inner.wait().await,

@@ -1,6 +1,7 @@
 //! Which events a claim takes.
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, HashSet},
     sync::atomic::Ordering::Relaxed,
 };
@@ -26,8 +27,14 @@ const BUDGET: usize = 1000;
 const STEP: usize = 8;
 /// Events behind leases that may be about to end are stepped over up to so many: the next claim may take them.
 const PASSED: usize = 500;
-/// The least and the most that a page of the walk has.
+/// The least and the most that the first page of the walk has.
 const PAGE: (usize, usize) = (100, 2000);
+/// The least that each further page has.
+const NEXT_PAGE: usize = 500;
+/// How many keys are passed over that have too many events to park at once.
+const HOT: usize = 8;
+/// How many places a walk looks at where it passes over such keys: a tenth of a second's worth.
+const WALK: i64 = 500_000;
 /// A lease of less than so many microseconds may be about to end: what is behind it is not parked.
 const FRESH: i64 = 100_000;
 
@@ -35,7 +42,6 @@ const FRESH: i64 = 100_000;
 struct Head {
     seq: i64,
     id: EventId,
-    retry_at: Option<i64>,
     is_live: bool,
 }
 
@@ -58,28 +64,12 @@ pub(super) struct Found {
     pub(super) more: bool,
 }
 
-/// Pending events that cannot be taken, with their keys.
-#[derive(Default)]
+/// A pending event that cannot be taken.
 struct Behind {
-    /// Their keys have parked events.
-    keys: Vec<(i64, Key)>,
-    /// Their keys are leased.
-    leases: Vec<(i64, Key)>,
-}
-
-impl Behind {
-    fn len(&self) -> usize {
-        self.keys.len() + self.leases.len()
-    }
-
-    /// The keys of more than so many.
-    fn most(&self, many: usize) -> Vec<Key> {
-        let mut counts: HashMap<Key, usize> = HashMap::new();
-        for (_, key) in self.keys.iter().chain(&self.leases) {
-            *counts.entry(*key).or_default() += 1;
-        }
-        counts.into_iter().filter(|(_, count)| *count > many).map(|(key, _)| key).collect()
-    }
+    seq: i64,
+    key: Key,
+    /// Its key is leased; or else it has parked events.
+    by_lease: bool,
 }
 
 impl Found {
@@ -145,7 +135,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     ) -> sqlx::Result<()> {
         let (now, busy) = (state.now, state.busy());
         let names = &self.names;
-        let (mut gone, mut empty, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut gone, mut empty) = (Vec::new(), Vec::new());
         let mut after = None;
         while found.spots.len() < limit {
             let size = limit.max(MIN_KEYS);
@@ -160,11 +150,11 @@ impl<DB: Dialect> SqlxOutbox<DB> {
             }
             let each = (limit.max(HEADS) / keys.len().max(1)).clamp(1, limit);
             for keys in keys.chunks(KEYS) {
-                let sql = sql::heads::<DB>(names, &claim.types, keys, now, as_limit(each));
+                let sql = sql::heads::<DB>(names, &claim.types, keys, as_limit(each));
                 let mut heads: HashMap<Key, Vec<Head>> = HashMap::new();
                 for row in &DB::rows(connection, sql).await? {
                     let (seq, id) = (row.number(1)?, row.uuid(2)?.into());
-                    let head = Head { seq, id, retry_at: row.optional(3)?, is_live: !row.is_null(4)? };
+                    let head = Head { seq, id, is_live: !row.is_null(3)? };
                     heads.entry(key(row, 0)?.unwrap_or_default()).or_default().push(head);
                 }
                 for key in keys {
@@ -176,14 +166,8 @@ impl<DB: Dialect> SqlxOutbox<DB> {
                     }
                     gone.extend(heads.iter().filter(|head| !head.is_live).map(|head| head.seq));
                     let read_to = heads.get(each - 1).map_or(i64::MAX, |last| last.seq);
-                    let live = || heads.iter().filter(|head| head.is_live);
-                    let last_retry = live().filter_map(|head| head.retry_at).max();
-                    // It is not ready after all: the lease under which another of its events failed ran out.
-                    if let Some(time) = last_retry.filter(|time| *time > now) {
-                        waiting.push((*key, time));
-                        continue;
-                    }
-                    found.spots.extend(live().map(|head| head.spot(*key)));
+                    let live = heads.iter().filter(|head| head.is_live);
+                    found.spots.extend(live.map(|head| head.spot(*key)));
                     found.read_to.insert(*key, read_to);
                 }
             }
@@ -195,7 +179,6 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         let mut statements: Vec<String> =
             gone.chunks(CHUNK).map(|places| sql::remove_parked(names, places)).collect();
         statements.extend(empty.chunks(CHUNK).map(|keys| sql::remove_keys::<DB>(names, keys)));
-        statements.extend(waiting.iter().map(|(key, time)| sql::move_keys::<DB>(names, &[*key], *time)));
         self.run(connection, statements).await
     }
 
@@ -209,18 +192,18 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         found: &mut Found,
     ) -> sqlx::Result<()> {
         let (leased, busy) = (state.leased_places(), state.busy());
-        let budget = BUDGET.max(2 * limit);
-        let mut behind = Behind::default();
-        let mut hot = Vec::new();
+        let budget = BUDGET.max(limit);
+        let (mut behind, mut hot) = (Vec::new(), Vec::new());
         // Up to where the events of hot keys were seen.
         let mut hot_to = i64::MAX;
-        let (mut after, mut taken, mut passed) = (0, 0, 0);
-        // A few more than are wanted: some may have to be stepped over.
-        let mut size = (limit + limit / 4).clamp(PAGE.0, PAGE.1);
+        let (mut after, mut taken, mut passed, mut is_crowded) = (0_i64, 0, 0, false);
+        // More than are wanted: some may have to be stepped over.
+        let mut size = (2 * limit).clamp(PAGE.0, PAGE.1);
         let seen_to = 'walk: loop {
             let (names, types, size_now) = (&self.names, &claim.types, as_limit(size));
-            let walks_to = if hot.is_empty() { i64::MAX } else { sql::walks_to(after) };
-            let sql = sql::walk::<DB>(names, types, state.has_keys, after, &leased, &hot, size_now);
+            let walks_to = if hot.is_empty() { i64::MAX } else { after.saturating_add(WALK) };
+            let places = (after, walks_to);
+            let sql = sql::walk::<DB>(names, types, state.has_keys, places, &leased, &hot, size_now);
             let rows = DB::rows(connection, sql).await?;
             for row in &rows {
                 let (seq, id) = row.position()?;
@@ -234,23 +217,26 @@ impl<DB: Dialect> SqlxOutbox<DB> {
                 if !is_keyed && holder.is_none() {
                     found.spots.push(Spot { seq, id, key, parked: false });
                     taken += 1;
-                } else if is_keyed && hot.is_empty() {
-                    behind.keys.push((seq, key));
-                } else if hot.is_empty() && holder.is_some_and(|holder| holder.since + FRESH <= state.now) {
-                    behind.leases.push((seq, key));
                 } else {
-                    passed += 1;
+                    is_crowded = true;
+                    let is_old = holder.is_some_and(|holder| holder.since.saturating_add(FRESH) <= state.now);
+                    if hot.is_empty() && (is_keyed || is_old) {
+                        behind.push(Behind { seq, key, by_lease: !is_keyed });
+                    } else {
+                        passed += 1;
+                    }
                 }
                 if taken == limit || passed == PASSED.max(limit) {
                     break 'walk after;
                 }
                 if hot.is_empty() && behind.len() == STEP * budget {
-                    // Enough for one transaction. What comes behind the events of those keys that most of it has is
+                    // Enough for one transaction. What comes behind the events of those keys that have most of it is
                     // looked for all the same, so that others do not wait until all are parked.
-                    hot = behind.most(budget);
-                    if hot.is_empty() {
-                        break 'walk after;
-                    }
+                    let mut keys: Vec<Key> = behind.iter().map(|one| one.key).collect();
+                    keys.sort_unstable();
+                    let mut keys: Vec<&[Key]> = keys.chunk_by(|one, next| one == next).collect();
+                    keys.sort_unstable_by_key(|events| Reverse(events.len()));
+                    hot = keys.iter().take(HOT).map(|events| events[0]).collect();
                     hot_to = after;
                     continue 'walk;
                 }
@@ -258,18 +244,20 @@ impl<DB: Dialect> SqlxOutbox<DB> {
             if rows.len() < size {
                 break walks_to;
             }
-            size = (2 * size).min(PAGE.1);
+            size = size.max(NEXT_PAGE);
         };
         // Of what lies beyond, an earlier event of the same key may be pending that was not met.
         found.spots.retain(|spot| {
-            !spot.parked || spot.seq <= seen_to && (spot.seq <= hot_to || !hot.contains(&spot.key))
+            let seen_to = if hot.contains(&spot.key) { hot_to } else { seen_to };
+            !spot.parked || spot.seq <= seen_to
         });
-        self.is_crowded.store(passed + behind.len() > 0, Relaxed);
-        let mut to_park: Vec<i64> = behind.keys.iter().map(|(seq, _)| *seq).collect();
+        self.is_crowded.store(is_crowded, Relaxed);
+        let (leases, keyed): (Vec<Behind>, Vec<Behind>) = behind.into_iter().partition(|one| one.by_lease);
+        let mut to_park: Vec<i64> = keyed.iter().map(|one| one.seq).collect();
         let mut statements = Vec::new();
-        if behind.leases.len() > budget {
+        if leases.len() > budget {
             let mut keys: Vec<(Key, i64)> =
-                behind.leases.iter().map(|(_, key)| (*key, busy[key].until)).collect();
+                leases.iter().map(|one| (one.key, busy[&one.key].until)).collect();
             keys.sort_unstable();
             keys.dedup();
             statements.extend(keys.chunks(CHUNK).map(|keys| sql::add_keys::<DB>(&self.names, keys)));
@@ -277,32 +265,11 @@ impl<DB: Dialect> SqlxOutbox<DB> {
             // A claim of some types does not see all events of a key, which are to be parked in order: it only
             // marks the key, and the next look sees them all.
             if claim.types.is_empty() {
-                to_park.extend(behind.leases.iter().map(|(seq, _)| *seq));
+                to_park.extend(leases.iter().map(|one| one.seq));
             }
         }
         statements.extend(to_park.chunks(CHUNK).flat_map(|places| sql::park::<DB>(&self.names, places)));
         found.more |= !statements.is_empty() && seen_to < i64::MAX;
         self.run(connection, statements).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_keys_of_more_than_so_many_events_are_told_whatever_is_in_their_way() {
-        let (hot, warm, cold) = ([1; 16], [2; 16], [3; 16]);
-        let behind = Behind {
-            keys: vec![(1, hot), (2, warm), (3, cold), (4, hot)],
-            leases: vec![(5, hot), (6, warm), (7, cold)],
-        };
-        assert_eq!(behind.len(), 7);
-        assert_eq!(behind.most(2), [hot], "two are not more than two");
-        assert_eq!(behind.most(3), <[Key; 0]>::default());
-        let mut all = behind.most(1);
-        all.sort_unstable();
-        assert_eq!(all, [hot, warm, cold]);
-        assert_eq!(Behind::default().len(), 0);
     }
 }

@@ -6,7 +6,7 @@ use outbox_traits::EventId;
 
 use super::{
     CHUNK, Conflicts, sql,
-    state::{Key, Spot, State, key},
+    state::{Key, State, key},
 };
 use crate::{SqlxOutbox, dialect::Dialect, names::Names, row::ReadRow};
 
@@ -42,16 +42,14 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         Ok((changed, is_free))
     }
 
-    /// After a change of dead events: what they held is held no more, and what is pending again and whose key has
-    /// parked events is parked too, or those would overtake it. It returns whether they held anything.
+    /// After a change of dead events: what they held is held no more. It returns whether they held anything.
     async fn free_keys(
         &self,
         connection: &mut DB::Connection,
         ids: &[EventId],
         state: &State,
     ) -> sqlx::Result<bool> {
-        let leased = state.leased();
-        let (mut places, mut keys, mut pending): (_, Vec<Key>, _) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut places, mut keys): (_, Vec<Key>) = (Vec::new(), Vec::new());
         for ids in ids.chunks(CHUNK) {
             for row in &DB::rows(connection, sql::strays::<DB>(&self.names, ids)).await? {
                 if row.is_null(2)? {
@@ -59,18 +57,10 @@ impl<DB: Dialect> SqlxOutbox<DB> {
                     keys.extend(key(row, 1)?);
                 }
             }
-            for row in &DB::rows(connection, sql::still_pending::<DB>(&self.names, ids)).await? {
-                let (seq, id) = row.position()?;
-                if let Some(key) = key(row, 2)?.filter(|_| !leased.contains(&id)) {
-                    pending.push(Spot { seq, id, key, parked: false });
-                }
-            }
         }
         let is_free = !keys.is_empty();
         let statements = places.chunks(CHUNK).map(|places| sql::remove_parked(&self.names, places)).collect();
         self.run(connection, statements).await?;
-        self.park_back(connection, &pending, |_| false).await?;
-        keys.extend(pending.iter().map(|spot| spot.key));
         let leased: HashMap<Key, i64> =
             state.busy().into_iter().map(|(key, busy)| (key, busy.until)).collect();
         self.place_keys(connection, keys, state.now, &leased, &[]).await?;

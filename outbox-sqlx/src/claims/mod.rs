@@ -9,8 +9,9 @@
 //! all is decided here and in one place, on what no other changes meanwhile. The events themselves are read and decoded
 //! after the lock, under the lease.
 //!
-//! What keeps the order of a key: as long as it has a row, its events are handed out from the parked ones, and
-//! whatever of it comes back or is met among the pending ones is parked.
+//! What keeps the order of a key: as long as it has a row, its events are handed out from the parked ones. What of it comes
+//! back among the pending ones is handed out in its place with them, if the key is ready, and parked by the claim that meets
+//! it otherwise.
 
 mod choose;
 mod dead;
@@ -46,13 +47,14 @@ const DELAYS: ExponentialBuilder =
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How many transactions one claim may take to get past events of busy keys, each of which parks some.
 const MAX_STEPS: usize = 10_000;
-/// No lease and no wait is longer: the engines can count it.
-const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
+/// No lease and no wait is longer, of a hundred years: the engines can count it.
+const LONGEST: Duration = Duration::from_hours(876_000);
 
-/// When the retry of a dead letter that holds its key is due: never. It is parked, and so its key waits for it.
-const NEVER: i64 = FAR + 250 * 365 * 24 * 3600 * 1_000_000;
+/// When the retry of a dead letter that holds its key is due: never, some 250 years after [`FAR`]. It is parked, and so its key
+/// waits for it.
+const NEVER: i64 = 229_729_392_000_000_000;
 /// The year 9000: what is due later is never due, and no retry is.
-const FAR: i64 = 221_845_392_000 * 1_000_000;
+const FAR: i64 = 221_845_392_000_000_000;
 
 /// In microseconds, rounded up to a whole millisecond, which all engines keep exactly, and what they can count.
 fn micros(length: Duration) -> i64 {
@@ -124,8 +126,8 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     }
 }
 
-/// A server closes the connection on a message that is too long: MariaDB on one of 16 MiB, if not told otherwise.
-const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+/// A server closes the connection on a message that is too long: MariaDB on one of 16 MiB, if not told otherwise. This is four.
+const MAX_MESSAGE_BYTES: usize = 4_194_304;
 
 /// Joins statements, in their order.
 fn messages(statements: Vec<String>) -> Vec<String> {

@@ -37,7 +37,8 @@ impl<DB: Dialect> SqlxOutbox<DB> {
             let look = as_limit(limit.saturating_add(leased.len()));
             // The pending ones before the parked ones: what is parked in between is seen twice, and not never.
             let mut spots = BTreeMap::new();
-            for row in &DB::rows(connection, sql::walk::<DB>(names, &[], false, 0, &[], &[], look)).await? {
+            let walk = sql::walk::<DB>(names, &[], false, (0, i64::MAX), &[], &[], look);
+            for row in &DB::rows(connection, walk).await? {
                 let (seq, id) = row.position()?;
                 spots.insert(seq, id);
             }

@@ -184,14 +184,12 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         let gone: HashSet<Lease> = valid().map(|(settlement, _)| settlement.lease).collect();
         let mut statements =
             self.rewrite_leases(rewritten(&state, |lease, until| (!gone.contains(lease)).then_some(until)));
-        let (mut unparked, mut waiting, mut back) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut unparked, mut waiting) = (Vec::new(), Vec::new());
         for (settlement, spot) in valid() {
             let took = took.contains(&spot.id);
             match &settlement.outcome {
-                Outcome::Released if took => {
-                    back.extend((!spot.parked).then_some(*spot));
-                    continue;
-                }
+                // It is where it was.
+                Outcome::Released if took => continue,
                 Outcome::Retry { after, .. } if took => {
                     waiting.push((*spot, state.now.saturating_add(micros(*after))));
                 }
@@ -209,8 +207,6 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         let has_keys = self.lock_and_run(connection, statements).await?;
 
         if has_keys || !waiting.is_empty() {
-            let waits: HashSet<Key> = waiting.iter().map(|(spot, _)| spot.key).collect();
-            self.park_back(connection, &back, |key| waits.contains(key)).await?;
             let keys = valid().map(|(_, spot)| spot.key).collect();
             let leased = until(held.values().copied());
             self.place_keys(connection, keys, state.now, &leased, &waiting).await?;

@@ -42,7 +42,8 @@ pub(super) struct LeaseRow {
 
 /// Of the statement that reads the state.
 const COLUMNS: usize = 7;
-const ENTRY: usize = 16 + 16 + 8 + 1;
+/// Of a packed entry: an id and a key of 16 bytes each, a place of 8, and one for whether it is parked.
+const ENTRY: usize = 41;
 
 impl LeaseRow {
     pub(super) fn packed(&self) -> Vec<u8> {

@@ -12,7 +12,7 @@ use super::{
     micros,
     settle::{held, rewritten, until},
     sql,
-    state::{EVENT, Key, LeaseRow, Read, Spot, State, key},
+    state::{EVENT, Key, LeaseRow, Read, Spot, State},
 };
 use crate::{
     SqlxOutbox,
@@ -177,8 +177,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         transaction.commit().await
     }
 
-    /// Ends leases that ran out. Their events go back to where they were; but where the key has parked events
-    /// now they are parked too, or those would overtake them.
+    /// Ends leases that ran out. Their events are where they were.
     async fn expire(&self, connection: &mut DB::Connection, state: &mut State) -> sqlx::Result<()> {
         let now = state.now;
         if !state.leases.iter().any(|lease| lease.until <= now) {
@@ -196,37 +195,11 @@ impl<DB: Dialect> SqlxOutbox<DB> {
             if free.contains(&(lease.token, lease.until)) {
                 statements.push(sql::remove_lease::<DB>(&self.names, lease));
             } else {
-                lease.until = now + 1;
+                lease.until = now.saturating_add(1);
             }
         }
         let expired = state.expired();
         statements.extend(sql::expire::<DB>(&self.names, &expired));
-        self.run(connection, statements).await?;
-        if state.has_keys {
-            let pending: Vec<Spot> = expired.into_iter().filter(|spot| !spot.parked).collect();
-            self.park_back(connection, &pending, |_| false).await?;
-        }
-        Ok(())
-    }
-
-    /// Parks pending events of keys that have a row, or are about to.
-    pub(super) async fn park_back(
-        &self,
-        connection: &mut DB::Connection,
-        pending: &[Spot],
-        is_keyed: impl Fn(&Key) -> bool,
-    ) -> sqlx::Result<()> {
-        let mut statements = Vec::new();
-        for pending in pending.chunks(CHUNK) {
-            let keys: Vec<Key> = pending.iter().map(|spot| spot.key).collect();
-            let rows = DB::rows(connection, sql::keyed::<DB>(&self.names, &keys)).await?;
-            let keyed = rows.iter().map(|row| key(row, 0)).collect::<sqlx::Result<HashSet<_>>>()?;
-            let back = pending.iter().filter(|spot| keyed.contains(&Some(spot.key)) || is_keyed(&spot.key));
-            let back: Vec<i64> = back.map(|spot| spot.seq).collect();
-            if !back.is_empty() {
-                statements.extend(sql::park::<DB>(&self.names, &back));
-            }
-        }
         self.run(connection, statements).await
     }
 }

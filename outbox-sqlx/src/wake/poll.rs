@@ -11,7 +11,7 @@ use super::{
     budget::Budget,
     newest::{Newest, WINDOW},
 };
-use crate::row::ReadRow;
+use crate::{claims::sql, row::ReadRow};
 
 /// An engine on which one looks.
 pub(super) trait Look: WakeEngine {
@@ -99,7 +99,7 @@ impl<DB: Look> Poller<DB> {
                 return Ok(false);
             }
             let limit = i64::try_from(WINDOW).unwrap_or(i64::MAX);
-            let rows = DB::rows(connection, DB::newest(&self.wake.names, limit)).await?;
+            let rows = DB::rows(connection, sql::newest::<DB>(&self.wake.names, limit)).await?;
             let seqs = rows.iter().map(|row| Ok(row.position()?.0)).collect::<sqlx::Result<Vec<_>>>()?;
             Ok(self.newest.is_new(seqs))
         };

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{STUCK, Wake, WakeEngine, expected::Due, expected::Expected};
-use crate::row::ReadRow;
+use crate::{claims::sql, row::ReadRow};
 
 /// For so long one waits for a connection that nobody wants, before standing in line like everybody else.
 const MODEST: Duration = Duration::from_millis(250);
@@ -59,10 +59,10 @@ impl<DB: WakeEngine> Wake<DB> {
     }
 
     async fn look(&self) {
-        let due = self.expected().due(Instant::now());
+        let mut due = self.expected().due(Instant::now());
         let announced = match self.connection(&due).await {
             Some(mut connection) => {
-                let looked = timeout(STUCK, self.look_on(&mut connection, &due)).await;
+                let looked = timeout(STUCK, self.look_on(&mut connection, &mut due)).await;
                 if looked.is_err() {
                     connection.close_on_drop();
                 }
@@ -76,23 +76,19 @@ impl<DB: WakeEngine> Wake<DB> {
     }
 
     /// What goes wrong is tried again at the next look: a wake-up is only a hint.
-    async fn look_on(&self, connection: &mut DB::Connection, due: &Due) -> sqlx::Result<()> {
+    async fn look_on(&self, connection: &mut DB::Connection, due: &mut Due) -> sqlx::Result<()> {
         let mut seen = Vec::new();
         if !due.ids.is_empty() {
-            let rows = DB::rows(connection, DB::committed(&self.names, &due.ids)).await?;
+            let rows = DB::rows(connection, sql::committed::<DB>(&self.names, &due.ids)).await?;
             seen = rows.iter().map(|row| Ok(row.position()?.1)).collect::<sqlx::Result<Vec<EventId>>>()?;
         }
         if !seen.is_empty() {
             self.expected().seen(&seen);
             self.notice.send_replace(());
+            due.announcement.get_or_insert_with(Instant::now);
         }
-        if DB::ANNOUNCES && (due.announcement.is_some() || !seen.is_empty()) {
-            let announced = DB::announce(self, connection).await;
-            if announced.is_err() && due.announcement.is_none() {
-                let now = Instant::now();
-                self.expected().announce_later(now, now);
-            }
-            announced?;
+        if due.announcement.is_some() {
+            DB::announce(self, connection).await?;
         }
         Ok(())
     }
@@ -114,9 +110,10 @@ impl<DB: WakeEngine> Wake<DB> {
 }
 
 /// Whether one waits for a connection like everybody else. In a pool whose connections are all wanted all the time none is
-/// ever idle. Where it has all that it may have, to stand in line does not make it grow.
+/// ever idle. Where it has all that it may have, to stand in line does not make it grow. Where it has none any more, all have
+/// been lost, and perhaps nobody else asks for one.
 fn stands_in_line(size: u32, most: u32, waited: Duration) -> bool {
-    size >= most && waited > MODEST
+    (size == 0 || size >= most) && waited > MODEST
 }
 
 /// What is nearer than this is waited for exactly.
@@ -185,9 +182,11 @@ mod tests {
     }
 
     #[test]
-    fn one_stands_in_line_only_late_and_where_the_pool_cannot_grow() {
+    fn one_stands_in_line_only_late_and_where_the_pool_cannot_grow_or_has_none() {
         let late = MODEST + Duration::from_micros(1);
-        for (size, waited, stands) in [(4, late, true), (4, MODEST, false), (3, late, false)] {
+        for (size, waited, stands) in
+            [(4, late, true), (4, MODEST, false), (3, late, false), (0, late, true), (0, MODEST, false)]
+        {
             assert_eq!(stands_in_line(size, 4, waited), stands, "{size} of 4, after {waited:?}");
         }
     }

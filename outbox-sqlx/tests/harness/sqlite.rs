@@ -8,11 +8,11 @@ use std::{
     time::Duration,
 };
 
-use outbox_conformance::Skip;
+use outbox_conformance::{Harness, SessionOf, Skip, WakeHarness};
 use outbox_sqlx::{SqliteInbox, SqliteOutbox, sqlx};
-use outbox_traits::{EventId, async_trait};
+use outbox_traits::{EventId, SchemaStore, async_trait};
 use sqlx::{
-    AssertSqlSafe, Pool, Sqlite, SqliteConnection,
+    AssertSqlSafe, Pool, Sqlite, SqliteConnection, Transaction,
     pool::PoolConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions},
 };
@@ -109,4 +109,68 @@ impl Engine for Sqlite {
     fn earlier(column: &str, by: Duration) -> String {
         format!("{column} - {}", by.as_millis())
     }
+}
+
+/// A database in memory, which is the one connection of its pool.
+pub(crate) struct InMemory(Lite);
+
+#[async_trait]
+impl Harness for InMemory {
+    type Store = SqliteOutbox;
+    type Transaction = Transaction<'static, Sqlite>;
+
+    async fn open() -> Result<Self, Skip> {
+        let pool = SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await.unwrap();
+        let harness = Lite::over(SqliteOutbox::new(pool), String::new(), None);
+        harness.store.migrate().await.unwrap();
+        harness.inbox.migrate().await.unwrap();
+        harness.run(<Sqlite as Engine>::CREATE).await;
+        Ok(Self(harness))
+    }
+
+    fn store(&self) -> &SqliteOutbox {
+        self.0.store()
+    }
+
+    async fn begin(&self) -> Self::Transaction {
+        self.0.begin().await
+    }
+
+    fn session<'a>(&self, transaction: &'a mut Self::Transaction) -> &'a mut SessionOf<Self> {
+        transaction
+    }
+
+    async fn commit(&self, transaction: Self::Transaction) {
+        self.0.commit(transaction).await;
+    }
+
+    async fn rollback(&self, transaction: Self::Transaction) {
+        self.0.rollback(transaction).await;
+    }
+
+    async fn write_row(&self, key: &str, session: &mut SessionOf<Self>) {
+        self.0.write_row(key, session).await;
+    }
+
+    async fn rows(&self) -> Vec<String> {
+        self.0.rows().await
+    }
+
+    async fn insert_undecodable(&self, id: EventId) {
+        self.0.insert_undecodable(id).await;
+    }
+
+    async fn advance(&self, by: Duration) {
+        self.0.advance(by).await;
+    }
+}
+
+#[async_trait]
+impl WakeHarness for InMemory {
+    // No other process can open it.
+    async fn peer(&self) -> SqliteOutbox {
+        self.0.store.clone()
+    }
+
+    async fn cut_connections(&self) {}
 }

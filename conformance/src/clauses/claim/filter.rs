@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use chrono::{DateTime, TimeDelta, Utc};
 use outbox_traits::{ClaimStore, DeadLetter, DeadLetterFilter, DeadLetterStore, Event, EventId, Settlement};
 use serde_json::json;
 
@@ -60,6 +61,20 @@ where
         let events = rounds.iter().flatten().filter(|event| event.event_type() == event_type);
         events.map(Event::id).collect()
     };
+
+    // Bounds that are closer to a time than an engine may keep it.
+    let (one, soon) = (&letters[8], letters[8].dead_at + TimeDelta::nanoseconds(1));
+    for (filter, is_in) in [
+        (DeadLetterFilter::new().with_since(one.dead_at), true),
+        (DeadLetterFilter::new().with_since(soon), false),
+        (DeadLetterFilter::new().with_before(one.dead_at), false),
+        (DeadLetterFilter::new().with_before(soon), true),
+        (DeadLetterFilter::new().with_since(DateTime::<Utc>::MIN_UTC), true),
+        (DeadLetterFilter::new().with_before(DateTime::<Utc>::MAX_UTC), true),
+    ] {
+        let page = h.store().dead_letters(&filter.clone().with_limit(100)).await.expect("dead_letters");
+        assert_eq!(ids(&page.letters).contains(&one.id), is_in, "it died at {}: {filter:?}", one.dead_at);
+    }
 
     let middle = of("b.x").with_since(died(1)).with_before(died(2));
     for limit in [1, 2, 3, 4] {

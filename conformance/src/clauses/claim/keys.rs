@@ -351,3 +351,28 @@ where
         assert!(position[&first] < position[&second], "the order of a key is lost");
     }
 }
+
+/// 7.1 and 7.4: what nothing is in the way of, one claim finds, whatever waits before it: many events of one key, or of many.
+pub async fn one_claim_finds_what_comes_after_many_that_wait<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    const BEHIND: usize = 9000;
+    for keys in [1, 600] {
+        let key = |index: usize| format!("key {} of {keys}", index % keys);
+        let first: Vec<Event> = (0..keys).map(|index| keyed(&key(index), "first")).collect();
+        save_all(&h, &first).await;
+        let leased = claim(&h, keys).await;
+        assert_eq!(leased_ids(&leased), ids(&first));
+        settled(&h, leased.iter().map(|one| Settlement::retry(one.lease, LEASE * 100, "down"))).await;
+        let behind: Vec<Event> = (0..BEHIND).map(|index| keyed(&key(index), "behind")).collect();
+        for batch in behind.chunks(1000) {
+            save_all(&h, batch).await;
+        }
+        let free = event("free");
+        save(&h, &free).await;
+        let found = claim(&h, 10).await;
+        assert_eq!(leased_ids(&found), [free.id()], "behind {BEHIND} events of {keys} keys that wait");
+        delivered(&h, &found).await;
+    }
+}

@@ -38,7 +38,7 @@ where
     h.store().claim(&claim).await.expect("claim")
 }
 
-async fn settle<H: Harness>(h: &Arc<H>, settlements: &[Settlement]) -> Vec<Result<()>>
+pub(crate) async fn settle<H: Harness>(h: &Arc<H>, settlements: &[Settlement]) -> Vec<Result<()>>
 where
     H::Store: ClaimStore,
 {

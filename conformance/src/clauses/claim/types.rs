@@ -67,3 +67,27 @@ where
         assert_eq!(taken(&h, "b.x", 10).await, ids(&all[2..4]));
     }
 }
+
+/// 7.1: a claim of some types finds its own, however many keys have none of it and were due before.
+pub async fn a_claim_of_some_types_finds_its_own_after_many_keys_that_have_none<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let of = |event_type: &str, key: usize| {
+        Event::new(event_type, json!(null)).expect("valid").with_partition_key(format!("key {key}"))
+    };
+    let others: Vec<Event> = (0..100).map(|key| of("a.x", key)).collect();
+    let own = of("b.x", 100);
+    save_all(&h, &others).await;
+    save(&h, &own).await;
+    let leased = claim(&h, 200).await;
+    assert_eq!(leased.len(), 101);
+    // They have waited, and are due one after the other.
+    let waits = leased.iter().zip(1..).map(|(one, seconds)| {
+        Settlement::retry(one.lease, std::time::Duration::from_secs(seconds), "failed")
+    });
+    settled(&h, waits).await;
+    h.advance(LEASE * 10).await;
+    assert_eq!(taken(&h, "b.x", 1).await, [own.id()]);
+    assert_eq!(taken(&h, "a.x", 1).await, [others[0].id()]);
+}

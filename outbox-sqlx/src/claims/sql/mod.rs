@@ -26,7 +26,7 @@ use super::{
     state::{Key, LeaseRow, Spot},
 };
 use crate::{
-    dialect::Dialect,
+    dialect::{Dialect, Engine},
     names::{KEY, LEASE, Names, VERSION},
     row,
 };
@@ -45,7 +45,7 @@ pub(crate) fn numbers(numbers: &[i64]) -> String {
     numbers.iter().map(i64::to_string).collect::<Vec<_>>().join(",")
 }
 
-fn ids<DB: Dialect>(ids: &[EventId]) -> String {
+fn ids<DB: Engine>(ids: &[EventId]) -> String {
     list(ids, |id| DB::uuid((*id).into()))
 }
 
@@ -195,17 +195,14 @@ fn wanted<DB: Dialect>(types: &[String]) -> String {
     format!("AND {} IN ({})", DB::TYPE, list(types, |wanted| DB::bytes(wanted.as_bytes())))
 }
 
-/// How many places a walk looks at where it passes over the events of some keys: a tenth of a second's worth.
-const PASSED: i64 = 500_000;
-
-/// Places of pending events in order, without the leased ones and those of some keys, whether their keys have parked
-/// events, and whether they are wanted. Where their keys have, also those that are not: they are to be parked in order
-/// with the others.
+/// Places of pending events in order, after the first place and up to the second one, without the leased ones and those of
+/// some keys, whether their keys have parked events, and whether they are wanted. Where their keys have, also those that are
+/// not: they are to be parked in order with the others.
 pub(in crate::claims) fn walk<DB: Dialect>(
     names: &Names,
     types: &[String],
     has_keys: bool,
-    after: i64,
+    (after, to): (i64, i64),
     leased: &[i64],
     passed: &[Key],
     limit: i64,
@@ -215,7 +212,7 @@ pub(in crate::claims) fn walk<DB: Dialect>(
         String::new()
     } else {
         let keys = list(passed, |key| DB::bytes(key));
-        format!("AND seq <= {} AND partition_hash NOT IN ({keys})", walks_to(after))
+        format!("AND partition_hash NOT IN ({keys})")
     };
     let key = if has_keys { key_of(names) } else { "NULL".to_owned() };
     let wanted = wanted::<DB>(types);
@@ -227,25 +224,31 @@ pub(in crate::claims) fn walk<DB: Dialect>(
     };
     format!(
         "SELECT seq, id, partition_hash, {key} AS keyed, {is_wanted} AS wanted FROM {} AS e {}
-        WHERE status = 'pending' AND seq > {after} {leased} {passed} {types} ORDER BY seq LIMIT {limit}",
+        WHERE status = 'pending' AND seq > {after} AND seq <= {to} {leased} {passed} {types}
+        ORDER BY seq LIMIT {limit}",
         names.quoted_table(),
         DB::hint(names, "fifo"),
     )
 }
 
-/// Up to where a walk goes that passes over some keys.
-pub(in crate::claims) fn walks_to(after: i64) -> i64 {
-    after.saturating_add(PASSED)
+/// The last pending events, the newest first.
+pub(crate) fn newest<DB: Engine>(names: &Names, limit: i64) -> String {
+    format!(
+        "{}SELECT seq, id FROM {} {} WHERE status = 'pending' ORDER BY seq DESC LIMIT {limit}",
+        DB::ALONE,
+        names.quoted_table(),
+        DB::hint(names, "fifo"),
+    )
 }
 
-/// Places and keys of those of these events that are pending.
-pub(in crate::claims) fn still_pending<DB: Dialect>(names: &Names, events: &[EventId]) -> String {
+/// Which of these events are there.
+pub(crate) fn committed<DB: Engine>(names: &Names, events: &[EventId]) -> String {
     format!(
-        "SELECT seq, id, partition_hash FROM {} {} WHERE id IN ({}) AND {} = 'pending'",
+        "{}SELECT seq, id FROM {} {} WHERE id IN ({})",
+        DB::ALONE,
         names.quoted_table(),
         DB::hint(names, "id"),
-        ids::<DB>(events),
-        DB::STATUS
+        ids::<DB>(events)
     )
 }
 
@@ -390,15 +393,14 @@ pub(crate) fn statements<DB: Dialect>(names: &Names, events: &[EventId]) -> Vec<
         (front::<DB>(names, &[], 500), "fifo"),
         (beside::<DB>(names, &[], false, &[5001, 5002], 500), "fifo"),
         (beside::<DB>(names, &types, true, &[5001, 5002], 500), "fifo"),
-        (walk::<DB>(names, &[], true, 5000, &[], &[], 2000), "fifo"),
-        (walk::<DB>(names, &types, true, 5000, &[5001, 5002], &keys[..1], 2000), "fifo"),
+        (walk::<DB>(names, &[], true, (5000, i64::MAX), &[], &[], 2000), "fifo"),
+        (walk::<DB>(names, &types, true, (5000, 9000), &[5001, 5002], &keys[..1], 2000), "fifo"),
         (self::events::<DB>(names, events), "id"),
-        (still_pending::<DB>(names, events), "id"),
         (bury::<DB>(names, events[0], "why"), "id"),
         (ready::<DB>(names, 0, None, 500), "key_ready"),
         (ready::<DB>(names, 0, Some((0, keys[0])), 500), "key_ready"),
-        (heads::<DB>(names, &[], &keys, 0, 10), "parked_key"),
-        (heads::<DB>(names, &types, &keys, 0, 10), "parked_key"),
+        (heads::<DB>(names, &[], &keys, 10), "parked_key"),
+        (heads::<DB>(names, &types, &keys, 10), "parked_key"),
         (parked::<DB>(names, 500), "parked_retry"),
         (retries::<DB>(names, 0, 500), "parked_retry"),
         (strays::<DB>(names, events), "parked_id"),

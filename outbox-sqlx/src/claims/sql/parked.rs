@@ -34,12 +34,6 @@ pub(crate) fn holds_key<DB: Dialect>(names: &Names) -> String {
     format!("(SELECT p.seq FROM {parked} AS p WHERE p.seq = e.seq AND p.retry_at >= {far}) AS holds_key")
 }
 
-/// Those of the keys that have parked events.
-pub(in crate::claims) fn keyed<DB: Dialect>(names: &Names, of: &[Key]) -> String {
-    let table = names.quoted_part(KEY);
-    format!("SELECT partition_hash FROM {table} WHERE {}", DB::one_of_bytes("partition_hash", of))
-}
-
 /// Keys whose parked events can be handed out, longest ready first.
 pub(in crate::claims) fn ready<DB: Dialect>(
     names: &Names,
@@ -61,12 +55,11 @@ pub(in crate::claims) fn ready<DB: Dialect>(
     )
 }
 
-/// The first parked events of each of these keys: those of the wanted types, and those that wait.
+/// The first parked events of each of these keys, which are ready: those of the wanted types.
 pub(in crate::claims) fn heads<DB: Dialect>(
     names: &Names,
     types: &[String],
     keys: &[Key],
-    now: i64,
     limit: i64,
 ) -> String {
     let (table, by_id) = (names.quoted_table(), DB::hint(names, "id"));
@@ -74,8 +67,7 @@ pub(in crate::claims) fn heads<DB: Dialect>(
         String::new()
     } else {
         format!(
-            "AND (p.retry_at > {} OR (SELECT {} FROM {table} {by_id} WHERE id = p.id) IN ({}))",
-            DB::time(now),
+            "AND (SELECT {} FROM {table} {by_id} WHERE id = p.id) IN ({})",
             DB::TYPE,
             list(types, |wanted| DB::bytes(wanted.as_bytes()))
         )
@@ -83,11 +75,10 @@ pub(in crate::claims) fn heads<DB: Dialect>(
     // Null where the event was acknowledged since.
     let one = |key: &str| {
         format!(
-            "SELECT p.partition_hash, p.seq, p.id, {} AS retry,
+            "SELECT p.partition_hash, p.seq, p.id,
                 (SELECT e.id FROM {table} AS e {by_id}
                 WHERE e.id = p.id AND e.seq = p.seq AND {}) AS live
             FROM {} AS p {} WHERE p.partition_hash = {key} {of_type} ORDER BY p.seq LIMIT {limit}",
-            DB::micros("p.retry_at"),
             is_parked::<DB>(),
             names.quoted_part(PARKED),
             DB::hint(names, "parked_key"),

@@ -1,0 +1,57 @@
+//! Section 9.2 for what can be claimed again.
+
+use std::sync::Arc;
+
+use outbox_traits::{ClaimStore, DeadLetterFilter, DeadLetterStore, EventId, Lease, Settlement, WakeStore};
+use tokio::time::timeout;
+
+use super::{
+    claim::{claim, delivered, keyed, leased_ids, settled},
+    wake::{PATIENCE, calm, listen},
+};
+use crate::{
+    WakeHarness,
+    support::{save, save_all},
+};
+
+/// An event of a key that has died, and one behind it.
+async fn dead<H: WakeHarness>(h: &Arc<H>, settlement: fn(Lease) -> Settlement) -> (EventId, EventId)
+where
+    H::Store: ClaimStore,
+{
+    let first = keyed("key", "first");
+    save(h, &first).await;
+    let leased = claim(h, 1).await;
+    settled(h, [settlement(leased[0].lease)]).await;
+    let behind = keyed("key", "behind");
+    save_all(h, std::slice::from_ref(&behind)).await;
+    (first.id(), behind.id())
+}
+
+/// 9.2: a dead letter that was requeued wakes, and so does a discard that frees its key, also by another handle.
+pub async fn what_can_be_claimed_again_wakes<H: WakeHarness>(h: Arc<H>)
+where
+    H::Store: WakeStore + ClaimStore + DeadLetterStore,
+{
+    let mut listener = listen(&h).await;
+    let all = DeadLetterFilter::new();
+    for is_alone in [true, false] {
+        for requeues in [true, false] {
+            let holds = |lease| Settlement::dead_letter_holding_key(lease, "broken");
+            let (first, behind) = dead(&h, holds).await;
+            assert!(claim(&h, 10).await.is_empty(), "the key is held");
+            calm(&mut listener).await;
+            match (is_alone, requeues) {
+                (true, true) => assert!(h.store().requeue(first).await.expect("requeue")),
+                (true, false) => assert!(h.store().discard(first).await.expect("discard")),
+                (false, true) => assert_eq!(h.store().requeue_all(&all).await.expect("requeue_all"), 1),
+                (false, false) => assert_eq!(h.store().discard_all(&all).await.expect("discard_all"), 1),
+            }
+            let woken = timeout(PATIENCE, listener.wait()).await;
+            assert!(woken.is_ok(), "nobody is woken: alone {is_alone}, requeued {requeues}");
+            let next = claim(&h, 10).await;
+            assert_eq!(leased_ids(&next), if requeues { vec![first, behind] } else { vec![behind] });
+            delivered(&h, &next).await;
+        }
+    }
+}

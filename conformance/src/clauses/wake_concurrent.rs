@@ -1,0 +1,66 @@
+//! Section 9.2 for sessions that are open at the same time.
+
+use std::{sync::Arc, time::Duration};
+
+use outbox_traits::{Event, OutboxStore, WakeStore, Wakeups};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::wake::{PATIENCE, calm, listen, woken_by};
+use crate::{
+    WakeHarness,
+    support::{event, pending_ids},
+};
+
+/// Waits until it was woken and finds the event, which stays.
+async fn told_of<H: WakeHarness>(h: &Arc<H>, listener: &mut Box<dyn Wakeups>, event: &Event) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        timeout_at(end, listener.wait()).await.expect("a commit of another wakes no one");
+        if pending_ids(h).await.contains(&event.id()) {
+            return;
+        }
+    }
+}
+
+/// 9.2: a commit wakes however many others were saved later and committed before, and are pending still.
+pub async fn a_commit_wakes_after_others_that_were_saved_later<H: WakeHarness>(h: Arc<H>)
+where
+    H::Store: WakeStore,
+{
+    let peer = h.peer().await;
+    let mut listener = listen(&h).await;
+    for _ in 0..3 {
+        let (early, late) = (event("early"), event("late"));
+        let mut transaction = h.begin().await;
+        peer.save_in_session(&early, h.session(&mut transaction)).await.expect("save_in_session");
+        peer.save(&late).await.expect("save");
+        told_of(&h, &mut listener, &late).await;
+        // Whatever looks has seen the later one by then.
+        calm(&mut listener).await;
+        h.commit(transaction).await;
+        told_of(&h, &mut listener, &early).await;
+    }
+}
+
+/// 9.2: of several sessions of one process, each wakes with its own commit, while the others are open still.
+pub async fn each_of_several_open_sessions_wakes_by_itself<H: WakeHarness>(h: Arc<H>)
+where
+    H::Store: WakeStore,
+{
+    let peer = h.peer().await;
+    let mut listener = listen(&h).await;
+    let mut open = Vec::new();
+    for name in ["one", "two", "three"] {
+        let event = event(name);
+        let mut transaction = h.begin().await;
+        peer.save_in_session(&event, h.session(&mut transaction)).await.expect("save_in_session");
+        open.push((event, transaction));
+    }
+    for (event, transaction) in open {
+        let writer = async {
+            sleep(Duration::from_millis(100)).await;
+            h.commit(transaction).await;
+        };
+        tokio::join!(writer, woken_by(&h, &mut listener, &event));
+    }
+}
