@@ -139,12 +139,17 @@ where
     let of_each = |count: usize| -> Vec<Event> {
         (0..count * KEYS).map(|index| keyed(&format!("key {}", index % KEYS), "event")).collect()
     };
+    // While each of them waits for its first, and claims put aside what comes behind.
+    let grow = async |count: usize| {
+        let leased = claim(&h, KEYS).await;
+        assert_eq!(leased.len(), KEYS);
+        settled(&h, leased.iter().map(|one| Settlement::retry(one.lease, LEASE, "failed"))).await;
+        fill(&h, &of_each(count)).await;
+        assert!(claim(&h, KEYS).await.is_empty(), "all keys wait");
+        h.advance(LEASE * 2).await;
+    };
     save_all(&h, &of_each(1)).await;
-    let leased = claim(&h, KEYS).await;
-    settled(&h, leased.iter().map(|one| Settlement::retry(one.lease, LEASE, "failed"))).await;
-    fill(&h, &of_each(9)).await;
-    assert!(claim(&h, KEYS).await.is_empty(), "all keys wait");
-    h.advance(LEASE * 2).await;
+    grow(9).await;
     let round = async || {
         let (leased, reads) = counted(&h, claim(&h, KEYS)).await;
         assert_eq!(leased.len(), KEYS);
@@ -152,6 +157,6 @@ where
         vec![reads]
     };
     let costs = Costs::of(&["a claim"], round).await;
-    fill(&h, &of_each(50)).await;
+    grow(50).await;
     costs.are_kept(&h, round).await;
 }

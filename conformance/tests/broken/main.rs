@@ -15,6 +15,7 @@ mod inbox;
 mod names;
 mod refusal;
 mod remote;
+mod remote_wake;
 mod schema;
 mod session;
 mod store;

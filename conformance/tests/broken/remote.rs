@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    future::{Future, pending},
+    future::Future,
     io,
     net::Ipv4Addr,
     sync::{
@@ -17,21 +17,19 @@ use outbox_conformance::{Harness, OutageHarness, Skip};
 use outbox_memory::{ManualClock, MemoryOutbox, MemorySession};
 use outbox_traits::{
     Claim, ClaimStore, DeadLetterFilter, DeadLetterPage, DeadLetterStore, Error, ErrorKind, Event, EventId,
-    Lease, Leased, OutboxStore, Outcome, Result, Saved, Settlement, StatsStore, WakeStore, Wakeups,
-    async_trait,
+    Lease, Leased, OutboxStore, Outcome, Result, Saved, Settlement, StatsStore, async_trait,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::watch,
-    task::JoinHandle,
-    time::{Instant, sleep, sleep_until},
+    time::sleep,
 };
 
-use crate::{fault::Fault, harness::Faulty};
+use crate::{fault::Fault, harness::Faulty, remote_wake::Hearing};
 
 /// Between two tries to reach the server.
-const PAUSE: Duration = Duration::from_millis(20);
+pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 
 /// A handle on the memory store, and the server on the way to it.
 pub(crate) struct Remote {
@@ -44,11 +42,11 @@ pub(crate) struct Remote {
 
 /// What the handles on one store share.
 #[derive(Debug, Default)]
-struct Shared {
+pub(crate) struct Shared {
     /// The next claim finds nothing.
     stops: AtomicBool,
     /// What a process has told the others.
-    told: watch::Sender<()>,
+    pub(crate) told: watch::Sender<()>,
 }
 
 #[async_trait]
@@ -150,7 +148,7 @@ async fn serve() -> io::Result<u16> {
 }
 
 /// Connects, where there is no connection, and waits for an answer.
-async fn round_trip(connection: Option<TcpStream>, port: u16) -> io::Result<TcpStream> {
+pub(crate) async fn round_trip(connection: Option<TcpStream>, port: u16) -> io::Result<TcpStream> {
     let mut connection = match connection {
         Some(connection) => connection,
         None => TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?,
@@ -170,12 +168,12 @@ pub(crate) struct RemoteSession {
 /// The memory store, which asks the server before and after whatever it does.
 #[derive(Debug)]
 pub(crate) struct RemoteStore {
-    fault: Fault,
-    inner: MemoryOutbox,
-    port: u16,
+    pub(crate) fault: Fault,
+    pub(crate) inner: MemoryOutbox,
+    pub(crate) port: u16,
     connection: tokio::sync::Mutex<Option<TcpStream>>,
-    shared: Arc<Shared>,
-    hearing: tokio::sync::Mutex<Weak<Hearing>>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) hearing: tokio::sync::Mutex<Weak<Hearing>>,
     was_cut: AtomicBool,
     leases: Mutex<Vec<Lease>>,
     /// Acknowledged while the server was away.
@@ -217,7 +215,7 @@ impl RemoteStore {
     }
 
     /// Asks the server, and waits for its answer.
-    async fn ask(&self) -> Result<()> {
+    pub(crate) async fn ask(&self) -> Result<()> {
         let mut reached = self.reach().await;
         while reached.is_err() && self.fault == Fault::AnOutageIsWaitedForWithoutEnd {
             sleep(PAUSE).await;
@@ -460,126 +458,5 @@ impl DeadLetterStore for RemoteStore {
 
     async fn discard_all(&self, filter: &DeadLetterFilter) -> Result<u64> {
         self.call(self.inner.discard_all(filter)).await
-    }
-}
-
-#[async_trait]
-impl WakeStore for RemoteStore {
-    async fn wakeups(&self) -> Result<Box<dyn Wakeups>> {
-        let mut current = self.hearing.lock().await;
-        let shared = current.upgrade().filter(|_| self.fault != Fault::EachListenerConnects);
-        let hearing = match shared {
-            Some(hearing) => hearing,
-            None => Arc::new(self.hear().await?),
-        };
-        *current = Arc::downgrade(&hearing);
-        Ok(Box::new(RemoteWakeups { heard: hearing.heard.subscribe(), _hearing: hearing }))
-    }
-}
-
-impl RemoteStore {
-    async fn hear(&self) -> Result<Hearing> {
-        self.ask().await?;
-        let connection = round_trip(None, self.port).await.expect("it was reached just now");
-        let mut ear = Ear {
-            fault: self.fault,
-            port: self.port,
-            store: self.inner.clone(),
-            shared: Arc::clone(&self.shared),
-            inner: self.inner.wakeups().await?,
-            told: self.shared.told.subscribe(),
-            connection: Some(connection),
-            again_at: Instant::now(),
-        };
-        let heard = watch::Sender::new(());
-        let hears = heard.clone();
-        let task = tokio::spawn(async move {
-            loop {
-                ear.wait().await;
-                hears.send_replace(());
-                tokio::task::yield_now().await;
-            }
-        });
-        Ok(Hearing { heard, task })
-    }
-}
-
-/// What hears of commits, for all who listen on one handle.
-#[derive(Debug)]
-struct Hearing {
-    heard: watch::Sender<()>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Hearing {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-#[derive(Debug)]
-struct RemoteWakeups {
-    heard: watch::Receiver<()>,
-    _hearing: Arc<Hearing>,
-}
-
-#[async_trait]
-impl Wakeups for RemoteWakeups {
-    async fn wait(&mut self) {
-        self.heard.changed().await.expect("it is heard for as long as somebody listens");
-    }
-}
-
-/// It hears as long as it is connected.
-#[derive(Debug)]
-struct Ear {
-    fault: Fault,
-    port: u16,
-    store: MemoryOutbox,
-    shared: Arc<Shared>,
-    inner: Box<dyn Wakeups>,
-    told: watch::Receiver<()>,
-    connection: Option<TcpStream>,
-    again_at: Instant,
-}
-
-impl Ear {
-    async fn wait(&mut self) {
-        loop {
-            if let Some(connection) = &mut self.connection {
-                let hears_itself = self.fault != Fault::ACommitIsToldOnce;
-                let asks = self.fault == Fault::AListenerAsksAllTheTime;
-                tokio::select! {
-                    () = self.inner.wait(), if hears_itself => return,
-                    _ = self.told.changed(), if !hears_itself => return,
-                    _ = connection.read_u8() => self.connection = None,
-                    () = sleep(Duration::from_millis(2)), if asks => {
-                        self.connection = round_trip(self.connection.take(), self.port).await.ok();
-                        continue;
-                    }
-                }
-            }
-            match self.fault {
-                Fault::AListenerGivesUp => pending().await,
-                Fault::AListenerConnectsWithoutAPause => {}
-                Fault::AnOutageWakesAllTheTime if Instant::now() < self.again_at => return,
-                _ => sleep_until(self.again_at).await,
-            }
-            let Ok(connection) = round_trip(None, self.port).await else {
-                self.again_at = Instant::now() + PAUSE;
-                continue;
-            };
-            let heard = match self.fault {
-                Fault::AListenerIsDeafAfterAnOutage => &MemoryOutbox::new(),
-                _ => &self.store,
-            };
-            self.inner = heard.wakeups().await.expect("a store in memory");
-            self.told = self.shared.told.subscribe();
-            self.connection = Some(connection);
-            // Whatever was committed meanwhile nobody has told.
-            if self.fault != Fault::WhatCameInAnOutageIsNotHeard {
-                return;
-            }
-        }
     }
 }
