@@ -186,6 +186,22 @@ pub trait InboxNamesHarness: NamesHarness + InboxHarness {
     async fn take_inbox_parts_away(&self, name: &str) -> Vec<String>;
 }
 
+/// A harness whose schema can be made by hand too, from plain SQL or whatever the engine takes.
+#[async_trait]
+pub trait MigrationHarness: NamesHarness {
+    /// What the store says is to be run for an outbox of this name.
+    fn migration_sql(&self, name: &str) -> String;
+
+    /// Runs it, as a migration tool or a client program would, in the same database.
+    async fn run_by_hand(&self, sql: &str);
+}
+
+/// A harness whose inboxes can be made by hand too.
+pub trait InboxMigrationHarness: MigrationHarness + InboxNamesHarness {
+    /// What the inbox says is to be run for one of this name.
+    fn inbox_migration_sql(&self, name: &str) -> String;
+}
+
 /// A harness whose engine can delete by itself what is old enough: delivered events, and marks of the inbox.
 #[async_trait]
 pub trait ExpiryHarness: SchemaHarness + InboxHarness {

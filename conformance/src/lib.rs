@@ -62,6 +62,8 @@
 //! | `names` | [`NamesHarness`] | names that the user chooses, what is in the way of them, and what is missing |
 //! | `claim_names` | [`NamesHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) and a [`StatsStore`](outbox_traits::StatsStore) | claims under such names |
 //! | `inbox_names` | [`InboxNamesHarness`] | the same of inboxes |
+//! | `migration` | [`MigrationHarness`] | a schema that is made by hand |
+//! | `inbox_migration` | [`InboxMigrationHarness`] | the same of inboxes |
 //! | `expiry` | [`ExpiryHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what the engine deletes by itself, by age; one that cannot leaves it out |
 //! | `refusal` | [`RefusalHarness`] | what the engine refuses for reasons that are not the outbox's |
 //! | `fault` | [`FaultHarness`] | what the engine answers at times, such as a deadlock: its kind, what is tried again, and that nothing is half done |
@@ -105,8 +107,8 @@ pub mod transport;
 pub use crate::{
     harness::{
         CostHarness, DurableHarness, ExpiryHarness, Fault, FaultHarness, Harness, InboxHarness,
-        InboxNamesHarness, NamesHarness, OutageHarness, RefusalHarness, SchemaHarness, SessionOf, Skip,
-        WakeHarness,
+        InboxMigrationHarness, InboxNamesHarness, MigrationHarness, NamesHarness, OutageHarness,
+        RefusalHarness, SchemaHarness, SessionOf, Skip, WakeHarness,
     },
     proxy::Proxy,
     run::{Clause, require},

@@ -19,7 +19,9 @@ pub mod expiry;
 pub mod fault;
 pub mod inbox;
 pub mod inbox_fault;
+pub mod inbox_migration;
 pub mod inbox_names;
+pub mod migration;
 pub mod names;
 pub mod outage;
 pub mod refusal;
@@ -252,6 +254,16 @@ macro_rules! __group {
             a_name_that_there_is_no_room_for_is_no_inbox
             an_inbox_and_what_is_none_are_told_apart
             a_part_of_an_inbox_that_is_missing_is_named
+        }
+    };
+    (migration $mode:tt) => {
+        $crate::__emit! { $mode migration:
+            an_outbox_that_is_made_by_hand_is_one
+        }
+    };
+    (inbox_migration $mode:tt) => {
+        $crate::__emit! { $mode inbox_migration:
+            an_inbox_that_is_made_by_hand_is_one
         }
     };
     (expiry $mode:tt) => {
@@ -513,6 +525,8 @@ mod tests {
             durable: "durable.rs";
             schema: "schema.rs";
             names: "names.rs";
+            migration: "migration.rs";
+            inbox_migration: "inbox_migration.rs";
             refusal: "refusal.rs";
             fault: "fault.rs";
             claim_fault: "claim_fault.rs";

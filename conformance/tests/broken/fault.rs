@@ -175,6 +175,13 @@ faults! {
     /// It is refused once, and its version is lowered.
     ANewerSchemaIsMadeOld,
 
+    // What is made by hand.
+    ThePlainSqlIsEmpty,
+    ThePlainSqlMakesAnotherName,
+    ThePlainSqlForgetsAPart,
+    ThePlainSqlStartsAnew,
+    ThePlainSqlOfAnInboxMakesAnOutbox,
+
     // What expires.
     PendingEventsExpire,
     HiddenEventsExpire,

@@ -50,7 +50,7 @@ fn failures(fault: Fault, is_asked: impl Fn(&str) -> bool) -> Vec<(&'static str,
 fn all_clauses() -> Vec<Clause> {
     let mut clauses = clauses!(
         Faulty; store, concurrent, schema, dead_letter, claim, claim_concurrent, claim_schema, claim_durable, stats,
-        cost, claim_cost, wake, inbox, resource, names, claim_names, inbox_names, expiry, refusal
+        cost, claim_cost, wake, inbox, resource, names, claim_names, inbox_names, migration, inbox_migration, expiry, refusal
     );
     clauses.extend(clauses!(Fitful; fault, claim_fault, inbox_fault));
     clauses.extend(clauses!(Remote; outage, claim_outage, wake_outage));
@@ -381,6 +381,21 @@ rejected! {
         by "names::a_newer_schema_is_left_alone";
     a_newer_schema_that_is_made_old: ANewerSchemaIsMadeOld
         by "names::a_newer_schema_is_left_alone";
+
+    plain_sql_that_is_empty: ThePlainSqlIsEmpty
+        by "migration::an_outbox_that_is_made_by_hand_is_one",
+            "inbox_migration::an_inbox_that_is_made_by_hand_is_one";
+    plain_sql_that_makes_another_name: ThePlainSqlMakesAnotherName
+        by "migration::an_outbox_that_is_made_by_hand_is_one",
+            "inbox_migration::an_inbox_that_is_made_by_hand_is_one";
+    plain_sql_that_forgets_a_part: ThePlainSqlForgetsAPart
+        by "migration::an_outbox_that_is_made_by_hand_is_one",
+            "inbox_migration::an_inbox_that_is_made_by_hand_is_one";
+    plain_sql_that_starts_anew: ThePlainSqlStartsAnew
+        by "migration::an_outbox_that_is_made_by_hand_is_one",
+            "inbox_migration::an_inbox_that_is_made_by_hand_is_one";
+    plain_sql_of_an_inbox_that_makes_an_outbox: ThePlainSqlOfAnInboxMakesAnOutbox
+        by "inbox_migration::an_inbox_that_is_made_by_hand_is_one";
 
     pending_events_that_expire: PendingEventsExpire
         by "expiry::the_engine_deletes_what_was_delivered_long_enough_ago";

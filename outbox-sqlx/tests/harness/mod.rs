@@ -10,8 +10,9 @@ pub(crate) mod sqlite;
 use std::{env, time::Duration};
 
 use outbox_conformance::{
-    CostHarness, DurableHarness, Harness, InboxHarness, InboxNamesHarness, NamesHarness, OutageHarness,
-    RefusalHarness, SchemaHarness, SessionOf, Skip, WakeHarness,
+    CostHarness, DurableHarness, Harness, InboxHarness, InboxMigrationHarness, InboxNamesHarness,
+    MigrationHarness, NamesHarness, OutageHarness, RefusalHarness, SchemaHarness, SessionOf, Skip,
+    WakeHarness,
 };
 use outbox_sqlx::{Dialect, SqlxInbox, SqlxOutbox, sqlx};
 use outbox_traits::{EventId, InboxStore, OutboxStore, Result, Retention, SchemaStore, async_trait};
@@ -62,6 +63,8 @@ pub(crate) trait Engine: Dialect {
     const REFUSE: &'static str;
     /// Each refuses the second one of the type `{type}` for a duplicate that is not the outbox's.
     const COLLIDE: &'static [&'static str];
+    /// Whether a table can have the name of an index, and be in its way.
+    const INDEXES_ARE_AMONG_TABLES: bool;
     /// Whether there is room for a table of this name.
     fn has_room_for(name: &str) -> bool;
     /// Where a table is, quoted.
@@ -238,7 +241,14 @@ where
         self.run(&format!("CREATE VIEW {view} AS SELECT 1 AS x")).await;
         self.run(&format!("CREATE TABLE {version} (version INT)")).await;
         self.run(&format!("CREATE TABLE {other} (x INT)")).await;
-        ["business", "a_view", "halved", "wrong"].map(str::to_owned).to_vec()
+        let mut others = ["business", "a_view", "halved", "wrong"].map(str::to_owned).to_vec();
+        if E::INDEXES_ARE_AMONG_TABLES {
+            for index in ["indexed_fifo", "indexed_processed"] {
+                self.run(&format!("CREATE TABLE {} (x INT)", E::table(&self.place, index))).await;
+            }
+            others.push("indexed".to_owned());
+        }
+        others
     }
 
     async fn take_parts_away(&self, name: &str) -> Vec<String> {
@@ -253,6 +263,32 @@ where
         let (columns, old) = ("version, applied_at", "SELECT 999, applied_at");
         self.run(&format!("INSERT INTO {version} ({columns}) {old} FROM {version} WHERE version = 1")).await;
         true
+    }
+}
+
+#[async_trait]
+impl<E, const DELETES: bool> MigrationHarness for Sql<E, DELETES>
+where
+    E: Engine,
+    SqlxOutbox<E>: OutboxStore<Session = <E as Database>::Connection>,
+{
+    fn migration_sql(&self, name: &str) -> String {
+        self.unmigrated(name).migration_sql()
+    }
+
+    async fn run_by_hand(&self, sql: &str) {
+        E::run(&mut *self.pool().acquire().await.unwrap(), sql.to_owned()).await;
+    }
+}
+
+impl<E, const DELETES: bool> InboxMigrationHarness for Sql<E, DELETES>
+where
+    E: Engine,
+    SqlxOutbox<E>: OutboxStore<Session = <E as Database>::Connection>,
+    SqlxInbox<E>: InboxStore<Session = <E as Database>::Connection>,
+{
+    fn inbox_migration_sql(&self, name: &str) -> String {
+        self.inbox.clone().with_table(name).unwrap().migration_sql()
     }
 }
 

@@ -45,6 +45,7 @@ impl Engine for MySql {
     const DROP: &'static str = "DROP DATABASE {s}";
     const ROWS: &'static str = "{s}.business";
 
+    const INDEXES_ARE_AMONG_TABLES: bool = false;
     const REFUSE: &'static str = "ALTER TABLE {s}.outbox ADD CHECK (type <> '{type}')";
     const COLLIDE: &'static [&'static str] = &[
         "CREATE TABLE {s}.audit (x INT, UNIQUE KEY x (x));

@@ -30,6 +30,7 @@ impl Engine for Postgres {
     const REST: Option<&'static str> =
         Some("VACUUM {s}.outbox, {s}.outbox_lease, {s}.outbox_key, {s}.outbox_parked");
 
+    const INDEXES_ARE_AMONG_TABLES: bool = true;
     const REFUSE: &'static str = "ALTER TABLE {s}.outbox ADD CHECK (type <> '{type}')";
     const COLLIDE: &'static [&'static str] = &[
         "CREATE UNIQUE INDEX outbox_other_id ON {s}.outbox (type) WHERE type = '{type}'",

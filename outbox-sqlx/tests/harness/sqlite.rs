@@ -35,6 +35,7 @@ impl Engine for Sqlite {
     const DROP: &'static str = "";
     const ROWS: &'static str = "business";
 
+    const INDEXES_ARE_AMONG_TABLES: bool = true;
     const REFUSE: &'static str = "CREATE TRIGGER refused BEFORE INSERT ON outbox WHEN new.type = '{type}'
         BEGIN SELECT RAISE(ABORT, 'refused'); END";
     const COLLIDE: &'static [&'static str] = &[
