@@ -9,7 +9,8 @@ pub(crate) fn of<DB: Dialect>(names: &Names, tried: &str, error: sqlx::Error) ->
     let kind = kind::<DB>(&error);
     let hint = match (kind, tried) {
         (ErrorKind::Schema, MIGRATE) => {
-            ", because something else has the name of a part of it: choose another name with `with_table`"
+            ", as its schema is missing or something else has the name of a part of it: \
+             make the schema, or choose another name with `with_table`"
         }
         (ErrorKind::Schema, _) => ", which is missing or out of date: run `migrate`",
         _ => "",

@@ -203,7 +203,7 @@ impl Faulty {
         };
         let is_cut = self.store.fault == Fault::ThePlainSqlForgetsAPart;
         let parts = &parts[..parts.len() - usize::from(is_cut)];
-        parts.iter().map(|(ending, _)| format!("{what}\0{ending}\0{name}\0")).collect()
+        parts.iter().flat_map(|(ending, _)| [what, ending, name]).collect::<Vec<_>>().join("\0")
     }
 }
 

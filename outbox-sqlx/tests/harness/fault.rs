@@ -86,18 +86,20 @@ impl Faulty for Postgres {
             END IF;"
         );
         let body = if times == 0 { "" } else { &body };
-        let mut sql = format!(
-            "CREATE OR REPLACE FUNCTION {place}.fail() RETURNS trigger LANGUAGE plpgsql AS
-                $$ BEGIN {body} RETURN NULL; END $$;
-            SELECT setval('{place}.fault', 1, false)"
-        );
-        for table in TABLES.iter().filter(|_| is_first) {
-            sql += &format!(
-                "; CREATE TRIGGER fault BEFORE INSERT OR UPDATE OR DELETE ON {place}.{table}
+        let mut sql = vec![
+            format!(
+                "CREATE OR REPLACE FUNCTION {place}.fail() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN {body} RETURN NULL; END $$"
+            ),
+            format!("SELECT setval('{place}.fault', 1, false)"),
+        ];
+        sql.extend(TABLES.iter().filter(|_| is_first).map(|table| {
+            format!(
+                "CREATE TRIGGER fault BEFORE INSERT OR UPDATE OR DELETE ON {place}.{table}
                 FOR EACH STATEMENT EXECUTE FUNCTION {place}.fail()"
-            );
-        }
-        Self::run(&mut connection, sql).await;
+            )
+        }));
+        Self::run(&mut connection, sql.join("; ")).await;
     }
 }
 
@@ -118,26 +120,28 @@ impl Faulty for MySql {
     async fn fail(pool: &Pool<Self>, place: &str, is_made: &AtomicBool, number: &str, times: u32) {
         let mut connection = pool.acquire().await.unwrap();
         if !is_made.swap(true, Relaxed) {
-            let mut sql = format!(
-                "CREATE TABLE {place}.fault (number INT, times BIGINT) ENGINE = MyISAM;
-                INSERT INTO {place}.fault VALUES (0, 0);
-                CREATE PROCEDURE {place}.fail() BEGIN
-                    DECLARE told INT DEFAULT (SELECT number FROM {place}.fault WHERE times > 0);
-                    IF told IS NOT NULL THEN
-                        UPDATE {place}.fault SET times = times - 1;
-                        SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = told, MESSAGE_TEXT = 'it was told to fail';
-                    END IF;
-                END"
-            );
-            for table in TABLES {
-                for change in CHANGES {
-                    sql += &format!(
-                        "; CREATE TRIGGER {place}.fault_{table}_{change} BEFORE {change} ON {place}.{table}
-                        FOR EACH ROW CALL {place}.fail()"
-                    );
-                }
-            }
-            Self::run(&mut connection, sql).await;
+            let mut sql = vec![
+                format!("CREATE TABLE {place}.fault (number INT, times BIGINT) ENGINE = MyISAM"),
+                format!("INSERT INTO {place}.fault VALUES (0, 0)"),
+                format!(
+                    "CREATE PROCEDURE {place}.fail() BEGIN
+                        DECLARE told INT DEFAULT (SELECT number FROM {place}.fault WHERE times > 0);
+                        IF told IS NOT NULL THEN
+                            UPDATE {place}.fault SET times = times - 1;
+                            SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = told, MESSAGE_TEXT = 'it was told to fail';
+                        END IF;
+                    END"
+                ),
+            ];
+            sql.extend(TABLES.iter().flat_map(|table| {
+                CHANGES.iter().map(move |change| {
+                    format!(
+                        "CREATE TRIGGER {place}.fault_{table}_{change} BEFORE {change} ON {place}.{table}
+                    FOR EACH ROW CALL {place}.fail()"
+                    )
+                })
+            }));
+            Self::run(&mut connection, sql.join("; ")).await;
         }
         Self::run(&mut connection, format!("UPDATE {place}.fault SET number = {number}, times = {times}"))
             .await;

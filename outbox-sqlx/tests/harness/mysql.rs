@@ -58,7 +58,7 @@ impl Engine for MySql {
         (super::unique(), None)
     }
 
-    async fn connect(place: &str, _faults: &AtomicBool) -> Result<Pool<MySql>, Skip> {
+    async fn connect(place: &str, _faults: &AtomicBool, _is_odd: bool) -> Result<Pool<MySql>, Skip> {
         let url = super::server("OUTBOX_TEST_MYSQL_URL", "mysql://root@localhost/outbox_test")?;
         let options = MySqlPoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(10));
         let server: MySqlConnectOptions = url.parse().map_err(|error| Skip::new(format!("{error}")))?;

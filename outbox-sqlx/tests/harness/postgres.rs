@@ -46,12 +46,13 @@ impl Engine for Postgres {
         (super::unique(), None)
     }
 
-    async fn connect(place: &str, _faults: &AtomicBool) -> Result<Pool<Postgres>, Skip> {
+    async fn connect(place: &str, _faults: &AtomicBool, is_odd: bool) -> Result<Pool<Postgres>, Skip> {
         let url = super::server("OUTBOX_TEST_POSTGRES_URL", "postgres://postgres@localhost/outbox_test")?;
         let options = PgPoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(10));
         let server: PgConnectOptions = url.parse().map_err(|error| Skip::new(format!("{error}")))?;
         // By this name the server tells the connections of one test from those of others.
         let server = server.application_name(place);
+        let server = if is_odd { server.options([("bytea_output", "escape")]) } else { server };
         options.connect_with(server).await.map_err(|error| Skip::new(error.to_string()))
     }
 

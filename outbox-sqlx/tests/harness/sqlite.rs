@@ -50,7 +50,7 @@ impl Engine for Sqlite {
         (directory.path().join("test.db").to_str().unwrap().to_owned(), Some(directory))
     }
 
-    async fn connect(place: &str, faults: &LiteFaults) -> Result<Pool<Sqlite>, Skip> {
+    async fn connect(place: &str, faults: &LiteFaults, _is_odd: bool) -> Result<Pool<Sqlite>, Skip> {
         let options = SqliteConnectOptions::new().filename(place).create_if_missing(true);
         let options = options.journal_mode(SqliteJournalMode::Wal);
         let (options, pool) = faults.asked_by(options, SqlitePoolOptions::new().max_connections(8));
