@@ -113,17 +113,14 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     ) -> Result<Transaction<'static, DB>, sqlx::Error> {
         let pool = self.pool.clone();
         let begin = tokio::spawn(async move {
-            let mut recoveries = 0;
-            loop {
+            for _ in 0..MAX_RECOVERIES {
                 // Not by the driver's own statement, which is a savepoint where it takes a transaction for open.
                 match pool.begin_with(statement).await {
-                    Err(sqlx::Error::InvalidSavePointStatement) if recoveries < MAX_RECOVERIES => {
-                        recoveries += 1;
-                        recover(&pool).await?;
-                    }
+                    Err(sqlx::Error::InvalidSavePointStatement) => recover(&pool).await?,
                     begun => return begun,
                 }
             }
+            pool.begin_with(statement).await
         });
         match begin.await {
             Ok(begun) => begun,

@@ -232,6 +232,8 @@ faults! {
     AFaultInASessionIsTriedAgain,
     AFaultCommitsTheSession,
     AHandleThatHasFailedFailsForEver,
+    /// It has no connection left that it has not failed on.
+    AHandleIsWornOutByFaults,
     ASaveThatFailedIsReported,
     ASaveThatFailedIsStored,
     ASaveThatFailedIsStoredInPart,

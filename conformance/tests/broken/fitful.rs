@@ -5,7 +5,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -121,19 +121,24 @@ impl InboxHarness for Fitful {
 struct Engine {
     fault: Fault,
     told: Mutex<Option<(EngineFault, u32)>>,
-    has_failed: AtomicBool,
+    failures: AtomicUsize,
 }
 
 impl Engine {
     /// Whether a statement that writes meets a fault.
     fn met(&self) -> Option<EngineFault> {
-        if self.fault == Fault::AHandleThatHasFailedFailsForEver && self.has_failed.load(Relaxed) {
+        let most = match self.fault {
+            Fault::AHandleThatHasFailedFailsForEver => 0,
+            Fault::AHandleIsWornOutByFaults => 15,
+            _ => usize::MAX,
+        };
+        if self.failures.load(Relaxed) > most {
             return Some(EngineFault::new("worn out", ErrorKind::Unavailable));
         }
         let mut told = self.told.lock().unwrap();
         let (met, times) = told.as_mut().filter(|(_, times)| *times > 0)?;
         *times -= 1;
-        self.has_failed.store(true, Relaxed);
+        self.failures.fetch_add(1, Relaxed);
         Some(met.clone())
     }
 

@@ -495,6 +495,8 @@ rejected! {
     a_handle_that_has_failed_and_fails_for_ever: AHandleThatHasFailedFailsForEver
         by "fault::a_fault_in_a_session_is_an_error_of_its_kind_and_leaves_nothing",
             "fault::a_fault_that_stays_is_an_error_and_nothing_is_done";
+    a_handle_that_is_worn_out_by_faults: AHandleIsWornOutByFaults
+        by "claim_fault::a_claim_that_meets_a_fault_takes_nothing_away";
     a_save_that_failed_and_is_reported: ASaveThatFailedIsReported
         by "fault::a_save_that_meets_a_fault_is_made_as_a_whole_or_not_at_all";
     a_save_that_failed_and_is_stored: ASaveThatFailedIsStored
