@@ -7,10 +7,13 @@ use crate::{Dialect, names::Names, schema::MIGRATE};
 /// Says what was tried and with which table; the driver's error stays the source.
 pub(crate) fn of<DB: Dialect>(names: &Names, tried: &str, error: sqlx::Error) -> Error {
     let kind = kind::<DB>(&error);
-    let hint = if kind == ErrorKind::Schema && tried != MIGRATE {
-        ", which is missing or out of date: run `migrate`"
-    } else {
-        ""
+    let hint = match (kind, tried) {
+        (ErrorKind::Schema, MIGRATE) => {
+            ", as its schema is missing or something else has the name of a part of it: \
+             make the schema, or choose another name with `with_table`"
+        }
+        (ErrorKind::Schema, _) => ", which is missing or out of date: run `migrate`",
+        _ => "",
     };
     Error::new(kind, format!("could not {tried} table `{}`{hint}", names.display())).with_source(error)
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use outbox_traits::{Event, EventId, OutboxStore, Result, Retention, Saved, async_trait};
-use sqlx::{Pool, Row, Transaction, pool::PoolConnection};
+use sqlx::{Connection, Pool, Row, Transaction, pool::PoolConnection};
 use tokio::sync::Mutex;
 
 use crate::{
@@ -116,14 +116,18 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     /// cut off with a transaction in it that nobody ends, and what is saved on it next is never committed.
     pub(crate) async fn begin(
         &self,
-        statement: Option<&'static str>,
+        statement: &'static str,
     ) -> Result<Transaction<'static, DB>, sqlx::Error> {
         let pool = self.pool.clone();
         let begin = tokio::spawn(async move {
-            match statement {
-                Some(statement) => pool.begin_with(statement).await,
-                None => pool.begin().await,
+            for _ in 0..MAX_RECOVERIES {
+                // Not by the driver's own statement, which is a savepoint where it takes a transaction for open.
+                match pool.begin_with(statement).await {
+                    Err(sqlx::Error::InvalidSavePointStatement) => recover(&pool).await?,
+                    begun => return begun,
+                }
             }
+            pool.begin_with(statement).await
         });
         match begin.await {
             Ok(begun) => begun,
@@ -253,6 +257,23 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         events.truncate(limit);
         Ok(Some(events))
     }
+}
+
+/// How often connections are looked through for a transaction that is over: one may be on its way back into the pool.
+const MAX_RECOVERIES: usize = 10;
+
+/// Closes connections with a transaction that SQLite has ended by itself, as where the disk is full: the driver takes it for
+/// open, its rollback fails, and nothing can be begun on them any more.
+async fn recover<DB: Dialect>(pool: &Pool<DB>) -> Result<(), sqlx::Error> {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let mut idle = vec![pool.acquire().await?];
+    while let Some(connection) = pool.try_acquire() {
+        idle.push(connection);
+    }
+    for connection in idle.into_iter().filter(|connection| connection.is_in_transaction()) {
+        connection.close().await?;
+    }
+    Ok(())
 }
 
 pub(crate) fn as_limit(limit: usize) -> i64 {
@@ -429,7 +450,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     }
 
     async fn insert_in_transaction(&self, rows: &[NewRow]) -> Result<Vec<Saved>, sqlx::Error> {
-        let mut transaction = self.begin(None).await?;
+        let mut transaction = self.begin("BEGIN").await?;
         let saved = self.insert(rows, &mut transaction).await?;
         transaction.commit().await?;
         Ok(saved)

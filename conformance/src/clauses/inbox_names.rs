@@ -8,7 +8,11 @@ use super::names::{assert_in_the_way, assert_named, assert_no_outbox, assert_ref
 use crate::InboxNamesHarness;
 
 /// In a session of its own, which is committed.
-async fn process<H: InboxNamesHarness>(h: &Arc<H>, inbox: &H::Inbox, event: EventId) -> Result<Receipt> {
+pub(crate) async fn process<H: InboxNamesHarness>(
+    h: &Arc<H>,
+    inbox: &H::Inbox,
+    event: EventId,
+) -> Result<Receipt> {
     let mut transaction = h.begin().await;
     let receipt = inbox.process_once(h.session(&mut transaction), "consumer", event).await;
     match receipt {

@@ -7,6 +7,7 @@ pub mod claim;
 pub mod claim_concurrent;
 pub mod claim_cost;
 pub mod claim_durable;
+pub mod claim_fault;
 pub mod claim_names;
 pub mod claim_outage;
 pub mod claim_schema;
@@ -16,8 +17,12 @@ pub mod cost;
 pub mod dead_letter;
 pub mod durable;
 pub mod expiry;
+pub mod fault;
 pub mod inbox;
+pub mod inbox_fault;
+pub mod inbox_migration;
 pub mod inbox_names;
+pub mod migration;
 pub mod names;
 pub mod outage;
 pub mod refusal;
@@ -253,6 +258,16 @@ macro_rules! __group {
             a_part_of_an_inbox_that_is_missing_is_named
         }
     };
+    (migration $mode:tt) => {
+        $crate::__emit! { $mode migration:
+            an_outbox_that_is_made_by_hand_is_one
+        }
+    };
+    (inbox_migration $mode:tt) => {
+        $crate::__emit! { $mode inbox_migration:
+            an_inbox_that_is_made_by_hand_is_one
+        }
+    };
     (expiry $mode:tt) => {
         $crate::__emit! { $mode expiry:
             the_engine_deletes_what_was_delivered_long_enough_ago
@@ -264,6 +279,28 @@ macro_rules! __group {
         $crate::__emit! { $mode refusal:
             what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored
             another_duplicate_is_an_error_and_not_an_outcome
+        }
+    };
+    (fault $mode:tt) => {
+        $crate::__emit! { $mode fault:
+            a_fault_in_a_session_is_an_error_of_its_kind_and_leaves_nothing
+            a_save_that_meets_a_fault_is_made_as_a_whole_or_not_at_all
+            a_conflict_that_passes_is_tried_again
+            a_fault_that_stays_is_an_error_and_nothing_is_done
+        }
+    };
+    (claim_fault $mode:tt) => {
+        $crate::__emit! { $mode claim_fault:
+            a_conflict_of_claims_that_passes_is_tried_again
+            a_claim_that_meets_a_fault_takes_nothing_away
+            what_is_leased_outlives_a_fault
+            dead_letters_outlive_a_fault
+        }
+    };
+    (inbox_fault $mode:tt) => {
+        $crate::__emit! { $mode inbox_fault:
+            a_mark_that_meets_a_fault_is_none
+            a_purge_of_marks_tries_again_or_is_an_error
         }
     };
     (dead_letter $mode:tt) => {
@@ -515,7 +552,12 @@ mod tests {
             durable: "durable.rs";
             schema: "schema.rs";
             names: "names.rs";
+            migration: "migration.rs";
+            inbox_migration: "inbox_migration.rs";
             refusal: "refusal.rs";
+            fault: "fault.rs";
+            claim_fault: "claim_fault.rs";
+            inbox_fault: "inbox_fault.rs";
             expiry: "expiry.rs";
             inbox_names: "inbox_names.rs";
             dead_letter: "dead_letter.rs";

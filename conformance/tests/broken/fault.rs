@@ -2,6 +2,7 @@
 
 faults! {
     /// The wrapper alone: it shows that the wrapper is not to blame.
+    #[default]
     None,
 
     // Events.
@@ -179,6 +180,13 @@ faults! {
     /// It is refused once, and its version is lowered.
     ANewerSchemaIsMadeOld,
 
+    // What is made by hand.
+    ThePlainSqlIsEmpty,
+    ThePlainSqlMakesAnotherName,
+    ThePlainSqlForgetsAPart,
+    ThePlainSqlStartsAnew,
+    ThePlainSqlOfAnInboxMakesAnOutbox,
+
     // What expires.
     PendingEventsExpire,
     HiddenEventsExpire,
@@ -219,6 +227,35 @@ faults! {
     ARefusedEventAsksForAMigration,
     AnyUniqueIndexIsThatOfTheOutbox,
     AUniqueIndexIsKnownByTheEndOfItsName,
+
+    // Faults of the engine.
+    ADeadlockIsOfNoKind,
+    OnlyTheFirstOfItsKindIsKnown,
+    AShutdownIsAConflict,
+    AFullDiskIsWaitedFor,
+    TheErrorOfTheEngineGetsLost,
+    AFaultInASessionIsTriedAgain,
+    AFaultCommitsTheSession,
+    AHandleThatHasFailedFailsForEver,
+    /// It has no connection left that it has not failed on.
+    AHandleIsWornOutByFaults,
+    ASaveThatFailedIsReported,
+    ASaveThatFailedIsStored,
+    ASaveThatFailedIsStoredInPart,
+    ConflictsAreNotTriedAgain,
+    ConflictsAreTriedAgainForEver,
+    AnAcknowledgementThatFailedIsReported,
+    AnAcknowledgementThatFailedIsDoneInPart,
+    APurgeThatFailedIsReported,
+    /// For a day.
+    AClaimThatFailedKeepsItsEvents,
+    ARenewalThatFailedEndsTheLease,
+    ASettlementThatFailedTakesInPart,
+    ARequeueThatFailedIsDone,
+    ADiscardThatFailedIsReported,
+    AMarkThatFailedIsADuplicate,
+    AMarkThatFailedIsThere,
+    APurgeOfMarksThatFailedIsDone,
 
     // Stats.
     LeasedEventsAreCountedAsPending,

@@ -8,8 +8,8 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use outbox_conformance::{
-    CostHarness, DurableHarness, ExpiryHarness, Harness, InboxHarness, InboxNamesHarness, NamesHarness,
-    RefusalHarness, SchemaHarness, Skip, WakeHarness,
+    CostHarness, DurableHarness, ExpiryHarness, Harness, InboxHarness, InboxMigrationHarness,
+    InboxNamesHarness, MigrationHarness, NamesHarness, RefusalHarness, SchemaHarness, Skip, WakeHarness,
 };
 use outbox_memory::{ManualClock, MemoryOutbox};
 use outbox_traits::{EventId, Retention, async_trait};
@@ -190,6 +190,49 @@ impl InboxNamesHarness for Faulty {
 
     async fn take_inbox_parts_away(&self, name: &str) -> Vec<String> {
         self.take_away(INBOX, name)
+    }
+}
+
+impl Faulty {
+    /// A line for each part: what has the name, its ending, and the name.
+    fn plain(&self, what: &str, parts: &names::Parts, name: &str) -> String {
+        let name = match self.store.fault {
+            Fault::ThePlainSqlIsEmpty => return String::new(),
+            Fault::ThePlainSqlMakesAnotherName => "outbox",
+            _ => name,
+        };
+        let is_cut = self.store.fault == Fault::ThePlainSqlForgetsAPart;
+        let parts = &parts[..parts.len() - usize::from(is_cut)];
+        parts.iter().flat_map(|(ending, _)| [what, ending, name]).collect::<Vec<_>>().join("\0")
+    }
+}
+
+#[async_trait]
+impl MigrationHarness for Faulty {
+    fn migration_sql(&self, name: &str) -> String {
+        self.plain("outbox", OUTBOX, name)
+    }
+
+    async fn run_by_hand(&self, sql: &str) {
+        let words: Vec<&str> = sql.split_terminator('\0').collect();
+        for line in words.chunks(3) {
+            let (parts, ending, name) = (if line[0] == "outbox" { OUTBOX } else { INBOX }, line[1], line[2]);
+            let what = parts.iter().find(|(known, _)| *known == ending).expect("a part").1;
+            let part = format!("{name}{ending}");
+            self.store.schema.database.names.lock().unwrap().taken.entry(part).or_insert(what);
+            if self.store.fault == Fault::ThePlainSqlStartsAnew {
+                self.store.empty(name).await;
+            }
+        }
+    }
+}
+
+impl InboxMigrationHarness for Faulty {
+    fn inbox_migration_sql(&self, name: &str) -> String {
+        match self.store.fault {
+            Fault::ThePlainSqlOfAnInboxMakesAnOutbox => self.plain("outbox", OUTBOX, name),
+            _ => self.plain("inbox", INBOX, name),
+        }
     }
 }
 

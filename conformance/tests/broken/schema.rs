@@ -7,10 +7,10 @@ use std::{
     time::Duration,
 };
 
-use outbox_memory::MemoryOutbox;
+use outbox_memory::{MemoryInbox, MemoryOutbox};
 use outbox_traits::{
-    ClaimStore, DeadLetterFilter, DeadLetterStore, Error, ErrorKind, OutboxStore, Result, Retention,
-    SchemaReport, SchemaStore, Settlement, async_trait,
+    ClaimStore, DeadLetterFilter, DeadLetterStore, Error, ErrorKind, InboxStore, OutboxStore, Result,
+    Retention, SchemaReport, SchemaStore, Settlement, async_trait,
 };
 
 use crate::{
@@ -159,6 +159,20 @@ impl Broken {
             }
         }
         Ok(())
+    }
+
+    /// Forgets what the outbox and the inbox of this name have.
+    pub(crate) async fn empty(&self, name: &str) {
+        let outbox = self.schema.database.outboxes.lock().unwrap().get(name).cloned();
+        if let Some(outbox) = outbox {
+            for event in outbox.get_pending(usize::MAX).await.unwrap() {
+                outbox.acknowledge(event.id()).await.unwrap();
+            }
+        }
+        let marks = self.schema.database.inboxes.lock().unwrap().get(name).cloned();
+        if let Some(marks) = marks {
+            MemoryInbox::new(&marks).purge(Duration::ZERO).await.unwrap();
+        }
     }
 
     pub(crate) fn must_be_migrated(&self) -> Result<()> {

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+mod fault;
 pub(crate) mod mysql;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
@@ -9,8 +10,9 @@ pub(crate) mod sqlite;
 use std::{env, time::Duration};
 
 use outbox_conformance::{
-    CostHarness, DurableHarness, Harness, InboxHarness, InboxNamesHarness, NamesHarness, OutageHarness,
-    RefusalHarness, SchemaHarness, SessionOf, Skip, WakeHarness,
+    CostHarness, DurableHarness, Harness, InboxHarness, InboxMigrationHarness, InboxNamesHarness,
+    MigrationHarness, NamesHarness, OutageHarness, RefusalHarness, SchemaHarness, SessionOf, Skip,
+    WakeHarness,
 };
 use outbox_sqlx::{Dialect, SqlxInbox, SqlxOutbox, sqlx};
 use outbox_traits::{EventId, InboxStore, OutboxStore, Result, Retention, SchemaStore, async_trait};
@@ -28,6 +30,7 @@ pub(crate) struct Sql<E: Engine, const DELETES: bool> {
     /// Whatever is to be removed in the end.
     kept: Option<E::Kept>,
     counter: E::Counter,
+    faults: E::Faults,
 }
 
 /// What the suite must be told about an engine. In its SQL `{s}` stands for the place.
@@ -36,6 +39,8 @@ pub(crate) trait Engine: Dialect {
     type Kept: Send + Sync;
     /// What is remembered of what the engine has read.
     type Counter: Default + Send + Sync;
+    /// What its faults need.
+    type Faults: Default + Send + Sync;
     const BEGIN: &'static str;
     const CREATE: &'static str;
     const DROP: &'static str;
@@ -45,7 +50,12 @@ pub(crate) trait Engine: Dialect {
 
     /// A place that no other test has.
     fn place() -> (String, Option<Self::Kept>);
-    async fn connect(place: &str) -> std::result::Result<Pool<Self>, Skip>;
+    /// By connections whose settings are such as few have, where the engine has such that bear on what a store reads.
+    async fn connect(
+        place: &str,
+        faults: &Self::Faults,
+        is_odd: bool,
+    ) -> std::result::Result<Pool<Self>, Skip>;
     fn outbox(pool: Pool<Self>, place: &str) -> SqlxOutbox<Self>;
     fn inbox(pool: Pool<Self>, place: &str) -> SqlxInbox<Self>;
     async fn run(session: &mut Self::Connection, sql: String) -> u64;
@@ -58,6 +68,8 @@ pub(crate) trait Engine: Dialect {
     const REFUSE: &'static str;
     /// Each refuses the second one of the type `{type}` for a duplicate that is not the outbox's.
     const COLLIDE: &'static [&'static str];
+    /// Whether a table can have the name of an index, and be in its way.
+    const INDEXES_ARE_AMONG_TABLES: bool;
     /// Whether there is room for a table of this name.
     fn has_room_for(name: &str) -> bool;
     /// Where a table is, quoted.
@@ -84,14 +96,18 @@ impl<E: Engine, const DELETES: bool> Sql<E, DELETES> {
     }
 
     async fn connect(place: String, kept: Option<E::Kept>) -> std::result::Result<Self, Skip> {
-        Ok(Self::over(E::outbox(E::connect(&place).await?, &place), place, kept))
+        let faults = E::Faults::default();
+        // One of the two runs is enough for each.
+        let store = E::outbox(E::connect(&place, &faults, DELETES).await?, &place);
+        Ok(Self { faults, ..Self::over(store, place, kept) })
     }
 
     fn over(store: SqlxOutbox<E>, place: String, kept: Option<E::Kept>) -> Self {
         let retention = if DELETES { Retention::DeleteOnDelivery } else { Retention::UntilPurged };
         let store = store.with_retention(retention);
         let inbox = E::inbox(store.pool().clone(), &place);
-        Self { store, inbox, place, kept, counter: E::Counter::default() }
+        let (counter, faults) = Default::default();
+        Self { store, inbox, place, kept, counter, faults }
     }
 
     pub(crate) async fn run(&self, sql: &str) -> u64 {
@@ -231,7 +247,14 @@ where
         self.run(&format!("CREATE VIEW {view} AS SELECT 1 AS x")).await;
         self.run(&format!("CREATE TABLE {version} (version INT)")).await;
         self.run(&format!("CREATE TABLE {other} (x INT)")).await;
-        ["business", "a_view", "halved", "wrong"].map(str::to_owned).to_vec()
+        let mut others = ["business", "a_view", "halved", "wrong"].map(str::to_owned).to_vec();
+        if E::INDEXES_ARE_AMONG_TABLES {
+            for index in ["indexed_fifo", "indexed_processed"] {
+                self.run(&format!("CREATE TABLE {} (x INT)", E::table(&self.place, index))).await;
+            }
+            others.push("indexed".to_owned());
+        }
+        others
     }
 
     async fn take_parts_away(&self, name: &str) -> Vec<String> {
@@ -246,6 +269,32 @@ where
         let (columns, old) = ("version, applied_at", "SELECT 999, applied_at");
         self.run(&format!("INSERT INTO {version} ({columns}) {old} FROM {version} WHERE version = 1")).await;
         true
+    }
+}
+
+#[async_trait]
+impl<E, const DELETES: bool> MigrationHarness for Sql<E, DELETES>
+where
+    E: Engine,
+    SqlxOutbox<E>: OutboxStore<Session = <E as Database>::Connection>,
+{
+    fn migration_sql(&self, name: &str) -> String {
+        self.unmigrated(name).migration_sql()
+    }
+
+    async fn run_by_hand(&self, sql: &str) {
+        E::run(&mut *self.pool().acquire().await.unwrap(), sql.to_owned()).await;
+    }
+}
+
+impl<E, const DELETES: bool> InboxMigrationHarness for Sql<E, DELETES>
+where
+    E: Engine,
+    SqlxOutbox<E>: OutboxStore<Session = <E as Database>::Connection>,
+    SqlxInbox<E>: InboxStore<Session = <E as Database>::Connection>,
+{
+    fn inbox_migration_sql(&self, name: &str) -> String {
+        self.inbox.clone().with_table(name).unwrap().migration_sql()
     }
 }
 

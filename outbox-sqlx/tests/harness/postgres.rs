@@ -1,6 +1,6 @@
 //! PostgreSQL: a schema for each test.
 
-use std::time::Duration;
+use std::{sync::atomic::AtomicBool, time::Duration};
 
 use outbox_conformance::Skip;
 use outbox_sqlx::{PgInbox, PgOutbox, sqlx};
@@ -21,6 +21,8 @@ impl Engine for Postgres {
     type Kept = ();
     // The server counts.
     type Counter = ();
+    // Whether the triggers are there.
+    type Faults = AtomicBool;
     const BEGIN: &'static str = "BEGIN";
     const CREATE: &'static str = "CREATE SCHEMA {s}; CREATE TABLE {s}.business (name text)";
     const DROP: &'static str = "DROP SCHEMA {s} CASCADE";
@@ -28,6 +30,7 @@ impl Engine for Postgres {
     const REST: Option<&'static str> =
         Some("VACUUM {s}.outbox, {s}.outbox_lease, {s}.outbox_key, {s}.outbox_parked");
 
+    const INDEXES_ARE_AMONG_TABLES: bool = true;
     const REFUSE: &'static str = "ALTER TABLE {s}.outbox ADD CHECK (type <> '{type}')";
     const COLLIDE: &'static [&'static str] = &[
         "CREATE UNIQUE INDEX outbox_other_id ON {s}.outbox (type) WHERE type = '{type}'",
@@ -43,12 +46,13 @@ impl Engine for Postgres {
         (super::unique(), None)
     }
 
-    async fn connect(place: &str) -> Result<Pool<Postgres>, Skip> {
+    async fn connect(place: &str, _faults: &AtomicBool, is_odd: bool) -> Result<Pool<Postgres>, Skip> {
         let url = super::server("OUTBOX_TEST_POSTGRES_URL", "postgres://postgres@localhost/outbox_test")?;
         let options = PgPoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(10));
         let server: PgConnectOptions = url.parse().map_err(|error| Skip::new(format!("{error}")))?;
         // By this name the server tells the connections of one test from those of others.
         let server = server.application_name(place);
+        let server = if is_odd { server.options([("bytea_output", "escape")]) } else { server };
         options.connect_with(server).await.map_err(|error| Skip::new(error.to_string()))
     }
 
