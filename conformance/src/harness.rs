@@ -75,6 +75,13 @@ pub trait Harness: Sized + Send + Sync + 'static {
         ""
     }
 
+    /// Writes a row that nobody who keeps to the schema would write, at the end of the outbox: one without an id, one that is as
+    /// large as there is room for, one that is no text. Each such way has a number, from zero on; it says whether there is one of
+    /// this number. Unless told otherwise, there is none.
+    async fn insert_unreadable(&self, _way: usize) -> bool {
+        false
+    }
+
     /// The time by the store's clock. That of this machine, unless told otherwise.
     async fn now(&self) -> DateTime<Utc> {
         Utc::now()
@@ -171,6 +178,17 @@ pub trait NamesHarness: SchemaHarness {
     /// Takes parts away from the outbox of this name, such as an index and a column, and says their names.
     async fn take_parts_away(&self, name: &str) -> Vec<String>;
 
+    /// What an outbox says its name is. Where it does not say it, nothing is asked.
+    fn name_of(&self, _store: &Self::Store) -> Option<String> {
+        None
+    }
+
+    /// Makes the outbox of this name without `migrate`: by the statements that are published for it, or as a program in another
+    /// language would. Where there is no such way it says no, and nothing is asked.
+    async fn make_by_hand(&self, _name: &str) -> bool {
+        false
+    }
+
     /// Writes down that the outbox of this name is of a newer version of the library. Where the engine keeps no versions, it
     /// says no, and nothing is asked.
     async fn make_newer(&self, name: &str) -> bool;
@@ -182,6 +200,16 @@ pub trait InboxNamesHarness: NamesHarness + InboxHarness {
     /// The inbox of this name in the same database, as a user asks for it. There is room for the same names.
     fn inbox_named(&self, name: &str) -> Result<Self::Inbox>;
 
+    /// What an inbox says its name is, where it does.
+    fn name_of_inbox(&self, _inbox: &Self::Inbox) -> Option<String> {
+        None
+    }
+
+    /// Makes the inbox of this name without `migrate`, where there is such a way.
+    async fn make_inbox_by_hand(&self, _name: &str) -> bool {
+        false
+    }
+
     /// Takes parts away from the inbox of this name, such as an index, and says their names.
     async fn take_inbox_parts_away(&self, name: &str) -> Vec<String>;
 }
@@ -192,6 +220,9 @@ pub trait ExpiryHarness: SchemaHarness + InboxHarness {
     /// The outbox of this harness, and the inbox, of which the engine is to delete what was delivered or marked so long ago, or
     /// nothing. It is told so by the next `migrate` of either.
     fn expiring(&self, after: Option<Duration>) -> (Self::Store, Self::Inbox);
+
+    /// The same of an outbox and an inbox of the same database and of another name, which they are given after the time.
+    fn expiring_elsewhere(&self, after: Option<Duration>, name: &str) -> (Self::Store, Self::Inbox);
 
     /// What the engine was told of the outbox, and of the inbox.
     async fn told(&self) -> (Option<Duration>, Option<Duration>);

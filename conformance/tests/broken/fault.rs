@@ -19,6 +19,7 @@ faults! {
     ZeroLosesItsSign,
     NulCharactersAreDropped,
     EmptyObjectsBecomeNull,
+    LongListsAreCutOff,
 
     // Save.
     SaveIgnoresItsSession,
@@ -40,6 +41,8 @@ faults! {
     AnErrorCommits,
     NotBeforeIsIgnored,
     AHiddenEventIsHiddenForEver,
+    /// At once.
+    OnlySomeHiddenEventsBecomeDue,
     NowAndThenASaveIsLost,
 
     // Order.
@@ -119,6 +122,9 @@ faults! {
 
     // Dead letters.
     TheRawContentGetsLost,
+    RowsWithoutAnIdShareOne,
+    ALargeRowIsAnError,
+    TheTimesOfAFilterAreCutToMilliseconds,
     ALastPagePromisesAnother,
     OnlySomeAreRequeued,
     OnlySomeAreDiscarded,
@@ -150,6 +156,9 @@ faults! {
     NamesAreTrimmed,
     AllNamesAreOneInbox,
     AnotherNameLosesTheRetention,
+    AnotherNameIsNotSaid,
+    WhatWasMadeByHandIsMissing,
+    AMigrationRefusesWhatWasMadeByHand,
     SomethingElseIsTakenOver,
     SomethingElseIsWrittenTo,
     ARefusedMigrationEmptiesWhatIsThere,
@@ -198,6 +207,7 @@ faults! {
     VerifyDoesNotAskWhatWasTold,
     VerifyForgetsWhatIsNoLongerWanted,
     VerifyDoesNotRound,
+    AnotherNameLosesTheTimeToLive,
 
     // What the engine refuses.
     ARefusedEventIsADuplicate,
@@ -286,6 +296,7 @@ faults! {
     ARenewalThatWasCutOffIsReported,
     ARequeueThatWasCutOffIsReported,
     AttemptsAreForgottenAfterTheRequeue,
+    WhatWasCutOffIsCountedTwice,
     LeasesEndWithTheConnection,
     AListenerGivesUp,
     AListenerConnectsWithoutAPause,

@@ -17,7 +17,8 @@ use outbox_conformance::{Harness, OutageHarness, Skip};
 use outbox_memory::{ManualClock, MemoryOutbox, MemorySession};
 use outbox_traits::{
     Claim, ClaimStore, DeadLetterFilter, DeadLetterPage, DeadLetterStore, Error, ErrorKind, Event, EventId,
-    Lease, Leased, OutboxStore, Result, Saved, Settlement, StatsStore, WakeStore, Wakeups, async_trait,
+    Lease, Leased, OutboxStore, Result, Saved, Settlement, Stats, StatsStore, WakeStore, Wakeups,
+    async_trait,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -355,6 +356,18 @@ impl ClaimStore for RemoteStore {
             }
             (settled, _) => settled,
         }
+    }
+}
+
+#[async_trait]
+impl StatsStore for RemoteStore {
+    async fn stats(&self) -> Result<Stats> {
+        let mut stats = self.call(self.inner.stats()).await?;
+        if self.fault == Fault::WhatWasCutOffIsCountedTwice {
+            // As delivered, and as what it was before.
+            stats.leased += self.leases().len() as u64;
+        }
+        Ok(stats)
     }
 }
 

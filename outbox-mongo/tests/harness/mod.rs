@@ -10,7 +10,7 @@ use std::{
 
 use mongodb::{
     Client, ClientSession, Collection, Database, IndexModel,
-    bson::{Bson, DateTime, Document, Timestamp, doc},
+    bson::{Bson, DateTime, Document, RawDocumentBuf, Timestamp, doc},
     options::{ClientOptions, IndexOptions, ServerAddress},
 };
 use outbox_conformance::{
@@ -59,6 +59,20 @@ impl<const DELETES: bool> MongoOf<DELETES> {
             }
         }
         None
+    }
+
+    /// Makes a collection with the indexes of another, of floats and of long integers, as some shells and drivers do.
+    async fn copy_by_hand(&self, of: &str, name: &str) {
+        self.database().create_collection(name).await.unwrap();
+        let mut found = self.database().collection::<Document>(of).list_indexes().await.unwrap();
+        let mut ones = [Bson::Double(1.0), Bson::Int64(1)].into_iter().cycle();
+        while found.advance().await.unwrap() {
+            let mut index = found.deserialize_current().unwrap();
+            if index.keys != doc! { "_id": 1 } {
+                index.keys = index.keys.keys().map(|field| (field.clone(), ones.next().unwrap())).collect();
+                self.database().collection::<Document>(name).create_index(index).await.unwrap();
+            }
+        }
     }
 
     fn business(&self) -> Collection<Document> {
@@ -132,6 +146,36 @@ impl<const DELETES: bool> Harness for MongoOf<DELETES> {
 
     fn undecodable_content(&self) -> &'static str {
         "broken"
+    }
+
+    async fn insert_unreadable(&self, way: usize) -> bool {
+        let mut row = doc! {
+            "_id": i32::try_from(way).unwrap(), "type": "broken", "payload": "", "meta": [],
+            "status": "pending", "createdAt": DateTime::now(), "seq": Timestamp { time: 0, increment: 0 },
+        };
+        match way {
+            0 => {}
+            1 => drop(row.insert("eventId", "no UUID")),
+            2 => {
+                row.insert("eventId", EventId::new().to_string());
+                row.insert("payload", "no text");
+                let mut bytes = RawDocumentBuf::try_from(&row).unwrap().into_bytes();
+                let at = bytes.windows(7).position(|bytes| bytes == b"no text").unwrap();
+                bytes[at] = 0xff;
+                let raw = self.database().collection::<RawDocumentBuf>("outbox");
+                raw.insert_one(RawDocumentBuf::from_bytes(bytes).unwrap()).await.unwrap();
+                return true;
+            }
+            // There is room for another status, and for no more.
+            3 => {
+                row.insert("eventId", EventId::new().to_string());
+                let size = RawDocumentBuf::try_from(&row).unwrap().as_bytes().len();
+                row.insert("payload", "x".repeat(16 * 1024 * 1024 - size - 3));
+            }
+            _ => return false,
+        }
+        self.outbox().insert_one(row).await.unwrap();
+        true
     }
 
     async fn advance(&self, by: Duration) {
@@ -241,6 +285,17 @@ impl<const DELETES: bool> NamesHarness for MongoOf<DELETES> {
         vec!["`eventId_1`".to_owned(), "`status_1_seq_1`".to_owned(), leases]
     }
 
+    fn name_of(&self, store: &MongoOutbox) -> Option<String> {
+        Some(store.collection_name().to_owned())
+    }
+
+    async fn make_by_hand(&self, name: &str) -> bool {
+        for ending in [""].iter().chain(self.endings()) {
+            self.copy_by_hand(&format!("outbox{ending}"), &format!("{name}{ending}")).await;
+        }
+        true
+    }
+
     async fn make_newer(&self, _name: &str) -> bool {
         false
     }
@@ -254,6 +309,11 @@ impl<const DELETES: bool> ExpiryHarness for MongoOf<DELETES> {
             Some(after) => (store.with_ttl(after), inbox.with_ttl(after)),
             None => (store, inbox),
         }
+    }
+
+    fn expiring_elsewhere(&self, after: Option<Duration>, name: &str) -> (MongoOutbox, MongoInbox) {
+        let (store, inbox) = self.expiring(after);
+        (store.with_collection(name).unwrap(), inbox.with_collection(&format!("{name}_inbox")).unwrap())
     }
 
     async fn told(&self) -> (Option<Duration>, Option<Duration>) {
@@ -300,6 +360,15 @@ impl<const DELETES: bool> RefusalHarness for MongoOf<DELETES> {
 impl<const DELETES: bool> InboxNamesHarness for MongoOf<DELETES> {
     fn inbox_named(&self, name: &str) -> Result<MongoInbox> {
         self.inbox.clone().with_collection(name)
+    }
+
+    fn name_of_inbox(&self, inbox: &MongoInbox) -> Option<String> {
+        Some(inbox.collection_name().to_owned())
+    }
+
+    async fn make_inbox_by_hand(&self, name: &str) -> bool {
+        self.copy_by_hand("inbox", name).await;
+        true
     }
 
     async fn take_inbox_parts_away(&self, name: &str) -> Vec<String> {
