@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use chrono::{DateTime, Utc};
-use outbox_traits::{EventId, InboxStore, OutboxStore, Result, Retention, async_trait};
+use outbox_traits::{ErrorKind, EventId, InboxStore, OutboxStore, Result, Retention, async_trait};
 
 /// The session of a harness's store.
 pub type SessionOf<H> = <<H as Harness>::Store as OutboxStore>::Session;
@@ -242,4 +242,60 @@ pub trait RefusalHarness: Harness {
     /// of the outbox has a number, from zero on, and takes the place of the one before; it says whether there is
     /// such a way.
     async fn collide(&self, event_type: &str, way: usize) -> bool;
+}
+
+/// What an engine can be made to answer instead of doing something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    name: String,
+    kind: ErrorKind,
+    is_of_sessions: bool,
+}
+
+impl Fault {
+    /// By the name or the code that the engine has for it, and as an error of this kind to those who call the store.
+    #[must_use]
+    pub fn new(name: impl Into<String>, kind: ErrorKind) -> Self {
+        Self { name: name.into(), kind, is_of_sessions: true }
+    }
+
+    /// It is never met in an open session, as where that keeps out whoever could be in its way.
+    #[must_use]
+    pub fn outside_sessions(mut self) -> Self {
+        self.is_of_sessions = false;
+        self
+    }
+
+    /// By what the harness knows it again.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The kind of error that it is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Whether it can be met in an open session.
+    #[must_use]
+    pub fn is_of_sessions(&self) -> bool {
+        self.is_of_sessions
+    }
+}
+
+/// A harness whose engine can be made to answer with errors that it has at times, such as a deadlock or a full disk.
+#[async_trait]
+pub trait FaultHarness: Harness {
+    /// The faults that it can be made to have: all that the store tells apart by their codes, and some that it does not. The
+    /// first one of each kind is tried with every call, and the others with some.
+    fn faults(&self) -> Vec<Fault>;
+
+    /// From now on has the engine answer with this fault what writes into the outbox, or into the inbox where there is one, so
+    /// many times, through whatever connection and in whatever session; then, or if that is 0, no more. Each time nothing
+    /// of that statement is done. What only reads passes, and so do business rows; a statement that finds nothing to
+    /// change may do either. [`u32::MAX`] times are without an end. A fault that cannot be counted, such as a lock that
+    /// somebody holds, passes after a time in which a store that tries again has met it about so often.
+    async fn fail(&self, fault: &Fault, times: u32);
 }

@@ -64,6 +64,9 @@
 //! | `inbox_names` | [`InboxNamesHarness`] | the same of inboxes |
 //! | `expiry` | [`ExpiryHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what the engine deletes by itself, by age; one that cannot leaves it out |
 //! | `refusal` | [`RefusalHarness`] | what the engine refuses for reasons that are not the outbox's |
+//! | `fault` | [`FaultHarness`] | what the engine answers at times, such as a deadlock: its kind, what is tried again, and that nothing is half done |
+//! | `claim_fault` | [`FaultHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | the same of claims, settlements and dead letters |
+//! | `inbox_fault` | [`FaultHarness`], [`InboxHarness`] | the same of the inbox |
 //! | `dead_letter` | a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what is set aside, requeue, discard |
 //! | `claim` | a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | leases, fences, retries, the order of each key |
 //! | `claim_concurrent` | a [`ClaimStore`](outbox_traits::ClaimStore) | claims while other sessions are open; left out as `concurrent` is |
@@ -101,8 +104,9 @@ pub mod transport;
 
 pub use crate::{
     harness::{
-        CostHarness, DurableHarness, ExpiryHarness, Harness, InboxHarness, InboxNamesHarness, NamesHarness,
-        OutageHarness, RefusalHarness, SchemaHarness, SessionOf, Skip, WakeHarness,
+        CostHarness, DurableHarness, ExpiryHarness, Fault, FaultHarness, Harness, InboxHarness,
+        InboxNamesHarness, NamesHarness, OutageHarness, RefusalHarness, SchemaHarness, SessionOf, Skip,
+        WakeHarness,
     },
     proxy::Proxy,
     run::{Clause, require},

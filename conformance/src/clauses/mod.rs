@@ -7,6 +7,7 @@ pub mod claim;
 pub mod claim_concurrent;
 pub mod claim_cost;
 pub mod claim_durable;
+pub mod claim_fault;
 pub mod claim_names;
 pub mod claim_outage;
 pub mod claim_schema;
@@ -15,7 +16,9 @@ pub mod cost;
 pub mod dead_letter;
 pub mod durable;
 pub mod expiry;
+pub mod fault;
 pub mod inbox;
+pub mod inbox_fault;
 pub mod inbox_names;
 pub mod names;
 pub mod outage;
@@ -270,6 +273,28 @@ macro_rules! __group {
             another_duplicate_is_an_error_and_not_an_outcome
         }
     };
+    (fault $mode:tt) => {
+        $crate::__emit! { $mode fault:
+            a_fault_in_a_session_is_an_error_of_its_kind_and_leaves_nothing
+            a_save_that_meets_a_fault_is_made_as_a_whole_or_not_at_all
+            a_conflict_that_passes_is_tried_again
+            a_fault_that_stays_is_an_error_and_nothing_is_done
+        }
+    };
+    (claim_fault $mode:tt) => {
+        $crate::__emit! { $mode claim_fault:
+            a_conflict_of_claims_that_passes_is_tried_again
+            a_claim_that_meets_a_fault_takes_nothing_away
+            what_is_leased_outlives_a_fault
+            dead_letters_outlive_a_fault
+        }
+    };
+    (inbox_fault $mode:tt) => {
+        $crate::__emit! { $mode inbox_fault:
+            a_mark_that_meets_a_fault_is_none
+            a_purge_of_marks_tries_again_or_is_an_error
+        }
+    };
     (dead_letter $mode:tt) => {
         $crate::__emit! { $mode dead_letter:
             an_undecodable_row_is_shown_with_its_raw_content
@@ -501,6 +526,9 @@ mod tests {
             schema: "schema.rs";
             names: "names.rs";
             refusal: "refusal.rs";
+            fault: "fault.rs";
+            claim_fault: "claim_fault.rs";
+            inbox_fault: "inbox_fault.rs";
             expiry: "expiry.rs";
             inbox_names: "inbox_names.rs";
             dead_letter: "dead_letter.rs";
