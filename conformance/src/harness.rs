@@ -250,19 +250,27 @@ pub struct Fault {
     name: String,
     kind: ErrorKind,
     is_of_sessions: bool,
+    is_everywhere: bool,
 }
 
 impl Fault {
     /// By the name or the code that the engine has for it, and as an error of this kind to those who call the store.
     #[must_use]
     pub fn new(name: impl Into<String>, kind: ErrorKind) -> Self {
-        Self { name: name.into(), kind, is_of_sessions: true }
+        Self { name: name.into(), kind, is_of_sessions: true, is_everywhere: true }
     }
 
     /// It is never met in an open session, as where that keeps out whoever could be in its way.
     #[must_use]
     pub fn outside_sessions(mut self) -> Self {
         self.is_of_sessions = false;
+        self
+    }
+
+    /// It is not met by all that writes, as where the engine tries again by itself.
+    #[must_use]
+    pub fn at_some_places(mut self) -> Self {
+        self.is_everywhere = false;
         self
     }
 
@@ -276,6 +284,12 @@ impl Fault {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.kind
+    }
+
+    /// Whether all that writes can meet it.
+    #[must_use]
+    pub fn is_everywhere(&self) -> bool {
+        self.is_everywhere
     }
 
     /// Whether it can be met in an open session.

@@ -19,3 +19,16 @@ mod delete_on_delivery {
     outbox_conformance::model!(DeletingMongo, 24);
     outbox_conformance::claim_model!(DeletingMongo, 24);
 }
+
+/// By a way on which the server has faults.
+mod with_faults {
+    use super::harness::FaultyMongo;
+
+    outbox_conformance::suite!(FaultyMongo; fault, claim_fault, inbox_fault);
+}
+
+mod with_faults_and_delete_on_delivery {
+    use super::harness::FaultyDeletingMongo;
+
+    outbox_conformance::suite!(FaultyDeletingMongo; fault, claim_fault, inbox_fault);
+}

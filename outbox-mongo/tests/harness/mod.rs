@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+mod faults;
+
 use std::{
     env,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -14,24 +16,29 @@ use mongodb::{
     options::{ClientOptions, IndexOptions, ServerAddress},
 };
 use outbox_conformance::{
-    CostHarness, DurableHarness, ExpiryHarness, Harness, InboxHarness, InboxNamesHarness, NamesHarness,
-    OutageHarness, RefusalHarness, SchemaHarness, Skip, WakeHarness,
+    CostHarness, DurableHarness, ExpiryHarness, Fault, FaultHarness, Harness, InboxHarness,
+    InboxNamesHarness, NamesHarness, OutageHarness, RefusalHarness, SchemaHarness, Skip, WakeHarness,
 };
 use outbox_mongo::{MongoInbox, MongoOutbox, mongodb};
 use outbox_traits::{EventId, Result, Retention, SchemaStore, async_trait};
 
+use self::faults::Way;
+
 pub(crate) type Mongo = MongoOf<false>;
 pub(crate) type DeletingMongo = MongoOf<true>;
+pub(crate) type FaultyMongo = MongoOf<false, true>;
+pub(crate) type FaultyDeletingMongo = MongoOf<true, true>;
 
-/// Of either retention.
-pub(crate) struct MongoOf<const DELETES: bool> {
+/// Of either retention, and by a way on which it meets faults, or not.
+pub(crate) struct MongoOf<const DELETES: bool, const FAULTY: bool = false> {
     pub(crate) store: MongoOutbox,
     pub(crate) inbox: MongoInbox,
     /// What was read, as far as it was asked for.
     reads: AtomicU64,
+    way: Option<Way>,
 }
 
-impl<const DELETES: bool> MongoOf<DELETES> {
+impl<const DELETES: bool, const FAULTY: bool> MongoOf<DELETES, FAULTY> {
     pub(crate) fn database(&self) -> &Database {
         self.store.database()
     }
@@ -41,7 +48,8 @@ impl<const DELETES: bool> MongoOf<DELETES> {
     }
 
     fn over(database: &Database) -> Self {
-        Self { store: Self::outbox_in(database), inbox: MongoInbox::new(database), reads: AtomicU64::new(0) }
+        let (store, inbox) = (Self::outbox_in(database), MongoInbox::new(database));
+        Self { store, inbox, reads: AtomicU64::new(0), way: None }
     }
 
     fn outbox_in(database: &Database) -> MongoOutbox {
@@ -80,6 +88,18 @@ impl<const DELETES: bool> MongoOf<DELETES> {
     }
 }
 
+/// By another port of this machine.
+async fn by(port: u16) -> ClientOptions {
+    let mut options = ClientOptions::parse(server().unwrap()).await.unwrap();
+    options.hosts = vec![ServerAddress::Tcp { host: "127.0.0.1".to_owned(), port: Some(port) }];
+    // The set would name the server's own port.
+    options.repl_set_name = None;
+    options.direct_connection = Some(true);
+    options.server_selection_timeout = Some(Duration::from_secs(2));
+    options.heartbeat_freq = Some(Duration::from_millis(500));
+    options
+}
+
 /// The address of the server, from the environment.
 pub(crate) fn server() -> std::result::Result<String, Skip> {
     env::var("OUTBOX_TEST_MONGODB_URL").map_err(|_| {
@@ -88,13 +108,17 @@ pub(crate) fn server() -> std::result::Result<String, Skip> {
 }
 
 #[async_trait]
-impl<const DELETES: bool> Harness for MongoOf<DELETES> {
+impl<const DELETES: bool, const FAULTY: bool> Harness for MongoOf<DELETES, FAULTY> {
     type Store = MongoOutbox;
     type Transaction = ClientSession;
 
     async fn open() -> std::result::Result<Self, Skip> {
-        server()?;
-        let harness = Self::reopen(&format!("outbox_{}", uuid::Uuid::now_v7().simple())).await;
+        let options = ClientOptions::parse(server()?).await.unwrap();
+        let way = if FAULTY { Some(Way::to(options.hosts[0].to_string()).await) } else { None };
+        let options = if let Some(way) = &way { by(way.port).await } else { options };
+        let client = Client::with_options(options).unwrap();
+        let database = client.database(&format!("outbox_{}", uuid::Uuid::now_v7().simple()));
+        let harness = Self { way, ..Self::over(&database) };
         harness.store.migrate().await.unwrap();
         harness.inbox.migrate().await.unwrap();
         harness.database().create_collection("business").await.unwrap();
@@ -227,14 +251,8 @@ impl<const DELETES: bool> OutageHarness for MongoOf<DELETES> {
     }
 
     async fn through(&self, port: u16) -> Self {
-        let mut options = ClientOptions::parse(server().unwrap()).await.unwrap();
-        options.hosts = vec![ServerAddress::Tcp { host: "127.0.0.1".to_owned(), port: Some(port) }];
-        // The set would name the server's own port.
-        options.repl_set_name = None;
-        options.direct_connection = Some(true);
-        options.server_selection_timeout = Some(Duration::from_secs(2));
-        options.heartbeat_freq = Some(Duration::from_millis(500));
-        Self::over(&Client::with_options(options).unwrap().database(self.database().name()))
+        let client = Client::with_options(by(port).await).unwrap();
+        Self::over(&client.database(self.database().name()))
     }
 }
 
@@ -357,6 +375,17 @@ impl<const DELETES: bool> RefusalHarness for MongoOf<DELETES> {
 }
 
 #[async_trait]
+impl<const DELETES: bool> FaultHarness for MongoOf<DELETES, true> {
+    fn faults(&self) -> Vec<Fault> {
+        Way::faults()
+    }
+
+    async fn fail(&self, fault: &Fault, times: u32) {
+        self.way.as_ref().unwrap().fail(fault, times);
+    }
+}
+
+#[async_trait]
 impl<const DELETES: bool> InboxNamesHarness for MongoOf<DELETES> {
     fn inbox_named(&self, name: &str) -> Result<MongoInbox> {
         self.inbox.clone().with_collection(name)
@@ -440,7 +469,7 @@ impl<const DELETES: bool> CostHarness for MongoOf<DELETES> {
     }
 }
 
-impl<const DELETES: bool> InboxHarness for MongoOf<DELETES> {
+impl<const DELETES: bool, const FAULTY: bool> InboxHarness for MongoOf<DELETES, FAULTY> {
     type Inbox = MongoInbox;
 
     fn inbox(&self) -> &MongoInbox {
