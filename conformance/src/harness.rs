@@ -309,7 +309,8 @@ pub trait FaultHarness: Harness {
     /// From now on has the engine answer with this fault what writes into the outbox, or into the inbox where there is one, so
     /// many times, through whatever connection and in whatever session; then, or if that is 0, no more. Each time nothing
     /// of that statement is done. What only reads passes, and so do business rows; a statement that finds nothing to
-    /// change may do either. [`u32::MAX`] times are without an end. A fault that cannot be counted, such as a lock that
+    /// change may do either. [`u32::MAX`] times are without an end. Before the suite opens a session in which it wants a
+    /// fault, it has called this with 0, so that what that takes can be made then, such as triggers. A fault that cannot be counted, such as a lock that
     /// somebody holds, passes after a time in which a store that tries again has met it about so often.
     async fn fail(&self, fault: &Fault, times: u32);
 }

@@ -28,8 +28,6 @@ use crate::{
 /// [`Conflict`](outbox_traits::ErrorKind::Conflict) if the other commits. On SQLite begin with `BEGIN IMMEDIATE`, as
 /// with an outbox.
 ///
-/// On MySQL and MariaDB a duplicate changes what `LAST_INSERT_ID()` says on that connection.
-///
 #[cfg_attr(feature = "sqlite", doc = "```no_run")]
 #[cfg_attr(not(feature = "sqlite"), doc = "```ignore")]
 /// use outbox_sqlx::{SqliteInbox, sqlx};

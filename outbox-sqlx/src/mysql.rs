@@ -262,8 +262,10 @@ impl Engine for MySql {
         Ok(stored)
     }
 
-    // A duplicate is told by the id that only its clause sets. By the number of rows it cannot be, as sqlx has those
-    // counted that were found; and an error might be about a table that a trigger writes to.
+    // A duplicate is told by the number of rows: one that was changed counts twice. One that stays as it is would count as a
+    // new one does, as sqlx has those counted that were found; so its time is moved by a microsecond, and back the
+    // next time. An error might be about a table that a trigger writes to, and an id that the statement sets gets lost in a
+    // trigger.
     async fn mark(
         connection: &mut MySqlConnection,
         names: &Names,
@@ -272,11 +274,12 @@ impl Engine for MySql {
     ) -> sqlx::Result<bool> {
         let sql = format!(
             "INSERT INTO {} (`consumer`, `event_id`, `processed_at`) VALUES (?, ?, UTC_TIMESTAMP(6))
-            ON DUPLICATE KEY UPDATE `event_id` = IF(LAST_INSERT_ID(LENGTH(`event_id`)), `event_id`, `event_id`)",
+            ON DUPLICATE KEY UPDATE `processed_at` =
+                `processed_at` + INTERVAL (1 - MICROSECOND(`processed_at`) % 2 * 2) MICROSECOND",
             names.quoted_table()
         );
         let query = sqlx::query(AssertSqlSafe(sql)).bind(consumer.as_bytes()).bind(event);
-        Ok(query.execute(connection).await?.last_insert_id() == 0)
+        Ok(query.execute(connection).await?.rows_affected() == 1)
     }
 
     async fn columns(

@@ -7,7 +7,7 @@ use std::{
 };
 
 use outbox_traits::{Event, EventId, OutboxStore, Result, Retention, Saved, async_trait};
-use sqlx::{Pool, Row, Transaction, pool::PoolConnection};
+use sqlx::{Connection, Pool, Row, Transaction, pool::PoolConnection};
 use tokio::sync::Mutex;
 
 use crate::{
@@ -113,9 +113,19 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     ) -> Result<Transaction<'static, DB>, sqlx::Error> {
         let pool = self.pool.clone();
         let begin = tokio::spawn(async move {
-            match statement {
-                Some(statement) => pool.begin_with(statement).await,
-                None => pool.begin().await,
+            let mut recoveries = 0;
+            loop {
+                let begun = match statement {
+                    Some(statement) => pool.begin_with(statement).await,
+                    None => pool.begin().await,
+                };
+                match begun {
+                    Err(sqlx::Error::InvalidSavePointStatement) if recoveries < MAX_RECOVERIES => {
+                        recoveries += 1;
+                        recover(&pool).await?;
+                    }
+                    begun => return begun,
+                }
             }
         });
         match begin.await {
@@ -246,6 +256,23 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         events.truncate(limit);
         Ok(Some(events))
     }
+}
+
+/// How often connections are looked through for a transaction that is over: one may be on its way back into the pool.
+const MAX_RECOVERIES: usize = 10;
+
+/// Closes connections with a transaction that SQLite has ended by itself, as where the disk is full: the driver takes it for
+/// open, its rollback fails, and nothing can be begun on them any more.
+async fn recover<DB: Dialect>(pool: &Pool<DB>) -> Result<(), sqlx::Error> {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let mut idle = vec![pool.acquire().await?];
+    while let Some(connection) = pool.try_acquire() {
+        idle.push(connection);
+    }
+    for connection in idle.into_iter().filter(|connection| connection.is_in_transaction()) {
+        connection.close().await?;
+    }
+    Ok(())
 }
 
 pub(crate) fn as_limit(limit: usize) -> i64 {

@@ -22,6 +22,7 @@ async fn mark<H: InboxHarness>(h: &Arc<H>, event: EventId) -> Receipt {
 /// 9.6 and 12.1: a mark that met a fault is an error of its kind, and when that is over the event is new.
 pub async fn a_mark_that_meets_a_fault_is_none<H: FaultHarness + InboxHarness>(h: Arc<H>) {
     for fault in h.faults().iter().filter(|fault| fault.is_of_sessions()) {
+        heal(&h, fault).await;
         let event = EventId::new();
         let mut transaction = h.begin().await;
         h.fail(fault, 1).await;

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+mod fault;
 pub(crate) mod mysql;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
@@ -28,6 +29,7 @@ pub(crate) struct Sql<E: Engine, const DELETES: bool> {
     /// Whatever is to be removed in the end.
     kept: Option<E::Kept>,
     counter: E::Counter,
+    faults: E::Faults,
 }
 
 /// What the suite must be told about an engine. In its SQL `{s}` stands for the place.
@@ -36,6 +38,8 @@ pub(crate) trait Engine: Dialect {
     type Kept: Send + Sync;
     /// What is remembered of what the engine has read.
     type Counter: Default + Send + Sync;
+    /// What its faults need.
+    type Faults: Default + Send + Sync;
     const BEGIN: &'static str;
     const CREATE: &'static str;
     const DROP: &'static str;
@@ -45,7 +49,7 @@ pub(crate) trait Engine: Dialect {
 
     /// A place that no other test has.
     fn place() -> (String, Option<Self::Kept>);
-    async fn connect(place: &str) -> std::result::Result<Pool<Self>, Skip>;
+    async fn connect(place: &str, faults: &Self::Faults) -> std::result::Result<Pool<Self>, Skip>;
     fn outbox(pool: Pool<Self>, place: &str) -> SqlxOutbox<Self>;
     fn inbox(pool: Pool<Self>, place: &str) -> SqlxInbox<Self>;
     async fn run(session: &mut Self::Connection, sql: String) -> u64;
@@ -84,14 +88,17 @@ impl<E: Engine, const DELETES: bool> Sql<E, DELETES> {
     }
 
     async fn connect(place: String, kept: Option<E::Kept>) -> std::result::Result<Self, Skip> {
-        Ok(Self::over(E::outbox(E::connect(&place).await?, &place), place, kept))
+        let faults = E::Faults::default();
+        let store = E::outbox(E::connect(&place, &faults).await?, &place);
+        Ok(Self { faults, ..Self::over(store, place, kept) })
     }
 
     fn over(store: SqlxOutbox<E>, place: String, kept: Option<E::Kept>) -> Self {
         let retention = if DELETES { Retention::DeleteOnDelivery } else { Retention::UntilPurged };
         let store = store.with_retention(retention);
         let inbox = E::inbox(store.pool().clone(), &place);
-        Self { store, inbox, place, kept, counter: E::Counter::default() }
+        let (counter, faults) = Default::default();
+        Self { store, inbox, place, kept, counter, faults }
     }
 
     pub(crate) async fn run(&self, sql: &str) -> u64 {

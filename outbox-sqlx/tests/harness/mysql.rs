@@ -1,6 +1,10 @@
 //! MySQL or MariaDB: a database for each test.
 
-use std::{collections::HashMap, sync::Mutex, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Mutex, atomic::AtomicBool},
+    time::Duration,
+};
 
 use outbox_conformance::Skip;
 use outbox_sqlx::{MySqlInbox, MySqlOutbox, sqlx};
@@ -34,6 +38,8 @@ async fn handled(connection: &mut MySqlConnection) -> u64 {
 impl Engine for MySql {
     type Kept = ();
     type Counter = Mutex<Counter>;
+    // Whether the triggers are there.
+    type Faults = AtomicBool;
     const BEGIN: &'static str = "BEGIN";
     const CREATE: &'static str = "CREATE TABLE {s}.business (name VARCHAR(200))";
     const DROP: &'static str = "DROP DATABASE {s}";
@@ -51,7 +57,7 @@ impl Engine for MySql {
         (super::unique(), None)
     }
 
-    async fn connect(place: &str) -> Result<Pool<MySql>, Skip> {
+    async fn connect(place: &str, _faults: &AtomicBool) -> Result<Pool<MySql>, Skip> {
         let url = super::server("OUTBOX_TEST_MYSQL_URL", "mysql://root@localhost/outbox_test")?;
         let options = MySqlPoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(10));
         let server: MySqlConnectOptions = url.parse().map_err(|error| Skip::new(format!("{error}")))?;

@@ -1,6 +1,6 @@
 //! PostgreSQL: a schema for each test.
 
-use std::time::Duration;
+use std::{sync::atomic::AtomicBool, time::Duration};
 
 use outbox_conformance::Skip;
 use outbox_sqlx::{PgInbox, PgOutbox, sqlx};
@@ -21,6 +21,8 @@ impl Engine for Postgres {
     type Kept = ();
     // The server counts.
     type Counter = ();
+    // Whether the triggers are there.
+    type Faults = AtomicBool;
     const BEGIN: &'static str = "BEGIN";
     const CREATE: &'static str = "CREATE SCHEMA {s}; CREATE TABLE {s}.business (name text)";
     const DROP: &'static str = "DROP SCHEMA {s} CASCADE";
@@ -43,7 +45,7 @@ impl Engine for Postgres {
         (super::unique(), None)
     }
 
-    async fn connect(place: &str) -> Result<Pool<Postgres>, Skip> {
+    async fn connect(place: &str, _faults: &AtomicBool) -> Result<Pool<Postgres>, Skip> {
         let url = super::server("OUTBOX_TEST_POSTGRES_URL", "postgres://postgres@localhost/outbox_test")?;
         let options = PgPoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(10));
         let server: PgConnectOptions = url.parse().map_err(|error| Skip::new(format!("{error}")))?;

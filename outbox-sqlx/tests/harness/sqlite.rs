@@ -18,7 +18,7 @@ use sqlx::{
 };
 use tempfile::TempDir;
 
-use super::{Engine, Sql};
+use super::{Engine, Sql, fault::LiteFaults};
 
 pub(crate) type Lite = Sql<Sqlite, false>;
 pub(crate) type LiteDeletes = Sql<Sqlite, true>;
@@ -28,6 +28,7 @@ impl Engine for Sqlite {
     type Kept = TempDir;
     // It counts steps.
     type Counter = Arc<AtomicU64>;
+    type Faults = LiteFaults;
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
     const CREATE: &'static str = "CREATE TABLE business (name TEXT)";
     // The directory goes with the file.
@@ -48,10 +49,11 @@ impl Engine for Sqlite {
         (directory.path().join("test.db").to_str().unwrap().to_owned(), Some(directory))
     }
 
-    async fn connect(place: &str) -> Result<Pool<Sqlite>, Skip> {
+    async fn connect(place: &str, faults: &LiteFaults) -> Result<Pool<Sqlite>, Skip> {
         let options = SqliteConnectOptions::new().filename(place).create_if_missing(true);
         let options = options.journal_mode(SqliteJournalMode::Wal);
-        Ok(SqlitePoolOptions::new().max_connections(8).connect_with(options).await.unwrap())
+        let (options, pool) = faults.asked_by(options, SqlitePoolOptions::new().max_connections(8));
+        Ok(pool.connect_with(options).await.unwrap())
     }
 
     fn outbox(pool: Pool<Sqlite>, _place: &str) -> SqliteOutbox {
