@@ -189,6 +189,13 @@ pub trait NamesHarness: SchemaHarness {
         false
     }
 
+    /// Spoils the outbox of this name so that a migration may have no way to put it right, as by another index of the name of
+    /// one of its own, and gives a word that whoever reads the error must find, of what is to be done. Each such way has a
+    /// number, from zero on. Unless told otherwise, there is none.
+    async fn spoil(&self, _name: &str, _way: usize) -> Option<&'static str> {
+        None
+    }
+
     /// Writes down that the outbox of this name is of a newer version of the library. Where the engine keeps no versions, it
     /// says no, and nothing is asked.
     async fn make_newer(&self, name: &str) -> bool;

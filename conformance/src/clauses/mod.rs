@@ -245,6 +245,7 @@ macro_rules! __group {
             what_is_something_else_is_left_alone
             a_part_of_an_outbox_is_no_other
             a_part_that_is_missing_is_named
+            what_cannot_be_put_right_is_said
             an_outbox_that_was_made_by_hand_is_one
             a_newer_schema_is_left_alone
         }

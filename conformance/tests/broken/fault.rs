@@ -157,6 +157,7 @@ faults! {
     AllNamesAreOneInbox,
     AnotherNameLosesTheRetention,
     AnotherNameIsNotSaid,
+    WhatIsSpoiltIsNotSaid,
     WhatWasMadeByHandIsMissing,
     AMigrationRefusesWhatWasMadeByHand,
     SomethingElseIsTakenOver,

@@ -200,6 +200,12 @@ impl NamesHarness for Faulty {
         true
     }
 
+    async fn spoil(&self, name: &str, way: usize) -> Option<&'static str> {
+        let taken = &mut self.store.schema.database.names.lock().unwrap().taken;
+        taken.insert(format!("{name}_due"), OTHER);
+        (way == 0).then_some("another name")
+    }
+
     async fn make_newer(&self, name: &str) -> bool {
         self.store.schema.database.names.lock().unwrap().newer.insert(name.to_owned())
     }

@@ -344,6 +344,8 @@ rejected! {
     another_name_that_is_not_said: AnotherNameIsNotSaid
         by "names::any_name_that_there_is_room_for_is_that_of_an_outbox",
             "inbox_names::any_name_that_there_is_room_for_is_that_of_an_inbox";
+    what_is_spoilt_and_is_not_said: WhatIsSpoiltIsNotSaid
+        by "names::what_cannot_be_put_right_is_said";
     what_was_made_by_hand_and_is_missing: WhatWasMadeByHandIsMissing
         by "names::an_outbox_that_was_made_by_hand_is_one", "inbox_names::an_inbox_that_was_made_by_hand_is_one";
     what_was_made_by_hand_and_is_not_migrated: AMigrationRefusesWhatWasMadeByHand

@@ -133,6 +133,9 @@ impl Names {
             if let Some(found) = in_the_way.filter(|found| !is_taken_over(fault, parts, ending, found)) {
                 let message = match fault {
                     Fault::WhatIsInTheWayIsNotSaid => format!("could not migrate `{name}`"),
+                    Fault::WhatIsSpoiltIsNotSaid if self.taken.get(name) == Some(&parts[0].1) => {
+                        format!("could not migrate `{name}`")
+                    }
                     _ => format!("could not migrate `{name}`: `{part}` is {found}: choose another name"),
                 };
                 return Err(Error::new(ErrorKind::Schema, message));

@@ -314,6 +314,32 @@ impl<const DELETES: bool> NamesHarness for MongoOf<DELETES> {
         true
     }
 
+    async fn spoil(&self, name: &str, way: usize) -> Option<&'static str> {
+        let outbox = self.database().collection::<Document>(name);
+        outbox.drop_index("eventId_1").await.unwrap();
+        match way {
+            0 => {
+                let mut options = IndexOptions::default();
+                options.name = Some("eventId_1".to_owned());
+                let other = IndexModel::builder().keys(doc! { "createdAt": 1 }).options(options).build();
+                outbox.create_index(other).await.unwrap();
+                Some("drop")
+            }
+            1 => {
+                outbox.create_index(IndexModel::builder().keys(doc! { "eventId": 1 }).build()).await.unwrap();
+                Some("drop")
+            }
+            // As may happen without the index: an event that is there twice.
+            2 => {
+                let mut twice = outbox.find_one(doc! {}).await.unwrap().unwrap();
+                twice.remove("_id");
+                outbox.insert_one(twice).await.unwrap();
+                Some("another name")
+            }
+            _ => None,
+        }
+    }
+
     async fn make_newer(&self, _name: &str) -> bool {
         false
     }
