@@ -23,7 +23,7 @@ impl<DB: Dialect> StatsStore for SqlxOutbox<DB> {
 
 impl<DB: Dialect> SqlxOutbox<DB> {
     async fn counted(&self) -> sqlx::Result<Stats> {
-        let mut transaction = self.begin(Some(DB::BEGIN_LOOK)).await?;
+        let mut transaction = self.begin(DB::BEGIN_LOOK).await?;
         let statements: Vec<String> =
             sql::counts::<DB>(&self.names).into_iter().map(|(statement, _)| statement).collect();
         let rows = DB::rows(&mut transaction, format!("{}{}", DB::BY_INDEX, statements.join("; "))).await?;

@@ -109,17 +109,14 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     /// cut off with a transaction in it that nobody ends, and what is saved on it next is never committed.
     pub(crate) async fn begin(
         &self,
-        statement: Option<&'static str>,
+        statement: &'static str,
     ) -> Result<Transaction<'static, DB>, sqlx::Error> {
         let pool = self.pool.clone();
         let begin = tokio::spawn(async move {
             let mut recoveries = 0;
             loop {
-                let begun = match statement {
-                    Some(statement) => pool.begin_with(statement).await,
-                    None => pool.begin().await,
-                };
-                match begun {
+                // Not by the driver's own statement, which is a savepoint where it takes a transaction for open.
+                match pool.begin_with(statement).await {
                     Err(sqlx::Error::InvalidSavePointStatement) if recoveries < MAX_RECOVERIES => {
                         recoveries += 1;
                         recover(&pool).await?;
@@ -449,7 +446,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     }
 
     async fn insert_in_transaction(&self, rows: &[NewRow]) -> Result<Vec<Saved>, sqlx::Error> {
-        let mut transaction = self.begin(None).await?;
+        let mut transaction = self.begin("BEGIN").await?;
         let saved = self.insert(rows, &mut transaction).await?;
         transaction.commit().await?;
         Ok(saved)

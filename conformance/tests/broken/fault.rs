@@ -2,6 +2,7 @@
 
 faults! {
     /// The wrapper alone: it shows that the wrapper is not to blame.
+    #[default]
     None,
 
     // Events.
@@ -225,6 +226,33 @@ faults! {
     ARefusedEventAsksForAMigration,
     AnyUniqueIndexIsThatOfTheOutbox,
     AUniqueIndexIsKnownByTheEndOfItsName,
+
+    // Faults of the engine.
+    ADeadlockIsOfNoKind,
+    OnlyTheFirstOfItsKindIsKnown,
+    AShutdownIsAConflict,
+    AFullDiskIsWaitedFor,
+    TheErrorOfTheEngineGetsLost,
+    AFaultInASessionIsTriedAgain,
+    AFaultCommitsTheSession,
+    AHandleThatHasFailedFailsForEver,
+    ASaveThatFailedIsReported,
+    ASaveThatFailedIsStored,
+    ASaveThatFailedIsStoredInPart,
+    ConflictsAreNotTriedAgain,
+    ConflictsAreTriedAgainForEver,
+    AnAcknowledgementThatFailedIsReported,
+    AnAcknowledgementThatFailedIsDoneInPart,
+    APurgeThatFailedIsReported,
+    /// For a day.
+    AClaimThatFailedKeepsItsEvents,
+    ARenewalThatFailedEndsTheLease,
+    ASettlementThatFailedTakesInPart,
+    ARequeueThatFailedIsDone,
+    ADiscardThatFailedIsReported,
+    AMarkThatFailedIsADuplicate,
+    AMarkThatFailedIsThere,
+    APurgeOfMarksThatFailedIsDone,
 
     // Stats.
     LeasedEventsAreCountedAsPending,

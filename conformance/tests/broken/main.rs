@@ -9,6 +9,7 @@ mod alter;
 mod claim;
 mod expiry;
 mod fault;
+mod fitful;
 mod harness;
 mod held;
 mod inbox;
@@ -24,6 +25,7 @@ use outbox_conformance::{Clause, clauses};
 
 use crate::{
     fault::Fault,
+    fitful::Fitful,
     harness::Faulty,
     rejection::{QUIET, hush_expected_panics},
     remote::Remote,
@@ -50,6 +52,7 @@ fn all_clauses() -> Vec<Clause> {
         Faulty; store, concurrent, schema, dead_letter, claim, claim_concurrent, claim_schema, claim_durable, stats,
         cost, claim_cost, wake, inbox, resource, names, claim_names, inbox_names, expiry, refusal
     );
+    clauses.extend(clauses!(Fitful; fault, claim_fault, inbox_fault));
     clauses.extend(clauses!(Remote; outage, claim_outage, stats_outage, wake_outage));
     clauses
 }
@@ -471,6 +474,69 @@ rejected! {
         by "refusal::another_duplicate_is_an_error_and_not_an_outcome";
     a_unique_index_that_is_known_by_the_end_of_its_name: AUniqueIndexIsKnownByTheEndOfItsName
         by "refusal::another_duplicate_is_an_error_and_not_an_outcome";
+
+    a_deadlock_of_no_kind: ADeadlockIsOfNoKind
+        by "fault::a_fault_in_a_session_is_an_error_of_its_kind_and_leaves_nothing",
+            "fault::a_fault_that_stays_is_an_error_and_nothing_is_done",
+            "claim_fault::a_claim_that_meets_a_fault_takes_nothing_away",
+            "claim_fault::what_is_leased_outlives_a_fault", "claim_fault::dead_letters_outlive_a_fault",
+            "inbox_fault::a_mark_that_meets_a_fault_is_none",
+            "inbox_fault::a_purge_of_marks_tries_again_or_is_an_error";
+    a_fault_that_is_known_by_the_first_of_its_kind_only: OnlyTheFirstOfItsKindIsKnown
+        by "fault::a_fault_in_a_session_is_an_error_of_its_kind_and_leaves_nothing",
+            "inbox_fault::a_mark_that_meets_a_fault_is_none";
+    a_shutdown_that_is_a_conflict: AShutdownIsAConflict
+        by "fault::a_fault_in_a_session_is_an_error_of_its_kind_and_leaves_nothing",
+            "fault::a_save_that_meets_a_fault_is_made_as_a_whole_or_not_at_all";
+    a_full_disk_that_is_waited_for: AFullDiskIsWaitedFor
+        by "fault::a_fault_that_stays_is_an_error_and_nothing_is_done";
+    an_error_of_the_engine_that_gets_lost: TheErrorOfTheEngineGetsLost
+        by "fault::a_fault_in_a_session_is_an_error_of_its_kind_and_leaves_nothing",
+            "fault::a_save_that_meets_a_fault_is_made_as_a_whole_or_not_at_all",
+            "fault::a_fault_that_stays_is_an_error_and_nothing_is_done";
+    a_fault_in_a_session_that_is_tried_again: AFaultInASessionIsTriedAgain
+        by "fault::a_fault_in_a_session_is_an_error_of_its_kind_and_leaves_nothing";
+    a_fault_that_commits_the_session: AFaultCommitsTheSession
+        by "fault::a_fault_in_a_session_is_an_error_of_its_kind_and_leaves_nothing";
+    a_handle_that_has_failed_and_fails_for_ever: AHandleThatHasFailedFailsForEver
+        by "fault::a_fault_in_a_session_is_an_error_of_its_kind_and_leaves_nothing",
+            "fault::a_fault_that_stays_is_an_error_and_nothing_is_done";
+    a_save_that_failed_and_is_reported: ASaveThatFailedIsReported
+        by "fault::a_save_that_meets_a_fault_is_made_as_a_whole_or_not_at_all";
+    a_save_that_failed_and_is_stored: ASaveThatFailedIsStored
+        by "fault::a_save_that_meets_a_fault_is_made_as_a_whole_or_not_at_all",
+            "fault::a_fault_that_stays_is_an_error_and_nothing_is_done";
+    a_save_that_failed_and_is_stored_in_part: ASaveThatFailedIsStoredInPart
+        by "fault::a_save_that_meets_a_fault_is_made_as_a_whole_or_not_at_all",
+            "fault::a_fault_that_stays_is_an_error_and_nothing_is_done";
+    conflicts_that_are_not_tried_again: ConflictsAreNotTriedAgain
+        by "fault::a_conflict_that_passes_is_tried_again",
+            "claim_fault::a_conflict_of_claims_that_passes_is_tried_again",
+            "inbox_fault::a_purge_of_marks_tries_again_or_is_an_error";
+    conflicts_that_are_tried_again_for_ever: ConflictsAreTriedAgainForEver
+        by "fault::a_fault_that_stays_is_an_error_and_nothing_is_done";
+    an_acknowledgement_that_failed_and_is_reported: AnAcknowledgementThatFailedIsReported
+        by "fault::a_fault_that_stays_is_an_error_and_nothing_is_done";
+    an_acknowledgement_that_failed_and_is_done_in_part: AnAcknowledgementThatFailedIsDoneInPart
+        by "fault::a_fault_that_stays_is_an_error_and_nothing_is_done";
+    a_purge_that_failed_and_is_reported: APurgeThatFailedIsReported
+        by "fault::a_fault_that_stays_is_an_error_and_nothing_is_done";
+    a_claim_that_failed_and_keeps_its_events: AClaimThatFailedKeepsItsEvents
+        by "claim_fault::a_claim_that_meets_a_fault_takes_nothing_away";
+    a_renewal_that_failed_and_ends_the_lease: ARenewalThatFailedEndsTheLease
+        by "claim_fault::what_is_leased_outlives_a_fault";
+    a_settlement_that_failed_and_takes_in_part: ASettlementThatFailedTakesInPart
+        by "claim_fault::what_is_leased_outlives_a_fault";
+    a_requeue_that_failed_and_is_done: ARequeueThatFailedIsDone
+        by "claim_fault::dead_letters_outlive_a_fault";
+    a_discard_that_failed_and_is_reported: ADiscardThatFailedIsReported
+        by "claim_fault::dead_letters_outlive_a_fault";
+    a_mark_that_failed_and_is_a_duplicate: AMarkThatFailedIsADuplicate
+        by "inbox_fault::a_mark_that_meets_a_fault_is_none";
+    a_mark_that_failed_and_is_there: AMarkThatFailedIsThere
+        by "inbox_fault::a_mark_that_meets_a_fault_is_none";
+    a_purge_of_marks_that_failed_and_is_done: APurgeOfMarksThatFailedIsDone
+        by "inbox_fault::a_purge_of_marks_tries_again_or_is_an_error";
 
     leased_events_that_are_counted_as_pending: LeasedEventsAreCountedAsPending
         by "stats::it_counts_events_by_their_state";

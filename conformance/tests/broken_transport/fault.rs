@@ -2,6 +2,7 @@
 
 faults! {
     /// The transport as it should be: it shows that the rest of it is not to blame.
+    #[default]
     None,
 
     // What arrives.

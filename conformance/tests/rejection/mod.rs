@@ -5,7 +5,7 @@ use std::{cell::Cell, sync::Once};
 /// An enumeration of faults, with a list of them all.
 macro_rules! faults {
     ($($(#[$doc:meta])* $fault:ident,)+) => {
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub(crate) enum Fault { $($(#[$doc])* $fault,)+ }
 
         impl Fault {

@@ -112,7 +112,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     }
 
     async fn begin_claim(&self) -> sqlx::Result<Transaction<'static, DB>> {
-        self.begin(Some(DB::BEGIN_CLAIM)).await
+        self.begin(DB::BEGIN_CLAIM).await
     }
 
     /// Runs statements in as few messages as may be.

@@ -13,10 +13,10 @@ use outbox_conformance::{Fault, FaultHarness};
 use outbox_sqlx::{SqlxOutbox, sqlx};
 use outbox_traits::{ErrorKind, OutboxStore, async_trait};
 use sqlx::{
-    ConnectOptions, Database, MySql, Pool, Postgres, Sqlite, SqliteConnection,
+    ConnectOptions, Connection, Database, MySql, Pool, Postgres, Sqlite, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqlitePoolOptions},
 };
-use tokio::task::JoinHandle;
+use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 
 use super::{Engine, Sql};
 
@@ -153,7 +153,7 @@ pub(crate) struct LiteFaults {
     told: Arc<Told>,
     is_made: AtomicBool,
     /// Who has the lock.
-    holder: Mutex<Option<JoinHandle<()>>>,
+    holder: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
 }
 
 /// What the triggers are told.
@@ -209,9 +209,9 @@ impl Faulty for Sqlite {
     async fn fail(pool: &Pool<Self>, place: &str, faults: &LiteFaults, name: &str, times: u32) {
         let holder = faults.holder.lock().unwrap().take();
         if let Some(holder) = holder {
-            holder.abort();
-            // Until its connection is gone, unless it is already.
-            holder.await.ok();
+            // Until its connection is closed.
+            holder.0.send(()).ok();
+            holder.1.await.unwrap();
         }
         if !faults.is_made.swap(true, Relaxed) {
             for table in TABLES {
@@ -238,11 +238,12 @@ impl Faulty for Sqlite {
             Self::run(&mut connection, "BEGIN IMMEDIATE".to_owned()).await;
             // So many tries have waited in vain by then.
             let length = BUSY.saturating_mul(times) + BUSY / 4;
+            let (let_go, told) = oneshot::channel();
             let holder = tokio::spawn(async move {
-                tokio::time::sleep(length).await;
-                drop(connection);
+                timeout(length, told).await.ok();
+                connection.close().await.unwrap();
             });
-            *faults.holder.lock().unwrap() = Some(holder);
+            *faults.holder.lock().unwrap() = Some((let_go, holder));
         }
     }
 }
