@@ -310,7 +310,7 @@ impl Fault {
 #[async_trait]
 pub trait FaultHarness: Harness {
     /// The faults that it can be made to have: all that the store tells apart by their codes, and some that it does not. The
-    /// first one of each kind is tried with every call, and the others with some.
+    /// first one of each kind that is met everywhere is tried with every call, and the others with some.
     fn faults(&self) -> Vec<Fault>;
 
     /// From now on has the engine answer with this fault what writes into the outbox, or into the inbox where there is one, so

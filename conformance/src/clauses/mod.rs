@@ -433,6 +433,7 @@ macro_rules! __group {
             a_renewal_that_is_cut_off_costs_nobody_the_lease
             what_is_done_to_dead_letters_is_done_though_it_was_cut_off
             leases_outlive_an_outage
+            what_nobody_goes_on_with_does_not_hold_up_others
         }
     };
     (stats_outage $mode:tt) => {

@@ -326,6 +326,8 @@ faults! {
     ARequeueThatWasCutOffIsReported,
     AttemptsAreForgottenAfterTheRequeue,
     WhatWasCutOffIsCountedTwice,
+    /// As by a lock of the server's that nobody gives back.
+    ARenewalThatWasCutOffHoldsUpAll,
     LeasesEndWithTheConnection,
     AListenerGivesUp,
     AListenerConnectsWithoutAPause,

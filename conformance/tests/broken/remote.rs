@@ -117,7 +117,8 @@ impl OutageHarness for Remote {
     }
 
     async fn through(&self, port: u16) -> Self {
-        let store = RemoteStore::over(self.store.inner.clone(), self.store.fault, port);
+        let mut store = RemoteStore::over(self.store.inner.clone(), self.store.fault, port);
+        store.is_stuck = Arc::clone(&self.store.is_stuck);
         Self { store, clock: self.clock.clone(), rows: Arc::clone(&self.rows), server: self.server }
     }
 }
@@ -167,13 +168,15 @@ pub(crate) struct RemoteStore {
     /// Acknowledged while the server was away.
     put_off: Mutex<Vec<EventId>>,
     saved: Mutex<HashSet<EventId>>,
+    /// Of all handles.
+    is_stuck: Arc<AtomicBool>,
 }
 
 impl RemoteStore {
     fn over(inner: MemoryOutbox, fault: Fault, port: u16) -> Self {
         let (connection, was_cut) = (tokio::sync::Mutex::default(), AtomicBool::new(false));
-        let (leases, put_off, saved) = Default::default();
-        Self { fault, inner, port, connection, was_cut, leases, put_off, saved }
+        let (leases, put_off, saved, is_stuck) = Default::default();
+        Self { fault, inner, port, connection, was_cut, leases, put_off, saved, is_stuck }
     }
 
     /// What failed is not used again: the next call connects anew.
@@ -310,6 +313,9 @@ impl OutboxStore for RemoteStore {
 #[async_trait]
 impl ClaimStore for RemoteStore {
     async fn claim(&self, claim: &Claim) -> Result<Vec<Leased>> {
+        if self.is_stuck.load(Relaxed) {
+            return Err(Error::new(ErrorKind::Conflict, "another transaction is in the way"));
+        }
         self.ask().await?;
         let leased = self.inner.claim(claim).await?;
         *self.leases() = leased.iter().map(|one| one.lease).collect();
@@ -329,6 +335,10 @@ impl ClaimStore for RemoteStore {
 
     async fn renew(&self, leases: &[Lease], length: Duration) -> Result<Vec<Result<()>>> {
         match (self.call(self.inner.renew(leases, length)).await, self.fault) {
+            (Err(error), Fault::ARenewalThatWasCutOffHoldsUpAll) => {
+                self.is_stuck.store(true, Relaxed);
+                Err(error)
+            }
             (Err(error), Fault::ARenewalThatWasCutOffEndsTheLease) => {
                 let ended: Vec<Settlement> = leases.iter().copied().map(Settlement::released).collect();
                 self.inner.settle(&ended).await?;
