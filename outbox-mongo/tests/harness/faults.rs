@@ -112,11 +112,11 @@ impl Answer {
                 doc! { "ok": 1, "n": 0, "writeErrors": [error] }
             }
             Form::WriteConcern => doc! { "ok": 1, "n": 0, "nModified": 0, "writeConcernError": error },
-            form => {
+            _ => {
                 error.insert("ok", 0);
-                let label = if form == Form::Commit { UNKNOWN_RESULT } else { TRANSIENT };
-                if matches!(form, Form::Commit | Form::InTransactions) {
-                    error.insert("errorLabels", [label]);
+                // The others are told by their codes.
+                if self.code == UNKNOWN {
+                    error.insert("errorLabels", [self.name]);
                 }
                 error
             }

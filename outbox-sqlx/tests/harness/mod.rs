@@ -248,11 +248,6 @@ where
         vec![format!("`{index}`"), "`last_error`".to_owned()]
     }
 
-    async fn make_by_hand(&self, name: &str) -> bool {
-        self.run(&self.named(name).unwrap().migration_sql()).await;
-        true
-    }
-
     async fn make_newer(&self, name: &str) -> bool {
         let version = E::table(&self.place, &format!("{name}_version"));
         let (columns, old) = ("version, applied_at", "SELECT 999, applied_at");
@@ -287,11 +282,6 @@ where
 {
     fn inbox_named(&self, name: &str) -> Result<SqlxInbox<E>> {
         self.inbox.clone().with_table(name)
-    }
-
-    async fn make_inbox_by_hand(&self, name: &str) -> bool {
-        self.run(&self.inbox_named(name).unwrap().migration_sql()).await;
-        true
     }
 
     async fn take_inbox_parts_away(&self, name: &str) -> Vec<String> {
