@@ -75,6 +75,13 @@ pub trait Harness: Sized + Send + Sync + 'static {
         ""
     }
 
+    /// Writes a row that nobody who keeps to the schema would write, at the end of the outbox: one without an id, one that is as
+    /// large as there is room for, one that is no text. Each such way has a number, from zero on; it says whether there is one of
+    /// this number. Unless told otherwise, there is none.
+    async fn insert_unreadable(&self, _way: usize) -> bool {
+        false
+    }
+
     /// The time by the store's clock. That of this machine, unless told otherwise.
     async fn now(&self) -> DateTime<Utc> {
         Utc::now()
@@ -171,6 +178,24 @@ pub trait NamesHarness: SchemaHarness {
     /// Takes parts away from the outbox of this name, such as an index and a column, and says their names.
     async fn take_parts_away(&self, name: &str) -> Vec<String>;
 
+    /// What an outbox says its name is. Where it does not say it, nothing is asked.
+    fn name_of(&self, _store: &Self::Store) -> Option<String> {
+        None
+    }
+
+    /// Makes the outbox of this name without `migrate`: by the statements that are published for it, or as a program in another
+    /// language would. Where there is no such way it says no, and nothing is asked.
+    async fn make_by_hand(&self, _name: &str) -> bool {
+        false
+    }
+
+    /// Spoils the outbox of this name so that a migration may have no way to put it right, as by another index of the name of
+    /// one of its own, and gives a word that whoever reads the error must find, of what is to be done. Each such way has a
+    /// number, from zero on. Unless told otherwise, there is none.
+    async fn spoil(&self, _name: &str, _way: usize) -> Option<&'static str> {
+        None
+    }
+
     /// Writes down that the outbox of this name is of a newer version of the library. Where the engine keeps no versions, it
     /// says no, and nothing is asked.
     async fn make_newer(&self, name: &str) -> bool;
@@ -181,6 +206,16 @@ pub trait NamesHarness: SchemaHarness {
 pub trait InboxNamesHarness: NamesHarness + InboxHarness {
     /// The inbox of this name in the same database, as a user asks for it. There is room for the same names.
     fn inbox_named(&self, name: &str) -> Result<Self::Inbox>;
+
+    /// What an inbox says its name is, where it does.
+    fn name_of_inbox(&self, _inbox: &Self::Inbox) -> Option<String> {
+        None
+    }
+
+    /// Makes the inbox of this name without `migrate`, where there is such a way.
+    async fn make_inbox_by_hand(&self, _name: &str) -> bool {
+        false
+    }
 
     /// Takes parts away from the inbox of this name, such as an index, and says their names.
     async fn take_inbox_parts_away(&self, name: &str) -> Vec<String>;
@@ -209,6 +244,9 @@ pub trait ExpiryHarness: SchemaHarness + InboxHarness {
     /// nothing. It is told so by the next `migrate` of either.
     fn expiring(&self, after: Option<Duration>) -> (Self::Store, Self::Inbox);
 
+    /// The same of an outbox and an inbox of the same database and of another name, which they are given after the time.
+    fn expiring_elsewhere(&self, after: Option<Duration>, name: &str) -> (Self::Store, Self::Inbox);
+
     /// What the engine was told of the outbox, and of the inbox.
     async fn told(&self) -> (Option<Duration>, Option<Duration>);
 
@@ -235,19 +273,27 @@ pub struct Fault {
     name: String,
     kind: ErrorKind,
     is_of_sessions: bool,
+    is_everywhere: bool,
 }
 
 impl Fault {
     /// By the name or the code that the engine has for it, and as an error of this kind to those who call the store.
     #[must_use]
     pub fn new(name: impl Into<String>, kind: ErrorKind) -> Self {
-        Self { name: name.into(), kind, is_of_sessions: true }
+        Self { name: name.into(), kind, is_of_sessions: true, is_everywhere: true }
     }
 
     /// It is never met in an open session, as where that keeps out whoever could be in its way.
     #[must_use]
     pub fn outside_sessions(mut self) -> Self {
         self.is_of_sessions = false;
+        self
+    }
+
+    /// It is not met by all that writes, as where the engine tries again by itself.
+    #[must_use]
+    pub fn at_some_places(mut self) -> Self {
+        self.is_everywhere = false;
         self
     }
 
@@ -263,6 +309,12 @@ impl Fault {
         self.kind
     }
 
+    /// Whether all that writes can meet it.
+    #[must_use]
+    pub fn is_everywhere(&self) -> bool {
+        self.is_everywhere
+    }
+
     /// Whether it can be met in an open session.
     #[must_use]
     pub fn is_of_sessions(&self) -> bool {
@@ -274,7 +326,7 @@ impl Fault {
 #[async_trait]
 pub trait FaultHarness: Harness {
     /// The faults that it can be made to have: all that the store tells apart by their codes, and some that it does not. The
-    /// first one of each kind is tried with every call, and the others with some.
+    /// first one of each kind that is met everywhere is tried with every call, and the others with some.
     fn faults(&self) -> Vec<Fault>;
 
     /// From now on has the engine answer with this fault what writes into the outbox, or into the inbox where there is one, so

@@ -37,8 +37,8 @@ pub struct Proxy {
 #[derive(Debug)]
 struct Line {
     state: watch::Sender<State>,
-    /// So many messages are passed on before the connections are cut.
-    left: Mutex<Option<usize>>,
+    /// So many messages are passed on before the connections are cut, and whether nobody gets through from then on.
+    left: Mutex<Option<(usize, bool)>>,
     accepted: AtomicUsize,
     passed_on: AtomicUsize,
 }
@@ -97,10 +97,15 @@ impl Proxy {
     ///
     /// A message is what arrives at once, which is what one side has sent at once unless it is large.
     pub fn cut_at(&self, messages: usize) {
-        *self.line.left() = Some(messages);
+        *self.line.left() = Some((messages, false));
     }
 
-    /// Takes a [`cut_at`](Self::cut_at) back, and says whether it has cut already.
+    /// The same, and [goes down](Self::go_down) then: as where whoever made the call has died in the middle of it.
+    pub fn go_down_at(&self, messages: usize) {
+        *self.line.left() = Some((messages, true));
+    }
+
+    /// Takes a [`cut_at`](Self::cut_at) or [`go_down_at`](Self::go_down_at) back, and says whether it has cut already.
     #[must_use]
     pub fn spare(&self) -> bool {
         self.line.left().take().is_none()
@@ -127,7 +132,7 @@ impl Drop for Proxy {
 }
 
 impl Line {
-    fn left(&self) -> std::sync::MutexGuard<'_, Option<usize>> {
+    fn left(&self) -> std::sync::MutexGuard<'_, Option<(usize, bool)>> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -138,16 +143,17 @@ impl Line {
     /// Whether a message may pass.
     fn passes(&self) -> bool {
         let mut left = self.left();
-        match left.as_mut() {
+        let is_down = match left.as_mut() {
             None => return true,
-            Some(0) => *left = None,
-            Some(left) => {
+            Some((0, is_down)) => *is_down,
+            Some((left, _)) => {
                 *left -= 1;
                 return true;
             }
-        }
+        };
+        *left = None;
         drop(left);
-        self.close_all(false);
+        self.close_all(is_down);
         false
     }
 
@@ -261,6 +267,11 @@ mod tests {
             assert_eq!(proxy.messages() - before, messages, "it counts what it passes on");
             assert!(!is_answered(&mut other).await, "all are cut");
         }
+        let mut client = connect(&proxy).await;
+        proxy.go_down_at(1);
+        assert!(!is_answered(&mut client).await && !is_answered(&mut connect(&proxy).await).await);
+        assert!(proxy.spare(), "it says that it has cut");
+        proxy.come_back();
         let mut client = connect(&proxy).await;
         proxy.cut_at(9);
         assert!(is_answered(&mut client).await);

@@ -23,8 +23,8 @@ pub(crate) const PARKED: &str = "parked";
 /// Of a dead letter: whether the others of its key wait for it.
 pub(crate) const HOLDS_KEY: &str = "holdsKey";
 
-/// A document ends at 16 MiB; what is left is for what the outbox adds later: times, counts, an error.
-const MAX_DOCUMENT_BYTES: usize = 16 * 1024 * 1024 - 64 * 1024;
+/// A document ends at 16 MiB, which are 16,777,216; what is left is for what the outbox adds later: times, counts, an error.
+const MAX_DOCUMENT_BYTES: usize = 16_700_000;
 
 /// An event as it is inserted.
 #[derive(Debug)]
@@ -235,7 +235,7 @@ fn raw_id(raw: &RawDocument) -> String {
 /// A place in the outbox as one number.
 pub(crate) fn position(raw: &RawDocument) -> u64 {
     let seq = raw.get_timestamp("seq").unwrap_or(Timestamp { time: 0, increment: 0 });
-    u64::from(seq.time) << 32 | u64::from(seq.increment)
+    (u64::from(seq.time) << 32) + u64::from(seq.increment)
 }
 
 /// And back.
@@ -253,13 +253,18 @@ pub(crate) fn dead_letter(raw: &RawDocument) -> DeadLetter {
     let id = event_id(raw)
         .or_else(|| raw.get_str("standInId").ok()?.parse().ok())
         .unwrap_or_else(|| stand_in(raw));
-    let content = event(raw).map_err(|_| {
+    let mut reason = text("lastError");
+    let content = event(raw).map_err(|why| {
+        if reason.is_empty() {
+            // It had no room for it.
+            reason = why;
+        }
         // One that is no BSON throughout is shown in bytes.
         Document::try_from(raw)
             .map_or_else(|_| format!("{raw:?}"), |raw| Bson::Document(raw).into_relaxed_extjson().to_string())
     });
     let dead_at = time("deadAt").unwrap_or(chrono::DateTime::UNIX_EPOCH);
-    let mut letter = DeadLetter::new(id, text("type"), content, text("lastError"), dead_at);
+    let mut letter = DeadLetter::new(id, text("type"), content, reason, dead_at);
     letter.attempts = count(raw, "attempts");
     letter.failures = count(raw, "failures");
     letter.first_failed_at = time("firstFailedAt");

@@ -42,12 +42,7 @@ pub(crate) fn is_exact(value: &Value) -> bool {
 
 /// By their texts: `-0.0 == 0.0`.
 fn is_exact_number(number: &Number) -> bool {
-    let back = match number_to_bson(number) {
-        Bson::Int32(number) => Some(Number::from(number)),
-        Bson::Int64(number) => Some(Number::from(number)),
-        Bson::Double(number) => Number::from_f64(number),
-        _ => None,
-    };
+    let back = number.as_i64().map(Number::from).or_else(|| Number::from_f64(number.as_f64()?));
     back.is_some_and(|back| back.to_string() == number.to_string())
 }
 
@@ -71,14 +66,14 @@ pub(crate) fn write(bson: RawBsonRef<'_>, json: &mut String) -> Result<(), Strin
                 if index > 0 {
                     json.push(',');
                 }
-                write(item.map_err(unreadable)?, json)?;
+                write(item.map_err(|error| error.to_string())?, json)?;
             }
             json.push(']');
         }
         RawBsonRef::Document(fields) => {
             json.push('{');
             for (index, field) in fields.iter().enumerate() {
-                let (name, value) = field.map_err(unreadable)?;
+                let (name, value) = field.map_err(|error| error.to_string())?;
                 if index > 0 {
                     json.push(',');
                 }
@@ -102,10 +97,6 @@ pub(crate) fn write(bson: RawBsonRef<'_>, json: &mut String) -> Result<(), Strin
 fn write_text(text: &str, json: &mut String) -> Result<(), String> {
     json.push_str(&serde_json::to_string(text).map_err(|error| error.to_string())?);
     Ok(())
-}
-
-fn unreadable(error: impl std::fmt::Display) -> String {
-    format!("the document cannot be read: {error}")
 }
 
 #[cfg(test)]

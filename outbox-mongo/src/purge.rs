@@ -10,9 +10,6 @@ use crate::{
     store::{BATCH, ONE_ANSWER, as_limit},
 };
 
-/// Such ages are older than all that is stored, and as milliseconds within what the server can subtract.
-const OLDEST: Duration = Duration::from_hours(1000 * 365 * 24);
-
 /// The `_id`s of the first documents that match.
 pub(crate) async fn find_ids(
     of: &Collection<RawDocumentBuf>,
@@ -28,11 +25,6 @@ pub(crate) async fn find_ids(
     Ok(ids)
 }
 
-/// Whether nothing can be as old as that.
-pub(crate) fn is_older_than_all(age: Duration) -> bool {
-    age > OLDEST
-}
-
 /// Deletes what matches and whose time is at least so long ago by the server's clock; zero means all that matches.
 pub(crate) async fn purge(
     of: &Collection<RawDocumentBuf>,
@@ -42,7 +34,7 @@ pub(crate) async fn purge(
     older_than: Duration,
 ) -> Result<u64, DriverError> {
     if !older_than.is_zero() {
-        // Rounded up: never early.
+        // Rounded up: never early. The most is more than anything can be old, and the server can subtract it.
         let millis = i64::try_from(older_than.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
         expired.insert(time, doc! { "$type": "date" });
         let before = doc! { "$subtract": ["$$NOW", millis] };
@@ -51,14 +43,14 @@ pub(crate) async fn purge(
     let mut purged = 0;
     loop {
         let ids = find_ids(of, expired.clone(), index).await?;
-        let count = ids.len();
-        if count > 0 {
+        let is_last = ids.len() < BATCH;
+        if !ids.is_empty() {
             // Still of that age: one may be gone, and be there anew.
             let mut these = expired.clone();
             these.insert("_id", doc! { "$in": ids });
             purged += of.delete_many(these).hint(keys("_id")).await?.deleted_count;
         }
-        if count < BATCH {
+        if is_last {
             return Ok(purged);
         }
     }

@@ -19,7 +19,7 @@ use crate::{
 
 /// What is looked up at once: about two documents can be found for each.
 const LOOK_UP: usize = 2000;
-const LOOK_UP_BYTES: usize = 4 * 1024 * 1024;
+const LOOK_UP_BYTES: usize = 4_000_000;
 
 impl MongoOutbox {
     /// Says of each document whether it was new, in the caller's transaction.

@@ -52,8 +52,8 @@ impl MongoOutbox {
         stats.pending = open.saturating_sub(stats.leased);
         stats.dead = dead;
         stats.delivered = all.saturating_sub(open + dead);
-        stats.oldest_pending = self.oldest().await?;
-        stats.oldest_due = self.oldest_due().await?;
+        stats.oldest_pending = self.oldest(&beside.delivered).await?;
+        stats.oldest_due = self.oldest_due(&beside.delivered).await?;
         Ok(stats)
     }
 
@@ -76,8 +76,8 @@ impl MongoOutbox {
     }
 
     /// How long ago the first event that is still to be delivered was saved.
-    async fn oldest(&self) -> Result<Option<Duration>, DriverError> {
-        let open = doc! { "status": { "$in": [PENDING, SCHEDULED, PARKED] } };
+    async fn oldest(&self, delivered: &[String]) -> Result<Option<Duration>, DriverError> {
+        let open = without(doc! { "status": { "$in": [PENDING, SCHEDULED, PARKED] } }, delivered);
         let find = self.events.find(open).sort(doc! { "seq": 1 }).hint(by_index(FIFO_KEYS)).limit(1);
         let mut cursor = find.projection(doc! { "seq": 1, "now": "$$NOW" }).batch_size(2).await?;
         if !cursor.advance().await? {
@@ -93,11 +93,12 @@ impl MongoOutbox {
 
     /// For how long the first event has been due: of those whose keys neither wait nor have parked events, of those that
     /// are parked, of those that are hidden, perhaps until a time that has come, and of those that are leased.
-    async fn oldest_due(&self) -> Result<Option<Duration>, DriverError> {
+    async fn oldest_due(&self, delivered: &[String]) -> Result<Option<Duration>, DriverError> {
         let now = doc! { "$set": { "now": "$$NOW" } };
+        let still_parked = without(doc! { "status": PARKED }, delivered);
         let events = self.events.name();
         let first = [
-            doc! { "$match": { "status": PENDING } },
+            doc! { "$match": without(doc! { "status": PENDING }, delivered) },
             doc! { "$sort": { "seq": 1 } },
             doc! { "$limit": FIRST_PENDING },
             doc! { "$lookup": {
@@ -107,7 +108,7 @@ impl MongoOutbox {
             doc! { "$match": { "waiting": [] } },
             doc! { "$lookup": {
                 "from": events, "localField": "partitionHash", "foreignField": "partitionHash", "as": "parked",
-                "pipeline": [{ "$match": { "status": PARKED } }, { "$limit": 1 }],
+                "pipeline": [{ "$match": &still_parked }, { "$limit": 1 }],
             } },
             doc! { "$match": { "parked": [] } },
             doc! { "$limit": 1 },
@@ -126,7 +127,7 @@ impl MongoOutbox {
             doc! { "$lookup": {
                 "from": events, "localField": "_id", "foreignField": "partitionHash", "as": "event",
                 "pipeline": [
-                    { "$match": { "status": PARKED } }, { "$sort": { "seq": 1 } }, { "$limit": 1 },
+                    { "$match": still_parked }, { "$sort": { "seq": 1 } }, { "$limit": 1 },
                 ],
             } },
             doc! { "$unwind": "$event" },
@@ -172,6 +173,14 @@ const FIRST_PENDING: i64 = BUDGET as i64 + 1;
 const FIRST_LEASED: i32 = 100;
 /// And of the first parked events of so many keys, those that have been ready for the longest time.
 const FIRST_READY: i32 = 100;
+
+/// Those that match but for these, of which their own documents do not say yet that they are delivered.
+fn without(mut these: Document, delivered: &[String]) -> Document {
+    if !delivered.is_empty() {
+        these.insert("eventId", doc! { "$nin": delivered });
+    }
+    these
+}
 
 /// For how long an event has been due, if it is.
 fn due_for(event: &Document) -> Result<Option<Duration>, DriverError> {

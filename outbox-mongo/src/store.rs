@@ -26,8 +26,8 @@ use crate::{
 /// Documents that one command changes at most where the store looks for them first.
 pub(crate) const BATCH: usize = 1000;
 /// All that a question is for in one answer, up to its 16 MiB: a batch of just as many would leave the cursor open on the
-/// server. The driver adds one of its own, and the server counts with a sign.
-pub(crate) const ONE_ANSWER: u32 = i32::MAX.unsigned_abs() - 1;
+/// server, which counts in 32 bits with a sign.
+pub(crate) const ONE_ANSWER: u32 = 2_000_000_000;
 /// Ids in one command: far below what a command may be long.
 const MAX_IDS: usize = 50_000;
 const DEFAULT_COLLECTION: &str = "outbox";
@@ -177,17 +177,16 @@ pub(crate) fn runs<T>(
     bytes_of: impl Fn(&T) -> usize,
 ) -> Vec<&[T]> {
     let mut runs = Vec::new();
-    let (mut start, mut bytes) = (0, 0);
-    for (index, item) in items.iter().enumerate() {
-        let more = bytes_of(item);
-        if index > start && (index - start == max_items || bytes + more > max_bytes) {
-            runs.push(&items[start..index]);
-            (start, bytes) = (index, 0);
-        }
-        bytes += more;
-    }
-    if start < items.len() {
-        runs.push(&items[start..]);
+    for items in items.chunks(max_items) {
+        let mut bytes = 0;
+        runs.extend(items.chunk_by(|item, next| {
+            bytes += bytes_of(item);
+            let has_room = bytes + bytes_of(next) <= max_bytes;
+            if !has_room {
+                bytes = 0;
+            }
+            has_room
+        }));
     }
     runs
 }
@@ -266,9 +265,6 @@ impl OutboxStore for MongoOutbox {
     }
 
     async fn purge(&self, older_than: Duration) -> Result<u64> {
-        if purge::is_older_than_all(older_than) {
-            return Ok(0);
-        }
         self.ready(PURGE).await?;
         let delivered = doc! { "status": DELIVERED };
         let purged = purge::purge(&self.events, delivered, "deliveredAt", DELIVERED_KEYS, older_than);

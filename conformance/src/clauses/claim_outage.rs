@@ -1,6 +1,6 @@
 //! Section 9.5 for claims: what is cut off of them.
 
-use std::{sync::Arc, time::Duration};
+use std::{slice, sync::Arc, time::Duration};
 
 use outbox_traits::{
     Claim, ClaimStore, DeadLetterFilter, DeadLetterStore, ErrorKind, Event, Lease, Leased, OutboxStore,
@@ -72,6 +72,37 @@ where
         }
         assert_eq!(leased_ids(&again), ids(&batch));
         delivered(&h, &again).await;
+    }
+}
+
+/// 9.5: what a call has begun whose handle was cut off for good, as where its process has died, holds up the calls of others for
+/// seconds, and is no error of theirs.
+pub async fn what_nobody_goes_on_with_does_not_hold_up_others<H: OutageHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let mut away = Away::open(&h).await;
+    while away.goes_on().await {
+        let there = Arc::clone(&away.h);
+        let held = leased(&h, 2).await;
+        let renewal = [held[0].lease];
+        match away.cut_for_good(there.store().renew(&renewal, LEASE * 2)).await {
+            Ok(answers) => assert_eq!(all_or_none(&answers), Some(true), "{answers:?}"),
+            Err(error) => assert_cut_off(&error),
+        }
+        let other = keyed("another", "other");
+        save_all(&h, slice::from_ref(&other)).await;
+        // In turns: what is begun is open over several messages.
+        if away.at.is_multiple_of(2) {
+            let claimed = bounded(h.store().claim(&Claim::new("another"))).await.expect("claim");
+            assert_eq!(leased_ids(&claimed), [other.id()]);
+        } else {
+            bounded(h.store().acknowledge(other.id())).await.expect("acknowledge");
+        }
+        for lease in [held[0].lease, held[1].lease] {
+            settled(&h, [Settlement::delivered(lease)]).await;
+        }
+        acknowledge_all(&h, &[other.id()]).await;
     }
 }
 

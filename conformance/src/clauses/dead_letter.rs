@@ -51,6 +51,37 @@ where
     }
 }
 
+/// 4.5, 8.2 and 8.3: whatever nobody could have written it as, a row is set aside and shown with the reason, and is requeued and
+/// discarded by an id that no other has.
+pub async fn whatever_is_wrong_with_a_row_it_is_set_aside_by_itself<H: Harness>(h: Arc<H>)
+where
+    H::Store: DeadLetterStore,
+{
+    let mut alive = Vec::new();
+    while h.insert_unreadable(alive.len()).await {
+        let after = event("after");
+        save(&h, &after).await;
+        alive.push(after.id());
+        assert_eq!(pending_ids(&h).await, alive);
+    }
+    let letters = dead(&h, DeadLetterFilter::new()).await;
+    assert_eq!(letters.len(), alive.len(), "each of them is shown");
+    let mut left: Vec<EventId> = letters.iter().map(|letter| letter.id).collect();
+    for letter in letters {
+        assert!(!letter.reason.is_empty(), "it does not say why");
+        assert!(!letter.content.expect_err("it cannot be an event").is_empty(), "the raw content is gone");
+    }
+    // The last first.
+    while let Some(id) = left.pop() {
+        assert!(h.store().requeue(id).await.expect("requeue"));
+        assert_eq!(pending_ids(&h).await, alive);
+        assert!(h.store().discard(id).await.expect("discard"), "it was not set aside again by the same id");
+        let still: Vec<EventId> =
+            dead(&h, DeadLetterFilter::new()).await.iter().map(|letter| letter.id).collect();
+        assert_eq!(still, left, "another was requeued or discarded");
+    }
+}
+
 /// 5.4: an acknowledgement does not touch it.
 pub async fn an_acknowledgement_does_not_touch_a_dead_event<H: Harness>(h: Arc<H>)
 where
@@ -123,6 +154,10 @@ where
     let of = async |filter| dead(&h, filter).await.iter().map(|letter| letter.id).collect::<Vec<_>>();
     assert_eq!(of(DeadLetterFilter::new().with_since(middle)).await, late);
     assert_eq!(of(DeadLetterFilter::new().with_before(middle)).await, early);
+    // Between two that the store could tell apart, or at the latter.
+    let next = middle + chrono::TimeDelta::microseconds(1);
+    assert!(of(DeadLetterFilter::new().with_since(next)).await.is_empty());
+    assert_eq!(of(DeadLetterFilter::new().with_before(next)).await, [early.clone(), late.clone()].concat());
     assert_eq!(of(DeadLetterFilter::new().with_type(event_type)).await.len(), 3);
     assert!(of(DeadLetterFilter::new().with_type("another.type")).await.is_empty());
 }

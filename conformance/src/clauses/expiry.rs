@@ -117,6 +117,32 @@ where
     assert_eq!(h.told().await, (Some(HOUR * 2), None), "the inbox speaks for itself");
 }
 
+/// 6.4 and 9.3: what was said of an outbox or an inbox before it was given its name is said of that name.
+pub async fn another_name_keeps_the_time_to_live<H: ExpiryHarness>(h: Arc<H>)
+where
+    H::Store: SchemaStore,
+    H::Inbox: SchemaStore,
+{
+    for after in [Some(HOUR), None, Some(HOUR * 2)] {
+        let (store, inbox) = h.expiring_elsewhere(after, "elsewhere");
+        for schema in [&store as &dyn SchemaStore, &inbox] {
+            schema.migrate().await.expect("migrate");
+        }
+        for said in [Some(HOUR), None, Some(HOUR * 2)] {
+            let (store, inbox) = h.expiring_elsewhere(said, "elsewhere");
+            for schema in [&store as &dyn SchemaStore, &inbox] {
+                let report = schema.verify().await.expect("verify");
+                assert_eq!(
+                    report.is_current(),
+                    said == after,
+                    "{said:?}, and it was told {after:?}: {report}"
+                );
+            }
+        }
+    }
+    assert_eq!(h.told().await, (None, None), "those of other names were told");
+}
+
 /// An engine may count in whole seconds, and have a longest time: it never deletes earlier, but for that.
 fn is_told(told: Option<Duration>, after: Option<Duration>) -> bool {
     const LONG: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 10);

@@ -16,10 +16,10 @@ pub(crate) const FEW: u32 = 3;
 /// Longer than any clause.
 pub(crate) const WITHOUT_END: u32 = u32::MAX;
 
-/// The first one of each kind.
+/// The first one of each kind that all calls can meet.
 pub(crate) fn of_each_kind<H: FaultHarness>(h: &Arc<H>) -> Vec<Fault> {
     let mut first: Vec<Fault> = Vec::new();
-    for fault in h.faults() {
+    for fault in h.faults().into_iter().filter(Fault::is_everywhere) {
         if first.iter().all(|one| one.kind() != fault.kind()) {
             first.push(fault);
         }

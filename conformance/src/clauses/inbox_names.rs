@@ -53,6 +53,8 @@ where
         if name.chars().all(char::is_alphanumeric) {
             assert!(format!("{inbox:?}").contains(name), "what is printed of it says nothing: {inbox:?}");
         }
+        let said = h.name_of_inbox(inbox);
+        assert!(said.is_none_or(|said| said == *name), "{name}: it says that it has another name");
     }
     for (name, inbox) in &all {
         assert_eq!(inbox.purge(Duration::ZERO).await.expect("purge"), 1, "{name}");
@@ -113,6 +115,24 @@ where
     assert!(inbox.verify().await.expect("verify").is_current());
     assert_eq!(outbox.get_pending(10).await.expect("get_pending"), [event]);
     assert_eq!(process(&h, &inbox, id).await.expect("process_once"), Receipt::Duplicate);
+}
+
+/// 9.3 and 9.4: one that was made without a migration, as it is published, is as good as any.
+pub async fn an_inbox_that_was_made_by_hand_is_one<H: InboxNamesHarness>(h: Arc<H>)
+where
+    H::Inbox: SchemaStore,
+{
+    let inbox = h.inbox_named("by_hand").expect("a name");
+    if !h.make_inbox_by_hand("by_hand").await {
+        return;
+    }
+    let event = EventId::new();
+    for receipt in [Receipt::New, Receipt::Duplicate] {
+        let report = inbox.verify().await.expect("verify");
+        assert!(report.is_current(), "{report}");
+        assert_eq!(process(&h, &inbox, event).await.expect("process_once"), receipt);
+        inbox.migrate().await.expect("migrate");
+    }
 }
 
 /// 9.4: verify names each part that is missing, and what to do; a migration puts it back, is refused, or leaves it to be

@@ -29,6 +29,7 @@ pub mod refusal;
 pub mod resource;
 pub mod schema;
 pub mod stats;
+pub mod stats_outage;
 pub mod store;
 pub mod wake;
 pub mod wake_concurrent;
@@ -160,6 +161,7 @@ macro_rules! __group {
             every_meta_field_comes_back_exactly
             the_partition_key_and_headers_come_back
             extreme_numbers_come_back_exactly
+            a_long_list_of_short_things_comes_back_exactly
             unusual_text_comes_back_exactly
             unusual_text_in_the_meta_comes_back_exactly_or_is_refused
             unusual_structures_come_back_exactly
@@ -187,6 +189,7 @@ macro_rules! __group {
             purging_frees_an_idempotency_key
             an_error_leaves_the_session_to_the_caller
             an_event_is_hidden_until_its_time
+            many_hidden_events_come_at_once_when_their_time_does
             the_time_before_which_it_is_hidden_comes_back
             extreme_times_come_back_or_are_refused
             a_hidden_event_can_be_acknowledged
@@ -246,6 +249,8 @@ macro_rules! __group {
             what_is_something_else_is_left_alone
             a_part_of_an_outbox_is_no_other
             a_part_that_is_missing_is_named
+            what_cannot_be_put_right_is_said
+            an_outbox_that_was_made_by_hand_is_one
             a_newer_schema_is_left_alone
         }
     };
@@ -256,6 +261,7 @@ macro_rules! __group {
             a_name_that_there_is_no_room_for_is_no_inbox
             an_inbox_and_what_is_none_are_told_apart
             a_part_of_an_inbox_that_is_missing_is_named
+            an_inbox_that_was_made_by_hand_is_one
         }
     };
     (migration $mode:tt) => {
@@ -273,6 +279,7 @@ macro_rules! __group {
             the_engine_deletes_what_was_delivered_long_enough_ago
             the_engine_deletes_marks_that_are_old_enough
             the_engine_is_told_what_the_owner_said_last
+            another_name_keeps_the_time_to_live
         }
     };
     (refusal $mode:tt) => {
@@ -306,6 +313,7 @@ macro_rules! __group {
     (dead_letter $mode:tt) => {
         $crate::__emit! { $mode dead_letter:
             an_undecodable_row_is_shown_with_its_raw_content
+            whatever_is_wrong_with_a_row_it_is_set_aside_by_itself
             an_acknowledgement_does_not_touch_a_dead_event
             a_purge_does_not_touch_a_dead_event
             the_id_of_a_dead_event_is_taken
@@ -448,6 +456,12 @@ macro_rules! __group {
             a_call_about_many_leases_takes_few_messages
             no_key_waits_for_what_an_acknowledgement_reached_that_was_cut_off
             a_claim_gets_past_what_an_acknowledgement_reached_that_was_cut_off
+            what_nobody_goes_on_with_does_not_hold_up_others
+        }
+    };
+    (stats_outage $mode:tt) => {
+        $crate::__emit! { $mode stats_outage:
+            what_was_settled_is_counted_though_it_was_cut_off
         }
     };
     (wake_outage $mode:tt) => {
@@ -563,6 +577,7 @@ mod tests {
             dead_letter: "dead_letter.rs";
             resource: "resource.rs";
             stats: "stats.rs";
+            stats_outage: "stats_outage.rs";
             cost: "cost.rs";
             claim_cost: "claim_cost.rs";
             wake: "wake.rs";

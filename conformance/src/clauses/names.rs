@@ -175,6 +175,10 @@ where
         if name.chars().all(char::is_alphanumeric) {
             assert!(format!("{store:?}").contains(&name), "what is printed of it says nothing: {store:?}");
         }
+        assert!(
+            h.name_of(&store).is_none_or(|said| said == name),
+            "{name}: it says that it has another name"
+        );
     }
     assert!(pending_ids(&h).await.is_empty(), "events of others");
     assert!(h.store().verify().await.expect("verify").is_current());
@@ -252,6 +256,59 @@ where
         Ok(()) => assert_named(&store, &parts).await,
         Err(error) => assert_eq!(error.kind(), ErrorKind::Schema, "{error}"),
     }
+}
+
+/// 9.3 and 9.4: what a migration cannot put right is an error that says what to do, and verify says that something is amiss. Nothing
+/// is lost.
+pub async fn what_cannot_be_put_right_is_said<H: NamesHarness>(h: Arc<H>)
+where
+    H::Store: SchemaStore,
+{
+    for way in 0.. {
+        let name = format!("spoilt{way}");
+        let store = h.named(&name).expect("a name");
+        store.migrate().await.expect("migrate");
+        let one = event("one");
+        store.save(&one).await.expect("save");
+        let Some(word) = h.spoil(&name, way).await else { break };
+        let report = store.verify().await.expect("verify");
+        assert!(!report.is_current() && report.to_string().contains(&name), "{way}: {report}");
+        match store.migrate().await {
+            Ok(()) => {
+                let report = store.verify().await.expect("verify");
+                assert!(report.is_current(), "{way}: it was not put right: {report}");
+                assert_eq!(ids(&store.get_pending(1).await.expect("get_pending")), [one.id()]);
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Schema, "{way}: {error}");
+                assert!(error.to_string().contains(&name), "it does not say which outbox: {error}");
+                assert!(error.to_string().contains(word), "it does not say what to do: {error}");
+                assert_eq!(store.verify().await.expect("verify"), report, "{way}: something was made");
+            }
+        }
+    }
+}
+
+/// 9.3 and 9.4: one that was made without a migration, as it is published, is as good as any.
+pub async fn an_outbox_that_was_made_by_hand_is_one<H: NamesHarness>(h: Arc<H>)
+where
+    H::Store: SchemaStore,
+{
+    let store = h.named("by_hand").expect("a name");
+    if !h.make_by_hand("by_hand").await {
+        return;
+    }
+    let one = event("one").with_idempotency_key("a");
+    for _ in 0..2 {
+        let report = store.verify().await.expect("verify");
+        assert!(report.is_current(), "{report}");
+        store.save(&one).await.expect("save");
+        store.migrate().await.expect("migrate");
+    }
+    for again in [one.clone(), event("another").with_idempotency_key("a")] {
+        assert_eq!(store.save(&again).await.expect("save"), Saved::Duplicate);
+    }
+    assert_eq!(store.get_pending(10).await.expect("get_pending"), [one]);
 }
 
 /// 9.3 and 9.4: so is one of a newer version of the library, as far as it keeps versions.

@@ -39,6 +39,7 @@ impl<H: OutageHarness> Away<H> {
             assert!(self.at > 1, "a call that exchanges nothing with its server was not cut off");
             return false;
         }
+        self.proxy.come_back();
         // Also where all of several connections were cut.
         for _ in 0..3 {
             retried(|| bounded(self.h.store().get_pending(1))).await;
@@ -53,8 +54,18 @@ impl<H: OutageHarness> Away<H> {
 
     /// Makes the call, and says what it answered.
     pub(crate) async fn cut<T>(&mut self, call: impl Future<Output = T>) -> T {
-        assert!(self.at < MOST, "a call exchanges message after message with its server, and has no end");
         self.proxy.cut_at(self.at);
+        self.answer(call).await
+    }
+
+    /// Makes the call, and lets nothing through any more from where it is cut off on.
+    pub(crate) async fn cut_for_good<T>(&mut self, call: impl Future<Output = T>) -> T {
+        self.proxy.go_down_at(self.at);
+        self.answer(call).await
+    }
+
+    async fn answer<T>(&mut self, call: impl Future<Output = T>) -> T {
+        assert!(self.at < MOST, "a call exchanges message after message with its server, and has no end");
         let answer = bounded(call).await;
         self.is_over = !self.proxy.spare();
         self.at += 1;

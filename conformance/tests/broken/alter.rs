@@ -36,6 +36,10 @@ pub(crate) fn read(fault: Fault, mut event: Event) -> Event {
         Fault::EmptyObjectsBecomeNull => {
             with_payload(&event, &|value| if value == json!({}) { Value::Null } else { value })
         }
+        Fault::LongListsAreCutOff => with_payload(&event, &|value| match value {
+            Value::Array(items) => items.into_iter().take(1_000_000).collect(),
+            other => other,
+        }),
         _ => event,
     }
 }

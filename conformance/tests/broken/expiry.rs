@@ -48,17 +48,16 @@ impl Schema {
 
     pub(crate) fn tell(&self, fault: Fault) {
         let wanted = self.wanted(fault);
-        let mut told = self.database.told.lock().unwrap();
-        match fault {
+        self.with_told(|told| match fault {
             Fault::WhatWasToldFirstStays if told.of(self.parts).is_some() => {}
             Fault::NoTimeToLiveIsNotTold if wanted.is_none() => {}
             Fault::OutboxAndInboxAreToldTheSame => *told = Told { events: wanted, marks: wanted },
             _ => *told.of(self.parts) = wanted,
-        }
+        });
     }
 
     pub(crate) fn is_told(&self, fault: Fault) -> bool {
-        *self.database.told.lock().unwrap().of(self.parts) == self.wanted(fault)
+        self.with_told(|told| *told.of(self.parts)) == self.wanted(fault)
     }
 
     /// What verify says of it.

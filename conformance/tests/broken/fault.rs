@@ -20,6 +20,7 @@ faults! {
     ZeroLosesItsSign,
     NulCharactersAreDropped,
     EmptyObjectsBecomeNull,
+    LongListsAreCutOff,
 
     // Save.
     SaveIgnoresItsSession,
@@ -41,6 +42,8 @@ faults! {
     AnErrorCommits,
     NotBeforeIsIgnored,
     AHiddenEventIsHiddenForEver,
+    /// At once.
+    OnlySomeHiddenEventsBecomeDue,
     NowAndThenASaveIsLost,
 
     // Order.
@@ -123,6 +126,9 @@ faults! {
 
     // Dead letters.
     TheRawContentGetsLost,
+    RowsWithoutAnIdShareOne,
+    ALargeRowIsAnError,
+    TheTimesOfAFilterAreCutToMilliseconds,
     ALastPagePromisesAnother,
     OnlySomeAreRequeued,
     OnlySomeAreDiscarded,
@@ -156,6 +162,10 @@ faults! {
     NamesAreTrimmed,
     AllNamesAreOneInbox,
     AnotherNameLosesTheRetention,
+    AnotherNameIsNotSaid,
+    WhatIsSpoiltIsNotSaid,
+    WhatWasMadeByHandIsMissing,
+    AMigrationRefusesWhatWasMadeByHand,
     SomethingElseIsTakenOver,
     SomethingElseIsWrittenTo,
     ARefusedMigrationEmptiesWhatIsThere,
@@ -211,6 +221,7 @@ faults! {
     VerifyDoesNotAskWhatWasTold,
     VerifyForgetsWhatIsNoLongerWanted,
     VerifyDoesNotRound,
+    AnotherNameLosesTheTimeToLive,
 
     // What the engine refuses.
     ARefusedEventIsADuplicate,
@@ -335,6 +346,9 @@ faults! {
     ARenewalThatWasCutOffIsReported,
     ARequeueThatWasCutOffIsReported,
     AttemptsAreForgottenAfterTheRequeue,
+    WhatWasCutOffIsCountedTwice,
+    /// As by a lock of the server's that nobody gives back.
+    ARenewalThatWasCutOffHoldsUpAll,
     LeasesEndWithTheConnection,
     AListenerGivesUp,
     AListenerConnectsWithoutAPause,

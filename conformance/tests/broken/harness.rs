@@ -31,6 +31,9 @@ thread_local! {
 /// Stores that are to be opened again: where each is, is its number here.
 static CLOSED: Mutex<Vec<(Fault, MemoryOutbox, ManualClock)>> = Mutex::new(Vec::new());
 
+/// The type of a row without an id, which the store gives one.
+pub(crate) const NAMELESS: &str = "suite.nameless";
+
 /// The memory store with a fault, of either retention.
 pub(crate) struct Faulty<const DELETES: bool = false> {
     store: Arc<Broken>,
@@ -105,6 +108,18 @@ impl<const DELETES: bool> Harness for Faulty<DELETES> {
         r#"{"payload": tru"#
     }
 
+    async fn insert_unreadable(&self, way: usize) -> bool {
+        let large = "x".repeat(2_000_000);
+        let (event_type, raw) = match way {
+            0 => (NAMELESS, "{"),
+            1 => (NAMELESS, "["),
+            2 => ("large", large.as_str()),
+            _ => return false,
+        };
+        self.store.inner.insert_undecodable(EventId::new(), event_type, raw);
+        true
+    }
+
     async fn now(&self) -> DateTime<Utc> {
         self.clock.now()
     }
@@ -176,6 +191,21 @@ impl NamesHarness for Faulty {
         self.take_away(OUTBOX, name)
     }
 
+    fn name_of(&self, store: &Broken) -> Option<String> {
+        store.schema.said(self.store.fault)
+    }
+
+    async fn make_by_hand(&self, name: &str) -> bool {
+        self.store.schema.database.names.lock().unwrap().make_by_hand(OUTBOX, name);
+        true
+    }
+
+    async fn spoil(&self, name: &str, way: usize) -> Option<&'static str> {
+        let taken = &mut self.store.schema.database.names.lock().unwrap().taken;
+        taken.insert(format!("{name}_due"), OTHER);
+        (way == 0).then_some("another name")
+    }
+
     async fn make_newer(&self, name: &str) -> bool {
         self.store.schema.database.names.lock().unwrap().newer.insert(name.to_owned())
     }
@@ -186,6 +216,15 @@ impl InboxNamesHarness for Faulty {
     fn inbox_named(&self, name: &str) -> outbox_traits::Result<BrokenInbox> {
         names::check(self.store.fault, name)?;
         Ok(self.store.unmigrated_inbox(name))
+    }
+
+    fn name_of_inbox(&self, inbox: &BrokenInbox) -> Option<String> {
+        inbox.schema.said(self.store.fault)
+    }
+
+    async fn make_inbox_by_hand(&self, name: &str) -> bool {
+        self.store.schema.database.names.lock().unwrap().make_by_hand(INBOX, name);
+        true
     }
 
     async fn take_inbox_parts_away(&self, name: &str) -> Vec<String> {
@@ -267,6 +306,16 @@ impl InboxHarness for Faulty {
 impl ExpiryHarness for Faulty {
     fn expiring(&self, after: Option<Duration>) -> (Broken, BrokenInbox) {
         self.store.expiring(after)
+    }
+
+    fn expiring_elsewhere(&self, after: Option<Duration>, name: &str) -> (Broken, BrokenInbox) {
+        let (mut store, mut inbox) =
+            (self.store.unmigrated(name), self.store.unmigrated_inbox(&format!("{name}_inbox")));
+        if self.store.fault != Fault::AnotherNameLosesTheTimeToLive {
+            store.schema.time_to_live = after;
+            inbox.schema.time_to_live = after;
+        }
+        (store, inbox)
     }
 
     async fn told(&self) -> (Option<Duration>, Option<Duration>) {

@@ -6,12 +6,23 @@ use outbox_traits::{
     OutboxStore, Result, Settlement, async_trait,
 };
 
-use crate::{fault::Fault, store::Broken};
+use crate::{fault::Fault, harness::NAMELESS, store::Broken};
 
 #[async_trait]
 impl DeadLetterStore for Broken {
     async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<DeadLetterPage> {
         let mut page = self.inner.dead_letters(filter).await?;
+        if self.fault == Fault::TheTimesOfAFilterAreCutToMilliseconds {
+            let mut cut = filter.clone();
+            for time in [&mut cut.since, &mut cut.before].into_iter().flatten() {
+                *time = time.trunc_subsecs(3);
+            }
+            page = self.inner.dead_letters(&cut).await?;
+        }
+        if self.fault == Fault::RowsWithoutAnIdShareOne {
+            let nameless = page.letters.iter_mut().filter(|letter| letter.event_type == NAMELESS);
+            nameless.for_each(|letter| letter.id = uuid::Uuid::nil().into());
+        }
         if self.fault == Fault::APageIsCutBeforeItIsFiltered {
             let all = DeadLetterFilter::new().with_limit(filter.limit).with_after(filter.after);
             page = self.inner.dead_letters(&all).await?;

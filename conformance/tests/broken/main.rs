@@ -54,7 +54,7 @@ fn all_clauses() -> Vec<Clause> {
         cost, claim_cost, wake, wake_concurrent, claim_wake, inbox, resource, names, claim_names, inbox_names, migration, inbox_migration, expiry, refusal
     );
     clauses.extend(clauses!(Fitful; fault, claim_fault, inbox_fault));
-    clauses.extend(clauses!(Remote; outage, claim_outage, wake_outage));
+    clauses.extend(clauses!(Remote; outage, claim_outage, stats_outage, wake_outage));
     clauses
 }
 
@@ -86,6 +86,8 @@ rejected! {
         by "store::unusual_text_comes_back_exactly";
     empty_objects_that_become_null: EmptyObjectsBecomeNull
         by "store::unusual_structures_come_back_exactly";
+    long_lists_that_are_cut_off: LongListsAreCutOff
+        by "store::a_long_list_of_short_things_comes_back_exactly";
 
     a_save_that_ignores_its_session: SaveIgnoresItsSession
         by "store::an_event_saved_in_a_session_is_invisible_until_it_commits",
@@ -130,6 +132,8 @@ rejected! {
         by "store::an_event_is_hidden_until_its_time";
     a_hidden_event_that_is_hidden_for_ever: AHiddenEventIsHiddenForEver
         by "store::an_event_is_hidden_until_its_time";
+    hidden_events_of_which_only_some_become_due: OnlySomeHiddenEventsBecomeDue
+        by "store::many_hidden_events_come_at_once_when_their_time_does";
     a_save_that_is_lost_now_and_then: NowAndThenASaveIsLost
         by "store::saves_from_many_sessions_lose_and_duplicate_nothing",
             "store::a_history_of_many_writers_is_delivered_in_causal_order";
@@ -274,6 +278,12 @@ rejected! {
 
     a_raw_content_that_gets_lost: TheRawContentGetsLost
         by "dead_letter::an_undecodable_row_is_shown_with_its_raw_content";
+    rows_without_an_id_that_share_one: RowsWithoutAnIdShareOne
+        by "dead_letter::whatever_is_wrong_with_a_row_it_is_set_aside_by_itself";
+    a_large_row_that_is_an_error: ALargeRowIsAnError
+        by "dead_letter::whatever_is_wrong_with_a_row_it_is_set_aside_by_itself";
+    times_of_a_filter_that_are_cut_to_milliseconds: TheTimesOfAFilterAreCutToMilliseconds
+        by "dead_letter::dead_letters_are_filtered_by_type_and_time";
     a_last_page_that_promises_another: ALastPagePromisesAnother
         by "dead_letter::dead_letters_come_oldest_first_in_pages";
     a_requeue_of_all_that_takes_some: OnlySomeAreRequeued
@@ -342,6 +352,15 @@ rejected! {
         by "inbox_names::any_name_that_there_is_room_for_is_that_of_an_inbox";
     another_name_that_loses_the_retention: AnotherNameLosesTheRetention
         by "names::any_name_that_there_is_room_for_is_that_of_an_outbox";
+    another_name_that_is_not_said: AnotherNameIsNotSaid
+        by "names::any_name_that_there_is_room_for_is_that_of_an_outbox",
+            "inbox_names::any_name_that_there_is_room_for_is_that_of_an_inbox";
+    what_is_spoilt_and_is_not_said: WhatIsSpoiltIsNotSaid
+        by "names::what_cannot_be_put_right_is_said";
+    what_was_made_by_hand_and_is_missing: WhatWasMadeByHandIsMissing
+        by "names::an_outbox_that_was_made_by_hand_is_one", "inbox_names::an_inbox_that_was_made_by_hand_is_one";
+    what_was_made_by_hand_and_is_not_migrated: AMigrationRefusesWhatWasMadeByHand
+        by "names::an_outbox_that_was_made_by_hand_is_one", "inbox_names::an_inbox_that_was_made_by_hand_is_one";
     something_else_that_is_taken_over: SomethingElseIsTakenOver
         by "names::what_is_something_else_is_left_alone", "inbox_names::an_inbox_and_what_is_none_are_told_apart";
     something_else_that_is_written_to: SomethingElseIsWrittenTo
@@ -447,6 +466,8 @@ rejected! {
         by "expiry::the_engine_is_told_what_the_owner_said_last";
     a_verify_that_does_not_round: VerifyDoesNotRound
         by "expiry::the_engine_is_told_what_the_owner_said_last";
+    another_name_that_loses_the_time_to_live: AnotherNameLosesTheTimeToLive
+        by "expiry::another_name_keeps_the_time_to_live";
 
     a_refused_event_that_is_a_duplicate: ARefusedEventIsADuplicate
         by "refusal::what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored",
@@ -693,6 +714,10 @@ rejected! {
         by "claim_outage::what_is_done_to_dead_letters_is_done_though_it_was_cut_off";
     attempts_that_are_forgotten_after_the_requeue: AttemptsAreForgottenAfterTheRequeue
         by "claim_outage::what_is_done_to_dead_letters_is_done_though_it_was_cut_off";
+    a_settlement_that_was_cut_off_and_is_counted_twice: WhatWasCutOffIsCountedTwice
+        by "stats_outage::what_was_settled_is_counted_though_it_was_cut_off";
+    a_renewal_that_was_cut_off_and_holds_up_all: ARenewalThatWasCutOffHoldsUpAll
+        by "claim_outage::what_nobody_goes_on_with_does_not_hold_up_others";
     leases_that_end_with_the_connection: LeasesEndWithTheConnection
         by "claim_outage::leases_outlive_an_outage";
     a_listener_that_gives_up: AListenerGivesUp

@@ -56,6 +56,7 @@ pub(crate) struct Names {
     pub(crate) taken: HashMap<String, &'static str>,
     /// What is of a newer version.
     pub(crate) newer: HashSet<String>,
+    by_hand: HashSet<String>,
 }
 
 impl Names {
@@ -73,11 +74,20 @@ impl Names {
         newer.into_iter().chain(parts.iter().filter_map(problem)).collect()
     }
 
+    /// Takes the names of all parts, as somebody who knows them.
+    pub(crate) fn make_by_hand(&mut self, parts: &Parts, name: &str) {
+        self.taken.extend(parts.iter().map(|(ending, what)| (format!("{name}{ending}"), *what)));
+        self.by_hand.insert(name.to_owned());
+    }
+
     /// The same, as verify says it.
     pub(crate) fn report(&self, fault: Fault, parts: &Parts, name: &str) -> Vec<String> {
         let mut problems = self.problems(parts, name);
         match fault {
             Fault::VerifySaysThatAllIsWell => problems.clear(),
+            Fault::WhatWasMadeByHandIsMissing if self.by_hand.contains(name) => {
+                problems.push(format!("`{name}` was not made here: run migrate"));
+            }
             Fault::VerifyAsksOnlyWhetherTheNameIsTaken if self.taken.contains_key(name) => problems.clear(),
             Fault::VerifyTakesNamesForPatterns => {
                 let is_there = |(ending, _): &(&str, &str)| self.has_like(&format!("{name}{ending}"));
@@ -114,12 +124,18 @@ impl Names {
             }
             return Err(Error::new(ErrorKind::Schema, newer(name)));
         }
+        if self.by_hand.contains(name) && fault == Fault::AMigrationRefusesWhatWasMadeByHand {
+            return Err(Error::new(ErrorKind::Schema, format!("`{name}` is there already")));
+        }
         for (ending, what) in parts {
             let part = format!("{name}{ending}");
             let in_the_way = self.taken.get(&part).filter(|found| *found != what);
             if let Some(found) = in_the_way.filter(|found| !is_taken_over(fault, parts, ending, found)) {
                 let message = match fault {
                     Fault::WhatIsInTheWayIsNotSaid => format!("could not migrate `{name}`"),
+                    Fault::WhatIsSpoiltIsNotSaid if self.taken.get(name) == Some(&parts[0].1) => {
+                        format!("could not migrate `{name}`")
+                    }
                     _ => format!("could not migrate `{name}`: `{part}` is {found}: choose another name"),
                 };
                 return Err(Error::new(ErrorKind::Schema, message));

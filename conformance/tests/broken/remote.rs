@@ -17,7 +17,7 @@ use outbox_conformance::{Harness, OutageHarness, Skip};
 use outbox_memory::{ManualClock, MemoryOutbox, MemorySession};
 use outbox_traits::{
     Claim, ClaimStore, DeadLetterFilter, DeadLetterPage, DeadLetterStore, Error, ErrorKind, Event, EventId,
-    Lease, Leased, OutboxStore, Outcome, Result, Saved, Settlement, StatsStore, async_trait,
+    Lease, Leased, OutboxStore, Outcome, Result, Saved, Settlement, Stats, StatsStore, async_trait,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -45,6 +45,8 @@ pub(crate) struct Remote {
 pub(crate) struct Shared {
     /// The next claim finds nothing.
     stops: AtomicBool,
+    /// No claim goes on.
+    is_stuck: AtomicBool,
     /// What a process has told the others.
     pub(crate) told: watch::Sender<()>,
 }
@@ -364,6 +366,9 @@ impl ClaimStore for RemoteStore {
         if claim.limit == 0 && self.is_idle::<Lease>(&[]) || self.shared.stops.swap(false, Relaxed) {
             return Ok(Vec::new());
         }
+        if self.shared.is_stuck.load(Relaxed) {
+            return Err(Error::new(ErrorKind::Conflict, "another transaction is in the way"));
+        }
         self.ask().await?;
         let leased = self.inner.claim(claim).await?;
         *self.leases() = leased.iter().map(|one| one.lease).collect();
@@ -386,6 +391,10 @@ impl ClaimStore for RemoteStore {
             return Ok(Vec::new());
         }
         match (self.call(self.inner.renew(leases, length)).await, self.fault) {
+            (Err(error), Fault::ARenewalThatWasCutOffHoldsUpAll) => {
+                self.shared.is_stuck.store(true, Relaxed);
+                Err(error)
+            }
             (Err(error), Fault::ARenewalThatWasCutOffEndsTheLease) => {
                 let ended: Vec<Settlement> = leases.iter().copied().map(Settlement::released).collect();
                 self.inner.settle(&ended).await?;
@@ -424,6 +433,18 @@ impl ClaimStore for RemoteStore {
             }
             (settled, _) => settled,
         }
+    }
+}
+
+#[async_trait]
+impl StatsStore for RemoteStore {
+    async fn stats(&self) -> Result<Stats> {
+        let mut stats = self.call(self.inner.stats()).await?;
+        if self.fault == Fault::WhatWasCutOffIsCountedTwice {
+            // As delivered, and as what it was before.
+            stats.leased += self.leases().len() as u64;
+        }
+        Ok(stats)
     }
 }
 

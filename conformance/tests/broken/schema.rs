@@ -30,6 +30,8 @@ pub(crate) struct Database {
     inboxes: Mutex<HashMap<String, MemoryOutbox>>,
     pub(crate) names: Mutex<Names>,
     pub(crate) told: Mutex<Told>,
+    /// What it was told of those that have names.
+    told_of_others: Mutex<HashMap<String, Told>>,
     pub(crate) rules: Mutex<Rules>,
     /// Of the application.
     pub(crate) rows: Arc<Mutex<Vec<String>>>,
@@ -59,6 +61,19 @@ impl Schema {
 
     pub(crate) fn has_name(&self) -> bool {
         self.name.is_some()
+    }
+
+    /// What it says its name is.
+    pub(crate) fn said(&self, fault: Fault) -> Option<String> {
+        if fault == Fault::AnotherNameIsNotSaid { Some("outbox".to_owned()) } else { self.name.clone() }
+    }
+
+    /// What the engine was told of it, and of the other of its name.
+    pub(crate) fn with_told<T>(&self, with: impl FnOnce(&mut Told) -> T) -> T {
+        match &self.name {
+            None => with(&mut self.database.told.lock().unwrap()),
+            Some(name) => with(self.database.told_of_others.lock().unwrap().entry(name.clone()).or_default()),
+        }
     }
 
     pub(crate) fn is_migrated(&self) -> bool {
@@ -92,7 +107,7 @@ impl Schema {
         if made.is_err() && fault == Fault::ARefusedMigrationEmptiesWhatIsThere {
             self.database.rows.lock().unwrap().clear();
         }
-        made
+        made.inspect(|()| self.tell(fault))
     }
 
     pub(crate) fn verify(&self, fault: Fault) -> Result<SchemaReport> {
@@ -101,7 +116,9 @@ impl Schema {
         }
         let Some(name) = &self.name else { return Ok(SchemaReport::new(self.report_of_told(fault))) };
         let mut names = self.database.names.lock().unwrap();
-        let report = SchemaReport::new(names.report(fault, self.parts, name));
+        let mut problems = names.report(fault, self.parts, name);
+        problems.extend(self.report_of_told(fault));
+        let report = SchemaReport::new(problems);
         if fault == Fault::VerifyPutsBackWhatIsMissing {
             names.make(fault, self.parts, name).ok();
         }

@@ -299,6 +299,14 @@ impl OutboxStore for Broken {
                 }
                 pending
             }
+            Fault::ALargeRowIsAnError => {
+                let pending = self.inner.get_pending(limit).await?;
+                let dead = self.inner.dead_letters(&DeadLetterFilter::new()).await?.letters;
+                if dead.iter().any(|letter| letter.content.as_ref().is_err_and(|raw| raw.len() > 1_000_000)) {
+                    return Err(Error::new(ErrorKind::Backend, "there is no room for the reason"));
+                }
+                pending
+            }
             Fault::UndecodableRowsAreDropped => {
                 let pending = self.inner.get_pending(limit).await?;
                 self.inner.discard_all(&DeadLetterFilter::new()).await?;
@@ -311,6 +319,15 @@ impl OutboxStore for Broken {
                 pending.extend(leased);
                 pending.sort_by_key(|event| self.place(event.id()));
                 pending.dedup();
+                pending
+            }
+            Fault::OnlySomeHiddenEventsBecomeDue => {
+                let mut room = 1000;
+                let mut pending = self.inner.get_pending(usize::MAX).await?;
+                pending.retain(|event| {
+                    room -= usize::from(room > 0 && event.not_before().is_some());
+                    room > 0 || event.not_before().is_none()
+                });
                 pending
             }
             Fault::TheLimitIsIgnored
@@ -344,7 +361,7 @@ impl OutboxStore for Broken {
                 pending.truncate(limit);
                 self.memory().taken.extend(pending.iter().map(Event::id));
             }
-            Fault::LeasedEventsArePending => {}
+            Fault::LeasedEventsArePending | Fault::OnlySomeHiddenEventsBecomeDue => {}
             _ => return Ok(pending),
         }
         pending.truncate(limit);

@@ -58,13 +58,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(32));
 /// How many transactions one claim may take to get past events of busy keys, each of which parks some.
 const MAX_STEPS: usize = 10_000;
-/// No lease and no wait is longer: a date can hold it.
-const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
+/// A hundred years: no lease and no wait is longer, and a date can hold it.
+const LONGEST: Duration = Duration::from_hours(876_000);
 
 /// The year 9000: a key that is ready later is never ready, but held by dead letters. No lease and no wait ends then.
 const FAR: DateTime = DateTime::from_millis(221_845_392_000_000);
-/// When a held key is ready.
-const NEVER: DateTime = DateTime::from_millis(FAR.timestamp_millis() + 250 * 365 * 24 * 3600 * 1000);
+/// When a held key is ready: 250 years later.
+const NEVER: DateTime = DateTime::from_millis(229_729_392_000_000);
 
 /// A time so long after another, rounded up.
 fn later(time: DateTime, by: Duration) -> DateTime {
@@ -79,7 +79,7 @@ fn is_ready(ready_at: DateTime, now: DateTime) -> bool {
 
 /// Whether it is dead letters that a key waits for.
 fn is_held(ready_at: DateTime) -> bool {
-    ready_at > FAR
+    !is_ready(ready_at, FAR)
 }
 
 /// The end of a lease of this length.

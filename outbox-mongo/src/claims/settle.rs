@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// What one command writes down of failures, roughly: it is a document itself, and ends at 16 MiB.
-const COMMAND_BYTES: usize = 12 * 1024 * 1024;
+const COMMAND_BYTES: usize = 12_000_000;
 
 /// How deliveries failed: what is the same of many is written by one command.
 #[derive(Clone, PartialEq, Eq, Hash)]

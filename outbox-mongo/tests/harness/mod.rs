@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+mod faults;
+
 use std::{
     env,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -10,28 +12,33 @@ use std::{
 
 use mongodb::{
     Client, ClientSession, Collection, Database, IndexModel,
-    bson::{Bson, DateTime, Document, Timestamp, doc},
+    bson::{Bson, DateTime, Document, RawDocumentBuf, Timestamp, doc},
     options::{ClientOptions, IndexOptions, ServerAddress},
 };
 use outbox_conformance::{
-    CostHarness, DurableHarness, ExpiryHarness, Harness, InboxHarness, InboxNamesHarness, NamesHarness,
-    OutageHarness, RefusalHarness, SchemaHarness, Skip, WakeHarness,
+    CostHarness, DurableHarness, ExpiryHarness, Fault, FaultHarness, Harness, InboxHarness,
+    InboxNamesHarness, NamesHarness, OutageHarness, RefusalHarness, SchemaHarness, Skip, WakeHarness,
 };
 use outbox_mongo::{MongoInbox, MongoOutbox, mongodb};
 use outbox_traits::{EventId, Result, Retention, SchemaStore, async_trait};
 
+use self::faults::Way;
+
 pub(crate) type Mongo = MongoOf<false>;
 pub(crate) type DeletingMongo = MongoOf<true>;
+pub(crate) type FaultyMongo = MongoOf<false, true>;
+pub(crate) type FaultyDeletingMongo = MongoOf<true, true>;
 
-/// Of either retention.
-pub(crate) struct MongoOf<const DELETES: bool> {
+/// Of either retention, and by a way on which it meets faults, or not.
+pub(crate) struct MongoOf<const DELETES: bool, const FAULTY: bool = false> {
     pub(crate) store: MongoOutbox,
     pub(crate) inbox: MongoInbox,
     /// What was read, as far as it was asked for.
     reads: AtomicU64,
+    way: Option<Way>,
 }
 
-impl<const DELETES: bool> MongoOf<DELETES> {
+impl<const DELETES: bool, const FAULTY: bool> MongoOf<DELETES, FAULTY> {
     pub(crate) fn database(&self) -> &Database {
         self.store.database()
     }
@@ -41,7 +48,8 @@ impl<const DELETES: bool> MongoOf<DELETES> {
     }
 
     fn over(database: &Database) -> Self {
-        Self { store: Self::outbox_in(database), inbox: MongoInbox::new(database), reads: AtomicU64::new(0) }
+        let (store, inbox) = (Self::outbox_in(database), MongoInbox::new(database));
+        Self { store, inbox, reads: AtomicU64::new(0), way: None }
     }
 
     fn outbox_in(database: &Database) -> MongoOutbox {
@@ -61,9 +69,35 @@ impl<const DELETES: bool> MongoOf<DELETES> {
         None
     }
 
+    /// Makes a collection with the indexes of another, of floats and of long integers, as some shells and drivers do.
+    async fn copy_by_hand(&self, of: &str, name: &str) {
+        self.database().create_collection(name).await.unwrap();
+        let mut found = self.database().collection::<Document>(of).list_indexes().await.unwrap();
+        let mut ones = [Bson::Double(1.0), Bson::Int64(1)].into_iter().cycle();
+        while found.advance().await.unwrap() {
+            let mut index = found.deserialize_current().unwrap();
+            if index.keys != doc! { "_id": 1 } {
+                index.keys = index.keys.keys().map(|field| (field.clone(), ones.next().unwrap())).collect();
+                self.database().collection::<Document>(name).create_index(index).await.unwrap();
+            }
+        }
+    }
+
     fn business(&self) -> Collection<Document> {
         self.database().collection("business")
     }
+}
+
+/// By another port of this machine.
+async fn by(port: u16) -> ClientOptions {
+    let mut options = ClientOptions::parse(server().unwrap()).await.unwrap();
+    options.hosts = vec![ServerAddress::Tcp { host: "127.0.0.1".to_owned(), port: Some(port) }];
+    // The set would name the server's own port.
+    options.repl_set_name = None;
+    options.direct_connection = Some(true);
+    options.server_selection_timeout = Some(Duration::from_secs(2));
+    options.heartbeat_freq = Some(Duration::from_millis(500));
+    options
 }
 
 /// The address of the server, from the environment.
@@ -74,13 +108,17 @@ pub(crate) fn server() -> std::result::Result<String, Skip> {
 }
 
 #[async_trait]
-impl<const DELETES: bool> Harness for MongoOf<DELETES> {
+impl<const DELETES: bool, const FAULTY: bool> Harness for MongoOf<DELETES, FAULTY> {
     type Store = MongoOutbox;
     type Transaction = ClientSession;
 
     async fn open() -> std::result::Result<Self, Skip> {
-        server()?;
-        let harness = Self::reopen(&format!("outbox_{}", uuid::Uuid::now_v7().simple())).await;
+        let options = ClientOptions::parse(server()?).await.unwrap();
+        let way = if FAULTY { Some(Way::to(options.hosts[0].to_string()).await) } else { None };
+        let options = if let Some(way) = &way { by(way.port).await } else { options };
+        let client = Client::with_options(options).unwrap();
+        let database = client.database(&format!("outbox_{}", uuid::Uuid::now_v7().simple()));
+        let harness = Self { way, ..Self::over(&database) };
         harness.store.migrate().await.unwrap();
         harness.inbox.migrate().await.unwrap();
         harness.database().create_collection("business").await.unwrap();
@@ -134,6 +172,36 @@ impl<const DELETES: bool> Harness for MongoOf<DELETES> {
         "broken"
     }
 
+    async fn insert_unreadable(&self, way: usize) -> bool {
+        let mut row = doc! {
+            "_id": i32::try_from(way).unwrap(), "type": "broken", "payload": "", "meta": [],
+            "status": "pending", "createdAt": DateTime::now(), "seq": Timestamp { time: 0, increment: 0 },
+        };
+        match way {
+            0 => {}
+            1 => drop(row.insert("eventId", "no UUID")),
+            2 => {
+                row.insert("eventId", EventId::new().to_string());
+                row.insert("payload", "no text");
+                let mut bytes = RawDocumentBuf::try_from(&row).unwrap().into_bytes();
+                let at = bytes.windows(7).position(|bytes| bytes == b"no text").unwrap();
+                bytes[at] = 0xff;
+                let raw = self.database().collection::<RawDocumentBuf>("outbox");
+                raw.insert_one(RawDocumentBuf::from_bytes(bytes).unwrap()).await.unwrap();
+                return true;
+            }
+            // There is room for another status, and for no more.
+            3 => {
+                row.insert("eventId", EventId::new().to_string());
+                let size = RawDocumentBuf::try_from(&row).unwrap().as_bytes().len();
+                row.insert("payload", "x".repeat(16 * 1024 * 1024 - size - 3));
+            }
+            _ => return false,
+        }
+        self.outbox().insert_one(row).await.unwrap();
+        true
+    }
+
     async fn advance(&self, by: Duration) {
         let by = i64::try_from(by.as_millis()).unwrap();
         for time in
@@ -183,14 +251,8 @@ impl<const DELETES: bool> OutageHarness for MongoOf<DELETES> {
     }
 
     async fn through(&self, port: u16) -> Self {
-        let mut options = ClientOptions::parse(server().unwrap()).await.unwrap();
-        options.hosts = vec![ServerAddress::Tcp { host: "127.0.0.1".to_owned(), port: Some(port) }];
-        // The set would name the server's own port.
-        options.repl_set_name = None;
-        options.direct_connection = Some(true);
-        options.server_selection_timeout = Some(Duration::from_secs(2));
-        options.heartbeat_freq = Some(Duration::from_millis(500));
-        Self::over(&Client::with_options(options).unwrap().database(self.database().name()))
+        let client = Client::with_options(by(port).await).unwrap();
+        Self::over(&client.database(self.database().name()))
     }
 }
 
@@ -241,6 +303,43 @@ impl<const DELETES: bool> NamesHarness for MongoOf<DELETES> {
         vec!["`eventId_1`".to_owned(), "`status_1_seq_1`".to_owned(), leases]
     }
 
+    fn name_of(&self, store: &MongoOutbox) -> Option<String> {
+        Some(store.collection_name().to_owned())
+    }
+
+    async fn make_by_hand(&self, name: &str) -> bool {
+        for ending in [""].iter().chain(self.endings()) {
+            self.copy_by_hand(&format!("outbox{ending}"), &format!("{name}{ending}")).await;
+        }
+        true
+    }
+
+    async fn spoil(&self, name: &str, way: usize) -> Option<&'static str> {
+        let outbox = self.database().collection::<Document>(name);
+        outbox.drop_index("eventId_1").await.unwrap();
+        match way {
+            0 => {
+                let mut options = IndexOptions::default();
+                options.name = Some("eventId_1".to_owned());
+                let other = IndexModel::builder().keys(doc! { "createdAt": 1 }).options(options).build();
+                outbox.create_index(other).await.unwrap();
+                Some("drop")
+            }
+            1 => {
+                outbox.create_index(IndexModel::builder().keys(doc! { "eventId": 1 }).build()).await.unwrap();
+                Some("drop")
+            }
+            // As may happen without the index: an event that is there twice.
+            2 => {
+                let mut twice = outbox.find_one(doc! {}).await.unwrap().unwrap();
+                twice.remove("_id");
+                outbox.insert_one(twice).await.unwrap();
+                Some("another name")
+            }
+            _ => None,
+        }
+    }
+
     async fn make_newer(&self, _name: &str) -> bool {
         false
     }
@@ -254,6 +353,11 @@ impl<const DELETES: bool> ExpiryHarness for MongoOf<DELETES> {
             Some(after) => (store.with_ttl(after), inbox.with_ttl(after)),
             None => (store, inbox),
         }
+    }
+
+    fn expiring_elsewhere(&self, after: Option<Duration>, name: &str) -> (MongoOutbox, MongoInbox) {
+        let (store, inbox) = self.expiring(after);
+        (store.with_collection(name).unwrap(), inbox.with_collection(&format!("{name}_inbox")).unwrap())
     }
 
     async fn told(&self) -> (Option<Duration>, Option<Duration>) {
@@ -297,9 +401,29 @@ impl<const DELETES: bool> RefusalHarness for MongoOf<DELETES> {
 }
 
 #[async_trait]
+impl<const DELETES: bool> FaultHarness for MongoOf<DELETES, true> {
+    fn faults(&self) -> Vec<Fault> {
+        Way::faults()
+    }
+
+    async fn fail(&self, fault: &Fault, times: u32) {
+        self.way.as_ref().unwrap().fail(fault, times);
+    }
+}
+
+#[async_trait]
 impl<const DELETES: bool> InboxNamesHarness for MongoOf<DELETES> {
     fn inbox_named(&self, name: &str) -> Result<MongoInbox> {
         self.inbox.clone().with_collection(name)
+    }
+
+    fn name_of_inbox(&self, inbox: &MongoInbox) -> Option<String> {
+        Some(inbox.collection_name().to_owned())
+    }
+
+    async fn make_inbox_by_hand(&self, name: &str) -> bool {
+        self.copy_by_hand("inbox", name).await;
+        true
     }
 
     async fn take_inbox_parts_away(&self, name: &str) -> Vec<String> {
@@ -371,7 +495,7 @@ impl<const DELETES: bool> CostHarness for MongoOf<DELETES> {
     }
 }
 
-impl<const DELETES: bool> InboxHarness for MongoOf<DELETES> {
+impl<const DELETES: bool, const FAULTY: bool> InboxHarness for MongoOf<DELETES, FAULTY> {
     type Inbox = MongoInbox;
 
     fn inbox(&self) -> &MongoInbox {

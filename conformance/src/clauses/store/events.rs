@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     Harness,
-    support::{event, full_event, pending, pending_ids, save, save_all},
+    support::{acknowledge, event, full_event, pending, pending_ids, save, save_all},
 };
 
 /// 1.1: as JSON an event is `{"type", "payload", "meta"}` with meta names in camel case, absent ones left out.
@@ -196,9 +196,27 @@ pub async fn extreme_numbers_come_back_exactly<H: Harness>(h: Arc<H>) {
             json!([1e308, -1e308, 5e-324, 0.1, 1.0, 100.0, 0.1 + 0.2, 1.797_693_134_862_315_7e308]),
             json!([-0.0, 0.0]),
             json!({ "n": 9_007_199_254_740_993_i64, "f": 9_007_199_254_740_992.0_f64 }),
+            // By themselves: one that has to be kept in another way keeps the others too.
+            json!(u64::MAX),
+            json!({ "n": i64::MAX }),
+            json!({ "n": -0.0 }),
+            json!({ "n": 1e300 }),
         ],
     )
     .await;
+}
+
+/// 1.6: many short values, which take far more room in some forms than as text, in the payload and in the meta.
+pub async fn a_long_list_of_short_things_comes_back_exactly<H: Harness>(h: Arc<H>) {
+    let list = json!(vec![0; 1_500_000]);
+    let mut in_meta = Event::new("suite.long", json!({})).expect("valid");
+    in_meta.meta_mut().extra.insert("long".to_owned(), list.clone());
+    let in_payload = Event::new("suite.long", list).expect("valid");
+    for long in [in_payload, in_meta] {
+        save(&h, &long).await;
+        assert!(pending(&h).await == [long.clone()], "it came back altered");
+        acknowledge(&h, long.id()).await;
+    }
 }
 
 /// 1.6: Unicode, a NUL character, quotes, control characters and look-alikes of other encodings.

@@ -129,7 +129,7 @@ pub async fn a_batch_larger_than_any_message_is_stored_as_a_whole<H: Harness>(h:
         .map(|number| Event::new("suite.large", json!({ "number": number, "text": text })).expect("valid"))
         .collect();
     save_all(&h, &large).await;
-    let long = "k".repeat(8 * 1024);
+    let long = "k".repeat(9 * 1024);
     let many: Vec<Event> = (0..2100)
         .map(|number| event("one of many").with_idempotency_key(format!("{number} {long}")))
         .collect();
@@ -302,6 +302,16 @@ pub async fn an_event_is_hidden_until_its_time<H: Harness>(h: Arc<H>) {
     assert_eq!(pending_ids(&h).await, [past.id(), plain.id()]);
     h.advance(Duration::from_secs(4)).await;
     assert_eq!(pending_ids(&h).await, [later.id(), past.id(), plain.id(), in_session.id()]);
+}
+
+/// 2.9 and 4.1: however many they are, all of them are there from that time on, in the order of their saves.
+pub async fn many_hidden_events_come_at_once_when_their_time_does<H: Harness>(h: Arc<H>) {
+    let time = h.now().await + TimeDelta::hours(1);
+    let many: Vec<Event> = events(2500).into_iter().map(|event| event.with_not_before(time)).collect();
+    save_all(&h, &many).await;
+    assert!(pending_ids(&h).await.is_empty());
+    h.advance(Duration::from_hours(2)).await;
+    assert_eq!(pending_ids(&h).await, ids(&many));
 }
 
 /// 2.9: the time itself comes back with the event.

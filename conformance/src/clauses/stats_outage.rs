@@ -1,0 +1,41 @@
+//! Section 9.5 for stats: what was cut off is counted.
+
+use std::sync::Arc;
+
+use outbox_traits::{ClaimStore, Event, Settlement, StatsStore};
+
+use super::{
+    claim::{claim, keyed, leased_ids},
+    outage::{Away, assert_cut_off},
+};
+use crate::{
+    OutageHarness,
+    support::{ids, kept, retried, save_all},
+};
+
+/// 9.1 and 9.5: whatever is left of a settlement that was cut off, each event is counted once, as what it is by now.
+pub async fn what_was_settled_is_counted_though_it_was_cut_off<H: OutageHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore + StatsStore,
+{
+    let mut away = Away::open(&h).await;
+    let mut delivered = 0;
+    while away.goes_on().await {
+        let there = Arc::clone(&away.h);
+        let batch: Vec<Event> = ["a", "b", "c"].map(|key| keyed(key, key)).to_vec();
+        save_all(&h, &batch).await;
+        let held = claim(&h, 3).await;
+        assert_eq!(leased_ids(&held), ids(&batch), "nothing else can be claimed");
+        let settlements: Vec<Settlement> = held.iter().map(|one| Settlement::delivered(one.lease)).collect();
+        if let Err(error) = away.cut(there.store().settle(&settlements)).await {
+            assert_cut_off(&error);
+        }
+        // It took now, or before.
+        retried(|| h.store().settle(&settlements)).await;
+        delivered += 3;
+        let stats = h.store().stats().await.expect("stats");
+        assert_eq!((stats.pending, stats.leased, stats.dead), (0, 0, 0));
+        assert_eq!(stats.delivered, kept(&h, delivered));
+        assert_eq!((stats.oldest_pending, stats.oldest_due), (None, None));
+    }
+}
