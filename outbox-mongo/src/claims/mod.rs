@@ -79,7 +79,7 @@ fn is_ready(ready_at: DateTime, now: DateTime) -> bool {
 
 /// Whether it is dead letters that a key waits for.
 fn is_held(ready_at: DateTime) -> bool {
-    !is_ready(ready_at, FAR)
+    ready_at > FAR
 }
 
 /// The end of a lease of this length.
