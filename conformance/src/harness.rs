@@ -183,12 +183,6 @@ pub trait NamesHarness: SchemaHarness {
         None
     }
 
-    /// Makes the outbox of this name without `migrate`: by the statements that are published for it, or as a program in another
-    /// language would. Where there is no such way it says no, and nothing is asked.
-    async fn make_by_hand(&self, _name: &str) -> bool {
-        false
-    }
-
     /// Spoils the outbox of this name so that a migration may have no way to put it right, as by another index of the name of
     /// one of its own, and gives a word that whoever reads the error must find, of what is to be done. Each such way has a
     /// number, from zero on. Unless told otherwise, there is none.
@@ -212,29 +206,23 @@ pub trait InboxNamesHarness: NamesHarness + InboxHarness {
         None
     }
 
-    /// Makes the inbox of this name without `migrate`, where there is such a way.
-    async fn make_inbox_by_hand(&self, _name: &str) -> bool {
-        false
-    }
-
     /// Takes parts away from the inbox of this name, such as an index, and says their names.
     async fn take_inbox_parts_away(&self, name: &str) -> Vec<String>;
 }
 
-/// A harness whose schema can be made by hand too, from plain SQL or whatever the engine takes.
+/// A harness whose outboxes can be made without `migrate` too.
 #[async_trait]
 pub trait MigrationHarness: NamesHarness {
-    /// What the store says is to be run for an outbox of this name.
-    fn migration_sql(&self, name: &str) -> String;
-
-    /// Runs it, as a migration tool or a client program would, in the same database.
-    async fn run_by_hand(&self, sql: &str);
+    /// Makes the outbox of this name, in the same database, by the plain SQL that is published for that, as a migration tool
+    /// would, or as a program in another language would. Made again, it stays as it is.
+    async fn make_by_hand(&self, name: &str);
 }
 
-/// A harness whose inboxes can be made by hand too.
+/// A harness whose inboxes can be made so too.
+#[async_trait]
 pub trait InboxMigrationHarness: MigrationHarness + InboxNamesHarness {
-    /// What the inbox says is to be run for one of this name.
-    fn inbox_migration_sql(&self, name: &str) -> String;
+    /// Makes the inbox of this name.
+    async fn make_inbox_by_hand(&self, name: &str);
 }
 
 /// A harness whose engine can delete by itself what is old enough: delivered events, and marks of the inbox.
@@ -333,7 +321,8 @@ pub trait FaultHarness: Harness {
     /// many times, through whatever connection and in whatever session; then, or if that is 0, no more. Each time nothing
     /// of that statement is done. What only reads passes, and so do business rows; a statement that finds nothing to
     /// change may do either. [`u32::MAX`] times are without an end. Before the suite opens a session in which it wants a
-    /// fault, it has called this with 0, so that what that takes can be made then, such as triggers. A fault that cannot be counted, such as a lock that
-    /// somebody holds, passes after a time in which a store that tries again has met it about so often.
+    /// fault, it has called this with 0, so that what that takes can be made then, such as triggers. A fault that cannot be
+    /// counted, such as a lock that somebody holds, passes after a time in which a store that tries again has met it about
+    /// so often.
     async fn fail(&self, fault: &Fault, times: u32);
 }

@@ -117,24 +117,6 @@ where
     assert_eq!(process(&h, &inbox, id).await.expect("process_once"), Receipt::Duplicate);
 }
 
-/// 9.3 and 9.4: one that was made without a migration, as it is published, is as good as any.
-pub async fn an_inbox_that_was_made_by_hand_is_one<H: InboxNamesHarness>(h: Arc<H>)
-where
-    H::Inbox: SchemaStore,
-{
-    let inbox = h.inbox_named("by_hand").expect("a name");
-    if !h.make_inbox_by_hand("by_hand").await {
-        return;
-    }
-    let event = EventId::new();
-    for receipt in [Receipt::New, Receipt::Duplicate] {
-        let report = inbox.verify().await.expect("verify");
-        assert!(report.is_current(), "{report}");
-        assert_eq!(process(&h, &inbox, event).await.expect("process_once"), receipt);
-        inbox.migrate().await.expect("migrate");
-    }
-}
-
 /// 9.4: verify names each part that is missing, and what to do; a migration puts it back, is refused, or leaves it to be
 /// put back by hand, and loses no mark.
 pub async fn a_part_of_an_inbox_that_is_missing_is_named<H: InboxNamesHarness>(h: Arc<H>)

@@ -250,7 +250,6 @@ macro_rules! __group {
             a_part_of_an_outbox_is_no_other
             a_part_that_is_missing_is_named
             what_cannot_be_put_right_is_said
-            an_outbox_that_was_made_by_hand_is_one
             a_newer_schema_is_left_alone
         }
     };
@@ -261,7 +260,6 @@ macro_rules! __group {
             a_name_that_there_is_no_room_for_is_no_inbox
             an_inbox_and_what_is_none_are_told_apart
             a_part_of_an_inbox_that_is_missing_is_named
-            an_inbox_that_was_made_by_hand_is_one
         }
     };
     (migration $mode:tt) => {

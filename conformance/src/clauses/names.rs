@@ -289,28 +289,6 @@ where
     }
 }
 
-/// 9.3 and 9.4: one that was made without a migration, as it is published, is as good as any.
-pub async fn an_outbox_that_was_made_by_hand_is_one<H: NamesHarness>(h: Arc<H>)
-where
-    H::Store: SchemaStore,
-{
-    let store = h.named("by_hand").expect("a name");
-    if !h.make_by_hand("by_hand").await {
-        return;
-    }
-    let one = event("one").with_idempotency_key("a");
-    for _ in 0..2 {
-        let report = store.verify().await.expect("verify");
-        assert!(report.is_current(), "{report}");
-        store.save(&one).await.expect("save");
-        store.migrate().await.expect("migrate");
-    }
-    for again in [one.clone(), event("another").with_idempotency_key("a")] {
-        assert_eq!(store.save(&again).await.expect("save"), Saved::Duplicate);
-    }
-    assert_eq!(store.get_pending(10).await.expect("get_pending"), [one]);
-}
-
 /// 9.3 and 9.4: so is one of a newer version of the library, as far as it keeps versions.
 pub async fn a_newer_schema_is_left_alone<H: NamesHarness>(h: Arc<H>)
 where

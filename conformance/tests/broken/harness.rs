@@ -195,11 +195,6 @@ impl NamesHarness for Faulty {
         store.schema.said(self.store.fault)
     }
 
-    async fn make_by_hand(&self, name: &str) -> bool {
-        self.store.schema.database.names.lock().unwrap().make_by_hand(OUTBOX, name);
-        true
-    }
-
     async fn spoil(&self, name: &str, way: usize) -> Option<&'static str> {
         let taken = &mut self.store.schema.database.names.lock().unwrap().taken;
         taken.insert(format!("{name}_due"), OTHER);
@@ -222,56 +217,40 @@ impl InboxNamesHarness for Faulty {
         inbox.schema.said(self.store.fault)
     }
 
-    async fn make_inbox_by_hand(&self, name: &str) -> bool {
-        self.store.schema.database.names.lock().unwrap().make_by_hand(INBOX, name);
-        true
-    }
-
     async fn take_inbox_parts_away(&self, name: &str) -> Vec<String> {
         self.take_away(INBOX, name)
     }
 }
 
 impl Faulty {
-    /// A line for each part: what has the name, its ending, and the name.
-    fn plain(&self, what: &str, parts: &names::Parts, name: &str) -> String {
+    /// Takes the names of all parts that are not taken, by somebody who knows them.
+    async fn make(&self, parts: &names::Parts, name: &str) {
         let name = match self.store.fault {
-            Fault::ThePlainSqlIsEmpty => return String::new(),
+            Fault::ThePlainSqlIsEmpty => return,
             Fault::ThePlainSqlMakesAnotherName => "outbox",
             _ => name,
         };
         let is_cut = self.store.fault == Fault::ThePlainSqlForgetsAPart;
         let parts = &parts[..parts.len() - usize::from(is_cut)];
-        parts.iter().flat_map(|(ending, _)| [what, ending, name]).collect::<Vec<_>>().join("\0")
+        self.store.schema.database.names.lock().unwrap().make_by_hand(parts, name);
+        if self.store.fault == Fault::ThePlainSqlStartsAnew {
+            self.store.empty(name).await;
+        }
     }
 }
 
 #[async_trait]
 impl MigrationHarness for Faulty {
-    fn migration_sql(&self, name: &str) -> String {
-        self.plain("outbox", OUTBOX, name)
-    }
-
-    async fn run_by_hand(&self, sql: &str) {
-        let words: Vec<&str> = sql.split_terminator('\0').collect();
-        for line in words.chunks(3) {
-            let (parts, ending, name) = (if line[0] == "outbox" { OUTBOX } else { INBOX }, line[1], line[2]);
-            let what = parts.iter().find(|(known, _)| *known == ending).expect("a part").1;
-            let part = format!("{name}{ending}");
-            self.store.schema.database.names.lock().unwrap().taken.entry(part).or_insert(what);
-            if self.store.fault == Fault::ThePlainSqlStartsAnew {
-                self.store.empty(name).await;
-            }
-        }
+    async fn make_by_hand(&self, name: &str) {
+        self.make(OUTBOX, name).await;
     }
 }
 
+#[async_trait]
 impl InboxMigrationHarness for Faulty {
-    fn inbox_migration_sql(&self, name: &str) -> String {
-        match self.store.fault {
-            Fault::ThePlainSqlOfAnInboxMakesAnOutbox => self.plain("outbox", OUTBOX, name),
-            _ => self.plain("inbox", INBOX, name),
-        }
+    async fn make_inbox_by_hand(&self, name: &str) {
+        let makes_an_outbox = self.store.fault == Fault::ThePlainSqlOfAnInboxMakesAnOutbox;
+        self.make(if makes_an_outbox { OUTBOX } else { INBOX }, name).await;
     }
 }
 

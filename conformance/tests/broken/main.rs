@@ -357,10 +357,6 @@ rejected! {
             "inbox_names::any_name_that_there_is_room_for_is_that_of_an_inbox";
     what_is_spoilt_and_is_not_said: WhatIsSpoiltIsNotSaid
         by "names::what_cannot_be_put_right_is_said";
-    what_was_made_by_hand_and_is_missing: WhatWasMadeByHandIsMissing
-        by "names::an_outbox_that_was_made_by_hand_is_one", "inbox_names::an_inbox_that_was_made_by_hand_is_one";
-    what_was_made_by_hand_and_is_not_migrated: AMigrationRefusesWhatWasMadeByHand
-        by "names::an_outbox_that_was_made_by_hand_is_one", "inbox_names::an_inbox_that_was_made_by_hand_is_one";
     something_else_that_is_taken_over: SomethingElseIsTakenOver
         by "names::what_is_something_else_is_left_alone", "inbox_names::an_inbox_and_what_is_none_are_told_apart";
     something_else_that_is_written_to: SomethingElseIsWrittenTo
@@ -409,6 +405,12 @@ rejected! {
     a_newer_schema_that_is_made_old: ANewerSchemaIsMadeOld
         by "names::a_newer_schema_is_left_alone";
 
+    what_was_made_by_hand_and_is_missing: WhatWasMadeByHandIsMissing
+        by "migration::an_outbox_that_is_made_by_hand_is_one",
+            "inbox_migration::an_inbox_that_is_made_by_hand_is_one";
+    what_was_made_by_hand_and_is_not_migrated: AMigrationRefusesWhatWasMadeByHand
+        by "migration::an_outbox_that_is_made_by_hand_is_one",
+            "inbox_migration::an_inbox_that_is_made_by_hand_is_one";
     plain_sql_that_is_empty: ThePlainSqlIsEmpty
         by "migration::an_outbox_that_is_made_by_hand_is_one",
             "inbox_migration::an_inbox_that_is_made_by_hand_is_one";

@@ -74,9 +74,11 @@ impl Names {
         newer.into_iter().chain(parts.iter().filter_map(problem)).collect()
     }
 
-    /// Takes the names of all parts, as somebody who knows them.
+    /// Takes the names of all parts that are not taken, as somebody who knows them.
     pub(crate) fn make_by_hand(&mut self, parts: &Parts, name: &str) {
-        self.taken.extend(parts.iter().map(|(ending, what)| (format!("{name}{ending}"), *what)));
+        for (ending, what) in parts {
+            self.taken.entry(format!("{name}{ending}")).or_insert(what);
+        }
         self.by_hand.insert(name.to_owned());
     }
 

@@ -17,7 +17,8 @@ use mongodb::{
 };
 use outbox_conformance::{
     CostHarness, DurableHarness, ExpiryHarness, Fault, FaultHarness, Harness, InboxHarness,
-    InboxNamesHarness, NamesHarness, OutageHarness, RefusalHarness, SchemaHarness, Skip, WakeHarness,
+    InboxMigrationHarness, InboxNamesHarness, MigrationHarness, NamesHarness, OutageHarness, RefusalHarness,
+    SchemaHarness, Skip, WakeHarness,
 };
 use outbox_mongo::{MongoInbox, MongoOutbox, mongodb};
 use outbox_traits::{EventId, Result, Retention, SchemaStore, async_trait};
@@ -71,7 +72,9 @@ impl<const DELETES: bool, const FAULTY: bool> MongoOf<DELETES, FAULTY> {
 
     /// Makes a collection with the indexes of another, of floats and of long integers, as some shells and drivers do.
     async fn copy_by_hand(&self, of: &str, name: &str) {
-        self.database().create_collection(name).await.unwrap();
+        if !self.database().list_collection_names().await.unwrap().iter().any(|known| known == name) {
+            self.database().create_collection(name).await.unwrap();
+        }
         let mut found = self.database().collection::<Document>(of).list_indexes().await.unwrap();
         let mut ones = [Bson::Double(1.0), Bson::Int64(1)].into_iter().cycle();
         while found.advance().await.unwrap() {
@@ -307,13 +310,6 @@ impl<const DELETES: bool> NamesHarness for MongoOf<DELETES> {
         Some(store.collection_name().to_owned())
     }
 
-    async fn make_by_hand(&self, name: &str) -> bool {
-        for ending in [""].iter().chain(self.endings()) {
-            self.copy_by_hand(&format!("outbox{ending}"), &format!("{name}{ending}")).await;
-        }
-        true
-    }
-
     async fn spoil(&self, name: &str, way: usize) -> Option<&'static str> {
         let outbox = self.database().collection::<Document>(name);
         outbox.drop_index("eventId_1").await.unwrap();
@@ -412,6 +408,22 @@ impl<const DELETES: bool> FaultHarness for MongoOf<DELETES, true> {
 }
 
 #[async_trait]
+impl<const DELETES: bool> MigrationHarness for MongoOf<DELETES> {
+    async fn make_by_hand(&self, name: &str) {
+        for ending in [""].iter().chain(self.endings()) {
+            self.copy_by_hand(&format!("outbox{ending}"), &format!("{name}{ending}")).await;
+        }
+    }
+}
+
+#[async_trait]
+impl<const DELETES: bool> InboxMigrationHarness for MongoOf<DELETES> {
+    async fn make_inbox_by_hand(&self, name: &str) {
+        self.copy_by_hand("inbox", name).await;
+    }
+}
+
+#[async_trait]
 impl<const DELETES: bool> InboxNamesHarness for MongoOf<DELETES> {
     fn inbox_named(&self, name: &str) -> Result<MongoInbox> {
         self.inbox.clone().with_collection(name)
@@ -419,11 +431,6 @@ impl<const DELETES: bool> InboxNamesHarness for MongoOf<DELETES> {
 
     fn name_of_inbox(&self, inbox: &MongoInbox) -> Option<String> {
         Some(inbox.collection_name().to_owned())
-    }
-
-    async fn make_inbox_by_hand(&self, name: &str) -> bool {
-        self.copy_by_hand("inbox", name).await;
-        true
     }
 
     async fn take_inbox_parts_away(&self, name: &str) -> Vec<String> {

@@ -278,23 +278,22 @@ where
     E: Engine,
     SqlxOutbox<E>: OutboxStore<Session = <E as Database>::Connection>,
 {
-    fn migration_sql(&self, name: &str) -> String {
-        self.unmigrated(name).migration_sql()
-    }
-
-    async fn run_by_hand(&self, sql: &str) {
-        E::run(&mut *self.pool().acquire().await.unwrap(), sql.to_owned()).await;
+    async fn make_by_hand(&self, name: &str) {
+        let sql = self.unmigrated(name).migration_sql();
+        E::run(&mut *self.pool().acquire().await.unwrap(), sql).await;
     }
 }
 
+#[async_trait]
 impl<E, const DELETES: bool> InboxMigrationHarness for Sql<E, DELETES>
 where
     E: Engine,
     SqlxOutbox<E>: OutboxStore<Session = <E as Database>::Connection>,
     SqlxInbox<E>: InboxStore<Session = <E as Database>::Connection>,
 {
-    fn inbox_migration_sql(&self, name: &str) -> String {
-        self.inbox.clone().with_table(name).unwrap().migration_sql()
+    async fn make_inbox_by_hand(&self, name: &str) {
+        let sql = self.inbox.clone().with_table(name).unwrap().migration_sql();
+        E::run(&mut *self.pool().acquire().await.unwrap(), sql).await;
     }
 }
 
