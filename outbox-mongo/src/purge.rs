@@ -10,6 +10,10 @@ use crate::{
     store::{BATCH, ONE_ANSWER, as_limit},
 };
 
+/// Such ages, of a thousand years, are older than all that is stored, and as milliseconds within what the server can
+/// subtract.
+const OLDEST: Duration = Duration::from_hours(8_760_000);
+
 /// The `_id`s of the first documents that match.
 pub(crate) async fn find_ids(
     of: &Collection<RawDocumentBuf>,
@@ -25,6 +29,11 @@ pub(crate) async fn find_ids(
     Ok(ids)
 }
 
+/// Whether nothing can be as old as that.
+pub(crate) fn is_older_than_all(age: Duration) -> bool {
+    age > OLDEST
+}
+
 /// Deletes what matches and whose time is at least so long ago by the server's clock; zero means all that matches.
 pub(crate) async fn purge(
     of: &Collection<RawDocumentBuf>,
@@ -34,7 +43,7 @@ pub(crate) async fn purge(
     older_than: Duration,
 ) -> Result<u64, DriverError> {
     if !older_than.is_zero() {
-        // Rounded up: never early. The most is more than anything can be old, and the server can subtract it.
+        // Rounded up: never early.
         let millis = i64::try_from(older_than.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
         expired.insert(time, doc! { "$type": "date" });
         let before = doc! { "$subtract": ["$$NOW", millis] };
