@@ -5,7 +5,7 @@ use std::{
     net::Ipv4Addr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -40,7 +40,7 @@ struct Line {
     /// So many messages are passed on before the connections are cut, and whether nobody gets through from then on.
     left: Mutex<Option<(usize, bool)>>,
     accepted: AtomicUsize,
-    passed_on: AtomicUsize,
+    round_trips: AtomicUsize,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,7 +64,7 @@ impl Proxy {
             state: watch::Sender::default(),
             left: Mutex::default(),
             accepted: AtomicUsize::new(0),
-            passed_on: AtomicUsize::new(0),
+            round_trips: AtomicUsize::new(0),
         });
         let accepting = tokio::spawn(accept(listener, server.into(), Arc::clone(&line)));
         Ok(Self { port, line, accepting })
@@ -117,10 +117,11 @@ impl Proxy {
         self.line.accepted.load(Relaxed)
     }
 
-    /// How many messages were passed on, of both directions and all connections together.
+    /// How often somebody has asked the server for something, over all connections together: each time that he sends after
+    /// the server has, or first of all, however long that is.
     #[must_use]
-    pub fn messages(&self) -> usize {
-        self.line.passed_on.load(Relaxed)
+    pub fn round_trips(&self) -> usize {
+        self.line.round_trips.load(Relaxed)
     }
 }
 
@@ -157,15 +158,20 @@ impl Line {
         false
     }
 
-    /// Until one side ends, or the message is not to pass.
-    async fn pump(&self, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> io::Result<()> {
+    /// Until one side ends, or the message is not to pass. Calls back before each that is passed on.
+    async fn pump(
+        &self,
+        mut from: ReadHalf<'_>,
+        mut to: WriteHalf<'_>,
+        passes_on: impl Fn(),
+    ) -> io::Result<()> {
         let mut bytes = vec![0; 64 * 1024];
         loop {
             let length = from.read(&mut bytes).await?;
             if length == 0 || !self.passes() {
                 return Ok(());
             }
-            self.passed_on.fetch_add(1, Relaxed);
+            passes_on();
             to.write_all(&bytes[..length]).await?;
         }
     }
@@ -208,9 +214,15 @@ async fn pass_on(client: &mut TcpStream, server: &str, line: &Line) -> io::Resul
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
+    let is_asked = AtomicBool::new(false);
+    let asks = || {
+        if !is_asked.swap(true, Relaxed) {
+            line.round_trips.fetch_add(1, Relaxed);
+        }
+    };
     tokio::select! {
-        ended = line.pump(from_client, to_server) => ended,
-        ended = line.pump(from_server, to_client) => ended,
+        ended = line.pump(from_client, to_server, asks) => ended,
+        ended = line.pump(from_server, to_client, || is_asked.store(false, Relaxed)) => ended,
     }
 }
 
@@ -257,14 +269,14 @@ mod tests {
         for (messages, answered) in [(0, 0), (1, 0), (2, 1), (3, 1), (4, 2)] {
             let (mut one, mut other) = (connect(&proxy).await, connect(&proxy).await);
             assert!(is_answered(&mut one).await && is_answered(&mut other).await);
-            let before = proxy.messages();
+            let before = proxy.round_trips();
             proxy.cut_at(messages);
             for _ in 0..answered {
                 assert!(is_answered(&mut one).await, "cut at {messages}");
             }
             assert!(!is_answered(&mut one).await, "cut at {messages}");
             assert!(proxy.spare(), "it says that it has cut");
-            assert_eq!(proxy.messages() - before, messages, "it counts what it passes on");
+            assert_eq!(proxy.round_trips() - before, messages.div_ceil(2), "it counts what it passes on");
             assert!(!is_answered(&mut other).await, "all are cut");
         }
         let mut client = connect(&proxy).await;

@@ -73,6 +73,8 @@ mod sealed {
         const WRITES_IN_WITH: bool;
         /// Whether the table of which rows are deleted stands between `DELETE` and `FROM` too.
         const NAMES_DELETE_TARGET: bool;
+        /// Whether an index takes a name that no table has then.
+        const INDEXES_TAKE_NAMES: bool;
         /// Whether a subquery can refer to a table beside it.
         const LATERAL: bool;
         /// Whether nulls of an index count as in order only where one orders by its column.

@@ -93,6 +93,7 @@ impl Engine for MySql {
     const WRITES_IN_WITH: bool = false;
     // Only the form for many tables takes the name of an index.
     const NAMES_DELETE_TARGET: bool = true;
+    const INDEXES_TAKE_NAMES: bool = false;
     const LATERAL: bool = false;
     const UNFIT: Option<&'static str> = Some(
         "SELECT 'the connections have autocommit off, and what is saved by itself would never be committed: leave it on'

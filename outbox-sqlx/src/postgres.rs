@@ -104,6 +104,7 @@ impl Engine for Postgres {
     const RETURNING: bool = true;
     const WRITES_IN_WITH: bool = true;
     const NAMES_DELETE_TARGET: bool = false;
+    const INDEXES_TAKE_NAMES: bool = true;
     const LATERAL: bool = true;
     const UNFIT: Option<&'static str> = None;
     const SORTS_NULLS: bool = true;

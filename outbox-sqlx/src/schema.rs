@@ -235,14 +235,16 @@ async fn applied<DB: Dialect>(connection: &mut DB::Connection, names: &Names) ->
     }
 }
 
-/// Where no version is there, a table that has the name of a part. The table of versions comes first, and so it is what
+/// Where no version is there, a table that has the name of a part, of an index too if those share their names with tables. The table of versions comes first, and so it is what
 /// tells an outbox from anything else.
 async fn in_the_way<DB: Dialect>(
     connection: &mut DB::Connection,
     names: &Names,
 ) -> sqlx::Result<Option<String>> {
     let tables = names.layout.tables.iter().map(|table| table.name(names));
-    for table in tables.chain([names.part(VERSION)]) {
+    let indexes = names.layout.tables.iter().flat_map(|table| table.indexes);
+    let indexes = indexes.filter(|_| DB::INDEXES_TAKE_NAMES).map(|suffix| names.index(suffix));
+    for table in tables.chain([names.part(VERSION)]).chain(indexes) {
         if !DB::columns(connection, names, &table).await?.is_empty() {
             return Ok(Some(table));
         }

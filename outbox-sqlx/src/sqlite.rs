@@ -88,6 +88,7 @@ impl Engine for Sqlite {
     const RETURNING: bool = true;
     const WRITES_IN_WITH: bool = false;
     const NAMES_DELETE_TARGET: bool = false;
+    const INDEXES_TAKE_NAMES: bool = true;
     const LATERAL: bool = false;
     // Texts are compared and written as bytes.
     const UNFIT: Option<&'static str> = Some(

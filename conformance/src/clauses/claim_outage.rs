@@ -252,8 +252,8 @@ where
 }
 
 /// 7.6: however many leases one call is about, they are not exchanged one by one, also where each has failed in its own way; and
-/// a call about none takes no message.
-pub async fn a_call_about_many_leases_takes_few_messages<H: OutageHarness>(h: Arc<H>)
+/// a call about none takes none.
+pub async fn a_call_about_many_leases_takes_few_round_trips<H: OutageHarness>(h: Arc<H>)
 where
     H::Store: ClaimStore,
 {
@@ -277,8 +277,8 @@ where
         let failed: Vec<Settlement> = failed.collect();
         let (settled, settling) = exchanged(&away.proxy, there.settle(&failed)).await;
         assert_eq!(all_or_none(&settled.expect("settle")), Some(true));
-        for (what, messages) in [("a claim", claiming), ("a renewal", renewing), ("a settlement", settling)] {
-            assert!(messages < MANY / 4 * 3, "{what} of {MANY} events takes {messages} messages");
+        for (what, trips) in [("a claim", claiming), ("a renewal", renewing), ("a settlement", settling)] {
+            assert!(trips < MANY / 3, "{what} of {MANY} events takes {trips} round trips");
         }
     }
     let nothing = async {
@@ -288,8 +288,8 @@ where
             assert!(there.settle(&[]).await.expect("settle").is_empty());
         }
     };
-    let ((), messages) = exchanged(&away.proxy, nothing).await;
-    assert!(messages < MANY, "calls about nothing take {messages} messages");
+    let ((), trips) = exchanged(&away.proxy, nothing).await;
+    assert!(trips < MANY, "calls about nothing take {trips} round trips");
 }
 
 /// 9.5 and 7.5: what an acknowledgement has reached before it was cut off, no key waits for any more, whatever is said then of

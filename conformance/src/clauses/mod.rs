@@ -440,7 +440,7 @@ macro_rules! __group {
             a_purge_of_many_is_done_in_parts
             a_fetch_that_is_cut_off_can_be_made_again
             while_the_engine_is_away_calls_are_unavailable_and_then_they_go_on
-            a_batch_takes_few_messages
+            a_batch_takes_few_round_trips
             a_batch_of_one_or_none_takes_no_more_than_it_has_to
         }
     };
@@ -451,7 +451,7 @@ macro_rules! __group {
             a_renewal_that_is_cut_off_costs_nobody_the_lease
             what_is_done_to_dead_letters_is_done_though_it_was_cut_off
             leases_outlive_an_outage
-            a_call_about_many_leases_takes_few_messages
+            a_call_about_many_leases_takes_few_round_trips
             no_key_waits_for_what_an_acknowledgement_reached_that_was_cut_off
             a_claim_gets_past_what_an_acknowledgement_reached_that_was_cut_off
             what_nobody_goes_on_with_does_not_hold_up_others

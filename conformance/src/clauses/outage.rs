@@ -75,9 +75,9 @@ impl<H: OutageHarness> Away<H> {
 
 /// What a call answers, and how many messages were exchanged meanwhile, which may be about something else.
 pub(crate) async fn exchanged<T>(proxy: &Proxy, call: impl Future<Output = T>) -> (T, usize) {
-    let before = proxy.messages();
+    let before = proxy.round_trips();
     let answer = bounded(call).await;
-    (answer, proxy.messages() - before)
+    (answer, proxy.round_trips() - before)
 }
 
 pub(crate) async fn bounded<T>(call: impl Future<Output = T>) -> T {
@@ -278,7 +278,7 @@ pub async fn while_the_engine_is_away_calls_are_unavailable_and_then_they_go_on<
 }
 
 /// 2.5 and 5.3: what is saved, fetched or acknowledged by one call is not exchanged event by event.
-pub async fn a_batch_takes_few_messages<H: OutageHarness>(h: Arc<H>) {
+pub async fn a_batch_takes_few_round_trips<H: OutageHarness>(h: Arc<H>) {
     const MANY: usize = 300;
     let away = Away::open(&h).await;
     let there = away.h.store();
@@ -290,15 +290,15 @@ pub async fn a_batch_takes_few_messages<H: OutageHarness>(h: Arc<H>) {
         assert_eq!(ids(&fetched.expect("get_pending")), ids(&batch));
         let (done, acknowledging) = exchanged(&away.proxy, there.acknowledge_all(&ids(&batch))).await;
         done.expect("acknowledge_all");
-        for (what, messages) in
+        for (what, trips) in
             [("a save", saving), ("a fetch", fetching), ("an acknowledgement", acknowledging)]
         {
-            assert!(messages < MANY / 3, "{what} of {MANY} events takes {messages} messages");
+            assert!(trips < MANY / 3, "{what} of {MANY} events takes {trips} round trips");
         }
     }
 }
 
-/// 2.5 and 4.4: a batch of one takes no more messages than its event by itself, and a call about nothing takes none.
+/// 2.5 and 4.4: a batch of one takes no more round trips than its event by itself, and a call about nothing takes none.
 pub async fn a_batch_of_one_or_none_takes_no_more_than_it_has_to<H: OutageHarness>(h: Arc<H>) {
     const CALLS: usize = 40;
     let away = Away::open(&h).await;
@@ -307,16 +307,16 @@ pub async fn a_batch_of_one_or_none_takes_no_more_than_it_has_to<H: OutageHarnes
     there.save(&event("first")).await.expect("save");
     let (mut alone, mut batched) = (0, 0);
     for _ in 0..CALLS {
-        let (saved, messages) = exchanged(&away.proxy, there.save(&event("alone"))).await;
+        let (saved, trips) = exchanged(&away.proxy, there.save(&event("alone"))).await;
         assert_eq!(saved.expect("save"), Saved::Stored);
-        alone += messages;
-        let (saved, messages) = exchanged(&away.proxy, there.save_all(&[event("batched")])).await;
+        alone += trips;
+        let (saved, trips) = exchanged(&away.proxy, there.save_all(&[event("batched")])).await;
         assert_eq!(saved.expect("save_all"), [Saved::Stored]);
-        batched += messages;
+        batched += trips;
     }
     assert!(
         batched <= alone + alone / 2,
-        "{CALLS} batches of one take {batched} messages, and {alone} by themselves"
+        "{CALLS} batches of one take {batched} round trips, and {alone} by themselves"
     );
     let nothing = async {
         for _ in 0..CALLS {
@@ -325,6 +325,6 @@ pub async fn a_batch_of_one_or_none_takes_no_more_than_it_has_to<H: OutageHarnes
             assert_eq!(there.get_pending(0).await.expect("get_pending"), []);
         }
     };
-    let ((), messages) = exchanged(&away.proxy, nothing).await;
-    assert!(messages < CALLS, "calls about nothing take {messages} messages");
+    let ((), trips) = exchanged(&away.proxy, nothing).await;
+    assert!(trips < CALLS, "calls about nothing take {trips} round trips");
 }

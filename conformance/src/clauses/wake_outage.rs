@@ -85,12 +85,12 @@ where
     assert!(more < 10, "20 who listen take {more} connections");
     calm(&mut listener).await;
     let ((), idle) = exchanged(&away.proxy, sleep(A_WHILE)).await;
-    assert!(idle < 300, "{idle} messages within {A_WHILE:?}, and nothing happens");
+    assert!(idle < 150, "{idle} round trips within {A_WHILE:?}, and nothing happens");
     let there = away.h.store();
     let mut transaction = away.h.begin().await;
     there.save_in_session(&event("open"), away.h.session(&mut transaction)).await.expect("save_in_session");
     let ((), open) = exchanged(&away.proxy, sleep(A_WHILE)).await;
-    assert!(open < 300, "{open} messages within {A_WHILE:?}, while a session is open");
+    assert!(open < 150, "{open} round trips within {A_WHILE:?}, while a session is open");
     away.h.rollback(transaction).await;
 }
 

@@ -639,10 +639,10 @@ rejected! {
         by "wake::a_listener_survives_its_connection";
 
     a_batch_that_is_saved_one_by_one: ABatchIsSavedOneByOne
-        by "outage::a_save_that_is_cut_off_is_made_or_not", "outage::a_batch_takes_few_messages";
+        by "outage::a_save_that_is_cut_off_is_made_or_not", "outage::a_batch_takes_few_round_trips";
     calls_about_nothing_that_ask_the_server: CallsAboutNothingAskTheServer
         by "outage::a_batch_of_one_or_none_takes_no_more_than_it_has_to",
-            "claim_outage::a_call_about_many_leases_takes_few_messages";
+            "claim_outage::a_call_about_many_leases_takes_few_round_trips";
     a_batch_of_one_that_is_a_transaction: ABatchOfOneIsATransaction
         by "outage::a_batch_of_one_or_none_takes_no_more_than_it_has_to";
     a_lost_lease_that_holds_up_its_key: ALostLeaseHoldsUpItsKey
@@ -703,7 +703,7 @@ rejected! {
         by "claim_outage::what_a_claim_that_was_cut_off_has_leased_comes_again_in_order";
     settlements_that_are_made_one_by_one: SettlementsAreMadeOneByOne
         by "claim_outage::a_settlement_that_is_cut_off_takes_as_a_whole_or_not_at_all",
-            "claim_outage::a_call_about_many_leases_takes_few_messages";
+            "claim_outage::a_call_about_many_leases_takes_few_round_trips";
     a_settlement_that_was_cut_off_and_is_reported: ASettlementThatWasCutOffIsReported
         by "claim_outage::a_settlement_that_is_cut_off_takes_as_a_whole_or_not_at_all";
     a_settlement_that_is_made_again_behind_the_scenes: ASettlementIsMadeAgainBehindTheScenes
