@@ -42,7 +42,12 @@ pub(crate) fn is_exact(value: &Value) -> bool {
 
 /// By their texts: `-0.0 == 0.0`.
 fn is_exact_number(number: &Number) -> bool {
-    let back = number.as_i64().map(Number::from).or_else(|| Number::from_f64(number.as_f64()?));
+    let back = match number_to_bson(number) {
+        Bson::Int32(number) => Some(Number::from(number)),
+        Bson::Int64(number) => Some(Number::from(number)),
+        Bson::Double(number) => Number::from_f64(number),
+        _ => None,
+    };
     back.is_some_and(|back| back.to_string() == number.to_string())
 }
 

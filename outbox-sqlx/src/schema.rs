@@ -235,8 +235,8 @@ async fn applied<DB: Dialect>(connection: &mut DB::Connection, names: &Names) ->
     }
 }
 
-/// Where no version is there, a table that has the name of a part, of an index too if those share their names with tables. The table of versions comes first, and so it is what
-/// tells an outbox from anything else.
+/// Where no version is there, a table that has the name of a part, of an index too if those share their names with tables.
+/// A migration makes the table of versions first, and so it is what tells an outbox from anything else.
 async fn in_the_way<DB: Dialect>(
     connection: &mut DB::Connection,
     names: &Names,

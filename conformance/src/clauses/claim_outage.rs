@@ -9,7 +9,7 @@ use outbox_traits::{
 use tokio::time::sleep;
 
 use super::{
-    claim::{LEASE, claim, delivered, keyed, leased_ids, settle, settled},
+    claim::{LEASE, claim, delivered, keyed, leased, leased_ids, settle, settled},
     outage::{Away, assert_cut_off, bounded, exchanged},
 };
 use crate::{
@@ -19,18 +19,6 @@ use crate::{
 
 /// How long a failed event waits here.
 const WAIT: Duration = Duration::from_secs(3600);
-
-/// Events of as many keys, saved and leased.
-async fn leased<H: OutageHarness>(h: &Arc<H>, count: usize) -> Vec<Leased>
-where
-    H::Store: ClaimStore,
-{
-    let batch: Vec<Event> = (0..count).map(|index| keyed(&format!("key {index}"), "leased")).collect();
-    save_all(h, &batch).await;
-    let leased = claim(h, count).await;
-    assert_eq!(leased_ids(&leased), ids(&batch), "nothing else can be claimed");
-    leased
-}
 
 fn all_or_none(answers: &[Result<()>]) -> Option<bool> {
     let took = answers.first()?.is_ok();

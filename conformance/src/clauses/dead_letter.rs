@@ -9,7 +9,7 @@ use crate::{
     support::{acknowledge, event, kept, pending, pending_ids, save},
 };
 
-async fn dead<H: Harness>(h: &Arc<H>, filter: DeadLetterFilter) -> Vec<DeadLetter>
+pub(crate) async fn dead<H: Harness>(h: &Arc<H>, filter: DeadLetterFilter) -> Vec<DeadLetter>
 where
     H::Store: DeadLetterStore,
 {

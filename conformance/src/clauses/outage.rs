@@ -73,7 +73,7 @@ impl<H: OutageHarness> Away<H> {
     }
 }
 
-/// What a call answers, and how many messages were exchanged meanwhile, which may be about something else.
+/// What a call answers, and how many round trips were made meanwhile, which may be about something else.
 pub(crate) async fn exchanged<T>(proxy: &Proxy, call: impl Future<Output = T>) -> (T, usize) {
     let before = proxy.round_trips();
     let answer = bounded(call).await;

@@ -2,25 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use outbox_traits::{Event, OutboxStore, WakeStore, Wakeups};
-use tokio::time::{Instant, sleep, timeout_at};
+use outbox_traits::{OutboxStore, WakeStore};
+use tokio::time::sleep;
 
-use super::wake::{PATIENCE, calm, listen, woken_by};
-use crate::{
-    WakeHarness,
-    support::{event, pending_ids},
-};
-
-/// Waits until it was woken and finds the event, which stays.
-async fn told_of<H: WakeHarness>(h: &Arc<H>, listener: &mut Box<dyn Wakeups>, event: &Event) {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        timeout_at(end, listener.wait()).await.expect("a commit of another wakes no one");
-        if pending_ids(h).await.contains(&event.id()) {
-            return;
-        }
-    }
-}
+use super::wake::{calm, listen, told_of, woken_by};
+use crate::{WakeHarness, support::event};
 
 /// 9.2: a commit wakes however many others were saved later and committed before, and are pending still.
 pub async fn a_commit_wakes_after_others_that_were_saved_later<H: WakeHarness>(h: Arc<H>)

@@ -14,7 +14,10 @@ use std::{sync::Arc, time::Duration};
 use outbox_traits::{Claim, ClaimStore, ErrorKind, Event, EventId, Lease, Leased, Result, Settlement};
 use serde_json::json;
 
-use crate::Harness;
+use crate::{
+    Harness,
+    support::{ids, save_all},
+};
 
 pub use self::{filter::*, held::*, history::*, keys::*, lease::*, order::*, settle::*, types::*};
 
@@ -36,6 +39,18 @@ where
 {
     let claim = Claim::new("a worker").with_limit(limit).with_lease(LEASE);
     h.store().claim(&claim).await.expect("claim")
+}
+
+/// Events of as many keys, saved and leased.
+pub(crate) async fn leased<H: Harness>(h: &Arc<H>, count: usize) -> Vec<Leased>
+where
+    H::Store: ClaimStore,
+{
+    let batch: Vec<Event> = (0..count).map(|index| keyed(&format!("key {index}"), "leased")).collect();
+    save_all(h, &batch).await;
+    let leased = claim(h, count).await;
+    assert_eq!(leased_ids(&leased), ids(&batch), "nothing else can be claimed");
+    leased
 }
 
 pub(crate) async fn settle<H: Harness>(h: &Arc<H>, settlements: &[Settlement]) -> Vec<Result<()>>
