@@ -4,7 +4,7 @@ use std::{
     cmp::Ordering,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -116,18 +116,22 @@ impl Faulty for MySql {
         (ErrorKind::Backend, &["1021", "1037", "1644", "1712", "1290", "1062"]),
     ];
 
-    // What is in a table without transactions stays as it is where a statement fails.
-    async fn fail(pool: &Pool<Self>, place: &str, is_made: &AtomicBool, number: &str, times: u32) {
+    // A number that `AUTO_INCREMENT` has given out is not given back by those that fail; a table without transactions, which
+    // would be simpler, is refused inside of one where transactions have global ids, as they have on MySQL 9.7. The number
+    // says everything: which call this is, after how many the fault is over, and what it is. So nothing has to be locked,
+    // nor read, of which a session may have an old snapshot.
+    async fn fail(pool: &Pool<Self>, place: &str, told: &AtomicU64, number: &str, times: u32) {
         let mut connection = pool.acquire().await.unwrap();
-        if !is_made.swap(true, Relaxed) {
+        let before = told.fetch_add(1, Relaxed);
+        if before == 0 {
             let mut sql = vec![
-                format!("CREATE TABLE {place}.fault (number INT, times BIGINT) ENGINE = MyISAM"),
-                format!("INSERT INTO {place}.fault VALUES (0, 0)"),
+                format!("CREATE TABLE {place}.fault (id BIGINT AUTO_INCREMENT PRIMARY KEY)"),
                 format!(
                     "CREATE PROCEDURE {place}.fail() BEGIN
-                        DECLARE told INT DEFAULT (SELECT number FROM {place}.fault WHERE times > 0);
-                        IF told IS NOT NULL THEN
-                            UPDATE {place}.fault SET times = times - 1;
+                        DECLARE span, told BIGINT;
+                        INSERT INTO {place}.fault VALUES ();
+                        SET span = LAST_INSERT_ID() DIV {CALLS}, told = span DIV 2 MOD {NUMBERS};
+                        IF span MOD 2 = 1 THEN
                             SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = told, MESSAGE_TEXT = 'it was told to fail';
                         END IF;
                     END"
@@ -143,10 +147,18 @@ impl Faulty for MySql {
             }));
             Self::run(&mut connection, sql.join("; ")).await;
         }
-        Self::run(&mut connection, format!("UPDATE {place}.fault SET number = {number}, times = {times}"))
-            .await;
+        // The last calls of an odd span fail, and those of the even one after it do not.
+        let number: u64 = number.parse().unwrap();
+        let end = (2 * (before * NUMBERS + number) + 2) * CALLS;
+        let last = end - 1 - u64::from(times).min(CALLS / 2);
+        Self::run(&mut connection, format!("INSERT INTO {place}.fault VALUES ({last})")).await;
     }
 }
+
+/// More than there are numbers of errors that the triggers of MySQL have to say.
+const NUMBERS: u64 = 10_000;
+/// More calls of these triggers than there are between two faults.
+const CALLS: u64 = 1_000_000_000;
 
 /// How long the connections wait for a lock, before they say that it is busy.
 const BUSY: Duration = Duration::from_millis(200);

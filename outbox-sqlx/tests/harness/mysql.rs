@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, atomic::AtomicBool},
+    sync::{Mutex, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -38,8 +38,8 @@ async fn handled(connection: &mut MySqlConnection) -> u64 {
 impl Engine for MySql {
     type Kept = ();
     type Counter = Mutex<Counter>;
-    // Whether the triggers are there.
-    type Faults = AtomicBool;
+    // How often it was told to fail.
+    type Faults = AtomicU64;
     const BEGIN: &'static str = "BEGIN";
     const CREATE: &'static str = "CREATE TABLE {s}.business (name VARCHAR(200))";
     const DROP: &'static str = "DROP DATABASE {s}";
@@ -58,7 +58,7 @@ impl Engine for MySql {
         (super::unique(), None)
     }
 
-    async fn connect(place: &str, _faults: &AtomicBool, _is_odd: bool) -> Result<Pool<MySql>, Skip> {
+    async fn connect(place: &str, _faults: &AtomicU64, _is_odd: bool) -> Result<Pool<MySql>, Skip> {
         let url = super::server("OUTBOX_TEST_MYSQL_URL", "mysql://root@localhost/outbox_test")?;
         let options = MySqlPoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(10));
         let server: MySqlConnectOptions = url.parse().map_err(|error| Skip::new(format!("{error}")))?;

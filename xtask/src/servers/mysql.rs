@@ -73,6 +73,8 @@ pub(crate) fn start(home: &Home) -> Result<Running> {
         "--socket=socket",
         "--skip-name-resolve",
         "--character-set-server=utf8mb4",
+        // Debian's MySQL would want a folder of the machine's own; nothing is loaded from files here.
+        "--secure-file-priv=",
         // Each test has a pool of its own.
         "--max-connections=500",
         // MySQL's second protocol would take a second port. MariaDB does not know the option.
