@@ -72,6 +72,7 @@
 //! | `dead_letter` | a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what is set aside, requeue, discard |
 //! | `claim` | a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | leases, fences, retries, the order of each key |
 //! | `claim_concurrent` | a [`ClaimStore`](outbox_traits::ClaimStore) | claims while other sessions are open; left out as `concurrent` is |
+//! | `claim_peer` | [`WakeHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) | claims of several processes on one outbox |
 //! | `claim_durable` | [`DurableHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what claims and settlements have written, after closing and reopening, and `kill -9` |
 //! | `claim_schema` | [`SchemaHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`StatsStore`](outbox_traits::StatsStore) | claims where a database has several outboxes |
 //! | `stats` | a [`StatsStore`](outbox_traits::StatsStore) with claims and dead letters | counts by state, and the age of the oldest |

@@ -10,6 +10,7 @@ pub mod claim_durable;
 pub mod claim_fault;
 pub mod claim_names;
 pub mod claim_outage;
+pub mod claim_peer;
 pub mod claim_schema;
 pub mod claim_wake;
 pub mod concurrent;
@@ -491,6 +492,14 @@ macro_rules! __group {
             each_of_several_open_sessions_wakes_by_itself
         }
     };
+    (claim_peer $mode:tt) => {
+        $crate::__emit! { $mode claim_peer:
+            what_one_process_has_leased_no_other_is_given
+            a_lease_is_renewed_and_settled_through_any_handle
+            claims_of_several_processes_at_the_same_time_are_disjoint
+            a_history_of_several_processes_keeps_the_order_of_each_key
+        }
+    };
     (claim_wake $mode:tt) => {
         $crate::__emit! { $mode claim_wake:
             what_can_be_claimed_again_wakes
@@ -581,6 +590,7 @@ mod tests {
             wake: "wake.rs";
             wake_outage: "wake_outage.rs";
             wake_concurrent: "wake_concurrent.rs";
+            claim_peer: "claim_peer.rs";
             claim_wake: "claim_wake.rs";
             outage: "outage.rs";
             inbox: "inbox.rs";

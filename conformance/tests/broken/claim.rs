@@ -53,13 +53,20 @@ impl ClaimStore for Broken {
             | Fault::ClaimsWaitForOpenSessions => return self.claim_in_another_order(&request).await,
             _ => {}
         }
+        if self.fault == Fault::AHandleHeedsItsOwnLeasesOnly && self.is_peer {
+            let mut pending = self.inner.get_pending(usize::MAX).await?;
+            let mut memory = self.memory();
+            pending.retain(|event| !memory.last_leases.contains_key(&event.id()));
+            pending.truncate(claim.limit);
+            let leased: Vec<Leased> = pending.into_iter().map(not_leased).collect();
+            memory.last_leases.extend(leased.iter().map(|leased| (leased.event.id(), leased.lease)));
+            return Ok(leased);
+        }
         let mut leased = self.inner.claim(&request).await?;
         self.keep_back(&mut leased).await?;
         if self.fault == Fault::UndecodableRowsAreLeased {
             for letter in self.inner.dead_letters(&DeadLetterFilter::new()).await?.letters {
-                let event = Event::new("broken", json!(null))?.with_id(letter.id);
-                let lease = Lease::new(letter.id, *letter.id.as_uuid());
-                leased.push(Leased::new(event, lease, 1, 0));
+                leased.push(not_leased(Event::new("broken", json!(null))?.with_id(letter.id)));
             }
         }
         if !claim.types.is_empty() {
@@ -74,10 +81,7 @@ impl ClaimStore for Broken {
                 _ => false,
             });
             behind.truncate(claim.limit - leased.len());
-            leased.extend(behind.into_iter().map(|event| {
-                let lease = Lease::new(event.id(), *event.id().as_uuid());
-                Leased::new(event, lease, 1, 0)
-            }));
+            leased.extend(behind.into_iter().map(not_leased));
         }
         for one in &mut leased {
             one.event = self.restored(one.event.clone());
@@ -186,6 +190,11 @@ impl Broken {
             (Fault::OwnershipWithoutAFence, _) => {
                 settlement.lease = self.memory().last_leases.get(&lease.event()).copied().unwrap_or(lease);
             }
+            (Fault::ALeaseIsOfItsHandle, _)
+                if self.memory().last_leases.get(&lease.event()) != Some(&lease) =>
+            {
+                settlement.lease = no_lease(lease.event());
+            }
             (Fault::ReleasingCostsAnAttempt, Outcome::Released) => {
                 *settlement = Settlement::retry(lease, Duration::ZERO, "released");
             }
@@ -214,6 +223,17 @@ impl Broken {
             _ => {}
         }
     }
+}
+
+/// What is handed out without a lease.
+fn not_leased(event: Event) -> Leased {
+    let lease = no_lease(event.id());
+    Leased::new(event, lease, 1, 0)
+}
+
+/// One that the store has never given.
+fn no_lease(event: EventId) -> Lease {
+    Lease::new(event, *event.as_uuid())
 }
 
 /// Of those that die, as a store would that writes all of them at once.

@@ -84,6 +84,9 @@ faults! {
     ClaimsSkipLateCommits,
     ClaimsWaitForOpenSessions,
     ClaimsOverlap,
+    /// And so hands out what others have.
+    AHandleHeedsItsOwnLeasesOnly,
+    ALeaseIsOfItsHandle,
     LeasedEventsArePending,
     LeasesNeverRunOut,
     ALeaseHoldsBeyondItsEnd,

@@ -51,7 +51,7 @@ fn failures(fault: Fault, is_asked: impl Fn(&str) -> bool) -> Vec<(&'static str,
 fn all_clauses() -> Vec<Clause> {
     let mut clauses = clauses!(
         Faulty; store, concurrent, schema, dead_letter, claim, claim_concurrent, claim_schema, claim_durable, stats,
-        cost, claim_cost, wake, wake_concurrent, claim_wake, inbox, resource, names, claim_names, inbox_names, migration, inbox_migration, expiry, refusal
+        cost, claim_cost, wake, wake_concurrent, claim_peer, claim_wake, inbox, resource, names, claim_names, inbox_names, migration, inbox_migration, expiry, refusal
     );
     clauses.extend(clauses!(Fitful; fault, claim_fault, inbox_fault));
     clauses.extend(clauses!(Remote; outage, claim_outage, stats_outage, wake_outage));
@@ -203,6 +203,12 @@ rejected! {
         by "claim_concurrent::a_long_transaction_delays_no_claim_of_others";
     claims_that_overlap: ClaimsOverlap
         by "claim::claims_at_the_same_time_are_disjoint";
+    a_handle_that_heeds_its_own_leases_only: AHandleHeedsItsOwnLeasesOnly
+        by "claim_peer::what_one_process_has_leased_no_other_is_given",
+            "claim_peer::claims_of_several_processes_at_the_same_time_are_disjoint",
+            "claim_peer::a_history_of_several_processes_keeps_the_order_of_each_key";
+    a_lease_that_is_of_its_handle: ALeaseIsOfItsHandle
+        by "claim_peer::a_lease_is_renewed_and_settled_through_any_handle";
     leased_events_that_are_pending: LeasedEventsArePending
         by "claim::a_leased_event_is_neither_pending_nor_claimed";
     leases_that_never_run_out: LeasesNeverRunOut

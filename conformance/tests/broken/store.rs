@@ -51,6 +51,7 @@ pub(crate) struct Memory {
 pub(crate) struct Broken {
     pub(crate) fault: Fault,
     pub(crate) inner: MemoryOutbox,
+    pub(crate) is_peer: bool,
     pub(crate) clock: ManualClock,
     pub(crate) bell: Bell,
     /// The last event that was saved through any handle, committed or not.
@@ -75,14 +76,25 @@ impl Broken {
     /// Another handle on the same events.
     pub(crate) fn peer(&self) -> Self {
         let last_saved = Arc::clone(&self.last_saved);
-        Self { last_saved, ..Self::over(self.inner.clone(), self.fault, &self.clock) }
+        Self { last_saved, is_peer: true, ..Self::over(self.inner.clone(), self.fault, &self.clock) }
     }
 
     pub(crate) fn over(inner: MemoryOutbox, fault: Fault, clock: &ManualClock) -> Self {
         let (bell, is_cut) = (Bell::default(), watch::Sender::new(false));
         let (schema, memory) = (Schema::default(), Mutex::default());
         let (reads, last_saved) = (AtomicU64::new(0), Arc::default());
-        Self { fault, inner, clock: clock.clone(), bell, last_saved, is_cut, schema, memory, reads }
+        Self {
+            fault,
+            inner,
+            is_peer: false,
+            clock: clock.clone(),
+            bell,
+            last_saved,
+            is_cut,
+            schema,
+            memory,
+            reads,
+        }
     }
 
     pub(crate) fn begin(self: &Arc<Self>) -> BrokenSession {

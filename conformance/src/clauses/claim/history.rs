@@ -9,7 +9,7 @@ use std::{
 
 use outbox_traits::{Claim, ClaimStore, Event, EventId, OutboxStore, Settlement};
 
-use super::{LEASE, keyed, settle};
+use super::{LEASE, keyed};
 use crate::{
     Harness,
     support::{events, kept, pending, save_all},
@@ -52,6 +52,15 @@ pub async fn a_history_of_many_workers_keeps_the_order_of_each_key<H: Harness>(h
 where
     H::Store: ClaimStore,
 {
+    history_keeps_the_order_of_each_key(h, Vec::new()).await;
+}
+
+/// The first workers have handles of their own.
+pub(crate) async fn history_keeps_the_order_of_each_key<H: Harness>(h: Arc<H>, handles: Vec<H::Store>)
+where
+    H::Store: ClaimStore,
+{
+    let handles = Arc::new(handles);
     let mut all: Vec<Event> = (0..EVENTS)
         .map(|index| keyed(&format!("key {}", (index * 7 + index / 5) % KEYS), &format!("{index}")))
         .collect();
@@ -81,7 +90,11 @@ where
         let mut workers = tokio::task::JoinSet::new();
         for worker in 0..WORKERS {
             let dice = Dice(round * 31 + worker as u64 + 1);
-            workers.spawn(work(Arc::clone(&h), Arc::clone(&history), dice));
+            let (h, handles, history) = (Arc::clone(&h), Arc::clone(&handles), Arc::clone(&history));
+            workers.spawn(async move {
+                let store = handles.get(worker).unwrap_or_else(|| h.store());
+                work(store, &history, dice).await
+            });
         }
         while let Some(worked) = workers.join_next().await {
             delivered += worked.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
@@ -105,16 +118,13 @@ where
 }
 
 /// A few claims, until there is nothing to claim or the worker dies. It returns how many it settled as delivered.
-async fn work<H: Harness>(h: Arc<H>, history: Arc<Mutex<History>>, mut dice: Dice) -> usize
-where
-    H::Store: ClaimStore,
-{
+async fn work<S: ClaimStore>(store: &S, history: &Mutex<History>, mut dice: Dice) -> usize {
     let mut delivered = 0;
     let mut misses = 0;
     while misses < 3 {
         let limit = 1 + usize::try_from(dice.roll(60)).expect("small");
         let request = Claim::new("a worker").with_limit(limit).with_lease(LEASE);
-        let leased = h.store().claim(&request).await.expect("claim");
+        let leased = store.claim(&request).await.expect("claim");
         if leased.is_empty() {
             misses += 1;
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -146,7 +156,9 @@ where
                 settlements.push(Settlement::delivered(one.lease));
             }
         }
-        for (answer, settlement) in settle(&h, &settlements).await.into_iter().zip(&settlements) {
+        let answers = store.settle(&settlements).await.expect("settle");
+        assert_eq!(answers.len(), settlements.len(), "an answer for each");
+        for (answer, settlement) in answers.into_iter().zip(&settlements) {
             answer.unwrap_or_else(|error| panic!("no time has passed, and {settlement:?} is lost: {error}"));
             delivered += usize::from(settlement.outcome == outbox_traits::Outcome::Delivered);
         }

@@ -1,0 +1,136 @@
+//! Section 7 where several processes work on one outbox: what a claim goes by is in the store, and not with who claims.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use outbox_traits::{Claim, ClaimStore, ErrorKind, EventId, Lease, Leased, OutboxStore, Result, Settlement};
+
+use super::claim::{LEASE, claim, delivered, history_keeps_the_order_of_each_key, keyed, leased_ids, settle};
+use crate::{
+    WakeHarness,
+    support::{event, events, ids, save_all},
+};
+
+/// What another handle is given.
+async fn claimed<S: ClaimStore>(store: &S, limit: usize) -> Vec<Leased> {
+    let claim = Claim::new("a worker").with_limit(limit).with_lease(LEASE);
+    store.claim(&claim).await.expect("claim")
+}
+
+/// What another handle is told of its one settlement.
+async fn settled<S: ClaimStore>(store: &S, settlement: Settlement) -> Result<()> {
+    let mut answers = store.settle(&[settlement]).await.expect("settle");
+    assert_eq!(answers.len(), 1, "an answer for each");
+    answers.remove(0)
+}
+
+/// 7.2 and 7.3: what one process has leased no other is given, nor what comes after it in its key, until it is over.
+pub async fn what_one_process_has_leased_no_other_is_given<H: WakeHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let peer = h.peer().await;
+    // Either has looked in vain before.
+    assert!(claimed(&peer, 10).await.is_empty() && claim(&h, 10).await.is_empty());
+    let ends: [(fn(Lease) -> Settlement, usize); 3] = [
+        (Settlement::delivered, 1),
+        (|lease| Settlement::retry(lease, Duration::ZERO, "failed"), 0),
+        (Settlement::released, 0),
+    ];
+    for (end, first) in ends {
+        let both = [keyed("key", "first"), keyed("key", "second")];
+        save_all(&h, &both).await;
+        let held = claim(&h, 1).await;
+        assert_eq!(leased_ids(&held), [both[0].id()]);
+        let other = event("other");
+        save_all(&h, std::slice::from_ref(&other)).await;
+        let given = claimed(&peer, 10).await;
+        assert_eq!(leased_ids(&given), [other.id()], "the key waits for what another process has");
+        assert!(claimed(&peer, 10).await.is_empty());
+        assert!(settled(&peer, Settlement::delivered(given[0].lease)).await.is_ok());
+        assert!(settle(&h, &[end(held[0].lease)]).await[0].is_ok());
+        // Now the key waits for nothing.
+        let rest = claimed(&peer, 10).await;
+        assert_eq!(leased_ids(&rest), ids(&both[first..]));
+        assert!(claim(&h, 10).await.is_empty());
+        for one in rest {
+            assert!(settled(&peer, Settlement::delivered(one.lease)).await.is_ok());
+        }
+    }
+}
+
+/// 7.4 and 7.5: a lease is the same through every handle, while it lasts and when it is over.
+pub async fn a_lease_is_renewed_and_settled_through_any_handle<H: WakeHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let peer = h.peer().await;
+    let batch = events(3);
+    save_all(&h, &batch).await;
+    let held = claim(&h, 10).await;
+    assert_eq!(leased_ids(&held), ids(&batch));
+    let leases: Vec<Lease> = held.iter().map(|one| one.lease).collect();
+    h.advance(LEASE * 2 / 3).await;
+    for renewed in peer.renew(&leases, LEASE).await.expect("renew") {
+        renewed.expect("it is not over");
+    }
+    h.advance(LEASE * 2 / 3).await;
+    assert!(claimed(&peer, 10).await.is_empty() && claim(&h, 10).await.is_empty(), "renewed, it lasts");
+    settled(&peer, Settlement::delivered(leases[0])).await.expect("the lease that another claimed");
+    peer.acknowledge(batch[1].id()).await.expect("acknowledge");
+    let error = settle(&h, &[Settlement::released(leases[1])]).await.remove(0).expect_err("it is over");
+    assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
+    h.advance(LEASE * 2 / 3).await;
+    let again = claimed(&peer, 10).await;
+    assert_eq!(leased_ids(&again), [batch[2].id()]);
+    assert_eq!(again[0].attempts, 2, "the first attempt was another process's");
+    for late in [Settlement::delivered(leases[2]), Settlement::retry(leases[2], Duration::ZERO, "late")] {
+        let error = settle(&h, &[late]).await.remove(0).expect_err("another has it");
+        assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
+    }
+    settled(&peer, Settlement::delivered(again[0].lease)).await.expect("its own");
+    assert!(claim(&h, 10).await.is_empty());
+}
+
+/// 7.2: claims that several processes make at the same time are disjoint, and together have everything.
+pub async fn claims_of_several_processes_at_the_same_time_are_disjoint<H: WakeHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    const HANDLES: usize = 3;
+    let mut peers = Vec::new();
+    for _ in 0..HANDLES {
+        peers.push(Arc::new(h.peer().await));
+    }
+    let all = events(300);
+    save_all(&h, &all).await;
+    let mut workers = tokio::task::JoinSet::new();
+    for peer in peers.iter().chain(&peers).cloned() {
+        workers.spawn(async move {
+            let mut mine = Vec::new();
+            loop {
+                let leased = claimed(&*peer, 5).await;
+                if leased.is_empty() {
+                    return mine;
+                }
+                mine.extend(leased);
+            }
+        });
+    }
+    let mut leased: Vec<Leased> = workers.join_all().await.into_iter().flatten().collect();
+    // One may have looked in vain while another was about to take the last.
+    leased.extend(claim(&h, all.len()).await);
+    assert_eq!(leased.len(), all.len(), "each is claimed once");
+    let claimed: HashSet<EventId> = leased_ids(&leased).into_iter().collect();
+    assert_eq!(claimed, ids(&all).into_iter().collect());
+    delivered(&h, &leased).await;
+}
+
+/// 7.2, 7.3, 7.5 and 7.7: every event is delivered, and those of a key in their order, whatever becomes of the workers of
+/// several processes.
+pub async fn a_history_of_several_processes_keeps_the_order_of_each_key<H: WakeHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let handles = vec![h.peer().await, h.peer().await];
+    history_keeps_the_order_of_each_key(h, handles).await;
+}
