@@ -113,6 +113,12 @@ pub trait SchemaHarness: Harness {
     /// A store of the same database, of another name, which was never migrated. Each call takes another name
     /// if `name` differs.
     fn unmigrated(&self, name: &str) -> Self::Store;
+
+    /// A store over a server, a database or connections that cannot keep what the store promises, and a word for why not; none
+    /// after the last of the ways in which that can be.
+    async fn unfit(&self, _way: usize) -> Option<(Self::Store, &'static str)> {
+        None
+    }
 }
 
 /// A harness whose store wakes those who listen.

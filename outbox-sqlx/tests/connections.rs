@@ -4,18 +4,13 @@ mod harness;
 
 use std::time::Duration;
 
-use outbox_conformance::{Harness, require};
-use outbox_sqlx::{Dialect, MySqlInbox, MySqlOutbox, PgOutbox, SqliteOutbox, SqlxOutbox, sqlx};
+use outbox_conformance::{Harness, SchemaHarness, require};
+use outbox_sqlx::{Dialect, MySqlInbox, MySqlOutbox, PgOutbox, SqlxOutbox, sqlx};
 use outbox_traits::{
     Claim, ClaimStore, DeadLetterStore, ErrorKind, Event, EventId, InboxStore, OutboxStore, Retention,
     SchemaStore, Settlement,
 };
-use sqlx::{
-    ConnectOptions, Executor, Pool,
-    mysql::MySqlPoolOptions,
-    postgres::PgPoolOptions,
-    sqlite::{SqliteConnectOptions, SqlitePoolOptions},
-};
+use sqlx::{ConnectOptions, Pool, mysql::MySqlPoolOptions, postgres::PgPoolOptions};
 
 use harness::{mysql::My, postgres::Pg, sqlite::Lite};
 
@@ -108,44 +103,19 @@ async fn postgres_bears_a_stricter_isolation_by_default() {
     h.close().await;
 }
 
-/// What is saved by itself would wait for a commit that nobody asks for.
+/// As outboxes do.
 #[tokio::test]
-async fn mysql_refuses_connections_without_autocommit() {
-    mysql_refuses("autocommit", "SET autocommit = 0").await;
-}
-
-/// MariaDB ends what deletes by ids, such as a purge.
-#[tokio::test]
-async fn mysql_refuses_connections_with_safe_updates() {
-    mysql_refuses("sql_safe_updates", "SET sql_safe_updates = 1").await;
-}
-
-async fn mysql_refuses(setting: &str, set: &'static str) {
-    let Some(h) = require(&format!("mysql_refuses::{setting}"), My::open().await) else { return };
-    let options = MySqlPoolOptions::new()
-        .after_connect(move |connection, _| Box::pin(async move { connection.execute(set).await.map(drop) }));
-    let pool = options.connect(h.pool().connect_options().to_url_lossy().as_str()).await.unwrap();
-    is_unfit(&MySqlOutbox::new(pool.clone()), setting).await;
-    let inbox = MySqlInbox::new(pool.clone());
-    assert_eq!(inbox.migrate().await.unwrap_err().kind(), ErrorKind::Schema);
-    pool.close().await;
+async fn mysql_inboxes_refuse_connections_that_cannot_be_used() {
+    let Some(h) = require("mysql_inboxes_refuse_connections", My::open().await) else { return };
+    for way in 0..2 {
+        let (store, reason) = h.unfit(way).await.unwrap();
+        let inbox = MySqlInbox::new(store.pool().clone()).with_schema(&h.place).unwrap();
+        let refused = inbox.migrate().await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Schema, "{refused}");
+        assert!(refused.to_string().contains(reason), "{refused}");
+        store.pool().close().await;
+    }
     h.close().await;
-}
-
-/// Its types and errors would be read as something else.
-#[tokio::test]
-async fn sqlite_refuses_a_database_of_utf_16() {
-    let options = SqliteConnectOptions::new().in_memory(true).pragma("encoding", "'UTF-16'");
-    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
-    is_unfit(&SqliteOutbox::new(pool), "UTF-16").await;
-}
-
-async fn is_unfit<DB: Dialect>(store: &SqlxOutbox<DB>, reason: &str) {
-    let refused = store.migrate().await.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::Schema, "{refused}");
-    assert!(refused.to_string().contains(reason), "{refused}");
-    let report = store.verify().await.unwrap();
-    assert!(report.problems().iter().any(|problem| problem.contains(reason)), "{report}");
 }
 
 /// Times are kept in whole milliseconds there: ends that are one when they are kept must be one before.

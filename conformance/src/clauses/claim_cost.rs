@@ -114,6 +114,23 @@ where
     costs.are_kept(&h, async || save_claim_and_settle(&h).await).await;
 }
 
+/// 7.9: nor after many keys have waited, once nothing does.
+pub async fn a_claim_reads_no_more_after_many_keys_have_waited<H: CostHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let costs = Costs::of(CLAIMS, async || save_claim_and_settle(&h).await).await;
+    for what in ["first", "second"] {
+        let of_each: Vec<Event> = (0..MANY / 4).map(|index| keyed(&format!("key {index}"), what)).collect();
+        fill(&h, &of_each).await;
+    }
+    settle_all(&h, BATCH, |lease| Settlement::retry(lease, LEASE, "failed")).await;
+    h.advance(LEASE * 2).await;
+    let all = settle_all(&h, BATCH, Settlement::delivered).await;
+    assert_eq!(all.len(), MANY / 2, "everything was due");
+    costs.are_kept(&h, async || save_claim_and_settle(&h).await).await;
+}
+
 /// 7.9: nor with the backlog, where keys in front of it are busy.
 pub async fn a_claim_reads_no_more_of_a_backlog_beside_a_busy_key<H: CostHarness>(h: Arc<H>)
 where

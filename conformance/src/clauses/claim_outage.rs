@@ -280,6 +280,37 @@ where
     assert!(trips < MANY, "calls about nothing take {trips} round trips");
 }
 
+/// 7.9: a claim that finds nothing, as a worker that waits for work makes it again and again, takes no more than a fetch, and the
+/// beginning and the end of a transaction.
+pub async fn a_claim_in_vain_takes_few_round_trips<H: OutageHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    const CALLS: usize = 40;
+    let away = Away::open(&h).await;
+    let there = away.h.store();
+    let asked = Claim::new("a worker").with_limit(10).with_lease(LEASE);
+    let claims = async |calls: usize| {
+        for _ in 0..calls {
+            assert!(there.claim(&asked).await.expect("claim").is_empty());
+        }
+    };
+    let fetches = async || {
+        for _ in 0..CALLS {
+            assert_eq!(there.get_pending(10).await.expect("get_pending"), []);
+        }
+    };
+    // Connected, and whatever is asked only once.
+    claims(1).await;
+    let ((), fetching) = exchanged(&away.proxy, fetches()).await;
+    let ((), claiming) = exchanged(&away.proxy, claims(CALLS)).await;
+    // What is about something else may come in between.
+    assert!(
+        claiming <= fetching + 2 * CALLS + CALLS / 2,
+        "{CALLS} claims that find nothing take {claiming} round trips, and as many fetches {fetching}"
+    );
+}
+
 /// 9.5 and 7.5: what an acknowledgement has reached before it was cut off, no key waits for any more, whatever is said then of
 /// the lease that was on it.
 pub async fn no_key_waits_for_what_an_acknowledgement_reached_that_was_cut_off<H: OutageHarness>(h: Arc<H>)

@@ -117,6 +117,29 @@ where
     assert_eq!(h.told().await, (Some(HOUR * 2), None), "the inbox speaks for itself");
 }
 
+/// 6.4 and 9.3: many may say it at once, also where it is something else than before.
+pub async fn many_may_tell_the_engine_at_once<H: ExpiryHarness>(h: Arc<H>)
+where
+    H::Store: SchemaStore,
+    H::Inbox: SchemaStore,
+{
+    for after in [Some(HOUR), Some(HOUR * 2), None, Some(HOUR), None] {
+        let mut migrations = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let (store, inbox) = h.expiring(after);
+            migrations.spawn(async move {
+                let (told, marked) = tokio::join!(store.migrate(), inbox.migrate());
+                told.and(marked)
+            });
+        }
+        for outcome in migrations.join_all().await {
+            outcome.expect("each of them finds it told");
+        }
+        let told = h.told().await;
+        assert!(is_told(told.0, after) && is_told(told.1, after), "{told:?}, and not {after:?}");
+    }
+}
+
 /// 6.4 and 9.3: what was said of an outbox or an inbox before it was given its name is said of that name.
 pub async fn another_name_keeps_the_time_to_live<H: ExpiryHarness>(h: Arc<H>)
 where

@@ -237,6 +237,7 @@ macro_rules! __group {
         $crate::__emit! { $mode schema:
             migrating_again_loses_nothing
             many_may_migrate_at_once
+            what_is_not_fit_is_refused_with_the_reason
             verify_says_what_is_missing
             outboxes_of_different_names_are_apart
             outboxes_of_long_and_unusual_names_are_apart
@@ -278,6 +279,7 @@ macro_rules! __group {
             the_engine_deletes_what_was_delivered_long_enough_ago
             the_engine_deletes_marks_that_are_old_enough
             the_engine_is_told_what_the_owner_said_last
+            many_may_tell_the_engine_at_once
             another_name_keeps_the_time_to_live
         }
     };
@@ -429,6 +431,7 @@ macro_rules! __group {
             a_claim_reads_no_more_behind_a_busy_key
             a_claim_reads_no_more_beside_many_keys_that_wait
             a_claim_reads_no_more_beside_many_held_keys
+            a_claim_reads_no_more_after_many_keys_have_waited
             a_claim_reads_no_more_of_a_backlog_beside_a_busy_key
             a_claim_reads_no_more_of_keys_that_have_more_than_it_takes
         }
@@ -453,6 +456,7 @@ macro_rules! __group {
             what_is_done_to_dead_letters_is_done_though_it_was_cut_off
             leases_outlive_an_outage
             a_call_about_many_leases_takes_few_round_trips
+            a_claim_in_vain_takes_few_round_trips
             no_key_waits_for_what_an_acknowledgement_reached_that_was_cut_off
             a_claim_gets_past_what_an_acknowledgement_reached_that_was_cut_off
             what_nobody_goes_on_with_does_not_hold_up_others

@@ -42,6 +42,22 @@ where
     assert_eq!(store.save(&event("first")).await.expect("save"), Saved::Stored);
 }
 
+/// 9.3 and 9.4: that the engine is not fit for the store as it is, is said before the first save. (An engine that always is
+/// has no way not to be.)
+pub async fn what_is_not_fit_is_refused_with_the_reason<H: SchemaHarness>(h: Arc<H>)
+where
+    H::Store: SchemaStore,
+{
+    for way in 0.. {
+        let Some((store, reason)) = h.unfit(way).await else { break };
+        let error = store.migrate().await.expect_err(reason);
+        assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
+        assert!(error.to_string().contains(reason), "{error}");
+        let report = store.verify().await.expect("verify");
+        assert!(report.problems().iter().any(|problem| problem.contains(reason)), "{reason}: {report}");
+    }
+}
+
 /// 9.4: verify says what is missing, and changes nothing.
 pub async fn verify_says_what_is_missing<H: SchemaHarness>(h: Arc<H>)
 where

@@ -148,6 +148,7 @@ faults! {
     // The schema.
     MigratingAgainEmptiesTheOutbox,
     OnlyOneMayMigrate,
+    WhatIsNotFitIsMigrated,
     VerifySaysThatAllIsWell,
     VerifyMigrates,
     AllNamesAreOneOutbox,
@@ -360,6 +361,7 @@ faults! {
     /// Its new connection is told nothing.
     AListenerIsDeafAfterAnOutage,
     CallsAboutNothingAskTheServer,
+    AClaimInVainAsksAgainAndAgain,
     ABatchOfOneIsATransaction,
     ALostLeaseHoldsUpItsKey,
     /// The first one after it.

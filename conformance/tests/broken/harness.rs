@@ -149,9 +149,15 @@ impl DurableHarness for Faulty {
     }
 }
 
+#[async_trait]
 impl SchemaHarness for Faulty {
     fn unmigrated(&self, name: &str) -> Broken {
         self.store.unmigrated(name)
+    }
+
+    async fn unfit(&self, way: usize) -> Option<(Broken, &'static str)> {
+        let is_there = self.store.fault == Fault::WhatIsNotFitIsMigrated && way == 0;
+        is_there.then(|| (self.store.unmigrated("unfit"), "unfit"))
     }
 }
 

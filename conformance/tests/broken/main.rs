@@ -316,6 +316,8 @@ rejected! {
         by "schema::migrating_again_loses_nothing";
     a_migration_that_only_one_may_run: OnlyOneMayMigrate
         by "schema::many_may_migrate_at_once", "inbox_names::many_may_migrate_an_inbox_at_once";
+    an_engine_that_is_not_fit_and_is_migrated: WhatIsNotFitIsMigrated
+        by "schema::what_is_not_fit_is_refused_with_the_reason";
     a_verify_that_says_that_all_is_well: VerifySaysThatAllIsWell
         by "schema::verify_says_what_is_missing";
     a_verify_that_migrates: VerifyMigrates
@@ -453,7 +455,7 @@ rejected! {
     marks_that_expire_as_events_do: MarksExpireAsEventsDo
         by "expiry::the_engine_deletes_marks_that_are_old_enough";
     what_was_told_first_that_stays: WhatWasToldFirstStays
-        by "expiry::the_engine_is_told_what_the_owner_said_last";
+        by "expiry::the_engine_is_told_what_the_owner_said_last", "expiry::many_may_tell_the_engine_at_once";
     no_time_to_live_that_is_not_told: NoTimeToLiveIsNotTold
         by "expiry::the_engine_is_told_what_the_owner_said_last";
     fractions_of_seconds_that_are_cut_off: FractionsOfSecondsAreCutOff
@@ -595,7 +597,8 @@ rejected! {
     a_fetch_that_reads_all: AFetchReadsAll
         by "cost::a_fetch_reads_no_more_amid_many_events";
     a_claim_that_reads_what_is_done: AClaimReadsWhatIsDone
-        by "claim_cost::a_claim_reads_no_more_amid_many_events";
+        by "claim_cost::a_claim_reads_no_more_amid_many_events",
+            "claim_cost::a_claim_reads_no_more_after_many_keys_have_waited";
     a_claim_that_steps_over_what_waits: AClaimStepsOverWhatWaits
         by "claim_cost::a_claim_reads_no_more_behind_a_busy_key",
             "claim_cost::a_claim_reads_no_more_beside_many_keys_that_wait",
@@ -649,6 +652,8 @@ rejected! {
     calls_about_nothing_that_ask_the_server: CallsAboutNothingAskTheServer
         by "outage::a_batch_of_one_or_none_takes_no_more_than_it_has_to",
             "claim_outage::a_call_about_many_leases_takes_few_round_trips";
+    a_claim_in_vain_that_asks_again_and_again: AClaimInVainAsksAgainAndAgain
+        by "claim_outage::a_claim_in_vain_takes_few_round_trips";
     a_batch_of_one_that_is_a_transaction: ABatchOfOneIsATransaction
         by "outage::a_batch_of_one_or_none_takes_no_more_than_it_has_to";
     a_lost_lease_that_holds_up_its_key: ALostLeaseHoldsUpItsKey

@@ -372,6 +372,11 @@ impl ClaimStore for RemoteStore {
         self.ask().await?;
         let leased = self.inner.claim(claim).await?;
         *self.leases() = leased.iter().map(|one| one.lease).collect();
+        if leased.is_empty() && self.fault == Fault::AClaimInVainAsksAgainAndAgain {
+            for _ in 0..4 {
+                self.ask().await?;
+            }
+        }
         match (self.ask().await, self.fault) {
             (Err(error), Fault::AClaimThatWasCutOffLosesItsEvents) => {
                 let ids: Vec<EventId> = leased.iter().map(|one| one.event.id()).collect();

@@ -3,10 +3,15 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 mod faults;
+#[path = "../replica_set/mod.rs"]
+mod replica_set;
 
 use std::{
     env,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -18,12 +23,12 @@ use mongodb::{
 use outbox_conformance::{
     CostHarness, DurableHarness, ExpiryHarness, Fault, FaultHarness, Harness, InboxHarness,
     InboxMigrationHarness, InboxNamesHarness, MigrationHarness, NamesHarness, OutageHarness, RefusalHarness,
-    SchemaHarness, Skip, WakeHarness,
+    SchemaHarness, Skip, WakeHarness, require,
 };
 use outbox_mongo::{MongoInbox, MongoOutbox, mongodb};
 use outbox_traits::{EventId, Result, Retention, SchemaStore, async_trait};
 
-use self::faults::Way;
+use self::{faults::Way, replica_set::Alone};
 
 pub(crate) type Mongo = MongoOf<false>;
 pub(crate) type DeletingMongo = MongoOf<true>;
@@ -37,6 +42,8 @@ pub(crate) struct MongoOf<const DELETES: bool, const FAULTY: bool = false> {
     /// What was read, as far as it was asked for.
     reads: AtomicU64,
     way: Option<Way>,
+    /// Once it was asked for.
+    alone: Mutex<Option<Alone>>,
 }
 
 impl<const DELETES: bool, const FAULTY: bool> MongoOf<DELETES, FAULTY> {
@@ -50,7 +57,7 @@ impl<const DELETES: bool, const FAULTY: bool> MongoOf<DELETES, FAULTY> {
 
     fn over(database: &Database) -> Self {
         let (store, inbox) = (Self::outbox_in(database), MongoInbox::new(database));
-        Self { store, inbox, reads: AtomicU64::new(0), way: None }
+        Self { store, inbox, reads: AtomicU64::new(0), way: None, alone: Mutex::default() }
     }
 
     fn outbox_in(database: &Database) -> MongoOutbox {
@@ -259,9 +266,21 @@ impl<const DELETES: bool> OutageHarness for MongoOf<DELETES> {
     }
 }
 
+#[async_trait]
 impl<const DELETES: bool> SchemaHarness for MongoOf<DELETES> {
     fn unmigrated(&self, name: &str) -> MongoOutbox {
         self.store.clone().with_collection(name).unwrap()
+    }
+
+    /// A server on its own has no transactions.
+    async fn unfit(&self, way: usize) -> Option<(MongoOutbox, &'static str)> {
+        if way > 0 {
+            return None;
+        }
+        let alone = require("a server on its own", Alone::start().await)?;
+        let database = alone.client().database("outbox");
+        *self.alone.lock().unwrap() = Some(alone);
+        Some((Self::outbox_in(&database), "on its own"))
     }
 }
 

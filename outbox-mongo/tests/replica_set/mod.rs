@@ -1,4 +1,4 @@
-//! A replica set of a test's own, whose members it can kill, or tell to fail.
+//! A replica set of a test's own, whose members it can kill, or tell to fail; and a server that is in none.
 //!
 //! The program is the one that `OUTBOX_TEST_MONGOD` names, which `cargo xtask test` sets, else the one on the search
 //! path.
@@ -53,7 +53,7 @@ impl ReplicaSet {
         drop(listeners);
         let start = |port: &u16| Member {
             address: format!("127.0.0.1:{port}"),
-            child: spawn(&program, &directory.path().join(port.to_string()), *port),
+            child: spawn(&program, &directory.path().join(port.to_string()), *port, Some("failover")),
         };
         let members: Vec<Member> = ports.iter().map(start).collect();
 
@@ -144,7 +144,44 @@ fn program() -> Result<PathBuf, Skip> {
     })
 }
 
-fn spawn(program: &Path, directory: &Path, port: u16) -> Child {
+/// A server that is no member of a replica set. It is killed and its data removed when this is dropped.
+pub(crate) struct Alone {
+    child: Child,
+    client: Client,
+    _directory: TempDir,
+}
+
+impl Alone {
+    pub(crate) async fn start() -> Result<Self, Skip> {
+        let program = program()?;
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let port = listener.local_addr().expect("its address").port();
+        drop(listener);
+        let child = spawn(&program, directory.path(), port, None);
+        let client = Client::with_uri_str(format!("mongodb://127.0.0.1:{port}/")).await.expect("a client");
+        let started = Instant::now();
+        while let Err(error) = client.database("admin").run_command(doc! { "ping": 1 }).await {
+            assert!(started.elapsed() < START, "{error}");
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(Self { child, client, _directory: directory })
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(program: &Path, directory: &Path, port: u16, set: Option<&str>) -> Child {
     let data = directory.join("data");
     std::fs::create_dir_all(&data).expect("a directory for the data");
     let log = File::create(directory.join("log")).expect("a log");
@@ -159,7 +196,8 @@ fn spawn(program: &Path, directory: &Path, port: u16) -> Child {
         Command::new(program)
     };
     command.arg("--dbpath").arg(data);
-    command.args(["--bind_ip", "127.0.0.1", "--port", &port.to_string(), "--replSet", "failover"]);
+    command.args(["--bind_ip", "127.0.0.1", "--port", &port.to_string()]);
+    command.args(set.map(|set| format!("--replSet={set}")));
     // So that it fails when it is told to.
     command.args(["--setParameter", "enableTestCommands=1"]);
     command.args(["--nounixsocket", "--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "64"]);

@@ -68,6 +68,10 @@ pub(crate) trait Engine: Dialect {
     const REFUSE: &'static str;
     /// Each refuses the second one of the type `{type}` for a duplicate that is not the outbox's.
     const COLLIDE: &'static [&'static str];
+    /// Connections that cannot be used, and why not.
+    async fn unfit(_pool: &Pool<Self>, _way: usize) -> Option<(Pool<Self>, &'static str)> {
+        None
+    }
     /// Whether a table can have the name of an index, and be in its way.
     const INDEXES_ARE_AMONG_TABLES: bool;
     /// Whether there is room for a table of this name.
@@ -213,6 +217,7 @@ where
     }
 }
 
+#[async_trait]
 impl<E, const DELETES: bool> SchemaHarness for Sql<E, DELETES>
 where
     E: Engine,
@@ -220,6 +225,11 @@ where
 {
     fn unmigrated(&self, name: &str) -> SqlxOutbox<E> {
         self.store.clone().with_table(name).unwrap()
+    }
+
+    async fn unfit(&self, way: usize) -> Option<(SqlxOutbox<E>, &'static str)> {
+        let (pool, reason) = E::unfit(self.pool(), way).await?;
+        Some((E::outbox(pool, &self.place), reason))
     }
 }
 

@@ -10,7 +10,7 @@ use outbox_conformance::Skip;
 use outbox_sqlx::{MySqlInbox, MySqlOutbox, sqlx};
 use outbox_traits::{EventId, async_trait};
 use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection, MySql, MySqlConnection, Pool, Row,
+    AssertSqlSafe, ConnectOptions, Connection, Executor, MySql, MySqlConnection, Pool, Row,
     mysql::{MySqlConnectOptions, MySqlPoolOptions},
     pool::PoolConnection,
 };
@@ -68,6 +68,20 @@ impl Engine for MySql {
         // By their database the server tells the connections of one test from those of others.
         let pool = options.connect_with(server.database(place)).await;
         pool.map_err(|error| Skip::new(error.to_string()))
+    }
+
+    async fn unfit(pool: &Pool<MySql>, way: usize) -> Option<(Pool<MySql>, &'static str)> {
+        let (set, reason) = [
+            // What is saved by itself would wait for a commit that nobody asks for.
+            ("SET autocommit = 0", "autocommit"),
+            // MariaDB ends what deletes by ids, such as a purge.
+            ("SET sql_safe_updates = 1", "sql_safe_updates"),
+        ]
+        .get(way)?;
+        let options = MySqlPoolOptions::new().after_connect(move |connection, _| {
+            Box::pin(async move { connection.execute(*set).await.map(drop) })
+        });
+        Some((options.connect_lazy_with(pool.connect_options().as_ref().clone()), reason))
     }
 
     fn outbox(pool: Pool<MySql>, place: &str) -> MySqlOutbox {

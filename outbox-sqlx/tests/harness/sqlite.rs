@@ -57,6 +57,12 @@ impl Engine for Sqlite {
         Ok(pool.connect_with(options).await.unwrap())
     }
 
+    async fn unfit(_pool: &Pool<Sqlite>, way: usize) -> Option<(Pool<Sqlite>, &'static str)> {
+        // Types and errors would be read as something else.
+        let options = SqliteConnectOptions::new().in_memory(true).pragma("encoding", "'UTF-16'");
+        (way == 0).then(|| (SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options), "UTF-16"))
+    }
+
     fn outbox(pool: Pool<Sqlite>, _place: &str) -> SqliteOutbox {
         SqliteOutbox::new(pool)
     }
