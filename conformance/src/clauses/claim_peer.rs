@@ -2,26 +2,16 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use outbox_traits::{Claim, ClaimStore, ErrorKind, EventId, Lease, Leased, OutboxStore, Result, Settlement};
+use outbox_traits::{ClaimStore, ErrorKind, EventId, Lease, Leased, OutboxStore, Settlement};
 
-use super::claim::{LEASE, claim, delivered, history_keeps_the_order_of_each_key, keyed, leased_ids, settle};
+use super::claim::{
+    LEASE, claim, claim_by, delivered, history_keeps_the_order_of_each_key, keyed, leased_ids, settle,
+    settle_by,
+};
 use crate::{
     WakeHarness,
     support::{event, events, ids, save_all},
 };
-
-/// What another handle is given.
-async fn claimed<S: ClaimStore>(store: &S, limit: usize) -> Vec<Leased> {
-    let claim = Claim::new("a worker").with_limit(limit).with_lease(LEASE);
-    store.claim(&claim).await.expect("claim")
-}
-
-/// What another handle is told of its one settlement.
-async fn settled<S: ClaimStore>(store: &S, settlement: Settlement) -> Result<()> {
-    let mut answers = store.settle(&[settlement]).await.expect("settle");
-    assert_eq!(answers.len(), 1, "an answer for each");
-    answers.remove(0)
-}
 
 /// 7.2 and 7.3: what one process has leased no other is given, nor what comes after it in its key, until it is over.
 pub async fn what_one_process_has_leased_no_other_is_given<H: WakeHarness>(h: Arc<H>)
@@ -30,30 +20,31 @@ where
 {
     let peer = h.peer().await;
     // Either has looked in vain before.
-    assert!(claimed(&peer, 10).await.is_empty() && claim(&h, 10).await.is_empty());
-    let ends: [(fn(Lease) -> Settlement, usize); 3] = [
-        (Settlement::delivered, 1),
-        (|lease| Settlement::retry(lease, Duration::ZERO, "failed"), 0),
-        (Settlement::released, 0),
+    assert!(claim_by(&peer, 10).await.is_empty() && claim(&h, 10).await.is_empty());
+    let ends: [fn(Lease) -> Settlement; 3] = [
+        Settlement::delivered,
+        |lease| Settlement::retry(lease, Duration::ZERO, "failed"),
+        Settlement::released,
     ];
-    for (end, first) in ends {
+    // Of those of the key, how many are done with then.
+    for (end, done) in ends.into_iter().zip([1, 0, 0]) {
         let both = [keyed("key", "first"), keyed("key", "second")];
         save_all(&h, &both).await;
         let held = claim(&h, 1).await;
         assert_eq!(leased_ids(&held), [both[0].id()]);
         let other = event("other");
         save_all(&h, std::slice::from_ref(&other)).await;
-        let given = claimed(&peer, 10).await;
+        let given = claim_by(&peer, 10).await;
         assert_eq!(leased_ids(&given), [other.id()], "the key waits for what another process has");
-        assert!(claimed(&peer, 10).await.is_empty());
-        assert!(settled(&peer, Settlement::delivered(given[0].lease)).await.is_ok());
+        assert!(claim_by(&peer, 10).await.is_empty());
+        assert!(settle_by(&peer, &[Settlement::delivered(given[0].lease)]).await[0].is_ok());
         assert!(settle(&h, &[end(held[0].lease)]).await[0].is_ok());
         // Now the key waits for nothing.
-        let rest = claimed(&peer, 10).await;
-        assert_eq!(leased_ids(&rest), ids(&both[first..]));
+        let rest = claim_by(&peer, 10).await;
+        assert_eq!(leased_ids(&rest), ids(&both[done..]));
         assert!(claim(&h, 10).await.is_empty());
         for one in rest {
-            assert!(settled(&peer, Settlement::delivered(one.lease)).await.is_ok());
+            assert!(settle_by(&peer, &[Settlement::delivered(one.lease)]).await[0].is_ok());
         }
     }
 }
@@ -74,20 +65,21 @@ where
         renewed.expect("it is not over");
     }
     h.advance(LEASE * 2 / 3).await;
-    assert!(claimed(&peer, 10).await.is_empty() && claim(&h, 10).await.is_empty(), "renewed, it lasts");
-    settled(&peer, Settlement::delivered(leases[0])).await.expect("the lease that another claimed");
+    assert!(claim_by(&peer, 10).await.is_empty() && claim(&h, 10).await.is_empty(), "renewed, it lasts");
+    let settled = settle_by(&peer, &[Settlement::delivered(leases[0])]).await.remove(0);
+    settled.expect("the lease that another claimed");
     peer.acknowledge(batch[1].id()).await.expect("acknowledge");
     let error = settle(&h, &[Settlement::released(leases[1])]).await.remove(0).expect_err("it is over");
     assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
     h.advance(LEASE * 2 / 3).await;
-    let again = claimed(&peer, 10).await;
+    let again = claim_by(&peer, 10).await;
     assert_eq!(leased_ids(&again), [batch[2].id()]);
     assert_eq!(again[0].attempts, 2, "the first attempt was another process's");
     for late in [Settlement::delivered(leases[2]), Settlement::retry(leases[2], Duration::ZERO, "late")] {
         let error = settle(&h, &[late]).await.remove(0).expect_err("another has it");
         assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
     }
-    settled(&peer, Settlement::delivered(again[0].lease)).await.expect("its own");
+    assert!(settle_by(&peer, &[Settlement::delivered(again[0].lease)]).await[0].is_ok());
     assert!(claim(&h, 10).await.is_empty());
 }
 
@@ -108,7 +100,7 @@ where
         workers.spawn(async move {
             let mut mine = Vec::new();
             loop {
-                let leased = claimed(&*peer, 5).await;
+                let leased = claim_by(&*peer, 5).await;
                 if leased.is_empty() {
                     return mine;
                 }

@@ -7,9 +7,9 @@ use std::{
     time::Duration,
 };
 
-use outbox_traits::{Claim, ClaimStore, Event, EventId, OutboxStore, Settlement};
+use outbox_traits::{ClaimStore, Event, EventId, OutboxStore, Settlement};
 
-use super::{LEASE, keyed};
+use super::{LEASE, claim_by, keyed, settle_by};
 use crate::{
     Harness,
     support::{events, kept, pending, save_all},
@@ -123,8 +123,7 @@ async fn work<S: ClaimStore>(store: &S, history: &Mutex<History>, mut dice: Dice
     let mut misses = 0;
     while misses < 3 {
         let limit = 1 + usize::try_from(dice.roll(60)).expect("small");
-        let request = Claim::new("a worker").with_limit(limit).with_lease(LEASE);
-        let leased = store.claim(&request).await.expect("claim");
+        let leased = claim_by(store, limit).await;
         if leased.is_empty() {
             misses += 1;
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -156,9 +155,7 @@ async fn work<S: ClaimStore>(store: &S, history: &Mutex<History>, mut dice: Dice
                 settlements.push(Settlement::delivered(one.lease));
             }
         }
-        let answers = store.settle(&settlements).await.expect("settle");
-        assert_eq!(answers.len(), settlements.len(), "an answer for each");
-        for (answer, settlement) in answers.into_iter().zip(&settlements) {
+        for (answer, settlement) in settle_by(store, &settlements).await.into_iter().zip(&settlements) {
             answer.unwrap_or_else(|error| panic!("no time has passed, and {settlement:?} is lost: {error}"));
             delivered += usize::from(settlement.outcome == outbox_traits::Outcome::Delivered);
         }

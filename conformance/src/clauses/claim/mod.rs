@@ -37,8 +37,13 @@ pub(crate) async fn claim<H: Harness>(h: &Arc<H>, limit: usize) -> Vec<Leased>
 where
     H::Store: ClaimStore,
 {
+    claim_by(h.store(), limit).await
+}
+
+/// By any handle.
+pub(crate) async fn claim_by<S: ClaimStore>(store: &S, limit: usize) -> Vec<Leased> {
     let claim = Claim::new("a worker").with_limit(limit).with_lease(LEASE);
-    h.store().claim(&claim).await.expect("claim")
+    store.claim(&claim).await.expect("claim")
 }
 
 /// Events of as many keys, saved and leased.
@@ -57,7 +62,12 @@ pub(crate) async fn settle<H: Harness>(h: &Arc<H>, settlements: &[Settlement]) -
 where
     H::Store: ClaimStore,
 {
-    let answers = h.store().settle(settlements).await.expect("settle");
+    settle_by(h.store(), settlements).await
+}
+
+/// By any handle.
+pub(crate) async fn settle_by<S: ClaimStore>(store: &S, settlements: &[Settlement]) -> Vec<Result<()>> {
+    let answers = store.settle(settlements).await.expect("settle");
     assert_eq!(answers.len(), settlements.len(), "an answer for each");
     answers
 }
