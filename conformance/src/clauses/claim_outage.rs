@@ -9,7 +9,7 @@ use outbox_traits::{
 use tokio::time::sleep;
 
 use super::{
-    claim::{LEASE, claim, delivered, keyed, leased, leased_ids, settle, settled},
+    claim::{LEASE, claim, claim_by, delivered, keyed, leased, leased_ids, settle, settled},
     outage::{Away, assert_cut_off, bounded, exchanged},
 };
 use crate::{
@@ -289,10 +289,9 @@ where
     const CALLS: usize = 40;
     let away = Away::open(&h).await;
     let there = away.h.store();
-    let asked = Claim::new("a worker").with_limit(10).with_lease(LEASE);
     let claims = async |calls: usize| {
         for _ in 0..calls {
-            assert!(there.claim(&asked).await.expect("claim").is_empty());
+            assert!(claim_by(there, 10).await.is_empty());
         }
     };
     let fetches = async || {

@@ -1,12 +1,12 @@
 //! Section 7 where several processes work on one outbox: what a claim goes by is in the store, and not with who claims.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use outbox_traits::{ClaimStore, ErrorKind, EventId, Lease, Leased, OutboxStore, Settlement};
+use outbox_traits::{ClaimStore, ErrorKind, Lease, OutboxStore, Settlement};
 
 use super::claim::{
-    LEASE, claim, claim_by, delivered, history_keeps_the_order_of_each_key, keyed, leased_ids, settle,
-    settle_by,
+    LEASE, claim, claim_by, claims_are_disjoint, delivered_by, history_keeps_the_order_of_each_key, keyed,
+    leased_ids, settle,
 };
 use crate::{
     WakeHarness,
@@ -37,15 +37,13 @@ where
         let given = claim_by(&peer, 10).await;
         assert_eq!(leased_ids(&given), [other.id()], "the key waits for what another process has");
         assert!(claim_by(&peer, 10).await.is_empty());
-        assert!(settle_by(&peer, &[Settlement::delivered(given[0].lease)]).await[0].is_ok());
+        delivered_by(&peer, &given).await;
         assert!(settle(&h, &[end(held[0].lease)]).await[0].is_ok());
         // Now the key waits for nothing.
         let rest = claim_by(&peer, 10).await;
         assert_eq!(leased_ids(&rest), ids(&both[done..]));
         assert!(claim(&h, 10).await.is_empty());
-        for one in rest {
-            assert!(settle_by(&peer, &[Settlement::delivered(one.lease)]).await[0].is_ok());
-        }
+        delivered_by(&peer, &rest).await;
     }
 }
 
@@ -66,8 +64,7 @@ where
     }
     h.advance(LEASE * 2 / 3).await;
     assert!(claim_by(&peer, 10).await.is_empty() && claim(&h, 10).await.is_empty(), "renewed, it lasts");
-    let settled = settle_by(&peer, &[Settlement::delivered(leases[0])]).await.remove(0);
-    settled.expect("the lease that another claimed");
+    delivered_by(&peer, &held[..1]).await;
     peer.acknowledge(batch[1].id()).await.expect("acknowledge");
     let error = settle(&h, &[Settlement::released(leases[1])]).await.remove(0).expect_err("it is over");
     assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
@@ -79,7 +76,7 @@ where
         let error = settle(&h, &[late]).await.remove(0).expect_err("another has it");
         assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
     }
-    assert!(settle_by(&peer, &[Settlement::delivered(again[0].lease)]).await[0].is_ok());
+    delivered_by(&peer, &again).await;
     assert!(claim(&h, 10).await.is_empty());
 }
 
@@ -88,33 +85,8 @@ pub async fn claims_of_several_processes_at_the_same_time_are_disjoint<H: WakeHa
 where
     H::Store: ClaimStore,
 {
-    const HANDLES: usize = 3;
-    let mut peers = Vec::new();
-    for _ in 0..HANDLES {
-        peers.push(Arc::new(h.peer().await));
-    }
-    let all = events(300);
-    save_all(&h, &all).await;
-    let mut workers = tokio::task::JoinSet::new();
-    for peer in peers.iter().chain(&peers).cloned() {
-        workers.spawn(async move {
-            let mut mine = Vec::new();
-            loop {
-                let leased = claim_by(&*peer, 5).await;
-                if leased.is_empty() {
-                    return mine;
-                }
-                mine.extend(leased);
-            }
-        });
-    }
-    let mut leased: Vec<Leased> = workers.join_all().await.into_iter().flatten().collect();
-    // One may have looked in vain while another was about to take the last.
-    leased.extend(claim(&h, all.len()).await);
-    assert_eq!(leased.len(), all.len(), "each is claimed once");
-    let claimed: HashSet<EventId> = leased_ids(&leased).into_iter().collect();
-    assert_eq!(claimed, ids(&all).into_iter().collect());
-    delivered(&h, &leased).await;
+    let handles = vec![h.peer().await, h.peer().await, h.peer().await];
+    claims_are_disjoint(h, handles).await;
 }
 
 /// 7.2, 7.3, 7.5 and 7.7: every event is delivered, and those of a key in their order, whatever becomes of the workers of

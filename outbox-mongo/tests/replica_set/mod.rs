@@ -122,13 +122,11 @@ impl ReplicaSet {
     }
 }
 
-impl Drop for ReplicaSet {
+impl Drop for Member {
     fn drop(&mut self) {
-        for member in &mut self.members {
-            // It may have ended already.
-            let _ = member.child.kill();
-            let _ = member.child.wait();
-        }
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -146,7 +144,7 @@ fn program() -> Result<PathBuf, Skip> {
 
 /// A server that is no member of a replica set. It is killed and its data removed when this is dropped.
 pub(crate) struct Alone {
-    child: Child,
+    _server: Member,
     client: Client,
     _directory: TempDir,
 }
@@ -158,26 +156,19 @@ impl Alone {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let port = listener.local_addr().expect("its address").port();
         drop(listener);
-        let child = spawn(&program, directory.path(), port, None);
-        let client = Client::with_uri_str(format!("mongodb://127.0.0.1:{port}/")).await.expect("a client");
+        let address = format!("127.0.0.1:{port}");
+        let client = Client::with_uri_str(format!("mongodb://{address}/")).await.expect("a client");
+        let server = Member { address, child: spawn(&program, directory.path(), port, None) };
         let started = Instant::now();
         while let Err(error) = client.database("admin").run_command(doc! { "ping": 1 }).await {
             assert!(started.elapsed() < START, "{error}");
             tokio::time::sleep(POLL).await;
         }
-        Ok(Self { child, client, _directory: directory })
+        Ok(Self { _server: server, client, _directory: directory })
     }
 
     pub(crate) fn client(&self) -> &Client {
         &self.client
-    }
-}
-
-impl Drop for Alone {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -9,7 +9,9 @@ use outbox_traits::{
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{LEASE, assert_lost, claim, delivered, keyed, leased_ids, settle, settled};
+use super::{
+    LEASE, assert_lost, claim, claim_by, delivered, delivered_by, keyed, leased_ids, settle, settled,
+};
 use crate::{
     Harness,
     support::{acknowledge, event, events, full_event, ids, kept, pending, pending_ids, save, save_all},
@@ -121,25 +123,35 @@ pub async fn claims_at_the_same_time_are_disjoint<H: Harness>(h: Arc<H>)
 where
     H::Store: ClaimStore,
 {
+    claims_are_disjoint(h, Vec::new()).await;
+}
+
+/// The first workers have handles of their own.
+pub(crate) async fn claims_are_disjoint<H: Harness>(h: Arc<H>, handles: Vec<H::Store>)
+where
+    H::Store: ClaimStore,
+{
+    let handles = Arc::new(handles);
     let mut all = events(400);
     for (index, event) in all.iter_mut().enumerate().filter(|(index, _)| index % 2 == 0) {
         *event = event.clone().with_partition_key(format!("key {}", index % 14));
     }
     save_all(&h, &all).await;
     let mut workers = tokio::task::JoinSet::new();
-    for _ in 0..6 {
-        let h = Arc::clone(&h);
+    for worker in 0..6 {
+        let (h, handles) = (Arc::clone(&h), Arc::clone(&handles));
         workers.spawn(async move {
+            let store = handles.get(worker).unwrap_or_else(|| h.store());
             let mut mine = Vec::new();
             let mut misses = 0;
             while misses < 20 {
-                let leased = claim(&h, 7).await;
+                let leased = claim_by(store, 7).await;
                 if leased.is_empty() {
                     misses += 1;
                     tokio::time::sleep(Duration::from_millis(2)).await;
                 }
-                // Half of them are settled, so that keys become free for others.
-                delivered(&h, &leased).await;
+                // They are settled, so that keys become free for others.
+                delivered_by(store, &leased).await;
                 mine.extend(leased_ids(&leased));
             }
             mine

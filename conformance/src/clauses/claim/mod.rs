@@ -77,8 +77,13 @@ pub(crate) async fn settled<H: Harness>(h: &Arc<H>, settlements: impl IntoIterat
 where
     H::Store: ClaimStore,
 {
+    settled_by(h.store(), settlements).await;
+}
+
+/// By any handle.
+async fn settled_by<S: ClaimStore>(store: &S, settlements: impl IntoIterator<Item = Settlement>) {
     let settlements: Vec<Settlement> = settlements.into_iter().collect();
-    for (answer, settlement) in settle(h, &settlements).await.into_iter().zip(&settlements) {
+    for (answer, settlement) in settle_by(store, &settlements).await.into_iter().zip(&settlements) {
         answer.unwrap_or_else(|error| panic!("{settlement:?} did not take: {error}"));
     }
 }
@@ -87,7 +92,12 @@ pub(crate) async fn delivered<H: Harness>(h: &Arc<H>, leased: &[Leased])
 where
     H::Store: ClaimStore,
 {
-    settled(h, leased.iter().map(|leased| Settlement::delivered(leased.lease))).await;
+    delivered_by(h.store(), leased).await;
+}
+
+/// By any handle.
+pub(crate) async fn delivered_by<S: ClaimStore>(store: &S, leased: &[Leased]) {
+    settled_by(store, leased.iter().map(|leased| Settlement::delivered(leased.lease))).await;
 }
 
 /// Claims and settles, so many at a time, until nothing is left to claim. Returns the events as they came.
