@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use outbox_traits::{ClaimStore, ErrorKind, Lease, OutboxStore, Settlement};
+use outbox_traits::{ClaimStore, Lease, OutboxStore, Settlement};
 
 use super::claim::{
-    LEASE, claim, claim_by, claims_are_disjoint, delivered_by, history_keeps_the_order_of_each_key, keyed,
-    leased_ids, settle,
+    LEASE, assert_lost, claim, claim_by, claims_are_disjoint, delivered_by,
+    history_keeps_the_order_of_each_key, keyed, leased_ids, settle,
 };
 use crate::{
     WakeHarness,
@@ -66,15 +66,13 @@ where
     assert!(claim_by(&peer, 10).await.is_empty() && claim(&h, 10).await.is_empty(), "renewed, it lasts");
     delivered_by(&peer, &held[..1]).await;
     peer.acknowledge(batch[1].id()).await.expect("acknowledge");
-    let error = settle(&h, &[Settlement::released(leases[1])]).await.remove(0).expect_err("it is over");
-    assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
+    assert_lost(&settle(&h, &[Settlement::released(leases[1])]).await[0], &leases[1]);
     h.advance(LEASE * 2 / 3).await;
     let again = claim_by(&peer, 10).await;
     assert_eq!(leased_ids(&again), [batch[2].id()]);
     assert_eq!(again[0].attempts, 2, "the first attempt was another process's");
     for late in [Settlement::delivered(leases[2]), Settlement::retry(leases[2], Duration::ZERO, "late")] {
-        let error = settle(&h, &[late]).await.remove(0).expect_err("another has it");
-        assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
+        assert_lost(&settle(&h, &[late]).await[0], &leases[2]);
     }
     delivered_by(&peer, &again).await;
     assert!(claim(&h, 10).await.is_empty());

@@ -133,7 +133,7 @@ pub(crate) fn leased_ids(leased: &[Leased]) -> Vec<EventId> {
 }
 
 #[track_caller]
-fn assert_lost(answer: &Result<()>, lease: &Lease) {
+pub(crate) fn assert_lost(answer: &Result<()>, lease: &Lease) {
     let Err(error) = answer else { panic!("a lease that is lost was taken: {lease:?}") };
     assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
     assert_eq!(error.event(), Some(lease.event()), "the error names the event");
