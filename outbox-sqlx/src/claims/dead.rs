@@ -1,7 +1,5 @@
 //! Dead letters that are requeued or discarded, and the keys that they held.
 
-use std::collections::HashMap;
-
 use outbox_traits::EventId;
 
 use super::{
@@ -61,9 +59,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         let is_free = !keys.is_empty();
         let statements = places.chunks(CHUNK).map(|places| sql::remove_parked(&self.names, places)).collect();
         self.run(connection, statements).await?;
-        let leased: HashMap<Key, i64> =
-            state.busy().into_iter().map(|(key, busy)| (key, busy.until)).collect();
-        self.place_keys(connection, keys, state.now, &leased, &[]).await?;
+        self.place_keys(connection, keys, state.now, &[]).await?;
         Ok(is_free)
     }
 }

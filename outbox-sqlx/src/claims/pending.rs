@@ -163,10 +163,8 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         statements.extend(places.chunks(CHUNK).map(|places| sql::remove_parked(names, places)));
         self.run(&mut transaction, statements).await?;
         if state.has_keys {
-            let leased: HashMap<_, _> =
-                state.busy().into_iter().map(|(key, busy)| (key, busy.until)).collect();
             let keys = keys.into_iter().collect();
-            self.place_keys(&mut transaction, keys, state.now, &leased, &[]).await?;
+            self.place_keys(&mut transaction, keys, state.now, &[]).await?;
         }
         transaction.commit().await
     }

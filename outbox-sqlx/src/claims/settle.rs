@@ -26,22 +26,10 @@ fn tokens(leases: impl Iterator<Item = Lease>) -> Vec<Uuid> {
     tokens
 }
 
-/// What is held, and until when.
-pub(super) fn held(state: &State) -> HashMap<Lease, (Spot, i64)> {
-    let entries = state
-        .active()
-        .flat_map(|row| row.entries.iter().map(|spot| (Lease::new(spot.id, row.token), (*spot, row.until))));
-    entries.collect()
-}
-
-/// Until when keys are leased.
-pub(super) fn until(leased: impl Iterator<Item = (Spot, i64)>) -> HashMap<Key, i64> {
-    let mut keys = HashMap::new();
-    for (spot, until) in leased {
-        let last = keys.entry(spot.key).or_insert(until);
-        *last = until.max(*last);
-    }
-    keys
+/// What is held.
+pub(super) fn held(state: &State) -> HashMap<Lease, Spot> {
+    let entries = state.active().flat_map(|row| row.entries.iter().map(|spot| (row.token, *spot)));
+    entries.map(|(token, spot)| (Lease::new(spot.id, token), spot)).collect()
 }
 
 /// One answer for each.
@@ -125,9 +113,9 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         let _turn = self.turn().await;
         let mut transaction = self.begin_claim().await?;
         let tokens = tokens(leases.iter().copied());
-        let mut state = State::hold::<DB>(&mut transaction, &self.names, Some(&tokens)).await?;
+        let state = State::hold::<DB>(&mut transaction, &self.names, Some(&tokens)).await?;
         let held = held(&state);
-        let spots: Vec<Spot> = leases.iter().filter_map(|lease| Some(held.get(lease)?.0)).collect();
+        let spots: Vec<Spot> = leases.iter().filter_map(|lease| held.get(lease)).copied().collect();
         let open = self.open(&mut transaction, &spots, false).await?;
         let renewed: HashSet<Lease> = leases
             .iter()
@@ -139,14 +127,12 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         let statements = self.rewrite_leases(rewritten(&state, |lease, old| {
             Some(if renewed.contains(lease) { end } else { old })
         }));
-        state.has_keys = self.lock_and_run(&mut transaction, statements).await?;
-        if state.has_keys {
-            let keys = renewed.iter().map(|lease| held[lease].0.key).collect();
-            let of = |(lease, (spot, old)): (&Lease, &(Spot, i64))| {
-                (*spot, if renewed.contains(lease) { end } else { *old })
-            };
-            let leased = until(held.iter().map(of));
-            self.place_keys(&mut transaction, keys, state.now, &leased, &[]).await?;
+        if self.lock_and_run(&mut transaction, statements).await? {
+            let keys: Vec<Key> = renewed.iter().map(|lease| held[lease].key).collect();
+            let away = keys.chunks(CHUNK).map(|keys| sql::keep_away::<DB>(&self.names, keys, end)).collect();
+            // A lease may be shorter than it was.
+            self.place_keys(&mut transaction, keys, state.now, &[]).await?;
+            self.run(&mut transaction, away).await?;
         }
         transaction.commit().await?;
         Ok(answers(leases.iter().map(|lease| (*lease, renewed.contains(lease)))))
@@ -168,10 +154,8 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         let state = State::hold::<DB>(connection, names, Some(&tokens)).await?;
         let mut held = held(&state);
         // Each takes its lease away, so that a second one of the same finds nothing.
-        let settled: Vec<Option<Spot>> = settlements
-            .iter()
-            .map(|settlement| held.remove(&settlement.lease).map(|(spot, _)| spot))
-            .collect();
+        let settled: Vec<Option<Spot>> =
+            settlements.iter().map(|settlement| held.remove(&settlement.lease)).collect();
         let valid = || {
             let pairs = settlements.iter().zip(&settled);
             pairs.filter_map(|(settlement, spot)| Some((settlement, spot.as_ref()?)))
@@ -208,8 +192,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
 
         if has_keys || !waiting.is_empty() {
             let keys = valid().map(|(_, spot)| spot.key).collect();
-            let leased = until(held.values().copied());
-            self.place_keys(connection, keys, state.now, &leased, &waiting).await?;
+            self.place_keys(connection, keys, state.now, &waiting).await?;
         }
         transaction.commit().await?;
         let took = settlements
@@ -272,7 +255,6 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         connection: &mut DB::Connection,
         mut keys: Vec<Key>,
         now: i64,
-        leased: &HashMap<Key, i64>,
         waiting: &[(Spot, i64)],
     ) -> sqlx::Result<()> {
         keys.sort_unstable();
@@ -292,25 +274,10 @@ impl<DB: Dialect> SqlxOutbox<DB> {
                 }
             }
         }
-        let new: Vec<(Key, i64)> = placed
-            .into_iter()
-            .map(|(key, retry_at)| (key, leased.get(&key).map_or(retry_at, |until| retry_at.max(*until))))
-            .collect();
+        let new: Vec<(Key, i64)> = placed.into_iter().collect();
         let mut statements: Vec<String> =
             old.chunks(CHUNK).map(|keys| sql::remove_keys::<DB>(&self.names, keys)).collect();
         statements.extend(new.chunks(CHUNK).map(|keys| sql::add_keys::<DB>(&self.names, keys)));
         self.run(connection, statements).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_is_leased_until_the_last_of_its_leases_ends() {
-        let spot = |key| Spot { seq: 1, id: EventId::new(), key: [key; 16], parked: false };
-        let leased = [(spot(1), 30), (spot(2), 20), (spot(1), 40), (spot(1), 10)];
-        assert_eq!(until(leased.into_iter()), HashMap::from([([1; 16], 40), ([2; 16], 20)]));
     }
 }

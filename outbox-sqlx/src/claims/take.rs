@@ -10,7 +10,7 @@ use super::{
     CHUNK,
     choose::Found,
     micros,
-    settle::{held, rewritten, until},
+    settle::{held, rewritten},
     sql,
     state::{EVENT, Key, LeaseRow, Read, Spot, State},
 };
@@ -88,7 +88,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         let mut held: Vec<Key> = lease.entries.iter().map(|spot| spot.key).collect();
         held.retain(|key| ready.remove(key));
         let mut statements = vec![sql::add_lease::<DB>(names, &lease)];
-        statements.extend(held.chunks(CHUNK).map(|keys| sql::move_keys::<DB>(names, keys, lease.until)));
+        statements.extend(held.chunks(CHUNK).map(|keys| sql::keep_away::<DB>(names, keys, lease.until)));
         let read = if is_whole {
             None
         } else {
@@ -170,9 +170,8 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         let parked: Vec<i64> = spots.iter().filter(|spot| spot.parked).map(|spot| spot.seq).collect();
         statements.extend(parked.chunks(CHUNK).map(|places| sql::remove_parked(names, places)));
         if self.lock_and_run(connection, statements).await? {
-            let leased = until(held.values().copied());
             let keys = spots.iter().map(|spot| spot.key).collect();
-            self.place_keys(connection, keys, state.now, &leased, &[]).await?;
+            self.place_keys(connection, keys, state.now, &[]).await?;
         }
         transaction.commit().await
     }

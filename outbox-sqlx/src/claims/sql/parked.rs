@@ -180,11 +180,13 @@ pub(in crate::claims) fn add_keys<DB: Dialect>(names: &Names, keys: &[(Key, i64)
     format!("INSERT INTO {} (partition_hash, ready_at) VALUES {rows}", names.quoted_part(KEY))
 }
 
-pub(in crate::claims) fn move_keys<DB: Dialect>(names: &Names, of: &[Key], ready_at: i64) -> String {
+/// Keeps keys that are leased until then from being looked at until then. That saves looks alone: none of them is claimed as
+/// long as its lease lasts, whatever its row says.
+pub(in crate::claims) fn keep_away<DB: Dialect>(names: &Names, of: &[Key], until: i64) -> String {
+    let until = DB::time(until);
     format!(
-        "UPDATE {} SET ready_at = {} WHERE {}",
+        "UPDATE {} SET ready_at = {until} WHERE {} AND ready_at < {until}",
         names.quoted_part(KEY),
-        DB::time(ready_at),
         DB::one_of_bytes("partition_hash", of)
     )
 }
