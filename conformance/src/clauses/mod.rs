@@ -337,6 +337,7 @@ macro_rules! __group {
             a_lease_lasts_as_long_as_it_was_asked_for
             a_lease_is_over_when_its_time_is
             a_renewed_lease_lasts_from_then_on
+            a_lease_that_was_renewed_for_less_is_over_sooner
             each_settlement_has_its_own_answer
             a_late_failure_does_not_resurrect_a_delivered_event
             an_undecodable_row_is_never_leased

@@ -105,9 +105,11 @@ impl ClaimStore for Broken {
     }
 
     async fn renew(&self, leases: &[Lease], length: Duration) -> Result<Vec<Result<()>>> {
-        if self.fault == Fault::RenewingDoesNothing {
-            return self.inner.renew(leases, Duration::from_secs(15)).await;
-        }
+        let length = match self.fault {
+            Fault::RenewingDoesNothing => Duration::from_secs(15),
+            Fault::RenewingMakesNoLeaseShorter => length.max(Duration::from_secs(30)),
+            _ => length,
+        };
         let renewed = self.inner.renew(leases, length).await?;
         if self.fault == Fault::RenewingBringsALostLeaseBack {
             return Ok(leases.iter().map(|_| Ok(())).collect());

@@ -97,6 +97,7 @@ faults! {
     ALateSettlementTakes,
     RenewingBringsALostLeaseBack,
     RenewingDoesNothing,
+    RenewingMakesNoLeaseShorter,
     /// The second event of a key is handed out while the first is in flight.
     KeysAreIgnored,
     AnEmptyKeyIsNone,

@@ -227,6 +227,8 @@ rejected! {
         by "claim::a_lease_that_ran_out_has_no_effect";
     renewing_that_does_nothing: RenewingDoesNothing
         by "claim::a_renewed_lease_lasts_from_then_on";
+    renewing_that_makes_no_lease_shorter: RenewingMakesNoLeaseShorter
+        by "claim::a_lease_that_was_renewed_for_less_is_over_sooner";
     a_second_event_handed_out_while_the_first_is_in_flight: KeysAreIgnored
         by "claim::a_key_waits_while_one_of_its_events_is_leased",
             "claim::a_history_of_many_workers_keeps_the_order_of_each_key";

@@ -247,6 +247,29 @@ where
     assert_eq!(leased_ids(&claim(&h, 10).await), [all[2].id()]);
 }
 
+/// 7.5: from then on it lasts as long as was asked for, also where that is less than before, and so does what it keeps of its
+/// key.
+pub async fn a_lease_that_was_renewed_for_less_is_over_sooner<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let all = [keyed("key", "first"), keyed("key", "second")];
+    save_all(&h, &all).await;
+    // A key that has waited, too, whose events a store may keep apart.
+    let failed = claim(&h, 1).await[0].lease;
+    settled(&h, [Settlement::retry(failed, LEASE, "failed")]).await;
+    assert!(claim(&h, 10).await.is_empty(), "the key waits");
+    h.advance(LEASE).await;
+    let lease = claim(&h, 1).await[0].lease;
+    for length in [LEASE * 8, LEASE / 2] {
+        h.store().renew(&[lease], length).await.expect("renew")[0].as_ref().expect("it is held");
+        assert!(claim(&h, 10).await.is_empty(), "the lease and its key hold");
+    }
+    h.advance(LEASE / 4 * 3).await;
+    assert_lost(&settle(&h, &[Settlement::delivered(lease)]).await[0], &lease);
+    assert_eq!(leased_ids(&claim(&h, 10).await), ids(&all));
+}
+
 /// 7.6: the same lease twice, one of another token, and one that never was: each has its own answer.
 pub async fn each_settlement_has_its_own_answer<H: Harness>(h: Arc<H>)
 where
