@@ -488,6 +488,7 @@ macro_rules! __group {
             a_session_wakes_nobody_all_the_time
             deliveries_wake_nobody_all_the_time
             a_runtime_that_ends_takes_no_wakeups_with_it
+            a_commit_wakes_after_a_runtime_of_its_handle_has_ended
             a_listener_survives_its_connection
         }
     };
@@ -495,6 +496,7 @@ macro_rules! __group {
         $crate::__emit! { $mode wake_concurrent:
             a_commit_wakes_after_others_that_were_saved_later
             each_of_several_open_sessions_wakes_by_itself
+            a_commit_of_a_busy_process_wakes_others
         }
     };
     (claim_peer $mode:tt) => {

@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::{
     Harness, WakeHarness,
-    support::{acknowledge, event, events, pending_ids, save, save_all},
+    support::{acknowledge, event, events, pending_ids, retried, save, save_all},
 };
 
 /// Who is not woken by then never will be. It is not a measure of speed.
@@ -221,7 +221,7 @@ where
 }
 
 /// 9.2: an open session wakes nobody all the time, be it of this process or of another; neither does its commit, once it was
-/// told.
+/// told, whether it comes late or at once.
 pub async fn a_session_wakes_nobody_all_the_time<H: WakeHarness>(h: Arc<H>)
 where
     H::Store: WakeStore,
@@ -229,17 +229,21 @@ where
     const A_WHILE: Duration = Duration::from_millis(1200);
     let peer = h.peer().await;
     let (mut here, mut there) = (listen(&h).await, peer.wakeups().await.expect("wakeups"));
-    let one = event("one");
-    let mut transaction = h.begin().await;
-    h.store().save_in_session(&one, h.session(&mut transaction)).await.expect("save_in_session");
-    let open = tokio::join!(wakeups_within(A_WHILE, &mut here), wakeups_within(A_WHILE, &mut there));
-    assert!(open.0.max(open.1) <= FEW, "woken {open:?} times, and nothing is committed");
-    let writer = h.commit(transaction);
-    let ((), told) = tokio::join!(writer, async {
-        tokio::join!(wakeups_within(A_WHILE, &mut here), wakeups_within(A_WHILE, &mut there))
-    });
-    assert!(told.0.max(told.1) <= FEW, "woken {told:?} times by one commit");
-    assert_eq!(pending_ids(&h).await, [one.id()]);
+    let mut committed = Vec::new();
+    for pause in [A_WHILE, Duration::ZERO] {
+        let one = event("one");
+        let mut transaction = h.begin().await;
+        h.store().save_in_session(&one, h.session(&mut transaction)).await.expect("save_in_session");
+        let open = tokio::join!(wakeups_within(pause, &mut here), wakeups_within(pause, &mut there));
+        assert!(open.0.max(open.1) <= FEW, "woken {open:?} times, and nothing is committed");
+        let writer = h.commit(transaction);
+        let ((), told) = tokio::join!(writer, async {
+            tokio::join!(wakeups_within(A_WHILE, &mut here), wakeups_within(A_WHILE, &mut there))
+        });
+        assert!(told.0.max(told.1) <= FEW, "woken {told:?} times by one commit");
+        committed.push(one.id());
+        assert_eq!(pending_ids(&h).await, committed);
+    }
 }
 
 /// 9.2: what others deliver wakes nobody all the time.
@@ -288,6 +292,26 @@ where
     let two = event("two");
     peer.save(&two).await.expect("save");
     woken_by(&h, &mut listener, &two).await;
+}
+
+/// 9.2: nor does one on which something was saved, and that has ended before it could tell of it.
+pub async fn a_commit_wakes_after_a_runtime_of_its_handle_has_ended<H: WakeHarness>(h: Arc<H>)
+where
+    H::Store: WakeStore,
+{
+    let (peer, mut listener) = (Arc::new(h.peer().await), listen(&h).await);
+    let there = Arc::clone(&peer);
+    let elsewhere = move || {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(there.save(&event("elsewhere"))).expect("save");
+    };
+    spawn_blocking(elsewhere).await.expect("a save on another runtime");
+    for name in ["one", "two"] {
+        let event = event(name);
+        // A connection of the handle may have ended with the runtime.
+        retried(|| peer.save(&event)).await;
+        woken_by(&h, &mut listener, &event).await;
+    }
 }
 
 /// 9.2: a listener whose connection dies notices, and listens again: also to others, of whom this process knows nothing.

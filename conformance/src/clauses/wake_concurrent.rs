@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use outbox_traits::{OutboxStore, WakeStore};
-use tokio::time::sleep;
+use tokio::{
+    task::{JoinSet, yield_now},
+    time::sleep,
+};
 
 use super::wake::{calm, listen, told_of, woken_by};
 use crate::{WakeHarness, support::event};
@@ -48,5 +51,31 @@ where
             h.commit(transaction).await;
         };
         tokio::join!(writer, woken_by(&h, &mut listener, &event));
+    }
+}
+
+/// 9.2: a commit wakes others though its process asks for something all the time, and never has a moment to spare.
+pub async fn a_commit_of_a_busy_process_wakes_others<H: WakeHarness>(h: Arc<H>)
+where
+    H::Store: WakeStore,
+{
+    let peer = Arc::new(h.peer().await);
+    let mut listener = listen(&h).await;
+    let mut busy = JoinSet::new();
+    for _ in 0..16 {
+        let peer = Arc::clone(&peer);
+        busy.spawn(async move {
+            loop {
+                peer.get_pending(1).await.expect("get_pending");
+                yield_now().await;
+            }
+        });
+    }
+    for name in ["one", "two"] {
+        let event = event(name);
+        let mut transaction = h.begin().await;
+        peer.save_in_session(&event, h.session(&mut transaction)).await.expect("save_in_session");
+        h.commit(transaction).await;
+        woken_by(&h, &mut listener, &event).await;
     }
 }

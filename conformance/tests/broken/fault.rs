@@ -312,8 +312,11 @@ faults! {
     DeliveriesWake,
     /// For all who listen on one handle.
     TheFirstRuntimeHearsForAll,
+    TheFirstRuntimeTellsForAll,
+    ACommitWakesAgainAndAgain,
     OnlyTheNewestWakes,
     OnlyTheLastOfSeveralSessionsWakes,
+    OnlyAnIdleProcessWakes,
     ARequeueDoesNotWake,
 
     // Outages.

@@ -634,14 +634,20 @@ rejected! {
         by "wake::nobody_is_woken_for_nothing";
     an_open_session_that_wakes_all_the_time: AnOpenSessionWakesAllTheTime
         by "wake::a_session_wakes_nobody_all_the_time";
+    a_commit_that_wakes_again_and_again: ACommitWakesAgainAndAgain
+        by "wake::a_session_wakes_nobody_all_the_time";
     deliveries_that_wake: DeliveriesWake
         by "wake::deliveries_wake_nobody_all_the_time";
     a_first_runtime_that_hears_for_all: TheFirstRuntimeHearsForAll
         by "wake::a_runtime_that_ends_takes_no_wakeups_with_it";
+    a_first_runtime_that_tells_for_all: TheFirstRuntimeTellsForAll
+        by "wake::a_commit_wakes_after_a_runtime_of_its_handle_has_ended";
     a_newest_event_that_alone_wakes: OnlyTheNewestWakes
         by "wake_concurrent::a_commit_wakes_after_others_that_were_saved_later";
     a_last_of_several_sessions_that_alone_wakes: OnlyTheLastOfSeveralSessionsWakes
         by "wake_concurrent::each_of_several_open_sessions_wakes_by_itself";
+    an_idle_process_that_alone_wakes: OnlyAnIdleProcessWakes
+        by "wake_concurrent::a_commit_of_a_busy_process_wakes_others";
     a_requeue_that_does_not_wake: ARequeueDoesNotWake
         by "claim_wake::what_can_be_claimed_again_wakes";
     a_listener_that_dies_with_its_connection: AListenerDiesWithItsConnection

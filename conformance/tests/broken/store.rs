@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, Mutex, MutexGuard, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -16,7 +16,7 @@ use outbox_traits::{
     OutboxStore, Result, Retention, Saved, StatsStore, async_trait,
 };
 
-use tokio::sync::watch;
+use tokio::{runtime::Handle, sync::watch, time::Instant};
 
 use crate::{alter, fault::Fault, schema::Schema, session::BrokenSession, wake::Bell};
 
@@ -47,6 +47,17 @@ pub(crate) struct Memory {
     pub(crate) left_open: Option<MemorySession>,
 }
 
+/// What the handles on one outbox share, whose wake-ups have a fault.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    /// The last event that was saved, committed or not.
+    pub(crate) last_saved: Mutex<Option<EventId>>,
+    /// When events were last asked for.
+    pub(crate) last_asked: Mutex<Option<Instant>>,
+    /// Where something was saved first.
+    pub(crate) first_saver: OnceLock<Handle>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Broken {
     pub(crate) fault: Fault,
@@ -54,8 +65,7 @@ pub(crate) struct Broken {
     pub(crate) is_peer: bool,
     pub(crate) clock: ManualClock,
     pub(crate) bell: Bell,
-    /// The last event that was saved through any handle, committed or not.
-    pub(crate) last_saved: Arc<Mutex<Option<EventId>>>,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) is_cut: watch::Sender<bool>,
     pub(crate) schema: Schema,
     memory: Mutex<Memory>,
@@ -75,21 +85,21 @@ impl Broken {
 
     /// Another handle on the same events.
     pub(crate) fn peer(&self) -> Self {
-        let last_saved = Arc::clone(&self.last_saved);
-        Self { last_saved, is_peer: true, ..Self::over(self.inner.clone(), self.fault, &self.clock) }
+        let shared = Arc::clone(&self.shared);
+        Self { shared, is_peer: true, ..Self::over(self.inner.clone(), self.fault, &self.clock) }
     }
 
     pub(crate) fn over(inner: MemoryOutbox, fault: Fault, clock: &ManualClock) -> Self {
         let (bell, is_cut) = (Bell::default(), watch::Sender::new(false));
         let (schema, memory) = (Schema::default(), Mutex::default());
-        let (reads, last_saved) = (AtomicU64::new(0), Arc::default());
+        let (reads, shared) = (AtomicU64::new(0), Arc::default());
         Self {
             fault,
             inner,
             is_peer: false,
             clock: clock.clone(),
             bell,
-            last_saved,
+            shared,
             is_cut,
             schema,
             memory,
@@ -200,7 +210,7 @@ impl Broken {
                 Ok(Saved::Duplicate)
             }
             (Ok(Saved::Stored), _) => {
-                *self.last_saved.lock().unwrap() = Some(event.id());
+                *self.shared.last_saved.lock().unwrap() = Some(event.id());
                 self.bell.ring();
                 let mut memory = self.memory();
                 let place = memory.saved.len();
@@ -224,6 +234,7 @@ impl OutboxStore for Broken {
 
     async fn save(&self, event: &Event) -> Result<Saved> {
         self.must_be_migrated()?;
+        self.shared.first_saver.get_or_init(Handle::current);
         self.save_inner(event, &mut None).await
     }
 
@@ -301,6 +312,7 @@ impl OutboxStore for Broken {
 
     async fn get_pending(&self, limit: usize) -> Result<Vec<Event>> {
         self.must_be_migrated()?;
+        *self.shared.last_asked.lock().unwrap() = Some(Instant::now());
         self.look_at(limit, Fault::AFetchReadsAll).await?;
         let mut pending = match self.fault {
             Fault::TheLimitIsOneTooMany => self.inner.get_pending(limit.saturating_add(1)).await?,

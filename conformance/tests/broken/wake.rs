@@ -1,7 +1,7 @@
 //! Wake-ups and stats of a broken store.
 
 use std::{
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -9,9 +9,15 @@ use outbox_memory::MemoryOutbox;
 use outbox_traits::{
     Event, EventId, OutboxStore, Result, Stats, StatsStore, WakeStore, Wakeups, async_trait,
 };
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep, timeout},
+};
 
-use crate::{fault::Fault, store::Broken};
+use crate::{
+    fault::Fault,
+    store::{Broken, Shared},
+};
 
 /// What tells those who listen, where it is not the memory store's own.
 #[derive(Debug, Default)]
@@ -62,7 +68,7 @@ impl WakeStore for Broken {
                 _ => None,
             },
             newest: None,
-            last_saved: Arc::clone(&self.last_saved),
+            shared: Arc::clone(&self.shared),
         }))
     }
 }
@@ -78,7 +84,7 @@ struct BrokenWakeups {
     has_woken: bool,
     first: Option<watch::Receiver<()>>,
     newest: Option<EventId>,
-    last_saved: Arc<Mutex<Option<EventId>>>,
+    shared: Arc<Shared>,
 }
 
 async fn pending(store: &MemoryOutbox) -> Vec<EventId> {
@@ -89,10 +95,10 @@ async fn pending(store: &MemoryOutbox) -> Vec<EventId> {
 impl BrokenWakeups {
     /// Wakes, again and again, as long as what was saved last is not committed.
     async fn wait_or_wake_for_an_open_session(&mut self) {
-        let last = *self.last_saved.lock().unwrap();
+        let last = *self.shared.last_saved.lock().unwrap();
         let pending = pending(&self.store).await;
         if last.is_some_and(|last| !pending.contains(&last)) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            sleep(Duration::from_millis(20)).await;
         } else {
             self.inner.wait().await;
         }
@@ -101,7 +107,7 @@ impl BrokenWakeups {
     async fn wait_or_wake_for_a_delivery(&mut self) {
         let before = pending(&self.store).await.len();
         while pending(&self.store).await.len() >= before {
-            let waited = tokio::time::timeout(Duration::from_millis(5), self.inner.wait()).await;
+            let waited = timeout(Duration::from_millis(5), self.inner.wait()).await;
             if waited.is_ok() {
                 return;
             }
@@ -119,10 +125,20 @@ impl BrokenWakeups {
         }
     }
 
+    async fn wait_as_long_as_the_first_saver_is_there(&mut self) {
+        loop {
+            self.inner.wait().await;
+            let Some(saver) = self.shared.first_saver.get() else { return };
+            if saver.spawn(async {}).await.is_ok() {
+                return;
+            }
+        }
+    }
+
     async fn wait_for_what_was_saved_last(&mut self) {
         loop {
             self.inner.wait().await;
-            let last = *self.last_saved.lock().unwrap();
+            let last = *self.shared.last_saved.lock().unwrap();
             let pending = pending(&self.store).await;
             if last.is_none_or(|last| pending.contains(&last)) {
                 return;
@@ -155,17 +171,28 @@ impl Wakeups for BrokenWakeups {
             }
             Fault::ADroppedWaitLosesTheWakeup => {
                 self.inner.wait().await;
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                sleep(Duration::from_millis(20)).await;
+            }
+            Fault::ACommitWakesAgainAndAgain if self.has_woken => {
+                timeout(Duration::from_millis(20), self.inner.wait()).await.ok();
             }
             Fault::AnOpenSessionWakesAllTheTime => self.wait_or_wake_for_an_open_session().await,
             Fault::DeliveriesWake => self.wait_or_wake_for_a_delivery().await,
             Fault::OnlyTheNewestWakes => self.wait_for_one_that_is_newer().await,
             Fault::OnlyTheLastOfSeveralSessionsWakes => self.wait_for_what_was_saved_last().await,
+            Fault::TheFirstRuntimeTellsForAll => self.wait_as_long_as_the_first_saver_is_there().await,
+            Fault::OnlyAnIdleProcessWakes => {
+                self.inner.wait().await;
+                let is_idle = |asked: Instant| asked.elapsed() > Duration::from_millis(5);
+                while !self.shared.last_asked.lock().unwrap().is_none_or(is_idle) {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            }
             Fault::TheFirstRuntimeHearsForAll => {
                 let first = self.first.as_mut().expect("it was made so");
                 first.changed().await.expect("the store is there");
             }
-            Fault::WakeupsComeAllTheTime => tokio::time::sleep(Duration::from_millis(1)).await,
+            Fault::WakeupsComeAllTheTime => sleep(Duration::from_millis(1)).await,
             _ => self.inner.wait().await,
         }
         self.has_woken = true;

@@ -5,7 +5,6 @@ use std::{collections::VecDeque, time::Duration};
 use outbox_traits::EventId;
 use tokio::time::Instant;
 
-use super::budget::Budget;
 use crate::claims::CHUNK;
 
 /// The first look after a save: a commit takes about as long.
@@ -16,7 +15,7 @@ const LONGEST: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The newest are kept: under such a load the older ones are looked for soon anyhow.
 const MOST: usize = 1024;
-/// The average time between two looks at least, whatever is saved: a look is one short query.
+/// The time between two looks at least, whatever is saved: a look is one short query.
 const PERIOD: Duration = Duration::from_millis(2);
 
 /// Events that sessions have saved and may commit, and whether a commit is to be announced.
@@ -26,7 +25,8 @@ pub(super) struct Expected {
     announcement: Option<Turn>,
     /// When the watcher looks next; none while there is no watcher.
     pub(super) alarm: Option<Instant>,
-    budget: Budget,
+    /// Before which it does not.
+    earliest: Instant,
 }
 
 /// What is to be done at one look.
@@ -36,8 +36,6 @@ pub(super) struct Due {
     pub(super) ids: Vec<EventId>,
     /// Since when there is a commit to announce.
     pub(super) announcement: Option<Instant>,
-    /// Since when the oldest of all that waits.
-    pub(super) since: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -51,11 +49,15 @@ impl Turn {
     fn later(&mut self, now: Instant) {
         self.next = now + (now - self.since).clamp(FIRST, LONGEST);
     }
+
+    fn is_given_up(&self, now: Instant) -> bool {
+        now - self.since >= PATIENCE
+    }
 }
 
 impl Expected {
     pub(super) fn new(now: Instant) -> Self {
-        Self { saved: VecDeque::new(), announcement: None, alarm: None, budget: Budget::new(PERIOD, now) }
+        Self { saved: VecDeque::new(), announcement: None, alarm: None, earliest: now }
     }
 
     /// A session has saved an event. Returns when it is to be looked for.
@@ -65,13 +67,13 @@ impl Expected {
         }
         let turn = Turn { since: now, next: now + FIRST };
         self.saved.push_back((id, turn));
-        self.budget.allows(turn.next)
+        turn.next.max(self.earliest)
     }
 
     /// A commit is to be announced. Returns when. Those that come until then share one announcement.
     pub(super) fn announce(&mut self, now: Instant) -> Instant {
         let turn = self.announcement.get_or_insert(Turn { since: now, next: now });
-        self.budget.allows(turn.next)
+        turn.next.max(self.earliest)
     }
 
     /// An announcement failed.
@@ -84,36 +86,27 @@ impl Expected {
     /// When there is something to do.
     pub(super) fn next(&self) -> Option<Instant> {
         let turns = self.saved.iter().map(|(_, turn)| turn).chain(&self.announcement);
-        turns.map(|turn| turn.next).min().map(|next| self.budget.allows(next))
+        turns.map(|turn| turn.next.max(self.earliest)).min()
     }
 
     /// What there is to do, each event put off until its next turn.
     pub(super) fn due(&mut self, now: Instant) -> Due {
-        self.budget.spend(now);
-        self.saved.retain(|(_, turn)| now - turn.since < PATIENCE);
+        self.earliest = now + PERIOD;
+        self.saved.retain(|(_, turn)| !turn.is_given_up(now));
+        self.announcement.take_if(|turn| turn.is_given_up(now));
         let due = self.saved.iter_mut().filter(|(_, turn)| turn.next <= now).take(CHUNK);
-        let mut since = None;
         let ids = due.map(|(id, turn)| {
-            since.get_or_insert(turn.since);
             turn.later(now);
             *id
         });
         let ids = ids.collect();
         let announcement = self.announcement.take_if(|turn| turn.next <= now).map(|turn| turn.since);
-        let announcement = announcement.filter(|since| now - *since < PATIENCE);
-        let since = since.into_iter().chain(announcement).min();
-        Due { ids, announcement, since }
+        Due { ids, announcement }
     }
 
     /// These events are committed.
     pub(super) fn seen(&mut self, ids: &[EventId]) {
         self.saved.retain(|(id, _)| !ids.contains(id));
-    }
-
-    /// Nothing is expected any more.
-    pub(super) fn clear(&mut self) {
-        self.saved.clear();
-        self.announcement = None;
     }
 }
 
@@ -133,13 +126,13 @@ mod tests {
         expected.save(id, start);
         let mut looks = Vec::new();
         while let Some(next) = expected.next() {
-            looks.push((next - start).as_millis());
+            looks.push((next - start).as_micros());
             let ids = expected.due(next).ids;
             assert!(ids == [id] || ids.is_empty() && expected.next().is_none());
         }
-        assert_eq!(looks[1..12], [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]);
-        assert_eq!(looks[13] - looks[12], 1000);
-        assert!(looks.len() < 45 && looks.last() > Some(&29_000), "{looks:?}");
+        assert_eq!(looks[..6], [500, 2500, 5000, 10_000, 20_000, 40_000]);
+        assert_eq!(looks[10..13], [1_280_000, 2_280_000, 3_280_000]);
+        assert!(looks.len() < 45 && looks.last() > Some(&29_000_000), "{looks:?}");
     }
 
     #[test]
@@ -185,8 +178,8 @@ mod tests {
         assert_eq!(expected.due(start).announcement, Some(start));
         assert_eq!(expected.due(start).announcement, None);
         expected.announce_later(start, start);
-        assert_eq!(expected.next(), Some(start + FIRST));
-        assert_eq!(expected.due(start + FIRST).announcement, Some(start));
+        assert_eq!(expected.next(), Some(start + PERIOD), "FIRST is sooner than one may look again");
+        assert_eq!(expected.due(start + PERIOD).announcement, Some(start));
         expected.announce_later(start, start + PATIENCE);
         assert_eq!(expected.due(start + 2 * PATIENCE).announcement, None, "given up");
     }
@@ -204,16 +197,6 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_expected_of_a_pool_that_is_closed() {
-        let start = start();
-        let mut expected = Expected::new(start);
-        expected.save(EventId::new(), start);
-        expected.announce(start);
-        expected.clear();
-        assert_eq!(expected.next(), None);
-    }
-
-    #[test]
     fn under_load_looks_come_at_a_bounded_rate() {
         let start = start();
         let mut expected = Expected::new(start);
@@ -228,6 +211,6 @@ mod tests {
             }
             now += Duration::from_micros(100);
         }
-        assert!((450..=511).contains(&looks), "{looks}");
+        assert!((400..=501).contains(&looks), "{looks}");
     }
 }

@@ -22,8 +22,7 @@ impl WakeEngine for MySql {
 }
 
 impl Look for MySql {
-    const INTERVALS: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
-    const PERIOD: Duration = Duration::from_millis(20);
+    const INTERVALS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
     async fn connect(pool: &Pool<Self>) -> sqlx::Result<MySqlConnection> {
         pool.connect_options().connect().await

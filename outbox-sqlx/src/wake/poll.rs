@@ -8,17 +8,17 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{
     RECONNECT, STUCK, Task, Wake, WakeEngine,
-    budget::Budget,
     newest::{Newest, WINDOW},
 };
 use crate::{claims::sql, row::ReadRow};
+
+/// From a save in a session to the first look after it: a commit takes about as long.
+const FIRST: Duration = Duration::from_millis(1);
 
 /// An engine on which one looks.
 pub(super) trait Look: WakeEngine {
     /// The shortest and the longest time between two looks.
     const INTERVALS: (Duration, Duration);
-    /// The average time between two looks at least.
-    const PERIOD: Duration;
 
     /// A connection beside the pool.
     fn connect(pool: &Pool<Self>) -> impl Future<Output = sqlx::Result<Self::Connection>> + Send;
@@ -60,21 +60,18 @@ impl<DB: Look> Poller<DB> {
     /// Looks for ever.
     async fn run(&mut self) {
         let (shortest, longest) = DB::INTERVALS;
-        let mut interval = shortest;
-        let mut last = Instant::now();
-        let mut budget = Budget::new(DB::PERIOD, last);
+        let (mut last, mut interval) = (Instant::now(), shortest);
+        let mut next = last + interval;
         loop {
             tokio::select! {
-                () = sleep_until(budget.allows(last + interval)) => {}
-                // Soon after a save in a session, for it may commit.
-                () = self.wake.stirred.notified(), if interval > shortest => {
+                () = sleep_until(next) => {}
+                () = self.wake.stirred.notified() => {
                     interval = shortest;
-                    last = Instant::now();
+                    next = next.min((last + shortest).max(Instant::now() + FIRST));
                     continue;
                 }
             }
             last = Instant::now();
-            budget.spend(last);
             let is_new = if let Ok(is_new) = self.look().await {
                 is_new
             } else {
@@ -85,9 +82,9 @@ impl<DB: Look> Poller<DB> {
             if is_new {
                 self.wake.notice.send_replace(());
                 interval = shortest;
-            } else {
-                interval = (2 * interval).min(longest);
             }
+            next = last + interval;
+            interval = (2 * interval).min(longest);
         }
     }
 

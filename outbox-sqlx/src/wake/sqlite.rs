@@ -33,8 +33,7 @@ impl WakeEngine for Sqlite {
 }
 
 impl Look for Sqlite {
-    const INTERVALS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(16));
-    const PERIOD: Duration = Duration::from_millis(5);
+    const INTERVALS: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(16));
 
     async fn connect(pool: &Pool<Self>) -> sqlx::Result<SqliteConnection> {
         // A file that somebody deleted is not to come back.
