@@ -3,7 +3,6 @@
 use std::{fmt, sync::Arc};
 
 use serde::Serialize;
-use serde_json::json;
 
 use crate::{Event, OutboxStore, Result, Saved};
 
@@ -98,7 +97,7 @@ impl<S: OutboxStore> ResourceEvents<S> {
     where
         I: Serialize + ToString + Sync + ?Sized,
     {
-        let event = self.event(Change::Deleted, id, &json!({ "id": id }))?;
+        let event = self.event(Change::Deleted, id, &Deleted { id })?;
         self.record(Change::Deleted, [event], session).await
     }
 
@@ -139,7 +138,7 @@ impl<S: OutboxStore> ResourceEvents<S> {
     {
         let events = ids
             .iter()
-            .map(|id| self.event(Change::Deleted, id, &json!({ "id": id })))
+            .map(|id| self.event(Change::Deleted, id, &Deleted { id }))
             .collect::<Result<Vec<_>>>()?;
         self.record(Change::Deleted, events, session).await.map(drop)
     }
@@ -180,6 +179,11 @@ impl<S: OutboxStore> ResourceEvents<S> {
 struct Updated<'a, I: ?Sized, C: ?Sized> {
     id: &'a I,
     changes: &'a C,
+}
+
+#[derive(Serialize)]
+struct Deleted<'a, I: ?Sized> {
+    id: &'a I,
 }
 
 // By hand, because a derive would ask the store to be `Clone`.
