@@ -53,6 +53,9 @@ mod sealed {
         const BY_INDEX: &'static str;
         /// The same before what is a transaction of its own, and under the isolation that the store goes by.
         const ALONE: &'static str;
+        /// Goes before what is a transaction of its own and looks at other tables than the one it changes: so that it locks
+        /// nothing there.
+        const ISOLATE: &'static str;
         /// Begins a transaction in which each statement sees what was committed before it, and goes by indexes as
         /// after [`BY_INDEX`](Self::BY_INDEX). Its commit need not outlive a crash of the server.
         const BEGIN_CLAIM: &'static str;
@@ -128,8 +131,8 @@ mod sealed {
         fn due(names: &Names, limit: i64) -> String;
         /// Makes such events pending.
         fn promote(names: &Names, ids: &[EventId]) -> String;
-        /// Marks pending events as delivered.
-        fn acknowledge(names: &Names, ids: &[EventId]) -> String;
+        /// Marks pending events as delivered, on a further condition.
+        fn acknowledge(names: &Names, ids: &[EventId], condition: &str) -> String;
         /// Events that were delivered at least so many microseconds ago; all delivered ones if it is 0.
         fn expired(names: &Names, age_micros: i64, limit: i64) -> String;
         /// Makes dead events pending again, with fresh attempts.

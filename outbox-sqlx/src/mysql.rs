@@ -1,10 +1,12 @@
 //! MySQL and MariaDB.
 
+use std::{collections::HashSet, slice};
+
 use outbox_traits::{Error, ErrorKind, EventId, Result};
 use sqlx::{
     AssertSqlSafe, MySql, MySqlConnection, Pool,
     error::DatabaseError,
-    mysql::{MySqlDatabaseError, MySqlQueryResult, MySqlRow},
+    mysql::{MySqlDatabaseError, MySqlRow},
 };
 use uuid::Uuid;
 
@@ -14,7 +16,7 @@ use crate::{
     dialect::Engine,
     error,
     names::{NameRules, Names},
-    row::{NewRow, RowBytes, utc},
+    row::{NewRow, ReadRow, RowBytes, utc},
     schema::{Layout, MIGRATE, Migration, Table, apply_missing},
 };
 
@@ -82,6 +84,7 @@ impl Engine for MySql {
     const INSERT_IS_ATOMIC: bool = false;
     const BY_INDEX: &'static str = "";
     const ALONE: &'static str = "";
+    const ISOLATE: &'static str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; ";
     const BEGIN_CLAIM: &'static str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION";
     const WAITS_ASLEEP: bool = false;
     const CHAIN: Option<&'static str> = Some("COMMIT AND CHAIN");
@@ -99,7 +102,14 @@ impl Engine for MySql {
         "SELECT 'the connections have autocommit off, and what is saved by itself would never be committed: leave it on'
         FROM DUAL WHERE @@autocommit = 0
         UNION ALL SELECT 'the connections have sql_safe_updates on, by which the server ends what deletes rows by their ids, \
-            such as a purge: leave it off' FROM DUAL WHERE @@sql_safe_updates = 1",
+            such as a purge: leave it off' FROM DUAL WHERE @@sql_safe_updates = 1
+        UNION ALL SELECT CONCAT('the connections have the character set ', @@character_set_client, ', in which not every text \
+            comes over as it is: connect with charset=utf8mb4') FROM DUAL
+            WHERE @@character_set_client <> 'utf8mb4' OR @@character_set_results <> 'utf8mb4'
+        UNION ALL SELECT 'the connections have a sql_select_limit, which keeps leases from being seen: leave it at its default'
+        FROM DUAL WHERE @@sql_select_limit < 9223372036854775807
+        UNION ALL SELECT CONCAT('the connections have the completion_type ', @@completion_type, ', by which a commit is followed \
+            by something else: leave it at NO_CHAIN') FROM DUAL WHERE @@completion_type NOT IN ('NO_CHAIN', '0')",
     );
     const SORTS_NULLS: bool = false;
     const FIFO_OF_ALL: bool = true;
@@ -178,12 +188,12 @@ impl Engine for MySql {
         )
     }
 
-    fn acknowledge(names: &Names, ids: &[EventId]) -> String {
+    fn acknowledge(names: &Names, ids: &[EventId], condition: &str) -> String {
         let (table, index, ids) = (names.quoted_table(), names.quoted_index("id"), literals(ids));
         format!(
             "UPDATE {table} FORCE INDEX ({index})
             SET `status` = 'delivered', `delivered_at` = UTC_TIMESTAMP(6)
-            WHERE `id` IN ({ids}) AND `status` IN ('pending', 'scheduled', 'parked', 'waiting')"
+            WHERE `id` IN ({ids}) AND `status` IN ('pending', 'scheduled', 'parked', 'waiting') {condition}"
         )
     }
 
@@ -236,16 +246,17 @@ impl Engine for MySql {
         names: &Names,
         rows: &[NewRow],
     ) -> sqlx::Result<Vec<bool>> {
-        if let [row] = rows {
-            return Ok(vec![insert_one(connection, names, row).await?]);
-        }
-        if insert_all(connection, names, rows).await? {
-            return Ok(vec![true; rows.len()]);
-        }
-        // The error undid the statement, and no more: now each by itself.
-        let mut stored = Vec::with_capacity(rows.len());
-        for row in rows {
-            stored.push(insert_one(connection, names, row).await?);
+        // An insert that meets a duplicate keeps a lock on it until the session ends, and on the gap before it, for which
+        // whoever delivers it or saves beside it would wait. So it is looked for first.
+        let mut there = There::of(connection, names, rows).await?;
+        let mut stored: Vec<bool> = rows.iter().map(|row| there.add(row)).collect();
+        let new: Vec<&NewRow> =
+            rows.iter().zip(&stored).filter_map(|(row, new)| new.then_some(row)).collect();
+        if new.len() < 2 || !insert_all(connection, names, &new).await? {
+            // Each by itself, also where somebody has saved one of them since: the error undid the statement, and no more.
+            for (row, stored) in rows.iter().zip(&mut stored).filter(|(_, stored)| **stored) {
+                *stored = insert_one(connection, names, row).await?;
+            }
         }
         Ok(stored)
     }
@@ -383,6 +394,58 @@ fn literals(ids: &[EventId]) -> String {
 const COLUMNS: &str = "`id`, `type`, `payload`, `meta`, `status`, `not_before`, \
                        `partition_hash`, `lane`, `idempotency_hash`, `created_at`";
 
+/// The ids and the hashes of idempotency keys that events of the outbox have: of 16 bytes, and of 32.
+struct There(HashSet<Vec<u8>>);
+
+/// Whether the session reads without locks. Under a stricter isolation two sessions that look for what is not there keep each
+/// other from inserting it, so that nothing is to be found then. MySQL and MariaDB name the setting differently, and each
+/// takes what is for the other for a comment.
+const READS_FREELY: &str = "/*!80000 @@transaction_isolation */ /*M! @@tx_isolation */ <> 'SERIALIZABLE'";
+
+impl There {
+    /// Of those that these rows have.
+    async fn of(connection: &mut MySqlConnection, names: &Names, rows: &[NewRow]) -> sqlx::Result<Self> {
+        Self::read(connection, names, rows, &format!("AND {READS_FREELY}")).await
+    }
+
+    async fn read(
+        connection: &mut MySqlConnection,
+        names: &Names,
+        rows: &[NewRow],
+        rest: &str,
+    ) -> sqlx::Result<Self> {
+        let ids: Vec<String> = rows.iter().map(|row| MySql::uuid(row.id)).collect();
+        let keys = rows.iter().filter_map(|row| row.idempotency_hash.as_ref());
+        let keys: Vec<String> = keys.map(|key| MySql::bytes(key)).collect();
+        let mut sql = Vec::new();
+        for (column, index, wanted) in [("id", "id", ids), ("idempotency_hash", "idempotency", keys)] {
+            let (table, hint, wanted) = (names.quoted_table(), MySql::hint(names, index), wanted.join(", "));
+            if !wanted.is_empty() {
+                sql.push(format!(
+                    "SELECT `{column}` FROM {table} {hint} WHERE `{column}` IN ({wanted}) {rest}"
+                ));
+            }
+        }
+        let rows = MySql::rows(connection, sql.join("; ")).await?;
+        rows.iter().map(|row| row.bytes(0)).collect::<sqlx::Result<_>>().map(Self)
+    }
+
+    fn has(&self, row: &NewRow) -> bool {
+        self.0.contains(row.id.as_bytes().as_slice())
+            || row.idempotency_hash.is_some_and(|key| self.0.contains(key.as_slice()))
+    }
+
+    /// Whether a row is new. From then on it is there.
+    fn add(&mut self, row: &NewRow) -> bool {
+        let is_new = !self.has(row);
+        if is_new {
+            self.0.insert(row.id.as_bytes().to_vec());
+            self.0.extend(row.idempotency_hash.map(|key| key.to_vec()));
+        }
+        is_new
+    }
+}
+
 /// Inserts one and returns true, or false if it is a duplicate.
 async fn insert_one(connection: &mut MySqlConnection, names: &Names, row: &NewRow) -> sqlx::Result<bool> {
     let sql = format!(
@@ -402,7 +465,15 @@ async fn insert_one(connection: &mut MySqlConnection, names: &Names, row: &NewRo
         .bind(row.partition_hash.as_slice())
         .bind(row.lane)
         .bind(row.idempotency_hash.as_ref().map(<[u8; 32]>::as_slice));
-    is_new(query.execute(connection).await, names)
+    match query.execute(&mut *connection).await {
+        Ok(_) => Ok(true),
+        Err(sqlx::Error::Database(error)) if is_own_duplicate(&*error, names) => {
+            // Another table, which a trigger writes to, may have a key of the same name.
+            let there = There::read(connection, names, slice::from_ref(row), "LOCK IN SHARE MODE").await?;
+            if there.has(row) { Ok(false) } else { Err(sqlx::Error::Database(error)) }
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Inserts all of them and returns true, or none because of a duplicate among them.
@@ -410,10 +481,14 @@ async fn insert_one(connection: &mut MySqlConnection, names: &Names, row: &NewRo
 /// The values stand in the statement, in hexadecimal digits, whatever they are: so any number of rows is one
 /// round trip. A prepared statement would be another one for each number of rows, which takes a round trip to
 /// prepare and drives the caller's own out of the connection's cache.
-async fn insert_all(connection: &mut MySqlConnection, names: &Names, rows: &[NewRow]) -> sqlx::Result<bool> {
-    let rows: Vec<String> = rows.iter().map(literal_row).collect();
+async fn insert_all(connection: &mut MySqlConnection, names: &Names, rows: &[&NewRow]) -> sqlx::Result<bool> {
+    let rows: Vec<String> = rows.iter().map(|row| literal_row(row)).collect();
     let sql = format!("INSERT INTO {} ({COLUMNS}) VALUES {}", names.quoted_table(), rows.join(", "));
-    is_new(sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await, names)
+    match sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await {
+        Ok(_) => Ok(true),
+        Err(sqlx::Error::Database(error)) if is_own_duplicate(&*error, names) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn literal_row(row: &NewRow) -> String {
@@ -440,14 +515,6 @@ fn literal_text(text: &str) -> String {
 
 /// Duplicates are told by the error, of which only those of the outbox's own keys count: `INSERT IGNORE`
 /// would hide others, and `ON DUPLICATE KEY UPDATE` cannot say which rows were new.
-fn is_new(inserted: sqlx::Result<MySqlQueryResult>, names: &Names) -> sqlx::Result<bool> {
-    match inserted {
-        Ok(_) => Ok(true),
-        Err(sqlx::Error::Database(error)) if is_own_duplicate(&*error, names) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
 fn is_own_duplicate(error: &dyn DatabaseError, names: &Names) -> bool {
     number(error) == Some(1062) && names_own_key(error.message(), names)
 }

@@ -26,8 +26,11 @@ fn statements<DB: Dialect>(names: &Names, ids: &[EventId]) -> Vec<(String, &'sta
         (DB::expired(names, 0, 1000), "delivered"),
         (DB::expired(names, 1_000_000, 1000), "delivered"),
         (DB::promote(names, ids), "id"),
-        (DB::acknowledge(names, ids), "id"),
-        (sql::acknowledge_and_delete::<DB>(names, ids), "id"),
+        (DB::acknowledge(names, ids, ""), "id"),
+        (DB::acknowledge(names, ids, &sql::if_free(names)), "id"),
+        (sql::acknowledge_and_delete::<DB>(names, ids, ""), "id"),
+        (sql::acknowledge_and_delete::<DB>(names, ids, &sql::if_free(names)), "id"),
+        (sql::one_open::<DB>(names, ids), "id"),
         (sql::purge::<DB>(names, ids), "id"),
         (DB::requeue(names, ids), "id"),
         (sql::discard::<DB>(names, ids), "id"),
@@ -151,10 +154,10 @@ fn check_plan(plan: &str, index: &str, when: &str) {
     }
     // SQLite calls it a scan, too, when it walks along an index.
     // What it scans under this name is the few rows of a subquery.
-    // Whether there are leases and keys with parked events is looked up in the smallest index that they have.
+    // Whether there are leases, parked events and keys that have some is looked up in the smallest index that they have.
     for scan in plan.lines().filter(|line| line.contains("SCAN ") && line.trim() != "SCAN h") {
-        let is_of_few = ["_lease USING COVERING INDEX", "_key USING COVERING INDEX"];
-        let is_good = scan.contains("USING INDEX") || is_of_few.iter().any(|of| scan.contains(of));
+        let is_of_few = ["lease", "key", "parked"].map(|part| format!("_{part} USING COVERING INDEX"));
+        let is_good = scan.contains("USING INDEX") || is_of_few.iter().any(|of| scan.contains(of.as_str()));
         assert!(is_good, "{when}, a scan of the table in {plan}");
     }
 }

@@ -94,6 +94,7 @@ impl Engine for Postgres {
     const BY_INDEX: &'static str = BY_INDEX;
     const ALONE: &'static str = ALONE;
     // What a lost claim or settlement costs is a redelivery.
+    const ISOLATE: &'static str = "";
     const BEGIN_CLAIM: &'static str =
         concat!("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = off; ", by_index!());
     const WAITS_ASLEEP: bool = false;
@@ -106,7 +107,12 @@ impl Engine for Postgres {
     const NAMES_DELETE_TARGET: bool = false;
     const INDEXES_TAKE_NAMES: bool = true;
     const LATERAL: bool = true;
-    const UNFIT: Option<&'static str> = None;
+    // In SQL_ASCII bytes are kept as they come.
+    const UNFIT: Option<&'static str> = Some(
+        "SELECT 'the database has the encoding ' || current_setting('server_encoding') || ', which has no place for many \
+        characters: create it with the encoding UTF8'
+        WHERE current_setting('server_encoding') NOT IN ('UTF8', 'SQL_ASCII')",
+    );
     const SORTS_NULLS: bool = true;
     const FIFO_OF_ALL: bool = false;
     const LIMITS_BY_QUERY: bool = false;
@@ -194,11 +200,11 @@ impl Engine for Postgres {
         )
     }
 
-    fn acknowledge(names: &Names, ids: &[EventId]) -> String {
+    fn acknowledge(names: &Names, ids: &[EventId], condition: &str) -> String {
         let (table, ids) = (names.quoted_table(), literals(ids));
         format!(
             r#"{ALONE} UPDATE {table} SET "status" = 'delivered', "delivered_at" = clock_timestamp()
-            WHERE "id" IN ({ids}) AND "status" IN ('pending', 'scheduled', 'parked', 'waiting')"#
+            WHERE "id" IN ({ids}) AND "status" IN ('pending', 'scheduled', 'parked', 'waiting') {condition}"#
         )
     }
 

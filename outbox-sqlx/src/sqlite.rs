@@ -79,6 +79,7 @@ impl Engine for Sqlite {
     const INSERT_IS_ATOMIC: bool = false;
     const BY_INDEX: &'static str = "";
     const ALONE: &'static str = "";
+    const ISOLATE: &'static str = "";
     const BEGIN_CLAIM: &'static str = "BEGIN IMMEDIATE";
     const WAITS_ASLEEP: bool = true;
     const CHAIN: Option<&'static str> = None;
@@ -170,11 +171,11 @@ impl Engine for Sqlite {
         )
     }
 
-    fn acknowledge(names: &Names, ids: &[EventId]) -> String {
+    fn acknowledge(names: &Names, ids: &[EventId], condition: &str) -> String {
         let (table, index, ids) = (names.quoted_table(), names.quoted_index("id"), literals(ids));
         format!(
             r#"UPDATE {table} INDEXED BY {index} SET "status" = 'delivered', "delivered_at" = {CLOCK}
-            WHERE "id" IN ({ids}) AND "status" IN ('pending', 'scheduled', 'parked', 'waiting')"#
+            WHERE "id" IN ({ids}) AND "status" IN ('pending', 'scheduled', 'parked', 'waiting') {condition}"#
         )
     }
 

@@ -376,9 +376,9 @@ impl<DB: Dialect> OutboxStore for SqlxOutbox<DB> {
         let mut connection = self.acquire(ACKNOWLEDGE).await?;
         let (mut claimed, mut done) = (Vec::new(), Ok(()));
         for ids in ids.chunks(BATCH) {
-            match self.acknowledge_some(&mut connection, ids).await {
-                Ok(true) => claimed.extend_from_slice(ids),
-                Ok(false) => {}
+            match self.acknowledge_free(&mut connection, ids).await {
+                Ok(true) => {}
+                Ok(false) => claimed.extend_from_slice(ids),
                 Err(error) => {
                     done = Err(self.error(ACKNOWLEDGE)(error));
                     break;
@@ -387,14 +387,8 @@ impl<DB: Dialect> OutboxStore for SqlxOutbox<DB> {
         }
         drop(connection);
         // Also what was done before an error.
-        let mut conflicts = Conflicts::new();
-        while !claimed.is_empty() {
-            match self.forget(&claimed).await {
-                Ok(()) => break,
-                Err(error) => conflicts.wait::<DB>(error).await.map_err(self.error(ACKNOWLEDGE))?,
-            }
-        }
-        done
+        let acknowledged = self.acknowledge_claimed(&claimed).await.map_err(self.error(ACKNOWLEDGE));
+        acknowledged.and(done)
     }
 
     async fn purge(&self, older_than: Duration) -> Result<u64> {
@@ -428,24 +422,36 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         }
     }
 
-    /// Acknowledges events, and returns whether anything is leased or parked.
-    async fn acknowledge_some(
+    /// Acknowledges events where nothing is leased or parked, and returns whether that was so: no key waits for any of them then.
+    async fn acknowledge_free(
         &self,
         connection: &mut DB::Connection,
         ids: &[EventId],
     ) -> Result<bool, sqlx::Error> {
-        let (leases, parked) = (sql::has_leases::<DB>(&self.names), sql::has_parked::<DB>(&self.names));
-        let acknowledge = match self.retention {
-            Retention::UntilPurged => DB::acknowledge,
-            Retention::DeleteOnDelivery => sql::acknowledge_and_delete::<DB>,
-        };
-        let sql = format!("{}; {leases}; {parked}", acknowledge(&self.names, ids));
+        let names = &self.names;
+        let sql = format!(
+            "{}{}; {}; {}; {}",
+            DB::ISOLATE,
+            self.acknowledged(ids, &sql::if_free(names)),
+            sql::has_leases::<DB>(names),
+            sql::has_parked::<DB>(names),
+            // Something may have been leased or parked only in the moment in which they were to be acknowledged.
+            sql::one_open::<DB>(names, ids),
+        );
         let mut conflicts = Conflicts::new();
         loop {
             match DB::rows(connection, sql.clone()).await {
-                Ok(rows) => return Ok(!rows.is_empty()),
+                Ok(rows) => return Ok(rows.is_empty()),
                 Err(error) => conflicts.wait::<DB>(error).await?,
             }
+        }
+    }
+
+    /// The statement that acknowledges events, on a further condition.
+    pub(crate) fn acknowledged(&self, ids: &[EventId], condition: &str) -> String {
+        match self.retention {
+            Retention::UntilPurged => DB::acknowledge(&self.names, ids, condition),
+            Retention::DeleteOnDelivery => sql::acknowledge_and_delete::<DB>(&self.names, ids, condition),
         }
     }
 

@@ -7,7 +7,7 @@ use std::{error::Error as _, time::Duration};
 use outbox_conformance::{Harness, require};
 use outbox_sqlx::{Dialect, SqlxOutbox};
 use outbox_traits::{
-    Claim, ClaimStore, Error, ErrorKind, Event, InboxStore, OutboxStore, OutboxStoreExt, Saved,
+    Claim, ClaimStore, Error, ErrorKind, Event, EventId, InboxStore, OutboxStore, OutboxStoreExt, Saved,
 };
 use serde_json::json;
 use sqlx::Connection;
@@ -107,8 +107,34 @@ async fn mysql_sessions() {
     let (saved, commits) = save_what_another_saved(&h, "START TRANSACTION WITH CONSISTENT SNAPSHOT").await;
     assert_eq!((saved.unwrap(), commits), (Saved::Duplicate, true));
 
+    // What each looks for and does not find keeps no other from saving it, nor what it finds; also where reading locks.
+    for level in ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"] {
+        let mut open = Vec::new();
+        for _ in 0..4 {
+            let mut session = h.pool().acquire().await.unwrap();
+            let begin = format!("SET SESSION TRANSACTION ISOLATION LEVEL {level}; START TRANSACTION");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(begin)).execute(&mut *session).await.unwrap();
+            open.push(session);
+        }
+        for _ in 0..3 {
+            for session in &mut open {
+                let saved = h
+                    .store
+                    .save_in_session(&event().with_idempotency_key(EventId::new().to_string()), session)
+                    .await;
+                assert_eq!(saved.unwrap(), Saved::Stored, "{level}");
+                let saved = h.store.save_all_in_session(&[event(), event()], session).await;
+                assert_eq!(saved.unwrap(), [Saved::Stored; 2], "{level}");
+            }
+        }
+        for mut session in open {
+            sqlx::raw_sql("COMMIT").execute(&mut *session).await.unwrap();
+            session.close().await.unwrap();
+        }
+    }
+
     // Somebody else's duplicate is an error, and not taken for one of the outbox.
-    for key in ["x", "audit_outbox_id"] {
+    for key in ["x", "audit_outbox_id", "outbox_id"] {
         h.run(&format!("CREATE TABLE {{s}}.audit (x INT, UNIQUE KEY {key} (x))")).await;
         h.run("INSERT INTO {s}.audit VALUES (1)").await;
         h.run(

@@ -4,7 +4,7 @@ use std::{slice, sync::Arc, time::Duration};
 
 use outbox_traits::{
     Claim, ClaimStore, DeadLetterFilter, DeadLetterStore, ErrorKind, Event, Lease, Leased, OutboxStore,
-    Result, Settlement,
+    Result, Settlement, StatsStore,
 };
 use tokio::time::sleep;
 
@@ -343,6 +343,42 @@ where
                 retried(|| h.store().discard(both[0].id())).await;
             }
             let next = claim(&h, 10).await;
+            assert_eq!(leased_ids(&next), [both[1].id()], "the first of the key is not waited for any more");
+            delivered(&h, &next).await;
+        }
+    }
+}
+
+/// 9.5 and 7.5: nor where nobody goes on with it: the process that acknowledged has died, and so has the one that held the lease,
+/// or waits for the retry.
+pub async fn no_key_waits_for_an_acknowledgement_that_nobody_goes_on_with<H: OutageHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore + StatsStore,
+{
+    let long = Claim::new("a worker").with_limit(1).with_lease(WAIT);
+    let mut away = Away::open(&h).await;
+    for fails in [false, true] {
+        away.again();
+        while away.goes_on().await {
+            let there = Arc::clone(&away.h);
+            let both = [keyed("key", "first"), keyed("key", "second")];
+            save_all(&h, &both).await;
+            let held = h.store().claim(&long).await.expect("claim");
+            assert_eq!(leased_ids(&held), [both[0].id()]);
+            if fails {
+                settled(&h, [Settlement::retry(held[0].lease, WAIT, "later")]).await;
+            }
+            match away.cut_for_good(there.store().acknowledge(both[0].id())).await {
+                Ok(()) => {}
+                Err(error) => assert_cut_off(&error),
+            }
+            // What was sent may still be under way.
+            sleep(Duration::from_millis(50)).await;
+            let stats = bounded(h.store().stats()).await.expect("stats");
+            if stats.pending + stats.leased > 1 {
+                bounded(h.store().acknowledge(both[0].id())).await.expect("acknowledge");
+            }
+            let next = bounded(h.store().claim(&long)).await.expect("claim");
             assert_eq!(leased_ids(&next), [both[1].id()], "the first of the key is not waited for any more");
             delivered(&h, &next).await;
         }

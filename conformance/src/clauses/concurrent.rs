@@ -1,13 +1,16 @@
 //! What takes two sessions that write at once. An engine with one writer, such as SQLite, makes the second wait
 //! and leaves this group out; its guarantee table says so.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use outbox_traits::OutboxStore;
+use chrono::TimeDelta;
+use outbox_traits::{OutboxStore, Saved};
+use uuid::Uuid;
 
+use super::outage::bounded;
 use crate::{
     Harness,
-    support::{acknowledge_all, event, pending_ids, save},
+    support::{acknowledge_all, event, events, ids, pending_ids, save, save_all},
 };
 
 /// 3.3: a transaction held open for long delays only its own events.
@@ -50,8 +53,43 @@ pub async fn an_id_of_a_rolled_back_session_is_free<H: Harness>(h: Arc<H>) {
         let (h, one) = (Arc::clone(&h), one.clone());
         async move { crate::support::retried(|| h.store().save(&one)).await }
     });
-    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
     h.rollback(transaction).await;
-    assert_eq!(waiting.await.expect("the second writer"), outbox_traits::Saved::Stored);
+    assert_eq!(waiting.await.expect("the second writer"), Saved::Stored);
     assert_eq!(pending_ids(&h).await, [one.id()]);
+}
+
+/// 3.3 and 2.6: nor does one that has saved what is there already: that event goes its way, and others are saved.
+pub async fn a_duplicate_in_an_open_session_delays_nobody<H: Harness>(h: Arc<H>) {
+    const HIDDEN: Duration = Duration::from_secs(60);
+    for key in ["one", "two"] {
+        let until = h.now().await + TimeDelta::from_std(HIDDEN).expect("a minute");
+        let hidden = event("hidden").with_idempotency_key(key).with_not_before(until);
+        let (there, others) = (event("there"), events(2));
+        save(&h, &hidden).await;
+        save(&h, &there).await;
+        save_all(&h, &others).await;
+        // It is due, and nobody has looked yet.
+        h.advance(HIDDEN).await;
+        let mut open = h.begin().await;
+        for again in [hidden.clone(), event("another").with_idempotency_key(key), there.clone()] {
+            let saved = h.store().save_in_session(&again, h.session(&mut open)).await;
+            assert_eq!(saved.expect("save_in_session"), Saved::Duplicate);
+        }
+        let batch = [event("new"), there.clone(), event("new, too")];
+        let saved = h.store().save_all_in_session(&batch, h.session(&mut open)).await;
+        assert_eq!(saved.expect("save_all_in_session"), [Saved::Stored, Saved::Duplicate, Saved::Stored]);
+        let all = [vec![hidden.id(), there.id()], ids(&others)].concat();
+        assert_eq!(bounded(pending_ids(&h)).await, all, "what is due is held up by a session that is open");
+        for _ in 0..10 {
+            // Wherever in an index it would be.
+            let id = Uuid::from_u128(Uuid::now_v7().as_u128().rotate_left(64));
+            let fresh = event("fresh").with_id(id).with_idempotency_key(id.to_string());
+            bounded(save(&h, &fresh)).await;
+            bounded(acknowledge_all(&h, &[fresh.id()])).await;
+        }
+        bounded(acknowledge_all(&h, &all)).await;
+        h.rollback(open).await;
+        assert_eq!(pending_ids(&h).await, []);
+    }
 }

@@ -225,6 +225,7 @@ macro_rules! __group {
             a_long_transaction_delays_only_its_own_events
             an_event_that_commits_late_is_not_skipped
             an_id_of_a_rolled_back_session_is_free
+            a_duplicate_in_an_open_session_delays_nobody
         }
     };
     (durable $mode:tt) => {
@@ -348,6 +349,7 @@ macro_rules! __group {
             a_claim_of_some_types_waits_for_busy_keys
             a_claim_of_some_types_takes_no_other_of_a_key_that_has_waited
             a_claim_of_some_types_finds_its_own_after_many_keys_that_have_none
+            a_claim_may_ask_for_very_many_types
             the_resource_id_is_the_key_where_there_is_no_other
             a_key_waits_while_one_of_its_events_waits_for_a_retry
             an_event_saved_while_its_key_is_busy_comes_after
@@ -460,6 +462,7 @@ macro_rules! __group {
             a_claim_in_vain_takes_few_round_trips
             no_key_waits_for_what_an_acknowledgement_reached_that_was_cut_off
             a_claim_gets_past_what_an_acknowledgement_reached_that_was_cut_off
+            no_key_waits_for_an_acknowledgement_that_nobody_goes_on_with
             what_nobody_goes_on_with_does_not_hold_up_others
         }
     };
@@ -488,7 +491,6 @@ macro_rules! __group {
             a_session_wakes_nobody_all_the_time
             deliveries_wake_nobody_all_the_time
             a_runtime_that_ends_takes_no_wakeups_with_it
-            a_commit_wakes_after_a_runtime_of_its_handle_has_ended
             a_listener_survives_its_connection
         }
     };
@@ -497,6 +499,7 @@ macro_rules! __group {
             a_commit_wakes_after_others_that_were_saved_later
             each_of_several_open_sessions_wakes_by_itself
             a_commit_of_a_busy_process_wakes_others
+            a_commit_wakes_after_a_runtime_of_its_handle_has_ended
         }
     };
     (claim_peer $mode:tt) => {

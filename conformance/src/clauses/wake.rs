@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::{
     Harness, WakeHarness,
-    support::{acknowledge, event, events, pending_ids, retried, save, save_all},
+    support::{acknowledge, event, events, pending_ids, save, save_all},
 };
 
 /// Who is not woken by then never will be. It is not a measure of speed.
@@ -292,26 +292,6 @@ where
     let two = event("two");
     peer.save(&two).await.expect("save");
     woken_by(&h, &mut listener, &two).await;
-}
-
-/// 9.2: nor does one on which something was saved, and that has ended before it could tell of it.
-pub async fn a_commit_wakes_after_a_runtime_of_its_handle_has_ended<H: WakeHarness>(h: Arc<H>)
-where
-    H::Store: WakeStore,
-{
-    let (peer, mut listener) = (Arc::new(h.peer().await), listen(&h).await);
-    let there = Arc::clone(&peer);
-    let elsewhere = move || {
-        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(there.save(&event("elsewhere"))).expect("save");
-    };
-    spawn_blocking(elsewhere).await.expect("a save on another runtime");
-    for name in ["one", "two"] {
-        let event = event(name);
-        // A connection of the handle may have ended with the runtime.
-        retried(|| peer.save(&event)).await;
-        woken_by(&h, &mut listener, &event).await;
-    }
 }
 
 /// 9.2: a listener whose connection dies notices, and listens again: also to others, of whom this process knows nothing.

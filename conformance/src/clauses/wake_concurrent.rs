@@ -1,15 +1,19 @@
-//! Section 9.2 for sessions that are open at the same time.
+//! Section 9.2 for what is under way at the same time.
 
 use std::{sync::Arc, time::Duration};
 
 use outbox_traits::{OutboxStore, WakeStore};
 use tokio::{
-    task::{JoinSet, yield_now},
+    runtime::Builder,
+    task::{JoinSet, spawn_blocking, yield_now},
     time::sleep,
 };
 
 use super::wake::{calm, listen, told_of, woken_by};
-use crate::{WakeHarness, support::event};
+use crate::{
+    WakeHarness,
+    support::{event, retried},
+};
 
 /// 9.2: a commit wakes however many others were saved later and committed before, and are pending still.
 pub async fn a_commit_wakes_after_others_that_were_saved_later<H: WakeHarness>(h: Arc<H>)
@@ -76,6 +80,26 @@ where
         let mut transaction = h.begin().await;
         peer.save_in_session(&event, h.session(&mut transaction)).await.expect("save_in_session");
         h.commit(transaction).await;
+        woken_by(&h, &mut listener, &event).await;
+    }
+}
+
+/// 9.2: a commit wakes though one before it was made on a runtime that has ended before it could tell of it.
+pub async fn a_commit_wakes_after_a_runtime_of_its_handle_has_ended<H: WakeHarness>(h: Arc<H>)
+where
+    H::Store: WakeStore,
+{
+    let (peer, mut listener) = (Arc::new(h.peer().await), listen(&h).await);
+    let there = Arc::clone(&peer);
+    let elsewhere = move || {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(there.save(&event("elsewhere"))).expect("save");
+    };
+    spawn_blocking(elsewhere).await.expect("a save on another runtime");
+    for name in ["one", "two"] {
+        let event = event(name);
+        // A connection of the handle may have ended with the runtime.
+        retried(|| peer.save(&event)).await;
         woken_by(&h, &mut listener, &event).await;
     }
 }

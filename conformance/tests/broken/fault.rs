@@ -29,6 +29,7 @@ faults! {
     BatchesAreReversed,
     ABadBatchIsHalfStored,
     ADuplicatePoisonsTheSession,
+    ADuplicateInASessionHoldsUpAll,
     ADuplicateIsAnError,
     ADuplicateReplacesTheFirst,
     DeliveredIdsAreForgotten,

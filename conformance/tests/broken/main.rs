@@ -104,6 +104,8 @@ rejected! {
             "refusal::another_duplicate_is_an_error_and_not_an_outcome";
     a_duplicate_that_poisons_the_session: ADuplicatePoisonsTheSession
         by "store::a_duplicate_leaves_the_session_usable";
+    a_duplicate_in_a_session_that_holds_up_all: ADuplicateInASessionHoldsUpAll
+        by "concurrent::a_duplicate_in_an_open_session_delays_nobody";
     a_duplicate_that_is_an_error: ADuplicateIsAnError
         by "store::an_existing_id_is_a_duplicate_and_the_first_stays";
     a_duplicate_that_replaces_the_first: ADuplicateReplacesTheFirst
@@ -641,7 +643,7 @@ rejected! {
     a_first_runtime_that_hears_for_all: TheFirstRuntimeHearsForAll
         by "wake::a_runtime_that_ends_takes_no_wakeups_with_it";
     a_first_runtime_that_tells_for_all: TheFirstRuntimeTellsForAll
-        by "wake::a_commit_wakes_after_a_runtime_of_its_handle_has_ended";
+        by "wake_concurrent::a_commit_wakes_after_a_runtime_of_its_handle_has_ended";
     a_newest_event_that_alone_wakes: OnlyTheNewestWakes
         by "wake_concurrent::a_commit_wakes_after_others_that_were_saved_later";
     a_last_of_several_sessions_that_alone_wakes: OnlyTheLastOfSeveralSessionsWakes
@@ -667,7 +669,8 @@ rejected! {
     a_lost_lease_that_holds_up_its_key: ALostLeaseHoldsUpItsKey
         by "claim_outage::no_key_waits_for_what_an_acknowledgement_reached_that_was_cut_off";
     a_claim_that_stops_at_what_was_acknowledged: AClaimStopsAtWhatWasAcknowledged
-        by "claim_outage::a_claim_gets_past_what_an_acknowledgement_reached_that_was_cut_off";
+        by "claim_outage::a_claim_gets_past_what_an_acknowledgement_reached_that_was_cut_off",
+            "claim_outage::no_key_waits_for_an_acknowledgement_that_nobody_goes_on_with";
     each_listener_that_connects: EachListenerConnects
         by "wake_outage::listeners_cost_little";
     a_listener_that_asks_all_the_time: AListenerAsksAllTheTime
@@ -815,6 +818,7 @@ const ALSO: &[(&str, Fault)] = &[
     ),
     ("dead_letter::a_discarded_event_is_gone", Fault::UndecodableRowsAreDropped),
     ("claim::a_hidden_event_is_not_claimed", Fault::NotBeforeIsIgnored),
+    ("claim::a_claim_may_ask_for_very_many_types", Fault::AClaimIgnoresItsTypes),
     ("claim::each_settlement_has_its_own_answer", Fault::OwnershipWithoutAFence),
     ("claim::events_without_a_key_do_not_wait_for_one_another", Fault::AWaitingKeyHoldsUpAll),
     ("claim::keys_do_not_wait_for_one_another", Fault::ClaimsOverlap),

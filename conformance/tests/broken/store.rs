@@ -43,6 +43,8 @@ pub(crate) struct Memory {
     pub(crate) held_for_ever: HashSet<String>,
     saves: usize,
     pub(crate) requeued_at: Option<DateTime<Utc>>,
+    /// Whoever fetches waits for a session that has met a duplicate.
+    is_held_up: bool,
     /// The session of a batch of which an event was refused.
     pub(crate) left_open: Option<MemorySession>,
 }
@@ -289,6 +291,7 @@ impl OutboxStore for Broken {
         let saved = self.save_inner(event, &mut session.inner).await;
         match (&saved, self.fault) {
             (Ok(Saved::Duplicate), Fault::ADuplicatePoisonsTheSession) => session.is_poisoned = true,
+            (Ok(Saved::Duplicate), Fault::ADuplicateInASessionHoldsUpAll) => self.memory().is_held_up = true,
             (Err(_), Fault::AnErrorRollsBack) => drop(session.inner.take()),
             (Err(_), Fault::AnErrorCommits) => {
                 session.inner.take().into_iter().for_each(MemorySession::commit);
@@ -313,6 +316,9 @@ impl OutboxStore for Broken {
     async fn get_pending(&self, limit: usize) -> Result<Vec<Event>> {
         self.must_be_migrated()?;
         *self.shared.last_asked.lock().unwrap() = Some(Instant::now());
+        if self.memory().is_held_up {
+            return Err(Error::new(ErrorKind::Conflict, "another session is in the way"));
+        }
         self.look_at(limit, Fault::AFetchReadsAll).await?;
         let mut pending = match self.fault {
             Fault::TheLimitIsOneTooMany => self.inner.get_pending(limit.saturating_add(1)).await?,

@@ -9,7 +9,7 @@ use std::{
 use outbox_traits::{Claim, EventId};
 
 use super::{
-    CHUNK, sql,
+    CHUNK, MAX_MESSAGE_BYTES, sql,
     state::{EVENT, Key, Spot, State, key},
 };
 use crate::{SqlxOutbox, dialect::Dialect, row::ReadRow, store::as_limit};
@@ -37,6 +37,14 @@ const HOT: usize = 8;
 const WALK: i64 = 500_000;
 /// A lease of less than so many microseconds may be about to end: what is behind it is not parked.
 const FRESH: i64 = 100_000;
+
+/// For how many keys one statement names the types that are wanted: where it has to do so for each, a long list of them is not to
+/// make it too long for the server.
+fn keys_at_once<DB: Dialect>(claim: &Claim) -> usize {
+    // Each byte is two digits.
+    let types: usize = claim.types.iter().map(|wanted| 2 * wanted.len() + 16).sum();
+    if DB::LATERAL { KEYS } else { (MAX_MESSAGE_BYTES / types.max(1)).clamp(1, KEYS) }
+}
 
 /// A parked event as a claim reads it.
 struct Head {
@@ -149,7 +157,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
                 }
             }
             let each = (limit.max(HEADS) / keys.len().max(1)).clamp(1, limit);
-            for keys in keys.chunks(KEYS) {
+            for keys in keys.chunks(keys_at_once::<DB>(claim)) {
                 let sql = sql::heads::<DB>(names, &claim.types, keys, as_limit(each));
                 let mut heads: HashMap<Key, Vec<Head>> = HashMap::new();
                 for row in &DB::rows(connection, sql).await? {

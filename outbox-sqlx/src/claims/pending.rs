@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{
-    CHUNK,
+    CHUNK, Conflicts,
     settle::rewritten,
     sql,
     state::{Read, Spot, State, key},
@@ -128,13 +128,28 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         Ok(sql::retries::<DB>(&self.names, now, as_limit(BATCH)))
     }
 
-    /// After an acknowledgement of events that may be leased or parked: their keys wait for them no more.
-    pub(crate) async fn forget(&self, acknowledged: &[EventId]) -> sqlx::Result<()> {
+    /// Acknowledges events that may be leased or parked: their keys wait for them no more.
+    pub(crate) async fn acknowledge_claimed(&self, ids: &[EventId]) -> sqlx::Result<()> {
+        let mut conflicts = Conflicts::new();
+        while !ids.is_empty() {
+            match self.acknowledge_claimed_once(ids).await {
+                Ok(()) => break,
+                Err(error) => conflicts.wait::<DB>(error).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// In one transaction, so that no key goes on waiting where it is cut off. All leases are kept as they are first, and the
+    /// lock is taken before the events: settlements take their leases, events and the lock in this order, and claims the lock
+    /// before any events.
+    async fn acknowledge_claimed_once(&self, acknowledged: &[EventId]) -> sqlx::Result<()> {
         let names = &self.names;
         let _turn = self.turn().await;
         let mut transaction = self.begin_claim().await?;
         let mut state = State::hold::<DB>(&mut transaction, names, None).await?;
-        state.has_keys = self.lock_and_run(&mut transaction, Vec::new()).await?;
+        let acknowledge = acknowledged.chunks(BATCH).map(|ids| self.acknowledged(ids, "")).collect();
+        state.has_keys = self.lock_and_run(&mut transaction, acknowledge).await?;
         let gone: HashSet<EventId> = acknowledged.iter().copied().collect();
         let mut statements = self.rewrite_leases(rewritten(&state, |lease, until| {
             (!gone.contains(&lease.event())).then_some(until)

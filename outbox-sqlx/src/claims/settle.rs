@@ -78,7 +78,10 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         let mut sql = vec![sql::lock::<DB>(&self.names)];
         sql.extend(statements);
         sql.push(sql::first_ready::<DB>(&self.names));
-        let rows = DB::rows(connection, sql.join("; ")).await?;
+        let mut rows = Vec::new();
+        for message in messages(sql) {
+            rows = DB::rows(connection, message).await?;
+        }
         rows.last().map_or(Ok(false), |row| Ok(!row.is_null(0)?))
     }
 

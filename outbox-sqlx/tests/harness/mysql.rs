@@ -52,6 +52,7 @@ impl Engine for MySql {
         CREATE TRIGGER {s}.audit AFTER INSERT ON {s}.outbox FOR EACH ROW
             INSERT INTO audit SELECT 1 FROM DUAL WHERE NEW.type = '{type}'",
         "DROP TABLE {s}.audit; CREATE TABLE {s}.audit (x INT, UNIQUE KEY audit_outbox_id (x))",
+        "DROP TABLE {s}.audit; CREATE TABLE {s}.audit (x INT, UNIQUE KEY outbox_id (x))",
     ];
 
     fn place() -> (String, Option<()>) {
@@ -76,6 +77,12 @@ impl Engine for MySql {
             ("SET autocommit = 0", "autocommit"),
             // MariaDB ends what deletes by ids, such as a purge.
             ("SET sql_safe_updates = 1", "sql_safe_updates"),
+            // Some characters become others.
+            ("SET NAMES utf8", "charset=utf8mb4"),
+            ("SET NAMES latin1", "charset=utf8mb4"),
+            // Some leases are not seen.
+            ("SET sql_select_limit = 100", "sql_select_limit"),
+            ("SET completion_type = CHAIN", "completion_type"),
         ]
         .get(way)?;
         let options = MySqlPoolOptions::new().after_connect(move |connection, _| {

@@ -91,3 +91,28 @@ where
     assert_eq!(taken(&h, "b.x", 1).await, [own.id()]);
     assert_eq!(taken(&h, "a.x", 1).await, [others[0].id()]);
 }
+
+/// 7.1: a claim may ask for very many types, also where keys have waited.
+pub async fn a_claim_may_ask_for_very_many_types<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let wanted: Vec<String> = (0..3000).map(|index| format!("a.type.{index:0>40}")).collect();
+    let of = |key: usize| {
+        Event::new(wanted[key * 10].clone(), json!(null))
+            .expect("valid")
+            .with_partition_key(format!("key {key}"))
+    };
+    let own: Vec<Event> = (0..200).map(of).collect();
+    let other = Event::new("b.x", json!(null)).expect("valid").with_partition_key("other");
+    save_all(&h, &own).await;
+    save(&h, &other).await;
+    let leased = claim(&h, 300).await;
+    settled(&h, leased.iter().map(|one| Settlement::retry(one.lease, LEASE, "failed"))).await;
+    h.advance(LEASE * 2).await;
+    let request = Claim::new("a worker").with_limit(300).with_lease(LEASE).with_types(wanted.clone());
+    let leased = h.store().claim(&request).await.expect("claim");
+    assert_eq!(leased_ids(&leased), ids(&own));
+    delivered(&h, &leased).await;
+    assert_eq!(leased_ids(&claim(&h, 300).await), [other.id()]);
+}

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     dialect::{Dialect, Engine},
-    names::{KEY, LEASE, Names, VERSION},
+    names::{KEY, LEASE, Names, PARKED, VERSION},
     row,
 };
 
@@ -316,8 +316,8 @@ fn delete<DB: Dialect>(names: &Names, index: &str, wanted: &str) -> String {
     format!("DELETE {target} FROM {table} {index} WHERE {wanted}")
 }
 
-fn delete_by_id<DB: Dialect>(names: &Names, events: &[EventId], status: &str) -> String {
-    let wanted = format!("id IN ({}) AND {} {status}", ids::<DB>(events), DB::STATUS);
+fn delete_by_id<DB: Dialect>(names: &Names, events: &[EventId], condition: &str) -> String {
+    let wanted = format!("id IN ({}) AND {} {condition}", ids::<DB>(events), DB::STATUS);
     DB::ALONE.to_owned() + &delete::<DB>(names, &DB::hint(names, "id"), &wanted)
 }
 
@@ -332,8 +332,31 @@ pub(crate) fn discard<DB: Dialect>(names: &Names, events: &[EventId]) -> String 
 }
 
 /// Deletes events as they are delivered.
-pub(crate) fn acknowledge_and_delete<DB: Dialect>(names: &Names, events: &[EventId]) -> String {
-    delete_by_id::<DB>(names, events, &format!("IN {UNDELIVERED}"))
+pub(crate) fn acknowledge_and_delete<DB: Dialect>(
+    names: &Names,
+    events: &[EventId],
+    condition: &str,
+) -> String {
+    delete_by_id::<DB>(names, events, &format!("IN {UNDELIVERED} {condition}"))
+}
+
+/// The condition that nothing is leased or parked.
+pub(crate) fn if_free(names: &Names) -> String {
+    let none = |part| format!("AND NOT EXISTS (SELECT 1 FROM {})", names.quoted_part(part));
+    format!("{} {}", none(LEASE), none(PARKED))
+}
+
+/// A row that begins with -1 if somebody may still deliver one of these events.
+pub(crate) fn one_open<DB: Dialect>(names: &Names, events: &[EventId]) -> String {
+    format!(
+        "{}SELECT CAST(-1 AS {}), id FROM {} {} WHERE id IN ({}) AND {} IN {UNDELIVERED} LIMIT 1",
+        DB::ALONE,
+        DB::BIGINT,
+        names.quoted_table(),
+        DB::hint(names, "id"),
+        ids::<DB>(events),
+        DB::STATUS,
+    )
 }
 
 /// How a delivery ended, of events to which the same happened.
