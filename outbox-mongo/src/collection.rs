@@ -19,6 +19,8 @@ use crate::{
 pub(crate) const LEASES: &str = ".leases";
 pub(crate) const KEYS: &str = ".keys";
 
+const SOMETHING_ELSE: &str = "holds something else";
+
 const NAMESPACE_EXISTS: i32 = 48;
 const INDEX_NOT_FOUND: i32 = 27;
 
@@ -151,9 +153,25 @@ pub(crate) async fn problem(
         return Ok(Some(format!("the collection `{namespace}` is missing: run `migrate`")));
     };
     let what = what_else(database, name, &there, kind).await?;
-    Ok(what.map(|what| {
-        format!("the collection `{namespace}` {what}: choose another name with `with_collection`")
-    }))
+    Ok(what.map(|what| in_the_way(&namespace, what)))
+}
+
+/// What has the name of a collection beside an outbox and is none, by a question for what no such collection has.
+pub(crate) async fn problem_beside(
+    database: &Database,
+    name: &str,
+    others: Vec<Document>,
+) -> Result<Option<String>, DriverError> {
+    let Some(there) = found(database, name).await? else { return Ok(None) };
+    let mut what = foreign(&there);
+    if what.is_none() && open::<Document>(database, name).aggregate(others).await?.advance().await? {
+        what = Some(SOMETHING_ELSE);
+    }
+    Ok(what.map(|what| in_the_way(&namespace(database, name), what)))
+}
+
+fn in_the_way(namespace: &str, what: &str) -> String {
+    format!("the collection `{namespace}` {what}: choose another name with `with_collection`")
 }
 
 /// What tells an outbox or an inbox from whatever else a collection may hold.
@@ -187,7 +205,7 @@ async fn what_else(
     let is_other = has(&OUTBOX)
         || has(&INBOX)
         || open::<Document>(database, name).find_one(other).projection(doc! { "_id": 1 }).await?.is_some();
-    Ok(is_other.then_some("holds something else"))
+    Ok(is_other.then_some(SOMETHING_ELSE))
 }
 
 /// Makes the index by which the server deletes be as it is wanted, if at all, and says whether one is to be created.

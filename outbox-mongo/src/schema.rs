@@ -28,11 +28,15 @@ impl MongoOutbox {
             problem = missing.map(|index| self.missing(&index));
         }
         if let Some(problem) = problem {
-            let message = format!("could not {tried} collection `{}`: {problem}", self.namespace());
-            return Err(Error::new(ErrorKind::Schema, message));
+            return Err(self.unfit(tried, &problem));
         }
         self.seen.is_ready.store(true, Ordering::Release);
         Ok(())
+    }
+
+    fn unfit(&self, tried: &str, problem: &str) -> Error {
+        let message = format!("could not {tried} collection `{}`: {problem}", self.namespace());
+        Error::new(ErrorKind::Schema, message)
     }
 
     fn missing(&self, index: &Index) -> String {
@@ -53,6 +57,15 @@ impl MongoOutbox {
         Ok(())
     }
 
+    /// What something else is in the place of.
+    async fn problems_beside(&self) -> Result<Vec<String>, DriverError> {
+        let mut problems = Vec::new();
+        for (name, others) in self.others_beside() {
+            problems.extend(collection::problem_beside(&self.database, name, others).await?);
+        }
+        Ok(problems)
+    }
+
     async fn create_indexes(&self) -> Result<(), DriverError> {
         let found = self.found_indexes().await?;
         let mut missing: Vec<Index> =
@@ -70,6 +83,12 @@ impl MongoOutbox {
     async fn problems(&self) -> Result<Vec<String>, DriverError> {
         let mut problems: Vec<String> =
             collection::deployment_problem(&self.database).await?.into_iter().collect();
+        let beside = self.problems_beside().await?;
+        if !beside.is_empty() {
+            // What else is to be said would be to run `migrate`, which would be in vain.
+            problems.extend(beside);
+            return Ok(problems);
+        }
         if let Some(problem) =
             collection::problem(&self.database, self.events.name(), &collection::OUTBOX).await?
         {
@@ -108,6 +127,10 @@ impl MongoOutbox {
 #[async_trait]
 impl SchemaStore for MongoOutbox {
     async fn migrate(&self) -> Result<()> {
+        // Before anything is made.
+        if let Some(problem) = self.problems_beside().await.map_err(self.error(MIGRATE))?.first() {
+            return Err(self.unfit(MIGRATE, problem));
+        }
         collection::create(&self.database, self.events.name(), &collection::OUTBOX, self.error(MIGRATE))
             .await?;
         // Before the indexes, by which others see that all is there.

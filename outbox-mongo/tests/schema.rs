@@ -5,10 +5,16 @@ mod harness;
 use std::time::Duration;
 
 use harness::Mongo;
-use mongodb::bson::{Document, doc};
+use mongodb::{
+    bson::{Bson, DateTime, Document, doc, oid::ObjectId, spec::BinarySubtype},
+    options::{Collation, TimeseriesOptions},
+};
 use outbox_conformance::{Harness, NamesHarness, SchemaHarness, require};
 use outbox_mongo::mongodb;
-use outbox_traits::{ErrorKind, Event, InboxStore, OutboxStore, Retention, SchemaReport, SchemaStore};
+use outbox_traits::{
+    Claim, ClaimStore, ErrorKind, Event, InboxStore, OutboxStore, Retention, SchemaReport, SchemaStore,
+    Settlement,
+};
 use serde_json::json;
 
 fn current() -> SchemaReport {
@@ -102,6 +108,153 @@ async fn what_is_not_an_outbox_is_refused_in_these_words() {
         let error = h.unmigrated(&name).migrate().await.unwrap_err();
         assert!(error.to_string().contains("choose another name"), "{error}");
     }
+    h.close().await;
+}
+
+fn key(byte: u8) -> Bson {
+    Bson::Binary(mongodb::bson::Binary { subtype: BinarySubtype::Generic, bytes: vec![byte; 16] })
+}
+
+/// Documents that no outbox has in these collections beside it.
+fn documents_of_others() -> Vec<(&'static str, Document)> {
+    let keys = [
+        doc! { "_id": "api-key-1", "owner": "app" },
+        doc! { "_id": "api-key-2", "readyAt": DateTime::now() },
+        doc! { "_id": ObjectId::new(), "readyAt": DateTime::now() },
+        doc! { "_id": key(7), "owner": "app" },
+    ];
+    let leases = [
+        doc! { "_id": "flat-7" },
+        doc! { "_id": "x", "token": "abc" },
+        doc! { "_id": "x", "token": 7, "entries": [] },
+        doc! { "_id": "lock", "holder": "app" },
+        doc! { "_id": "sessions", "user": "somebody" },
+    ];
+    let of = |ending, documents: Vec<Document>| documents.into_iter().map(move |one| (ending, one));
+    of(".keys", keys.to_vec()).chain(of(".leases", leases.to_vec())).collect()
+}
+
+/// Makes all kinds of what is in the way of an outbox, and tells the names of the outbox and of what that is.
+async fn make_others_beside(h: &Mongo) -> Vec<(String, String)> {
+    let (database, mut made) = (h.database(), Vec::new());
+    for (number, (ending, document)) in documents_of_others().into_iter().enumerate() {
+        let outbox = format!("documents{number}");
+        let beside = format!("{outbox}{ending}");
+        database.collection::<Document>(&beside).insert_one(document).await.unwrap();
+        made.push((outbox, beside));
+    }
+    for ending in [".keys", ".leases"] {
+        let outboxes = ["capped", "view", "german", "series"].map(|name| format!("{name}_{}", &ending[1..]));
+        let beside = outboxes.each_ref().map(|name| format!("{name}{ending}"));
+        database.create_collection(&beside[0]).capped(true).size(4096).await.unwrap();
+        database.create_collection(&beside[1]).view_on("business").await.unwrap();
+        let german = Collation::builder().locale("de").build();
+        database.create_collection(&beside[2]).collation(german).await.unwrap();
+        let times = TimeseriesOptions::builder().time_field("at").build();
+        database.create_collection(&beside[3]).timeseries(times).await.unwrap();
+        made.extend(outboxes.into_iter().zip(beside));
+    }
+    made
+}
+
+#[tokio::test]
+async fn what_has_the_name_of_a_collection_beside_and_is_something_else_is_left_alone() {
+    let Some(h) = require("schema::beside", Mongo::open().await) else { return };
+    let made = make_others_beside(&h).await;
+    let all = async || {
+        let mut names = h.database().list_collection_names().await.unwrap();
+        names.sort();
+        names
+    };
+    let before = all().await;
+    for (outbox, beside) in made {
+        let store = h.unmigrated(&outbox);
+        for _ in 0..2 {
+            let error = store.migrate().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Schema, "{beside}: {error}");
+            let report = store.verify().await.unwrap();
+            for told in [error.to_string(), report.to_string()] {
+                assert!(told.contains(&format!(".{beside}`")), "{beside}: {told}");
+                assert!(told.contains("choose another name"), "{beside}: {told}");
+                assert!(!told.contains("run `migrate`"), "it would be in vain for {beside}: {told}");
+            }
+        }
+        let found = h.database().run_command(doc! { "listIndexes": &beside }).await;
+        let indexes = found
+            .map_or(0, |found| found.get_document("cursor").unwrap().get_array("firstBatch").unwrap().len());
+        assert!(indexes <= 1, "{beside} has an index more");
+    }
+    assert_eq!(all().await, before, "something was made");
+    h.close().await;
+}
+
+/// As where an earlier version took it for its own, or somebody has come later.
+#[tokio::test]
+async fn what_somebody_else_keeps_in_the_collections_beside_is_told_of() {
+    let Some(h) = require("schema::guests", Mongo::open().await) else { return };
+    let keys = h.database().collection::<Document>("outbox.keys");
+    keys.insert_many((1..9).map(|byte| doc! { "_id": key(2 * byte), "readyAt": DateTime::now() }))
+        .await
+        .unwrap();
+    h.store.save(&Event::new("t", json!({})).unwrap()).await.unwrap();
+    assert_eq!(h.store.claim(&Claim::new("w")).await.unwrap().len(), 1);
+    assert_eq!(h.store.verify().await.unwrap(), current());
+    // A lock that is there already is the outbox's own; and of keys, which may be many, some are looked at.
+    let is_looked_for = |id: &Bson| !["lock", "sessions"].map(Bson::from).contains(id) && *id != key(7);
+    for (ending, guest) in documents_of_others() {
+        let id = guest.get("_id").unwrap().clone();
+        if !is_looked_for(&id) {
+            continue;
+        }
+        let beside = h.database().collection::<Document>(&format!("outbox{ending}"));
+        beside.insert_one(&guest).await.unwrap();
+        let report = h.store.verify().await.unwrap();
+        assert!(report.to_string().contains(&format!("outbox{ending}` holds something else")), "{report}");
+        assert_eq!(h.store.migrate().await.unwrap_err().kind(), ErrorKind::Schema);
+        assert_eq!(beside.find_one(doc! { "_id": &id }).await.unwrap(), Some(guest));
+        beside.delete_one(doc! { "_id": id }).await.unwrap();
+    }
+    assert_eq!(h.store.verify().await.unwrap(), current());
+    h.close().await;
+}
+
+/// Whatever it keeps beside its events, at any time.
+#[tokio::test]
+async fn an_outbox_in_use_is_as_it_is_to_be() {
+    let Some(h) = require("schema::in_use", Mongo::open().await) else { return };
+    let fine = async |when: &str| {
+        assert_eq!(h.store.verify().await.unwrap(), current(), "{when}");
+        h.store.migrate().await.unwrap_or_else(|error| panic!("{when}: {error}"));
+    };
+    let event =
+        |number: usize| Event::new("t", json!(number)).unwrap().with_partition_key(format!("k{number}"));
+    h.store.save_all(&(0..9).map(event).collect::<Vec<_>>()).await.unwrap();
+    let leased = h.store.claim(&Claim::new("w")).await.unwrap();
+    fine("after a claim").await;
+    assert!(h.store.renew(&[leased[8].lease], Duration::from_hours(1)).await.unwrap()[0].is_ok());
+    fine("after a renewal of some").await;
+    let settlements = [
+        Settlement::retry(leased[0].lease, Duration::from_hours(1), "failed"),
+        Settlement::retry(leased[1].lease, Duration::ZERO, "failed"),
+        Settlement::dead_letter_holding_key(leased[2].lease, "failed"),
+        Settlement::delivered(leased[3].lease),
+    ];
+    assert!(h.store.settle(&settlements).await.unwrap().iter().all(Result::is_ok));
+    fine("after failures").await;
+    // As one leaves it that dies then.
+    let leases = h.database().collection::<Document>("outbox.leases");
+    let decided = doc! { "$set": { "delivered": true }, "$inc": { "revision": 1_i64 } };
+    leases.update_one(doc! { "token": leased[4].lease.token().to_string() }, decided).await.unwrap();
+    fine("after half a settlement").await;
+    h.store.acknowledge(leased[8].event.id()).await.unwrap();
+    h.advance(Duration::from_hours(2)).await;
+    fine("after the end of all leases").await;
+    assert_eq!(h.store.claim(&Claim::new("w")).await.unwrap().len(), 2);
+    fine("at last").await;
+    // The first claim of all makes it so.
+    leases.delete_one(doc! { "_id": "lock" }).await.unwrap();
+    leases.insert_one(doc! { "_id": "lock", "version": 0_i64 }).await.unwrap();
+    fine("with a new lock").await;
     h.close().await;
 }
 

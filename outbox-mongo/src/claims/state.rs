@@ -150,6 +150,23 @@ pub(super) fn values<'a>(keys: impl IntoIterator<Item = &'a Key>) -> Vec<Bson> {
 }
 
 impl MongoOutbox {
+    /// The collections beside the events, each with a question for a document there that no outbox has.
+    pub(crate) fn others_beside(&self) -> [(&str, Vec<Document>); 2] {
+        let of_leases = [
+            doc! { "token": { "$type": "string" }, "entries": { "$type": "array" } },
+            doc! { "_id": LOCK, "version": { "$type": "number" } },
+            doc! { "_id": SESSIONS, "sessions": { "$type": "array" } },
+        ];
+        let of_keys = doc! { "_id": { "$type": "binData" }, "readyAt": { "$type": "date" } };
+        let other = |ours: &[Document]| doc! { "$match": { "$nor": ours } };
+        // There may be many keys. But an `_id` of another kind comes before or after all of them.
+        let end = |order: i32| vec![doc! { "$sort": { "_id": order } }, doc! { "$limit": 1 }];
+        let mut ends = end(1);
+        ends.push(doc! { "$unionWith": { "coll": self.keys.name(), "pipeline": end(-1) } });
+        ends.push(other(&[of_keys]));
+        [(self.leases.name(), vec![other(&of_leases), doc! { "$limit": 1 }]), (self.keys.name(), ends)]
+    }
+
     /// What is leased, and whether something is parked, in one question.
     pub(crate) async fn beside(&self) -> Result<Beside, DriverError> {
         let mut cursor = self.leases.aggregate(self.beside_question()).await?;
