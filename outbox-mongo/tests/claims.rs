@@ -7,7 +7,7 @@ use std::{collections::HashSet, time::Duration};
 use harness::Mongo;
 use outbox_conformance::{Harness, SchemaHarness, require};
 use outbox_mongo::mongodb::bson::{DateTime, Document, doc};
-use outbox_traits::{Claim, ClaimStore, Event, EventId, OutboxStore, Settlement};
+use outbox_traits::{Claim, ClaimStore, Event, EventId, MAX_REASON_CHARS, OutboxStore, Settlement};
 use serde_json::json;
 
 #[tokio::test]
@@ -42,6 +42,19 @@ async fn what_a_typescript_writer_saved_is_claimed_retried_and_delivered() {
     assert_eq!((again[0].event.id(), again[0].attempts, again[0].failures), (first[0].event.id(), 2, 1));
     assert!(h.store.settle(&[Settlement::delivered(again[0].lease)]).await.unwrap()[0].is_ok());
     assert_eq!(h.store.purge(Duration::ZERO).await.unwrap(), 3);
+    h.close().await;
+}
+
+/// It is kept with the lease, in a document that holds the names of its events as well.
+#[tokio::test]
+async fn of_the_name_of_a_worker_the_beginning_is_kept() {
+    let Some(h) = require("claims::long_name", Mongo::open().await) else { return };
+    h.store.save(&Event::new("t", json!(1)).unwrap()).await.unwrap();
+    let leased = h.store.claim(&Claim::new("w".repeat(17_000_000))).await.unwrap();
+    let lease = h.database().collection::<Document>("outbox.leases");
+    let lease = lease.find_one(doc! { "token": leased[0].lease.token().to_string() }).await.unwrap().unwrap();
+    assert_eq!(lease.get_str("worker").unwrap(), "w".repeat(MAX_REASON_CHARS));
+    assert!(h.store.settle(&[Settlement::delivered(leased[0].lease)]).await.unwrap()[0].is_ok());
     h.close().await;
 }
 

@@ -96,7 +96,7 @@ impl Leases {
     pub(super) fn new(worker: &str, until: DateTime, entries: Vec<Entry>) -> Self {
         let token = Uuid::new_v4().to_string();
         let id = Bson::String(token.clone());
-        Self { id, token, worker: worker.to_owned(), until, revision: 0, entries }
+        Self { id, token, worker: document::reason(worker), until, revision: 0, entries }
     }
 
     pub(super) fn token(&self) -> Uuid {
