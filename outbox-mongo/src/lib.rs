@@ -62,11 +62,12 @@
 //! # Claims
 //! Beside the collection, here called `outbox`, are two more. `outbox.leases` has a document for each claim whose
 //! leases are held, with its events in a list, so that a claim writes one document and not one for each event; and
-//! two more: the lock of claims, renewals and failures, and a list of the sessions that take it. They are transactions that write it, of which one
-//! at a time goes on; writers of events never wait for them, and neither do settlements of what was delivered. One whose process
-//! dies in the middle of it holds up the others for some seconds: then they end it, if they have the same user. Else the
-//! server gives it up by itself, by default after a minute. `outbox.keys` has a document for each key of parked events,
-//! which says when they are ready, and by which dead letters it is held, if it is: then they are never ready.
+//! two more: the lock of claims, renewals, failures, and acknowledgements of what is leased or parked, and a list of the
+//! sessions that take it. They are transactions that write it, of which one at a time goes on; writers of events never
+//! wait for them, and neither do settlements of what was delivered. One whose process dies in the middle of it holds up
+//! the others for some seconds: then they end it, if they have the same user. Else the server gives it up by itself, by
+//! default after a minute. `outbox.keys` has a document for each key of parked events, which says when they are ready,
+//! and by which dead letters it is held, if it is: then they are never ready.
 //!
 //! A leased event is `pending` or `parked` in its own document. So a reader of the TypeScript shape must not deliver
 //! from a collection from which others claim, and neither should [`get_pending`](outbox_traits::OutboxStore::get_pending)

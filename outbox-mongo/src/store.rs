@@ -15,9 +15,9 @@ use outbox_traits::{Error, Event, EventId, OutboxStore, Result, Retention, Saved
 use tokio::sync::Mutex;
 
 use crate::{
-    claims::Turn,
+    claims::{Held, Turn},
     collection::{self, KEYS, LEASES},
-    document::{DELIVERED, NewDocument, PARKED, PENDING, SCHEDULED},
+    document::{DELIVERED, NewDocument, PENDING, SCHEDULED},
     error,
     indexes::{DELIVERED_KEYS, ID_KEYS, keys},
     purge,
@@ -130,28 +130,52 @@ impl MongoOutbox {
 
     /// Makes delivered what is still to be delivered of these.
     async fn deliver(&self, ids: &[String]) -> Result<(), DriverError> {
+        let beside = self.beside().await?;
+        let (leased, free) = beside.part(ids);
+        // What others wait for is delivered in one with the end of that wait, or not at all: nobody would come back to
+        // end it.
+        let mut is_waited_for = beside.has_keys || !leased.is_empty();
+        if !free.is_empty() {
+            // Nor is what was parked since.
+            let these = doc! { "eventId": { "$in": free }, "status": { "$in": [PENDING, SCHEDULED] } };
+            self.mark_acknowledged(these, None).await?;
+        }
+        // A claim that has read them before is looked for after this, or looks again.
+        if !is_waited_for && self.outdate_claims().await? {
+            let beside = self.beside().await?;
+            is_waited_for = beside.has_keys || !beside.part(ids).0.is_empty();
+        }
+        if is_waited_for {
+            self.deliver_waited_for(ids, &leased).await?;
+        }
+        Ok(())
+    }
+
+    /// In a transaction or each by itself.
+    pub(crate) async fn mark_acknowledged(
+        &self,
+        these: Document,
+        held: Option<&mut Held<'_>>,
+    ) -> Result<(), DriverError> {
         match self.retention {
             Retention::UntilPurged => {
-                let open = [PENDING, SCHEDULED, PARKED].as_slice();
-                let these = doc! { "eventId": { "$in": ids }, "status": { "$in": open } };
                 let delivered = doc! {
                     "$set": { "status": DELIVERED }, "$currentDate": { "deliveredAt": true },
                     "$unset": { "retryAt": "" },
                 };
-                self.events.update_many(these, delivered).hint(keys(ID_KEYS)).await?;
+                let update = self.events.update_many(these, delivered).hint(keys(ID_KEYS));
+                match held {
+                    Some(held) => update.session(&mut *held.session).await?,
+                    None => update.await?,
+                };
             }
             Retention::DeleteOnDelivery => {
-                // Those that are parked wait for the lock: without them nothing would say what their key waited for.
-                let open = [PENDING, SCHEDULED].as_slice();
-                let these = doc! { "eventId": { "$in": ids }, "status": { "$in": open } };
-                self.events.delete_many(these).hint(keys(ID_KEYS)).await?;
+                let delete = self.events.delete_many(these).hint(keys(ID_KEYS));
+                match held {
+                    Some(held) => delete.session(&mut *held.session).await?,
+                    None => delete.await?,
+                };
             }
-        }
-        // A claim that has read them before is looked for after this, or looks again.
-        self.outdate_claims().await?;
-        let beside = self.beside().await?;
-        if beside.has_keys || !beside.leased.is_empty() {
-            self.forget(ids).await?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ mod harness;
 
 use std::{collections::HashSet, time::Duration};
 
-use harness::Mongo;
+use harness::{DeletingMongo, Mongo, MongoOf};
 use outbox_conformance::{Harness, SchemaHarness, require};
 use outbox_mongo::mongodb::bson::{DateTime, Document, doc};
 use outbox_traits::{Claim, ClaimStore, Event, EventId, MAX_REASON_CHARS, OutboxStore, Settlement};
@@ -194,6 +194,89 @@ async fn what_is_acknowledged_is_leased_by_no_claim_that_is_under_way() {
             assert!(renewed[0].is_err(), "in round {round} what was delivered is leased");
         }
     }
+    h.close().await;
+}
+
+/// Events of two keys, the first of each: one is leased for an hour, and one waits for a retry as long.
+async fn two_that_are_waited_for<const DELETES: bool>(h: &MongoOf<DELETES>, round: u64) -> [Event; 2] {
+    let event =
+        |kind: &str| Event::new("t", json!(round)).unwrap().with_partition_key(format!("{kind} {round}"));
+    let (leased, waiting) = (event("leased"), event("waiting"));
+    let claim = Claim::new("w").with_lease(Duration::from_hours(1));
+    h.store.save(&waiting).await.unwrap();
+    let one = h.store.claim(&claim).await.unwrap();
+    let retry = Settlement::retry(one[0].lease, Duration::from_hours(1), "failed");
+    assert!(h.store.settle(&[retry]).await.unwrap()[0].is_ok());
+    h.store.save(&leased).await.unwrap();
+    assert_eq!(h.store.claim(&claim).await.unwrap().len(), 1);
+    [leased, waiting]
+}
+
+/// Either it is not acknowledged, and then it can be, or nothing waits for it any more.
+async fn nobody_waits_for<const DELETES: bool>(h: &MongoOf<DELETES>, events: &[Event]) {
+    for event in events {
+        let next = event.clone().with_id(EventId::new());
+        h.store.save(&next).await.unwrap();
+        let handed_out = async {
+            loop {
+                let leased = h.store.claim(&Claim::new("w")).await.unwrap();
+                if let [one] = &leased[..] {
+                    assert_eq!(one.event.id(), next.id());
+                    return h.store.settle(&[Settlement::delivered(one.lease)]).await.unwrap();
+                }
+                let id = event.id().to_string();
+                let open = doc! { "eventId": id, "status": { "$in": ["pending", "parked"] } };
+                if h.outbox().count_documents(open).await.unwrap() == 1 {
+                    h.store.acknowledge(event.id()).await.unwrap();
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let key = event.partition_key().unwrap();
+        let handed_out = tokio::time::timeout(Duration::from_secs(10), handed_out).await;
+        handed_out.unwrap_or_else(|_| panic!("nobody is handed the next event of {key:?}"));
+    }
+}
+
+/// What is delivered nobody acknowledges again, so that it must not be delivered without an end of the wait for it.
+async fn cut_off_acknowledgements<const DELETES: bool>(h: &MongoOf<DELETES>) {
+    let locks = h.database().collection::<Document>("outbox.leases");
+    let events = two_that_are_waited_for(h, 0).await;
+    let mut other = h.begin().await;
+    let write = doc! { "$inc": { "version": 1_i64 } };
+    locks.update_one(doc! { "_id": "lock" }, write).session(&mut other).await.unwrap();
+    for event in &events {
+        let cut_off = tokio::time::timeout(Duration::from_millis(500), h.store.acknowledge(event.id()));
+        cut_off.await.expect_err("another has the lock");
+    }
+    h.rollback(other).await;
+    nobody_waits_for(h, &events).await;
+    // And at any other moment.
+    for round in 1..60 {
+        let free = Event::new("t", json!(round)).unwrap();
+        let events = two_that_are_waited_for(h, round).await;
+        h.store.save(&free).await.unwrap();
+        let ids = [&events[0], &events[1], &free].map(Event::id);
+        let acknowledged = h.store.acknowledge_all(&ids);
+        tokio::time::timeout(Duration::from_micros(300 * round), acknowledged).await.ok();
+        h.store.acknowledge(free.id()).await.unwrap();
+        nobody_waits_for(h, &events).await;
+    }
+    assert!(h.store.claim(&Claim::new("w")).await.unwrap().is_empty());
+    assert!(h.store.get_pending(9).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_acknowledgement_that_is_cut_off_holds_up_nobody() {
+    let Some(h) = require("claims::cut_off", Mongo::open().await) else { return };
+    cut_off_acknowledgements(&h).await;
+    h.close().await;
+}
+
+#[tokio::test]
+async fn an_acknowledgement_that_deletes_and_is_cut_off_holds_up_nobody() {
+    let Some(h) = require("claims::cut_off_deletion", DeletingMongo::open().await) else { return };
+    cut_off_acknowledgements(&h).await;
     h.close().await;
 }
 

@@ -7,9 +7,10 @@
 //!
 //! One document is the lock, and has a version. A claim reads all that it goes by, the version too, and then writes
 //! its leases in a small transaction that takes the version on, if nobody else has: else it looks again. What parks, ends
-//! leases that ran out, renews or writes down failures is a transaction that writes the lock first. So all is decided
-//! here, on what no other changes meanwhile. Only a settlement that says delivered or released goes without the lock: it
-//! is one change of the document of its lease, which holds as long as the lease does.
+//! leases that ran out, renews, writes down failures or acknowledges what is leased or parked is a transaction that
+//! writes the lock first. So all is decided here, on what no other changes meanwhile. Only a settlement that says
+//! delivered or released goes without the lock: it is one change of the document of its lease, which holds as long as
+//! the lease does.
 //!
 //! What keeps the order of a key: a claim merges its parked events with the pending ones that the walk has met, and
 //! takes only what is older than all that it has not looked at.
@@ -179,17 +180,21 @@ impl MongoOutbox {
         Ok(Vec::new())
     }
 
-    /// After an acknowledgement: what was leased is so no more, and no key waits for it.
-    pub(crate) async fn forget(&self, ids: &[String]) -> Result<(), DriverError> {
+    /// Makes delivered what is leased or parked of these, which then is leased no more, and no key waits for it.
+    pub(crate) async fn deliver_waited_for(
+        &self,
+        ids: &[String],
+        leased: &[&String],
+    ) -> Result<(), DriverError> {
         let mut conflicts = Conflicts::new();
         loop {
-            let forgotten = async {
+            let delivered = async {
                 let mut turn = self.turn.lock().await;
                 let mut held = self.hold(&mut turn).await?;
-                let forgotten = self.forget_once(&mut held, ids).await;
-                held.end(forgotten).await
+                let delivered = self.deliver_once(&mut held, ids, leased).await;
+                held.end(delivered).await
             };
-            match forgotten.await {
+            match delivered.await {
                 Ok(()) => return Ok(()),
                 Err(error) => conflicts.wait(self, error).await?,
             }

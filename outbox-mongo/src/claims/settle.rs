@@ -7,7 +7,7 @@ use std::{
 
 use bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
 use mongodb::error::Error as DriverError;
-use outbox_traits::{Lease, Outcome, Result, Retention, Settlement};
+use outbox_traits::{Lease, Outcome, Result, Settlement};
 use uuid::Uuid;
 
 use super::{
@@ -254,7 +254,12 @@ impl MongoOutbox {
         Ok(open)
     }
 
-    pub(super) async fn forget_once(&self, held: &mut Held<'_>, ids: &[String]) -> Result<(), DriverError> {
+    pub(super) async fn deliver_once(
+        &self,
+        held: &mut Held<'_>,
+        ids: &[String],
+        leased: &[&String],
+    ) -> Result<(), DriverError> {
         let gone: HashSet<&str> = ids.iter().map(String::as_str).collect();
         for mut leases in self.leases(held, Document::new()).await? {
             let count = leases.entries.len();
@@ -271,10 +276,10 @@ impl MongoOutbox {
         while cursor.advance(&mut *held.session).await? {
             changed.insert(document::key(cursor.current()));
         }
-        if self.retention == Retention::DeleteOnDelivery {
-            these.insert("status", PARKED);
-            self.events.delete_many(these).hint(keys(ID_KEYS)).session(&mut *held.session).await?;
-        }
+        // The others are delivered already: one of their names that is pending was saved anew.
+        let of_leases = doc! { "status": PENDING, "eventId": { "$in": leased } };
+        these.insert("$or", [doc! { "status": PARKED }, of_leases]);
+        self.mark_acknowledged(these, Some(&mut *held)).await?;
         self.replace_keys(held, &changed).await
     }
 

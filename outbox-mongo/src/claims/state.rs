@@ -74,6 +74,12 @@ pub(crate) struct Beside {
 }
 
 impl Beside {
+    /// Those of these events that are leased, and the others.
+    pub(crate) fn part<'a>(&self, ids: &'a [String]) -> (Vec<&'a String>, Vec<&'a String>) {
+        let leased: HashSet<&String> = self.leased.iter().collect();
+        ids.iter().partition(|id| leased.contains(id))
+    }
+
     fn add(&mut self, document: &RawDocument) -> Result<(), DriverError> {
         if document.get("token")?.is_none() {
             self.has_keys = true;

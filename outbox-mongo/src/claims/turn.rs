@@ -209,13 +209,14 @@ impl MongoOutbox {
     }
 
     /// Makes claims that are under way look again, unless they have leased already; what was done before they see then.
-    /// Nothing is to be done where nobody ever claimed.
-    pub(crate) async fn outdate_claims(&self) -> Result<(), DriverError> {
+    /// Returns whether anybody ever claimed: else nothing is to be done.
+    pub(crate) async fn outdate_claims(&self) -> Result<bool, DriverError> {
         let next = async || {
             let on = doc! { "$inc": { "version": 1_i64 } };
             let lock = self.leases.find_one_and_update(doc! { "_id": LOCK }, on);
             // No transaction of its own: it waits for one that has the lock, and so for one that stalls.
-            lock.projection(doc! { "_id": 1 }).max_time(stalled::AFTER).await.map(drop)
+            let lock = lock.projection(doc! { "_id": 1 }).max_time(stalled::AFTER).await;
+            lock.map(|lock| lock.is_some())
         };
         for _ in 1..MAX_WAITS {
             match next().await {
