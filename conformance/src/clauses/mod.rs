@@ -462,7 +462,7 @@ macro_rules! __group {
             a_claim_in_vain_takes_few_round_trips
             no_key_waits_for_what_an_acknowledgement_reached_that_was_cut_off
             a_claim_gets_past_what_an_acknowledgement_reached_that_was_cut_off
-            no_key_waits_for_an_acknowledgement_that_nobody_goes_on_with
+            no_key_waits_for_an_acknowledgement_that_nobody_makes_again
             what_nobody_goes_on_with_does_not_hold_up_others
         }
     };

@@ -670,7 +670,7 @@ rejected! {
         by "claim_outage::no_key_waits_for_what_an_acknowledgement_reached_that_was_cut_off";
     a_claim_that_stops_at_what_was_acknowledged: AClaimStopsAtWhatWasAcknowledged
         by "claim_outage::a_claim_gets_past_what_an_acknowledgement_reached_that_was_cut_off",
-            "claim_outage::no_key_waits_for_an_acknowledgement_that_nobody_goes_on_with";
+            "claim_outage::no_key_waits_for_an_acknowledgement_that_nobody_makes_again";
     each_listener_that_connects: EachListenerConnects
         by "wake_outage::listeners_cost_little";
     a_listener_that_asks_all_the_time: AListenerAsksAllTheTime
