@@ -249,13 +249,17 @@ impl Engine for MySql {
         // An insert that meets a duplicate keeps a lock on it until the session ends, and on the gap before it, for which
         // whoever delivers it or saves beside it would wait. So it is looked for first.
         let mut there = There::of(connection, names, rows).await?;
+        if let [row] = rows {
+            return Ok(vec![!there.has(row) && insert_one(connection, names, row).await?]);
+        }
+        let are_there: Vec<bool> = rows.iter().map(|row| there.has(row)).collect();
         let mut stored: Vec<bool> = rows.iter().map(|row| there.add(row)).collect();
         let new: Vec<&NewRow> =
             rows.iter().zip(&stored).filter_map(|(row, new)| new.then_some(row)).collect();
-        if new.len() < 2 || !insert_all(connection, names, &new).await? {
-            // Each by itself, also where somebody has saved one of them since: the error undid the statement, and no more.
-            for (row, stored) in rows.iter().zip(&mut stored).filter(|(_, stored)| **stored) {
-                *stored = insert_one(connection, names, row).await?;
+        if !new.is_empty() && !insert_all(connection, names, &new).await? {
+            // Somebody has saved one of them since: the error undid the statement, and no more. Now each by itself.
+            for ((row, is_there), stored) in rows.iter().zip(are_there).zip(&mut stored) {
+                *stored = !is_there && insert_one(connection, names, row).await?;
             }
         }
         Ok(stored)
