@@ -3,7 +3,7 @@
 mod harness;
 
 use outbox_conformance::{Harness, NamesHarness, SchemaHarness, require};
-use outbox_sqlx::{Dialect, SqlxOutbox};
+use outbox_sqlx::{Dialect, PgOutbox, SqlxOutbox, sqlx::PgPool};
 use outbox_traits::{
     Claim, ClaimStore, DeadLetterFilter, DeadLetterStore, ErrorKind, Event, OutboxStore, Saved, SchemaStore,
     Settlement,
@@ -236,6 +236,23 @@ async fn an_upgrade_that_meets_a_foreign_table_is_refused_and_undone() {
     h.run("DROP TABLE outbox_lease").await;
     h.store.migrate().await.unwrap();
     assert!(h.store.verify().await.unwrap().is_current());
+}
+
+#[tokio::test]
+async fn postgres_refuses_a_database_that_is_not_utf_8() {
+    let Some(h) = require("schema::latin1", Pg::open().await) else { return };
+    let name = format!("{}_latin1", h.place);
+    h.run(&format!("CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")).await;
+    let outbox =
+        PgOutbox::new(PgPool::connect_lazy_with(h.pool().connect_options().as_ref().clone().database(&name)));
+    let error = outbox.migrate().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
+    assert!(error.to_string().contains("the encoding UTF8"), "{error}");
+    let report = outbox.verify().await.unwrap();
+    assert!(report.problems().iter().any(|problem| problem.contains("LATIN1")), "{report}");
+    outbox.pool().close().await;
+    h.run(&format!("DROP DATABASE {name}")).await;
+    h.close().await;
 }
 
 #[tokio::test]
