@@ -3,7 +3,7 @@
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use outbox_traits::{Error, ErrorKind, Event, EventId, OutboxStore, Result, Saved};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::{
     OutageHarness, Proxy,
@@ -97,6 +97,10 @@ pub async fn a_save_that_is_cut_off_is_made_or_not<H: OutageHarness>(h: Arc<H>) 
     while away.goes_on().await {
         let (there, batch) = (Arc::clone(&away.h), events(3));
         let answer = away.cut(there.store().save_all(&batch)).await;
+        if answer.is_err() {
+            // What was sent may still be under way, and must not come after what follows.
+            sleep(Duration::from_millis(50)).await;
+        }
         // It waits for what the server may still be about.
         let again = retried(|| h.store().save_all(&batch)).await;
         match answer {
