@@ -386,7 +386,7 @@ impl<DB: Dialect> OutboxStore for SqlxOutbox<DB> {
             }
         }
         drop(connection);
-        // Also what was done before an error.
+        // Also where another part of them met an error.
         let acknowledged = self.acknowledge_claimed(&claimed).await.map_err(self.error(ACKNOWLEDGE));
         acknowledged.and(done)
     }

@@ -107,7 +107,7 @@ async fn mysql_sessions() {
     let (saved, commits) = save_what_another_saved(&h, "START TRANSACTION WITH CONSISTENT SNAPSHOT").await;
     assert_eq!((saved.unwrap(), commits), (Saved::Duplicate, true));
 
-    // What each looks for and does not find keeps no other from saving it, nor what it finds; also where reading locks.
+    // To look for what is not there keeps no other session from saving beside it, also where reading locks.
     for level in ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"] {
         let mut open = Vec::new();
         for _ in 0..4 {

@@ -130,14 +130,16 @@ impl<DB: Dialect> SqlxOutbox<DB> {
 
     /// Acknowledges events that may be leased or parked: their keys wait for them no more.
     pub(crate) async fn acknowledge_claimed(&self, ids: &[EventId]) -> sqlx::Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
         let mut conflicts = Conflicts::new();
-        while !ids.is_empty() {
+        loop {
             match self.acknowledge_claimed_once(ids).await {
-                Ok(()) => break,
+                Ok(()) => return Ok(()),
                 Err(error) => conflicts.wait::<DB>(error).await?,
             }
         }
-        Ok(())
     }
 
     /// In one transaction, so that no key goes on waiting where it is cut off. All leases are kept as they are first, and the

@@ -211,6 +211,6 @@ mod tests {
             }
             now += Duration::from_micros(100);
         }
-        assert!((400..=501).contains(&looks), "{looks}");
+        assert!((450..=501).contains(&looks), "{looks}");
     }
 }

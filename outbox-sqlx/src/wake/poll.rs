@@ -65,7 +65,8 @@ impl<DB: Look> Poller<DB> {
         loop {
             tokio::select! {
                 () = sleep_until(next) => {}
-                () = self.wake.stirred.notified() => {
+                // Once for each look: what is saved until then changes nothing about it.
+                () = self.wake.stirred.notified(), if interval > shortest => {
                     interval = shortest;
                     next = next.min((last + shortest).max(Instant::now() + FIRST));
                     continue;
