@@ -40,6 +40,7 @@
 //! - `message`: `transport::message`, events as CloudEvents, for a transport of one's own; every transport to a
 //!   broker brings it.
 
+mod blame;
 mod call_time;
 mod claims;
 #[cfg(feature = "metrics")]

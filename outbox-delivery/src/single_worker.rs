@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Relay, SingleWorker,
+    blame::Blame,
     guard::in_time,
     lanes::{Lane, Lanes},
     publish::{Answers, Ending, asks_for, publish},
@@ -28,6 +29,9 @@ pub(crate) struct Worker<'a> {
     relay: &'a Relay<SingleWorker>,
     record: &'a Record,
     lanes: Lanes,
+    blame: Blame,
+    /// The transport was down, and has accepted nothing since.
+    is_in_doubt: bool,
     transport_backoff: Backoff,
     store_backoff: Backoff,
     /// Accepted, and the store does not know it yet: it is told before anything else is published.
@@ -56,6 +60,8 @@ impl<'a> Worker<'a> {
             relay,
             record,
             lanes: Lanes::new(Some(retry)),
+            blame: Blame::default(),
+            is_in_doubt: false,
             transport_backoff: retry.start(),
             store_backoff: retry.start(),
             unacknowledged: Vec::new(),
@@ -166,12 +172,25 @@ impl<'a> Worker<'a> {
             }
             let now = Instant::now();
             events.retain(|event| !self.lanes.is_waiting(&Lane::of(event), now));
+            let accused = self.leave_out(&mut events);
             self.waiting = fetched - events.len();
             if !events.is_empty() || fetched < limit || limit == most {
+                // Where there is nothing else, they have to do.
+                let mut events = if events.is_empty() { accused } else { events };
                 events.truncate(batch_size);
                 return Ok(events);
             }
         }
+    }
+
+    /// Takes the lanes out of which one may be to blame, while it is in doubt whether the transport works.
+    fn leave_out(&self, events: &mut Vec<Event>) -> Vec<Event> {
+        if !self.is_in_doubt {
+            return Vec::new();
+        }
+        let accused = events.iter().filter(|event| self.blame.is_accused(event.id()));
+        let lanes: HashSet<Lane> = accused.map(Lane::of).collect();
+        events.extract_if(.., |event| lanes.contains(&Lane::of(event))).collect()
     }
 
     /// One batch, and the first event of each suspect lane by itself.
@@ -182,9 +201,11 @@ impl<'a> Worker<'a> {
         let mut together = Vec::new();
         let mut alone = Vec::new();
         let mut suspects = HashSet::new();
+        let accused = events.iter().filter(|event| self.blame.is_accused(event.id()));
+        let accused: HashSet<Lane> = accused.map(Lane::of).collect();
         for event in events {
             let lane = Lane::of(&event);
-            if !self.lanes.is_suspect(&lane) {
+            if !self.lanes.is_suspect(&lane) && !accused.contains(&lane) {
                 together.push(event);
             } else if suspects.insert(lane) {
                 alone.push(vec![event]);
@@ -197,8 +218,9 @@ impl<'a> Worker<'a> {
     }
 
     /// Takes note of the answers; if the transport as a whole is down, for how long it asks to be left alone.
-    fn settle(&mut self, events: &[Event], answers: Answers) -> Option<Duration> {
+    fn settle(&mut self, events: &[Event], mut answers: Answers) -> Option<Duration> {
         let now = Instant::now();
+        self.blame.answered(events, &mut answers.results);
         let is_broken = answers.ending == Ending::Broken;
         let mut failures = Vec::new();
         for (event, result) in events.iter().zip(answers.results) {
@@ -212,9 +234,11 @@ impl<'a> Worker<'a> {
         }
         if !self.unacknowledged.is_empty() {
             self.transport_backoff.reset();
+            self.is_in_doubt = false;
         }
         let unavailable = failures.iter().filter(|(_, error)| error.kind() == PublishErrorKind::Unavailable);
         let unavailable = unavailable.map(|(_, error)| asks_for(error)).max();
+        self.is_in_doubt |= unavailable.is_some();
         let was_tried = |(_, error): &(&Event, PublishError)| error.kind() != PublishErrorKind::NotAttempted;
         // Where something was tried, or the transport is down, what was not tried is not to blame.
         let was_anything_tried = failures.len() < events.len() || failures.iter().any(was_tried);

@@ -86,6 +86,23 @@ async fn an_unavailable_transport_is_tried_ever_less_often_and_is_used_when_it_i
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_event_that_makes_the_transport_unavailable_holds_up_its_key_alone() {
+    let mut events = vec![event("poison", "a")];
+    events.extend((0..25).map(|_| event("behind", "a")));
+    events.extend((0..30).map(|n| event("other", &n.to_string())));
+    let outbox = outbox_with(&events).await;
+    let transport = Scripted::events(|event| match event.event_type() {
+        "poison" => Err(PublishError::unavailable("the connection broke")),
+        _ => Ok(()),
+    });
+    let relay = start(Relay::single_worker(outbox.clone(), transport.clone()).with_batch_size(10));
+    sleep(10 * MINUTE).await;
+    assert_eq!(relay.stop().await.published, 30);
+    assert_eq!(pending(&outbox).await.len(), 26);
+    assert!(transport.calls().len() < 100, "{} calls", transport.calls().len());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_flapping_transport_gets_every_event_and_keeps_the_order_of_each_key() {
     let events: Vec<_> = (0..200).map(|n| event(&format!("e{n}"), &(n % 7).to_string())).collect();
     let outbox = outbox_with(&events).await;

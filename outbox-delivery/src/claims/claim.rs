@@ -40,8 +40,8 @@ impl Worker<'_> {
     /// When it is to claim; `None`: something else comes first.
     fn next_claim(&self, now: Instant) -> Option<Instant> {
         let has_room = if self.transport.is_in_doubt() {
-            // One batch is enough to see whether it is back.
-            self.is_empty_handed()
+            // One batch is enough to see whether it is back, unless that has only what may be to blame.
+            self.is_empty_handed() || self.is_to_look_for_others()
         } else {
             let has_suspect = self.suspect.is_some() || self.suspect_flight.is_some();
             self.queue.len() < self.relay.common.batch_size && !has_suspect

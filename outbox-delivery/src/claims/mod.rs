@@ -34,7 +34,9 @@ use self::{
     queue::Queue,
     stop::Stop,
 };
-use crate::{Claims, Relay, guard, record::Record, relay::MAX_INTERVAL, retry::Retry, wake::Idle};
+use crate::{
+    Claims, Relay, blame::Blame, guard, record::Record, relay::MAX_INTERVAL, retry::Retry, wake::Idle,
+};
 
 /// A store that fails is asked again soon: leases do not wait for long.
 const STORE_RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -68,6 +70,7 @@ pub(crate) struct Worker<'a> {
     due: BinaryHeap<Reverse<Instant>>,
     store: Pause,
     transport: Pause,
+    blame: Blame,
     stop: Option<Stop>,
     /// What has been tried, where everything is tried once.
     once: Option<HashSet<EventId>>,
@@ -115,6 +118,7 @@ impl<'a> Worker<'a> {
             due: BinaryHeap::new(),
             store: Pause::new(Retry::new(first, longest)),
             transport: Pause::new(Retry::default()),
+            blame: Blame::default(),
             stop: None,
             once: None,
         }

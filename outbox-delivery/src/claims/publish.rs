@@ -28,10 +28,21 @@ impl Worker<'_> {
         let common = &self.relay.common;
         let limit = if common.is_strict { 1 } else { common.batch_size };
         // After a failure of the transport one call is enough to see whether it is back.
-        let is_single = common.is_strict || self.transport.is_in_doubt();
+        let is_in_doubt = self.transport.is_in_doubt();
+        if is_in_doubt && self.is_to_look_for_others() {
+            return;
+        }
+        let is_single = common.is_strict || is_in_doubt;
         let concurrency = if is_single { 1 } else { self.relay.way.concurrency };
         while self.flights.len() < concurrency {
-            let batch = self.queue.take(limit, |lane| self.flights.is_busy(lane));
+            let is_busy = |event: &Event| self.flights.is_busy(&Lane::of(event));
+            let is_accused = |event: &Event| self.blame.is_accused(event.id());
+            let is_alone = |leased: &Leased| leased.failures > 0 || is_accused(&leased.event);
+            let is_left_out = |event: &Event| is_busy(event) || is_in_doubt && is_accused(event);
+            let mut batch = self.queue.take(limit, is_left_out, is_alone);
+            if batch.is_empty() {
+                batch = self.queue.take(limit, is_busy, is_alone);
+            }
             if batch.is_empty() {
                 break;
             }
@@ -45,6 +56,16 @@ impl Worker<'_> {
         {
             self.suspect_flight = Some(self.publish(vec![suspect]));
         }
+    }
+
+    /// Whether all that waits is what may be to blame for the state of the transport, and nobody has seen whether there is
+    /// anything else.
+    pub(super) fn is_to_look_for_others(&self) -> bool {
+        !self.queue.is_empty()
+            && self.queue.len() <= self.relay.common.batch_size
+            && self.flights.is_empty()
+            && !self.is_futile_beside
+            && self.queue.has_only_lanes_of(|event| self.blame.is_accused(event.id()))
     }
 
     /// Begins a publish, which gets a number.
@@ -67,8 +88,9 @@ impl Worker<'_> {
     }
 
     pub(super) fn published(&mut self, now: Instant, landed: Landed) {
-        let Landed { number, events, histories, answers } = landed;
+        let Landed { number, events, histories, mut answers } = landed;
         self.flights.end(number);
+        self.blame.answered(&events, &mut answers.results);
         self.suspect_flight.take_if(|flight| *flight == number);
         let is_broken = answers.ending == Ending::Broken && events.len() > 1;
         let mut failures = Vec::new();
@@ -161,6 +183,7 @@ impl Worker<'_> {
         } else {
             let until = self.transport.begin(now, asked_for);
             self.record.paused(until);
+            self.is_futile_beside = false;
             self.give_back_all();
         }
     }

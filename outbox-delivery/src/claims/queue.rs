@@ -2,7 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use outbox_traits::{EventId, Leased};
+use outbox_traits::{Event, EventId, Leased};
 
 use crate::lanes::Lane;
 
@@ -23,18 +23,23 @@ impl Queue {
         self.0.push_back(leased);
     }
 
-    /// The next events that can be published together, at most so many: none of a lane that is busy, and nothing
-    /// beside an event that failed before, which may be what makes a whole batch fail.
-    pub(super) fn take(&mut self, limit: usize, is_busy: impl Fn(&Lane) -> bool) -> Vec<Leased> {
+    /// The next events that can be published together, at most so many: none of a lane of which one is passed over, and
+    /// nothing beside an event that is to be alone, because it may be what makes a whole batch fail.
+    pub(super) fn take(
+        &mut self,
+        limit: usize,
+        is_passed_over: impl Fn(&Event) -> bool,
+        is_alone: impl Fn(&Leased) -> bool,
+    ) -> Vec<Leased> {
         let mut batch: Vec<Leased> = Vec::new();
         let mut passed_over = HashSet::new();
         let mut rest = VecDeque::with_capacity(self.0.len());
         let mut is_full = false;
         for leased in self.0.drain(..) {
             let lane = Lane::of(&leased.event);
-            let is_alone = leased.failures > 0;
+            let is_alone = is_alone(&leased);
             let can_join = !is_full && (!is_alone || batch.is_empty());
-            if can_join && !passed_over.contains(&lane) && !is_busy(&lane) {
+            if can_join && !passed_over.contains(&lane) && !is_passed_over(&leased.event) {
                 batch.push(leased);
                 is_full = is_alone || batch.len() >= limit;
             } else {
@@ -59,6 +64,13 @@ impl Queue {
     /// Takes out everything.
     pub(super) fn take_all(&mut self) -> Vec<Leased> {
         self.0.drain(..).collect()
+    }
+
+    /// Whether there is no lane without such an event.
+    pub(super) fn has_only_lanes_of(&self, is_one: impl Fn(&Event) -> bool) -> bool {
+        let events = || self.0.iter().map(|leased| &leased.event);
+        let lanes: HashSet<Lane> = events().filter(|event| is_one(event)).map(Lane::of).collect();
+        events().all(|event| lanes.contains(&Lane::of(event)))
     }
 
     /// The lanes of these events, as far as they are here.

@@ -5,14 +5,14 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use outbox_delivery::Relay;
-use outbox_traits::{ErrorKind, PublishError};
-use tokio::time::sleep;
+use outbox_delivery::{ExponentialRetry, Relay};
+use outbox_traits::{ErrorKind, Event, OutboxStore, PublishError};
+use tokio::time::{Instant, sleep};
 
 use crate::{
     MINUTE, SECOND, one_a_key,
     support::{
-        Scripted, consumer::Consumer, consumer::Ending, remote::Call, remote::Fate, remote::Remote,
+        Scripted, consumer::Consumer, consumer::Ending, event, remote::Call, remote::Fate, remote::Remote,
         start_on_claims as start,
     },
 };
@@ -85,6 +85,68 @@ async fn a_transport_that_never_tries_anything_makes_no_busy_loop() {
     assert!(transport.calls().len() < 100, "{} calls", transport.calls().len());
     assert_eq!((report.published, report.failed), (0, 0));
     assert_eq!(store.counts().await.pending, 5);
+}
+
+/// It makes the other side close the connection, each time.
+fn unless_poisonous(event: &Event) -> Result<(), PublishError> {
+    match event.event_type() {
+        "poison" => Err(PublishError::unavailable("the connection broke")),
+        _ => Ok(()),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_makes_the_transport_unavailable_holds_up_its_key_alone() {
+    for keys in [1, 2] {
+        // Its own key, or another, has several batches in front of all other events.
+        let hot = if keys == 1 { "a" } else { "b" };
+        let mut events = vec![event("poison", "a")];
+        events.extend((0..45).map(|_| event("hot", hot)));
+        events.extend(one_a_key(30));
+        let store = Remote::with(&events).await;
+        let relay = Relay::new(store.clone(), Scripted::events(unless_poisonous)).with_batch_size(10);
+        let relay = start(relay);
+        sleep(2 * MINUTE).await;
+        assert_eq!(store.counts().await.delivered, if keys == 1 { 30 } else { 75 }, "with {keys} keys");
+        relay.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_makes_the_transport_unavailable_is_set_aside_in_the_end() {
+    let mut events = vec![event("poison", "a"), event("behind", "a")];
+    events.extend(one_a_key(20));
+    let store = Remote::with(&events).await;
+    let policy = ExponentialRetry::default().with_max_failures(3);
+    let relay = Relay::new(store.clone(), Scripted::events(unless_poisonous)).with_retry_policy(policy);
+    let relay = start(relay);
+    sleep(MINUTE).await;
+    assert_eq!(store.counts().await.delivered, 20);
+    // Until there is another event it may be the transport.
+    store.save(&event("later", "b")).await.unwrap();
+    sleep(30 * MINUTE).await;
+    assert_eq!((store.counts().await.dead, store.counts().await.delivered), (1, 22));
+    let error = relay.stop().await.last_error.expect("why");
+    assert!(error.contains("whenever it is given this event"), "{error}");
+    assert!(error.contains("takes others: the connection broke"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_that_comes_and_goes_burns_next_to_no_attempt() {
+    let store = Remote::with(&one_a_key(400)).await;
+    let started = Instant::now();
+    // Down for most of the time.
+    let transport = Scripted::events(move |_| match started.elapsed().as_secs() % 60 {
+        50.. => Ok(()),
+        _ => Err(PublishError::unavailable("down")),
+    });
+    let relay = Relay::new(store.clone(), transport.with_delay(SECOND / 2)).with_batch_size(5);
+    let relay = start(relay);
+    sleep(2 * MINUTE).await;
+    let histories = store.histories().await;
+    let failures: u32 = histories.iter().map(|(_, _, failures)| failures).sum();
+    assert!(histories.len() > 50 && failures <= 4, "{failures} failures of {}", histories.len());
+    relay.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
