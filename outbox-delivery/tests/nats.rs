@@ -4,7 +4,14 @@
 mod broker;
 mod percent;
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use async_nats::jetstream::{self, consumer::pull, stream::Config};
 use futures_util::StreamExt;
@@ -18,7 +25,11 @@ use outbox_delivery::transport::{
 };
 use outbox_traits::{Event, EventId, PublishError, PublishErrorKind, Transport, async_trait};
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::Mutex,
+};
 
 use crate::broker::{Broker, PASSWORD};
 
@@ -389,6 +400,59 @@ async fn a_client_that_waits_for_its_server_publishes_once_it_is_there() {
     };
     tokio::time::timeout(HANG, publishing).await.expect("it publishes in the end");
     assert_eq!(stream.messages().await.len(), 1);
+}
+
+/// In front of a server: its port, and whether it is to close the next connection by which a message is published.
+async fn in_front_of(port: u16) -> (u16, Arc<AtomicBool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let own = listener.local_addr().unwrap().port();
+    let is_to_close = Arc::new(AtomicBool::new(false));
+    let closes = Arc::clone(&is_to_close);
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { continue };
+            let closes = Arc::clone(&closes);
+            tokio::spawn(async move {
+                let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+                    (client.into_split(), server.into_split());
+                let forth = async {
+                    let mut buffer = vec![0; 65_536];
+                    while let Ok(size @ 1..) = from_client.read(&mut buffer).await {
+                        let is_message = buffer[..size].windows(4).any(|word| word == b"HPUB");
+                        if is_message && closes.swap(false, SeqCst) {
+                            return;
+                        }
+                        to_server.write_all(&buffer[..size]).await.ok();
+                    }
+                };
+                tokio::select! {
+                    () = forth => {}
+                    _ = tokio::io::copy(&mut from_server, &mut to_client) => {}
+                }
+            });
+        }
+    });
+    (own, is_to_close)
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_and_is_back_at_once_is_no_event_s_fault() {
+    let Some((stream, broker)) = stream("reconnection", Config::default()).await else { return };
+    let (port, is_to_close) = in_front_of(broker.port()).await;
+    let url = format!("nats://outbox:{PASSWORD}@127.0.0.1:{port}");
+    let transport = Nats::connect(&url).await.unwrap();
+    let transport = transport.with_route(Route::by_type_below(format!("{}.", stream.name)));
+    for _ in 0..5 {
+        let publishing = async {
+            while transport.publish(&event("order.placed")).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(HANG, publishing).await.expect("it publishes again");
+        is_to_close.store(true, SeqCst);
+        let error = transport.publish(&event("order.placed")).await.unwrap_err();
+        assert_eq!(error.kind(), PublishErrorKind::Unavailable, "{error}");
+    }
 }
 
 #[tokio::test]

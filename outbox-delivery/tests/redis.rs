@@ -5,6 +5,7 @@ mod broker;
 
 use std::{collections::BTreeMap, time::Duration};
 
+use futures_util::future::join_all;
 use outbox_conformance::{
     Skip, require,
     transport::{OutageHarness, PartHarness, Received, RefusingHarness, TransportHarness, part::PART},
@@ -16,7 +17,7 @@ use outbox_delivery::transport::{
 use outbox_traits::{Event, EventId, PublishError, PublishErrorKind, Transport, async_trait};
 use redis::{FromRedisValue, ToRedisArgs, aio::MultiplexedConnection};
 use serde_json::json;
-use tokio::sync::Mutex;
+use tokio::{net::TcpListener, sync::Mutex, time::Instant};
 
 use crate::broker::{Broker, PASSWORD};
 
@@ -233,6 +234,46 @@ async fn a_length_that_the_server_cannot_count_to_is_taken_as_the_largest() {
     }
     assert_eq!(entries(&url, &name).await.len(), 3);
     ask::<()>(&url, "DEL", &name).await;
+}
+
+#[tokio::test]
+async fn a_length_of_none_loses_nothing() {
+    let Some(url) = require("redis::length_of_none", given_url()) else { return };
+    let name = unique();
+    let transport = RedisStreams::new(&url).unwrap().with_route(Route::to(&name)).with_max_len(0);
+    let event = event();
+    transport.publish(&event).await.unwrap();
+    assert!(!entries(&url, &name).await.is_empty(), "accepted, and trimmed at once");
+    ask::<()>(&url, "DEL", &name).await;
+}
+
+/// In simulated time: nothing but the time-out ends such a call.
+#[tokio::test(start_paused = true)]
+async fn calls_to_a_server_that_says_nothing_do_not_wait_for_one_another() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let transport = RedisStreams::new(&format!("redis://{}/", listener.local_addr().unwrap())).unwrap();
+    let (started, events) = (Instant::now(), [event(), event(), event(), event()]);
+    for result in join_all(events.iter().map(|event| transport.publish(event))).await {
+        assert_eq!(result.unwrap_err().kind(), PublishErrorKind::Unavailable);
+    }
+    assert_eq!(started.elapsed().as_secs(), 10, "the default");
+}
+
+#[tokio::test]
+async fn a_value_that_the_server_does_not_take_is_rejected_and_harms_no_other() {
+    let Some(broker) = require("redis::bulk", Broker::redis().await) else { return };
+    ask::<()>(broker.url(), "CONFIG", &["SET", "proto-max-bulk-len", "1mb"]).await;
+    let transport = RedisStreams::new(broker.url()).unwrap();
+    let large = Event::new("large", json!("x".repeat(1_100_000))).unwrap();
+    let mut kinds = Vec::new();
+    // The server may have closed the connection before its answer was read.
+    while kinds.len() < 50 && kinds.last() != Some(&PublishErrorKind::Rejected) {
+        kinds.push(transport.publish(&large).await.unwrap_err().kind());
+    }
+    let (last, before) = kinds.split_last().unwrap();
+    assert_eq!(*last, PublishErrorKind::Rejected);
+    assert!(before.iter().all(|kind| *kind == PublishErrorKind::Unavailable), "{kinds:?}");
+    transport.publish(&event()).await.unwrap();
 }
 
 #[tokio::test]

@@ -432,11 +432,58 @@ async fn a_time_beyond_all_clocks_is_waited_for_as_any_other() {
 }
 
 #[tokio::test]
-async fn a_header_that_a_reader_takes_for_an_attribute_is_rejected_in_every_encoding() {
+async fn channels_that_the_broker_has_closed_use_no_connection_up() {
+    let Some(url) = require("rabbitmq::channels", given_url()) else { return };
+    let (name, (_connection, channel)) = (unique(), channel(&url).await);
+    let transport = RabbitMq::new(&format!("{url}?channel_max=10")).unwrap().with_exchange(&name);
+    let events: Vec<_> = (0..30).map(|_| Event::new("order.placed", json!({})).unwrap()).collect();
+    // Each closes at least one channel, and the connection has no more than ten.
+    for _ in 0..20 {
+        for published in transport.publish_all(&events).await {
+            let kind = published.result.unwrap_err().kind();
+            let is_innocent = matches!(kind, PublishErrorKind::Unavailable | PublishErrorKind::NotAttempted);
+            assert!(is_innocent, "{kind:?}");
+        }
+    }
+    let options = ExchangeDeclareOptions { auto_delete: true, ..ExchangeDeclareOptions::default() };
+    let kind = lapin::ExchangeKind::Fanout;
+    channel.exchange_declare(name.clone().into(), kind, options, FieldTable::default()).await.unwrap();
+    declare(&channel, &name, FieldTable::default()).await;
+    let (queue, exchange, key) = (name.clone().into(), name.clone().into(), "".into());
+    channel
+        .queue_bind(queue, exchange, key, QueueBindOptions::default(), FieldTable::default())
+        .await
+        .unwrap();
+    // The first may be the one that finds out that the connection is of no use.
+    let first = transport.publish_all(&events).await;
+    let second = transport.publish_all(&events).await;
+    let has_worked = |published: &[Published]| published.iter().all(|one| one.result.is_ok());
+    assert!(has_worked(&first) || has_worked(&second), "{second:?}");
+    channel.queue_delete(name.into(), QueueDeleteOptions::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_routing_key_of_a_reply_is_rejected_and_harms_no_other() {
+    let Some(url) = require("rabbitmq::reply", given_url()) else { return };
+    let queue = Queue::new(&url).await;
+    let transport = RabbitMq::new(&url).unwrap();
+    let event = |event_type: &str| Event::new(event_type, json!({})).unwrap();
+    for key in ["amq.rabbitmq.reply-to.g1h2AA5yZXBseUAxMDI0MDAAAAAAAA.b", "amq.rabbitmq.reply-to.x"] {
+        let published = transport.publish_all(&[event(key), event(&queue.name)]).await;
+        let kind = |published: &Published| published.result.as_ref().err().map(PublishError::kind);
+        let kinds: Vec<_> = published.iter().map(kind).collect();
+        assert_eq!(kinds, [Some(PublishErrorKind::Rejected), None], "{key}");
+    }
+    assert_eq!(queue.received().await.len(), 2);
+    queue.close().await;
+}
+
+#[tokio::test]
+async fn a_header_with_a_meaning_of_its_own_is_rejected_in_every_encoding() {
     let Some(url) = require("rabbitmq::attributes", given_url()) else { return };
-    for name in
-        ["cloudEvents:foo", "cloudEvents_id", "cloudEvents:subject", "CLOUDEVENTS:id", "cloudevents_x"]
-    {
+    let of_attributes =
+        ["cloudEvents:foo", "cloudEvents_id", "cloudEvents:subject", "CLOUDEVENTS:id", "cloudevents_x"];
+    for name in of_attributes.into_iter().chain(["CC", "BCC", "x-delivery-count"]) {
         for encoding in [Encoding::Binary, Encoding::Structured, Encoding::Plain] {
             let transport = RabbitMq::new(&url).unwrap().with_encoding(encoding);
             let event = Event::new("order.placed", json!({})).unwrap().with_header(name, "1");

@@ -2,7 +2,7 @@
 
 mod connect;
 
-use std::{error::Error as StdError, fmt, str::FromStr, time::Duration};
+use std::{error::Error as StdError, fmt, str::FromStr, sync::atomic::Ordering, time::Duration};
 
 use async_nats::{
     Client, ConnectError, HeaderMap, HeaderName, HeaderValue, Request, RequestErrorKind, Subject,
@@ -149,6 +149,7 @@ impl Nats {
         if self.is_disconnected() {
             return Err(PublishError::unavailable("there is no connection to NATS"));
         }
+        let connects = self.connects();
         let acknowledged = async { self.context.send_publish(subject.clone(), message).await?.await };
         tokio::select! {
             acknowledged = acknowledged => match acknowledged {
@@ -157,7 +158,7 @@ impl Nats {
                     && *probe.get_or_init(|| self.is_answering()).await => Err(not_in_time(error, &subject)),
                 Err(error) => Err(refused(error, &subject)),
             },
-            () = self.disconnected() => {
+            () = self.disconnected(connects) => {
                 // The acknowledgement was to come by the connection that is gone.
                 Err(PublishError::unavailable("the connection to NATS broke before the event was acknowledged"))
             }
@@ -177,8 +178,13 @@ impl Nats {
         self.client.connection_state() != State::Connected
     }
 
-    async fn disconnected(&self) {
-        while !self.is_disconnected() {
+    /// How often the client has connected: it may have done so again before anybody looks.
+    fn connects(&self) -> u64 {
+        self.client.statistics().connects.load(Ordering::Relaxed)
+    }
+
+    async fn disconnected(&self, connects: u64) {
+        while !self.is_disconnected() && self.connects() == connects {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

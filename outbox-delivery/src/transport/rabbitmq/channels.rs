@@ -71,7 +71,13 @@ impl Channels {
             return Ok(taken);
         }
         let (connection, number) = self.connection().await?;
-        self.open(&connection, number).await
+        let opened = self.open(&connection, number).await;
+        if opened.is_err() {
+            // The client keeps what a channel was closed for, and opens no other under its number: after some two thousand
+            // a connection that lives has no channels left.
+            self.leave(number);
+        }
+        opened
     }
 
     async fn open(&self, connection: &Connection, number: u64) -> Result<Taken, lapin::Error> {
@@ -90,8 +96,12 @@ impl Channels {
 
     /// Drops the connection of this channel: the next call makes a new one.
     pub(super) fn disconnect(&self, taken: &Taken) {
+        self.leave(taken.number);
+    }
+
+    fn leave(&self, number: u64) {
         let mut state = self.state();
-        if taken.number == state.number {
+        if number == state.number {
             let dropped = (state.connection.take(), mem::take(&mut state.idle));
             drop(state);
             drop(dropped);

@@ -71,6 +71,11 @@ pub struct RabbitMq {
 }
 
 const KEYS_AT_ONCE: usize = 256;
+/// How many events have a channel of their own at the same time, after the broker has closed that of their round.
+const ALONE_AT_ONCE: usize = 8;
+/// How long one waits for a sign of life after a confirm has not come: the round that began last before half of a relay's
+/// call was over has to end within the other half.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -161,18 +166,27 @@ impl RabbitMq {
     async fn send(&self, events: Vec<&Event>) -> (Vec<Result<(), PublishError>>, bool) {
         let began = Instant::now();
         let mut results = self.attempt(&events).await;
-        // One of those in flight made the broker close the channel. Alone, each shows whether it was that one; what
-        // the broker had taken before comes twice.
-        let again = events.iter().zip(&mut results).filter(|(_, result)| result.is_none());
-        let alone = again.map(|(event, result)| async {
-            *result = self.attempt(slice::from_ref(event)).await.pop().flatten();
-        });
-        join_all(alone).await;
-        let unclear = || Err(PublishError::failed("RabbitMQ said nothing of the event"));
-        let results: Vec<_> = results.into_iter().map(|result| result.unwrap_or_else(unclear)).collect();
         let is_down = |result: &Result<_, PublishError>| {
             result.as_ref().is_err_and(|error| error.kind() == PublishErrorKind::Unavailable)
         };
+        // One of those in flight made the broker close the channel. Alone, each shows whether it was that one; what
+        // the broker had taken before comes twice.
+        let mut again: Vec<_> =
+            events.iter().zip(&mut results).filter(|(_, result)| result.is_none()).collect();
+        for some in again.chunks_mut(ALONE_AT_ONCE) {
+            let alone = some.iter_mut().map(|(event, result)| async {
+                let unclear = || Err(PublishError::failed("RabbitMQ said nothing of the event"));
+                let tried = self.attempt(slice::from_ref(*event)).await.pop().flatten();
+                **result = Some(tried.unwrap_or_else(unclear));
+            });
+            join_all(alone).await;
+            // Each of the others would close one more channel.
+            if some.iter().any(|(_, result)| result.as_ref().is_some_and(is_down)) {
+                break;
+            }
+        }
+        let left = || Err(PublishError::not_attempted());
+        let results: Vec<_> = results.into_iter().map(|result| result.unwrap_or_else(left)).collect();
         // Where each round waits for a queue that is silent, the whole batch would take longer than anybody waits for it.
         let goes_on = began.elapsed() < self.timeout && !results.iter().any(is_down);
         (results, goes_on)
@@ -213,7 +227,8 @@ impl RabbitMq {
             return self.channels.is_connected(taken);
         }
         // It may be half open, and would never say so; or one queue is silent, and the others are not.
-        let is_answering = timeout(self.timeout, self.channels.is_answering(taken)).await.unwrap_or(false);
+        let sign_of_life = self.channels.is_answering(taken);
+        let is_answering = timeout(self.timeout.min(SIGN_OF_LIFE), sign_of_life).await.unwrap_or(false);
         if !is_answering {
             self.channels.disconnect(taken);
         }

@@ -13,6 +13,8 @@ use crate::transport::message::{Encoding, Message, Route};
 const BYTES_BESIDE_HEADERS: usize = 1024;
 /// What the protocol adds to each header: the length of the name, the type, the length of the value.
 const BYTES_BESIDE_HEADER: usize = 6;
+/// What the routing key of a reply begins with. It goes to one who waits, past all queues; a wrong one ends the connection.
+const REPLY_TO: &str = "amq.rabbitmq.reply-to.";
 
 /// How messages are made of events.
 pub(super) struct Mapping {
@@ -46,9 +48,10 @@ impl Mapping {
         message.check_size(self.max_bytes)?;
         let mut headers = FieldTable::default();
         let mut header_bytes = 0;
-        if let Some((name, _)) = message.headers.iter().find(|(name, _)| is_of_attribute(name)) {
+        if let Some((name, _)) = message.headers.iter().find(|(name, _)| is_taken(name)) {
             return Err(PublishError::rejected(format!(
-                "the header `{name}` has the name of an attribute of a CloudEvent: give it another name"
+                "the header `{name}` has a meaning of its own, to RabbitMQ or as an attribute of a CloudEvent: give it \
+                 another name"
             )));
         }
         for (name, value) in message.headers_with("cloudEvents:") {
@@ -71,15 +74,24 @@ impl Mapping {
             .with_delivery_mode(PERSISTENT)
             .with_headers(headers);
         let routing_key = short("the routing key", self.route.try_of(event)?)?;
+        if self.exchange.as_str().is_empty() && routing_key.as_str().starts_with(REPLY_TO) {
+            return Err(PublishError::rejected(format!(
+                "the routing key `{routing_key}` is one for replies, which RabbitMQ makes and keeps no message of: have the \
+                 route give another"
+            )));
+        }
         Ok(Outgoing { routing_key, properties, body: message.body })
     }
 }
 
-/// Whether a reader of CloudEvents takes a header of this name for an attribute. The binding knows two prefixes, one of
-/// them for clients that have no names with a colon.
-fn is_of_attribute(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    name.starts_with("cloudevents:") || name.starts_with("cloudevents_")
+/// Whether a header of this name means something to the broker, or is an attribute to a reader of CloudEvents. The binding
+/// knows two prefixes for these, one of them for clients that have no names with a colon.
+fn is_taken(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    // The broker sends copies to those that stand in the first two, and counts deliveries in the third.
+    matches!(name, "CC" | "BCC" | "x-delivery-count")
+        || lower.starts_with("cloudevents:")
+        || lower.starts_with("cloudevents_")
 }
 
 fn short(what: &str, text: String) -> Result<ShortString, PublishError> {

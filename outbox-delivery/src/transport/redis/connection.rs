@@ -2,13 +2,14 @@
 
 use std::{
     fmt::{self, Display},
+    io,
     sync::{Mutex as BlockingMutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use outbox_traits::PublishError;
 use redis::{AsyncConnectionConfig, Client, RedisError, aio::MultiplexedConnection};
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::timeout};
 
 /// One connection that all calls share, made when it is wanted and made anew when it was lost.
 pub(super) struct Connections {
@@ -42,8 +43,14 @@ impl Connections {
         self.client.get_connection_info().addr().to_string()
     }
 
-    /// The connection, and its number.
+    /// The connection, and its number, within the time for both: to wait for others who wait for a server that says
+    /// nothing, and then to wait for it too.
     pub(super) async fn get(&self) -> Result<(MultiplexedConnection, u64), RedisError> {
+        let in_vain = |_| Err(io::Error::from(io::ErrorKind::TimedOut).into());
+        timeout(self.timeout, self.connect()).await.unwrap_or_else(in_vain)
+    }
+
+    async fn connect(&self) -> Result<(MultiplexedConnection, u64), RedisError> {
         if let Some(current) = self.live() {
             return Ok(current);
         }

@@ -30,7 +30,7 @@ use crate::transport::{
 ///
 /// It connects with the first event, and again after it has lost the connection; until then events are
 /// [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable). So they are where the server has no memory left,
-/// is still loading, or is a replica. For `rediss` switch the feature `tokio-rustls-comp` of the crate `redis` on.
+/// is still loading, is a replica, or is one of a cluster and has not the stream: this transport knows no cluster. For `rediss` switch the feature `tokio-rustls-comp` of the crate `redis` on.
 ///
 /// | default | |
 /// |---|---|
@@ -106,10 +106,10 @@ impl RedisStreams {
 
     /// Trims a stream to about so many entries when it adds to it (`MAXLEN ~`), whether anybody has read the oldest
     /// or not. Redis trims whole nodes of a hundred entries, and so keeps some more, never fewer. More than [`i64::MAX`],
-    /// to which Redis counts, is as much as that. By default nothing is trimmed.
+    /// to which Redis counts, is as much as that, and none is as much as one. By default nothing is trimmed.
     #[must_use]
     pub fn with_max_len(mut self, max_len: u64) -> Self {
-        self.max_len = Some(max_len.min(i64::MAX.cast_unsigned()));
+        self.max_len = Some(max_len.clamp(1, i64::MAX.cast_unsigned()));
         self
     }
 
@@ -163,6 +163,12 @@ impl RedisStreams {
         let command = self.command(event)?;
         // The connection puts what is sent at the same time into one pipeline.
         let Err(error) = command.query_async::<String>(&mut connection.clone()).await else { return Ok(()) };
+        if is_too_large(&error) {
+            // The server has closed it.
+            self.connections.forget(*number);
+            let message = "Redis takes no value of this size (`proto-max-bulk-len`)";
+            return Err(PublishError::rejected(message).with_source(error));
+        }
         if is_of_event(&error) {
             let stream = self.route.try_of(event)?;
             let what = format!("Redis did not add the event to the stream `{stream}`");
@@ -177,15 +183,22 @@ impl RedisStreams {
     }
 }
 
+/// Whether the server could not even read the command. What an event has alone decides that: it is too long.
+fn is_too_large(error: &RedisError) -> bool {
+    error.detail().is_some_and(|detail| detail.starts_with("Protocol error"))
+}
+
 /// Whether the server answered, and refused this event and perhaps no other.
 fn is_of_event(error: &RedisError) -> bool {
     /// What the server says of its own state.
     const OF_SERVER: &[&str] = &[
+        "ASK",
         "BUSY",
         "CLUSTERDOWN",
         "LOADING",
         "MASTERDOWN",
         "MISCONF",
+        "MOVED",
         "NOAUTH",
         "NOREPLICAS",
         "OOM",
