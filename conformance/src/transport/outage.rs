@@ -33,6 +33,8 @@ pub async fn a_broker_that_is_down_is_unavailable<H: OutageHarness>(h: Arc<H>) {
             |kind| matches!(kind, PublishErrorKind::Unavailable | PublishErrorKind::NotAttempted);
         assert!(kinds.iter().copied().all(is_innocent), "{kinds:?}");
     }
+    // For what the harness removes at the end.
+    h.start().await;
 }
 
 /// 13.11: when the broker is back, the same transport uses it again.
