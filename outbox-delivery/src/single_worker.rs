@@ -17,10 +17,15 @@ use crate::{
     publish::{Answers, Ending, asks_for, publish},
     record::Record,
     retry::Backoff,
+    wake::Idle,
 };
 
 /// A fetch grows by what waits in front of the rest, up to so many batches.
 const MAX_FETCHED_BATCHES: usize = 10;
+
+/// When to look again while nothing is pending, and at the latest where wake-ups come.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+const LONGEST_POLL: Duration = Duration::from_secs(5);
 
 /// A call of the store that takes longer counts as failed: its connection may be half open.
 const STORE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -32,6 +37,9 @@ pub(crate) struct Worker<'a> {
     blame: Blame,
     /// The transport was down, and has accepted nothing since.
     is_in_doubt: bool,
+    poll_interval: Duration,
+    /// What is waited for instead where wake-ups come and nobody has said how long.
+    idle: Option<Idle>,
     transport_backoff: Backoff,
     store_backoff: Backoff,
     /// Accepted, and the store does not know it yet: it is told before anything else is published.
@@ -55,13 +63,16 @@ enum Pass {
 impl<'a> Worker<'a> {
     /// A worker that tries again what failed.
     pub(crate) fn new(relay: &'a Relay<SingleWorker>, record: &'a Record) -> Self {
-        let retry = relay.way.retry;
+        let (retry, interval) = (relay.way.retry, relay.way.poll_interval);
+        let is_woken = interval.is_none() && relay.common.wakeups.is_some();
         Self {
             relay,
             record,
             lanes: Lanes::new(Some(retry)),
             blame: Blame::default(),
             is_in_doubt: false,
+            poll_interval: interval.unwrap_or(POLL_INTERVAL),
+            idle: is_woken.then(|| Idle::new(LONGEST_POLL)),
             transport_backoff: retry.start(),
             store_backoff: retry.start(),
             unacknowledged: Vec::new(),
@@ -78,12 +89,15 @@ impl<'a> Worker<'a> {
         while !(shutdown.is_cancelled() && self.unacknowledged.is_empty()) {
             let mut can_be_woken = false;
             let until = match self.pass(shutdown).await {
-                Ok(Pass::Worked) => None,
+                Ok(Pass::Worked) => {
+                    self.idle.iter_mut().for_each(Idle::reset);
+                    None
+                }
                 Ok(Pass::Stopped) => return Ok(()),
                 Ok(Pass::Idle) => {
                     can_be_woken = true;
                     let now = Instant::now();
-                    let next_poll = now + self.relay.way.poll_interval;
+                    let next_poll = now + self.idle.as_mut().map_or(self.poll_interval, Idle::next);
                     Some(self.lanes.next_retry(now).map_or(next_poll, |retry| retry.min(next_poll)))
                 }
                 Ok(Pass::Unavailable(asked_for)) => {

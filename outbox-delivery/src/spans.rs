@@ -12,7 +12,7 @@ pub(crate) struct Spans {
 
 impl Spans {
     pub(crate) fn new(relay: &str, events: &[Event]) -> Self {
-        let call = tracing::info_span!("outbox.publish", relay, events = events.len());
+        let call = tracing::info_span!(parent: None, "outbox.publish", relay, events = events.len());
         // As many as there are events, and so only where somebody looks.
         let events = if call.is_disabled() { &[] } else { events };
         let events = events.iter().map(|event| of(&call, event)).collect();

@@ -15,20 +15,22 @@ pub(crate) async fn listen(store: &dyn WakeStore, woken: &Notify) {
     let mut backoff = Retry::default().start();
     loop {
         let error = match guard::store(async { store.wakeups().await }).await {
-            Ok(mut wakeups) => loop {
-                match guard::wait(async { wakeups.wait().await }).await {
-                    Ok(()) => backoff.reset(),
-                    Err(panic) => break format!("what it listens by panicked: {panic}"),
-                }
+            Ok(mut wakeups) => {
+                // Something may have been committed while nobody listened.
                 woken.notify_one();
-                sleep(BURST).await;
-            },
+                loop {
+                    match guard::wait(async { wakeups.wait().await }).await {
+                        Ok(()) => backoff.reset(),
+                        Err(panic) => break format!("what it listens by panicked: {panic}"),
+                    }
+                    woken.notify_one();
+                    sleep(BURST).await;
+                }
+            }
             Err(error) => guard::text(&error),
         };
         tracing::warn!(error, "the relay cannot listen for wake-ups, and looks by itself until it can");
         sleep(backoff.next()).await;
-        // Something may have been committed while nobody listened.
-        woken.notify_one();
     }
 }
 

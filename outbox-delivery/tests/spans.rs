@@ -12,11 +12,11 @@ use std::{
 use outbox_delivery::Relay;
 use outbox_traits::PublishError;
 use tracing::{
-    Subscriber,
+    Instrument, Subscriber,
     field::{Field, Visit},
     span::{Attributes, Id, Record},
 };
-use tracing_subscriber::{Layer, layer::Context, prelude::*};
+use tracing_subscriber::{Layer, layer::Context, prelude::*, registry::LookupSpan};
 
 use crate::support::{Scripted, event, remote::Remote};
 
@@ -38,9 +38,12 @@ impl Visit for Fields<'_> {
     }
 }
 
-impl<S: Subscriber> Layer<S> for Kept {
-    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, _: Context<'_, S>) {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Kept {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let mut fields = BTreeMap::new();
+        if let Some(parent) = context.span(id).and_then(|span| span.parent()) {
+            fields.insert("parent", parent.name().to_owned());
+        }
         attributes.record(&mut Fields(&mut fields));
         let mut kept = self.0.lock().unwrap();
         let number = kept.len() as u64;
@@ -77,10 +80,13 @@ async fn a_publish_shows_each_event_and_the_trace_of_its_producer() {
     let kept = Kept::default();
     let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(kept.clone()));
     let relay = Relay::new(store, transport).with_name("orders");
-    relay.publish_pending().await.unwrap();
+    // It is a trace of its own, wherever the relay runs.
+    relay.publish_pending().instrument(tracing::info_span!("worker")).await.unwrap();
     drop(guard);
 
     let publishes = kept.named("outbox.publish");
+    assert!(!publishes[0].contains_key("parent"), "{publishes:?}");
+    assert_eq!(kept.named("outbox.event")[0]["parent"], "outbox.publish");
     assert_eq!((publishes[0]["relay"].as_str(), publishes[0]["events"].as_str()), ("orders", "2"));
     let events = kept.named("outbox.event");
     let placed = events.iter().find(|fields| fields["event.type"] == "order.placed").unwrap();

@@ -10,7 +10,7 @@ use tracing::Instrument;
 use super::{Done, Worker, within};
 use crate::lanes::Lane;
 
-/// An event whose worker died so often with it is published while nothing else is held.
+/// An event whose worker died so often with it is published while nothing else is held, and so before it is set aside.
 const SUSPICIOUS_CRASHES: u32 = 3;
 
 impl Worker<'_> {
@@ -44,7 +44,11 @@ impl Worker<'_> {
             self.is_empty_handed() || self.is_to_look_for_others()
         } else {
             let has_suspect = self.suspect.is_some() || self.suspect_flight.is_some();
-            self.queue.len() < self.relay.common.batch_size && !has_suspect
+            let batch_size = self.relay.common.batch_size;
+            // As much as may land together. What is published and cannot be written down is not to grow for ever: its
+            // leases would run out, and all of it would be published again.
+            let most_unsettled = batch_size.saturating_mul(self.relay.way.concurrency.max(2));
+            self.queue.len() < batch_size && self.unsettled.len() < most_unsettled && !has_suspect
         };
         if self.calling.claim || self.stop.is_some() || !has_room {
             return None;
@@ -103,7 +107,7 @@ impl Worker<'_> {
             if crashes >= self.relay.way.max_crashes {
                 passed_over.insert(lane);
                 self.crashed(now, leased, crashes);
-            } else if crashes < SUSPICIOUS_CRASHES {
+            } else if crashes < SUSPICIOUS_CRASHES.min(self.relay.way.max_crashes.saturating_sub(1)).max(1) {
                 self.queue.push(leased);
             } else {
                 passed_over.insert(lane);

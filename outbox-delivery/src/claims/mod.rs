@@ -154,7 +154,7 @@ impl<'a> Worker<'a> {
                 Some(done) = self.calls.next(), if !self.calls.is_empty() => self.finish(done),
             }
             // With a store and a transport that never wait, others would never have a turn.
-            tokio::task::consume_budget().await;
+            tokio::task::yield_now().await;
         }
     }
 

@@ -6,7 +6,10 @@ mod single_worker;
 use std::{future::Future, sync::Arc, time::Duration};
 
 use outbox_traits::{Claim, OutboxStore, Result, StatsStore, Transport, WakeStore};
-use tokio::sync::{Mutex, Notify};
+use tokio::{
+    sync::{Mutex, Notify},
+    task::unconstrained,
+};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{claims::Claims, single_worker::SingleWorker};
@@ -226,10 +229,11 @@ impl<W> Relay<W> {
         tokio::select! {
             biased;
             result = work => result?,
-            () = grace_is_over => {
+            // Their turn does not hang on how much the loop has done in its own.
+            () = unconstrained(grace_is_over) => {
                 tracing::warn!("the relay was stopped at the end of its grace period");
             }
-            () = housekeeping::beside(&self.common, store, record, woken) => {}
+            () = unconstrained(housekeeping::beside(&self.common, store, record, woken)) => {}
         }
         Ok(record.report())
     }

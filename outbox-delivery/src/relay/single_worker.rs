@@ -13,7 +13,7 @@ use crate::{IntoStore, Report, record::Record, retry::Retry, single_worker::Work
 #[derive(Debug)]
 pub struct SingleWorker {
     pub(crate) store: Arc<dyn OutboxStore>,
-    pub(crate) poll_interval: Duration,
+    pub(crate) poll_interval: Option<Duration>,
     pub(crate) retry: Retry,
 }
 
@@ -29,21 +29,17 @@ impl Relay<SingleWorker> {
     ///
     /// It takes the store itself or an `Arc` of it.
     pub fn single_worker<Form>(store: impl IntoStore<Form>, transport: impl Transport) -> Self {
-        let way = SingleWorker {
-            store: store.into_store(),
-            poll_interval: Duration::from_millis(100),
-            retry: Retry::default(),
-        };
+        let way = SingleWorker { store: store.into_store(), poll_interval: None, retry: Retry::default() };
         Self::build(transport, way)
     }
 
-    /// How long to wait before looking again when nothing is pending, at least 1 ms. By default 100 ms.
+    /// How long to wait before looking again when nothing is pending, at least 1 ms. By default 100 ms, and with
+    /// [wake-ups](Self::with_wakeups) from 50 ms up to 5 s, shortened at random.
     ///
-    /// Without [wake-ups](Self::with_wakeups) it is the latency of an event that is saved while the relay is idle;
-    /// with work, it never waits.
+    /// Without wake-ups it is the latency of an event that is saved while the relay is idle; with work, it never waits.
     #[must_use]
     pub fn with_poll_interval(mut self, interval: Duration) -> Self {
-        self.way.poll_interval = interval.clamp(Duration::from_millis(1), MAX_INTERVAL);
+        self.way.poll_interval = Some(interval.clamp(Duration::from_millis(1), MAX_INTERVAL));
         self
     }
 

@@ -130,6 +130,30 @@ async fn the_events_of_a_worker_that_died_are_published_by_another_when_its_leas
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_event_that_kills_its_worker_takes_no_other_with_it_where_few_crashes_are_borne() {
+    for max_crashes in [2, 3] {
+        let mut events = one_a_key(10);
+        events.insert(4, event("bad", "bad"));
+        let store = Remote::with(&events).await;
+        for _ in 0..max_crashes {
+            let transport = Scripted::accepting().with_delay(60 * MINUTE);
+            let relay = Relay::new(store.clone(), transport.clone()).with_publish_timeout(90 * MINUTE);
+            let relay = start(relay.with_max_crashes(max_crashes));
+            while !transport.given().contains(&"bad".to_owned()) {
+                sleep(SECOND).await;
+            }
+            relay.kill().await;
+            sleep(MINUTE).await;
+        }
+        let relay = start(Relay::new(store.clone(), Scripted::accepting()).with_max_crashes(max_crashes));
+        sleep(10 * MINUTE).await;
+        relay.stop().await;
+        let dead: Vec<_> = store.dead().await.into_iter().map(|dead| dead.event_type).collect();
+        assert_eq!(dead, ["bad"], "of at most {max_crashes} crashes");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_event_that_kills_its_worker_again_and_again_takes_no_other_with_it_and_is_set_aside() {
     let mut events = one_a_key(10);
     events.insert(4, event("bad", "bad"));

@@ -216,3 +216,18 @@ async fn an_unavailable_transport_ends_publish_pending() {
     assert_eq!((report.published, transport.calls().len()), (0, 1));
     assert_eq!(store.pending().await.len(), 10);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_written_down_does_not_grow() {
+    let store = Remote::with(&one_a_key(5000)).await;
+    store.decide(|call| if call == Call::Settle { Fate::Hangs } else { Fate::Works });
+    let transport = Scripted::accepting();
+    let relay = start(Relay::new(store.clone(), transport.clone()));
+    sleep(MINUTE).await;
+    let published = transport.given().len();
+    assert!((100..=1500).contains(&published), "{published} publishes, of which none can be settled");
+    store.decide(|_| Fate::Works);
+    sleep(10 * MINUTE).await;
+    assert_eq!(store.counts().await.delivered, 5000);
+    relay.stop().await;
+}

@@ -1,7 +1,7 @@
 //! Wake-ups.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicUsize, Ordering},
 };
 
@@ -111,6 +111,49 @@ pub(crate) async fn is_asked_ever_less_often(
 #[tokio::test(start_paused = true)]
 async fn a_store_that_cannot_wake_it_is_asked_ever_less_often_and_the_events_come_all_the_same() {
     is_asked_ever_less_often(|_| Err(Error::new(ErrorKind::Unavailable, "told to fail"))).await;
+}
+
+/// Hears of nothing, and is lost after a minute.
+#[derive(Debug)]
+struct Deaf;
+
+#[async_trait]
+impl Wakeups for Deaf {
+    async fn wait(&mut self) {
+        sleep(MINUTE).await;
+        panic!("the connection is lost");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_looks_for_what_was_committed_meanwhile_as_soon_as_it_listens() {
+    let store = Remote::new();
+    let listened = Arc::new(Mutex::new(Vec::new()));
+    let times = Arc::clone(&listened);
+    store.wake_by(move || {
+        times.lock().unwrap().push(Instant::now());
+        Ok(Box::new(Deaf))
+    });
+    let relay = start(Relay::new(store.clone(), Scripted::accepting()).with_wakeups(store.clone()));
+    sleep(10 * MINUTE).await;
+    relay.stop().await;
+    let (claims, listened) = (store.times(Call::Claim), listened.lock().unwrap());
+    assert!(listened.len() >= 8, "{} times", listened.len());
+    for began in &listened[1..] {
+        let is_soon = |claim: &Instant| *claim >= *began && *claim - *began <= MILLISECOND;
+        assert!(claims.iter().any(is_soon), "none after {:?}", *began - listened[0]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_single_worker_hardly_asks_where_it_is_woken() {
+    let store = Remote::new();
+    let relay = Relay::single_worker(store.clone(), Scripted::accepting()).with_wakeups(store.clone());
+    let relay = crate::support::start(relay);
+    sleep(60 * MINUTE).await;
+    let fetches = store.count(Call::Fetch);
+    assert!((700..1300).contains(&fetches), "{fetches} fetches in an hour");
+    relay.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

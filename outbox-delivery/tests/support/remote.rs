@@ -28,6 +28,8 @@ pub(crate) enum Call {
     Settle,
     Purge,
     Stats,
+    /// Only counted.
+    Fetch,
 }
 
 /// What happens to a call.
@@ -312,6 +314,7 @@ impl OutboxStore for Remote {
     }
 
     async fn get_pending(&self, limit: usize) -> Result<Vec<Event>> {
+        self.calls.lock().unwrap().push((Call::Fetch, Instant::now()));
         self.tell_the_time();
         self.inner.get_pending(limit).await
     }
