@@ -19,8 +19,10 @@ pub struct Health {
 #[derive(Debug, Default)]
 struct State {
     running: usize,
-    /// When the store was asked first of what it has not answered.
+    /// When the store was asked first of what it has not answered: for events or leases, and to write down what became of
+    /// events. An answer to the one says nothing of the other.
     asked_at: Option<Instant>,
+    told_at: Option<Instant>,
     /// When it is to be asked next, if nothing else is waited for. Where that is past, the loop does not come round.
     asks_at: Option<Instant>,
     /// Until when the transport is left alone.
@@ -88,7 +90,8 @@ impl Health {
         if state.running == 0 {
             return Err(Unhealthy::NotRunning);
         }
-        let silence = state.asked_at.into_iter().chain(state.asks_at).map(|at| at.elapsed()).max();
+        let since = [state.asked_at, state.told_at, state.asks_at].into_iter().flatten();
+        let silence = since.map(|at| at.elapsed()).max();
         if let Some(silence) = silence.filter(|time| *time > self.limit) {
             return Err(Unhealthy::NoAnswer(silence));
         }
@@ -122,6 +125,18 @@ impl Health {
     /// The store answered.
     pub(crate) fn answered(&self) {
         self.lock().asked_at = None;
+    }
+
+    /// The store is told what became of events.
+    pub(crate) fn told(&self) {
+        let mut state = self.lock();
+        state.told_at.get_or_insert_with(Instant::now);
+        state.asks_at = None;
+    }
+
+    /// The store has written it down.
+    pub(crate) fn wrote(&self) {
+        self.lock().told_at = None;
     }
 
     /// The store is to be asked then, or, with `None`, after something else.
@@ -176,7 +191,7 @@ impl Drop for Running {
         let mut state = self.0.lock();
         state.running -= 1;
         if state.running == 0 {
-            (state.asked_at, state.asks_at) = (None, None);
+            (state.asked_at, state.told_at, state.asks_at) = (None, None, None);
         }
     }
 }

@@ -55,6 +55,15 @@ impl Record {
         self.health.answered();
     }
 
+    /// It is to write down what became of events.
+    pub(crate) fn tells_store(&self) {
+        self.health.told();
+    }
+
+    pub(crate) fn store_wrote(&self) {
+        self.health.wrote();
+    }
+
     /// The transport is left alone until then, and with it the store.
     pub(crate) fn paused(&self, until: Instant) {
         self.health.paused(until);

@@ -276,10 +276,10 @@ impl<'a> Worker<'a> {
     async fn acknowledge(&mut self) -> Result<()> {
         if !self.unacknowledged.is_empty() {
             let (store, ids) = (&self.relay.way.store, &self.unacknowledged);
-            self.record.asks_store();
+            self.record.tells_store();
             in_time(STORE_TIMEOUT, async { store.acknowledge_all(ids).await }).await?;
             self.store_backoff.reset();
-            self.record.store_answered();
+            self.record.store_wrote();
             mem::take(&mut self.unacknowledged);
         }
         Ok(())

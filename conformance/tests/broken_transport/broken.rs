@@ -78,6 +78,11 @@ impl Broken {
                 broker.headers.extend(message.headers.clone());
                 message.headers.extend(broker.headers.clone());
             }
+            Fault::HeadersOverwriteAttributes => {
+                if let Some(event_type) = message.headers.get("ce-type") {
+                    message.event_type.clone_from(event_type);
+                }
+            }
             Fault::HeadersAreInjected if message.headers.values().any(|value| value.contains('\n')) => {
                 message.headers.insert("x-injected".into(), "1".into());
             }

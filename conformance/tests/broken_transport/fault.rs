@@ -21,6 +21,7 @@ faults! {
     HeadersAreDropped,
     TheTraceIsDropped,
     HeadersStayForTheNextEvent,
+    HeadersOverwriteAttributes,
     /// A line break within a value begins another header.
     HeadersAreInjected,
     HeadersThatTheProtocolHasNoFormForFailForEver,

@@ -61,6 +61,8 @@ rejected! {
         by "publish::headers_and_the_trace_arrive";
     headers_that_stay_for_the_next_event: HeadersStayForTheNextEvent
         by "publish::headers_and_the_trace_arrive";
+    headers_that_overwrite_attributes: HeadersOverwriteAttributes
+        by "publish::an_unusual_header_arrives_exactly_or_is_refused";
     headers_that_are_injected: HeadersAreInjected
         by "publish::an_unusual_header_arrives_exactly_or_is_refused";
     headers_without_a_form_that_fail_for_ever: HeadersThatTheProtocolHasNoFormForFailForEver

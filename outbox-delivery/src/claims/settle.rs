@@ -17,7 +17,7 @@ impl Worker<'_> {
         if self.calling.settle || self.store.is_on(now) || self.unsettled.is_empty() {
             return;
         }
-        self.record.asks_store();
+        self.record.tells_store();
         self.calling.settle = true;
         let count = self.unsettled.len().min(Claim::MAX_LIMIT);
         let settlements: Vec<Settlement> = self.unsettled.drain(..count).collect();
@@ -45,7 +45,12 @@ impl Worker<'_> {
             }
         };
         self.store.reset(now);
-        self.record.store_answered();
+        let is_done = |result: &Result<()>| {
+            result.as_ref().err().is_none_or(|error| error.kind() == ErrorKind::LeaseLost)
+        };
+        if results.iter().all(is_done) {
+            self.record.store_wrote();
+        }
         for (settlement, result) in settlements.into_iter().zip(results) {
             match result {
                 Ok(()) => self.took(now, &settlement),

@@ -48,7 +48,7 @@ impl fmt::Debug for Claims {
 ///   [`with_max_crashes`](Self::with_max_crashes).
 /// - **A transport that is [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable)** makes the relay give back
 ///   what it holds and pause, for as long as the transport asked for, up to five minutes, or for a back-off. No
-///   attempt is counted.
+///   attempt is counted, unless the transport takes others whenever it is not given this event.
 ///
 /// With everything that a store can do for it:
 ///

@@ -187,6 +187,26 @@ async fn failures_with_long_waits_between_them_are_one_series_as_long_as_they_ar
 }
 
 #[tokio::test(start_paused = true)]
+async fn it_is_unhealthy_where_nothing_can_be_settled_though_all_else_is_answered() {
+    for fate in [Fate::Hangs, Fate::Fails(ErrorKind::Unavailable)] {
+        let store = Remote::with(&one_a_key(1000)).await;
+        store.decide(move |call| if call == Call::Settle { fate } else { Fate::Works });
+        let relay = Relay::new(store.clone(), Scripted::accepting()).with_health_limit(2 * MINUTE);
+        let (health, running) = (relay.health(), start(relay));
+        sleep(MINUTE).await;
+        assert_eq!(health.check(), Ok(()), "{fate:?}");
+        for _ in 0..20 {
+            sleep(MINUTE + SECOND).await;
+            assert!(matches!(health.check(), Err(Unhealthy::NoAnswer(_))), "{fate:?}: {:?}", health.check());
+        }
+        store.decide(|_| Fate::Works);
+        sleep(MINUTE).await;
+        assert_eq!(health.check(), Ok(()), "{fate:?}");
+        running.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_a_transport_hangs_the_store_is_not_to_blame() {
     let consumer = Consumer::of(&[]);
     consumer.decide(|_| Ending::Hangs);
