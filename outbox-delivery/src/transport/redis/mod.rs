@@ -30,7 +30,8 @@ use crate::transport::{
 ///
 /// It connects with the first event, and again after it has lost the connection; until then events are
 /// [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable). So they are where the server has no memory left,
-/// is still loading, is a replica, or is one of a cluster and has not the stream: this transport knows no cluster. For `rediss` switch the feature `tokio-rustls-comp` of the crate `redis` on.
+/// is still loading, is a replica, or is one of a cluster and has not the stream: this transport knows no cluster. For
+/// `rediss` switch the feature `tokio-rustls-comp` of the crate `redis` on.
 ///
 /// | default | |
 /// |---|---|
