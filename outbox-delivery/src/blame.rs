@@ -11,6 +11,8 @@ use std::{
 
 use outbox_traits::{Event, EventId, PublishError, PublishErrorKind};
 
+use crate::publish::asking_for;
+
 /// As often as chance alone may have an event meet an outage.
 const CHANCE: u32 = 1;
 /// A long outage meets many: the others of them are accused again if there is need.
@@ -63,11 +65,7 @@ impl Blame {
             let retry_after = error.retry_after();
             let unavailable = mem::replace(error, PublishError::not_attempted());
             let message = "the transport is unavailable whenever it is given this event, and takes others";
-            let failed = PublishError::failed(message).with_source(unavailable);
-            *error = match retry_after {
-                Some(time) => failed.with_retry_after(time),
-                None => failed,
-            };
+            *error = asking_for(retry_after, PublishError::failed(message).with_source(unavailable));
         }
     }
 }

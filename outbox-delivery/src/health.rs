@@ -19,10 +19,8 @@ pub struct Health {
 #[derive(Debug, Default)]
 struct State {
     running: usize,
-    /// When the store was asked first of what it has not answered: for events or leases, and to write down what became of
-    /// events. An answer to the one says nothing of the other.
-    asked_at: Option<Instant>,
-    told_at: Option<Instant>,
+    /// When the store was asked first of what it has not answered, by kind of question.
+    asked_at: [Option<Instant>; 2],
     /// When it is to be asked next, if nothing else is waited for. Where that is past, the loop does not come round.
     asks_at: Option<Instant>,
     /// Until when the transport is left alone.
@@ -31,6 +29,15 @@ struct State {
     failing: Option<(Instant, Instant)>,
     /// For how long the first event that is due has been so, by the store's stats.
     oldest_due: Option<Duration>,
+}
+
+/// What a store is asked for. That it answers the one says nothing of the other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Question {
+    /// Events and leases.
+    Events,
+    /// To write down what became of events.
+    Settlement,
 }
 
 /// Why a relay is not making progress.
@@ -90,7 +97,7 @@ impl Health {
         if state.running == 0 {
             return Err(Unhealthy::NotRunning);
         }
-        let since = [state.asked_at, state.told_at, state.asks_at].into_iter().flatten();
+        let since = state.asked_at.into_iter().chain([state.asks_at]).flatten();
         let silence = since.map(|at| at.elapsed()).max();
         if let Some(silence) = silence.filter(|time| *time > self.limit) {
             return Err(Unhealthy::NoAnswer(silence));
@@ -116,27 +123,15 @@ impl Health {
     }
 
     /// The store is asked.
-    pub(crate) fn asked(&self) {
+    pub(crate) fn asked(&self, question: Question) {
         let mut state = self.lock();
-        state.asked_at.get_or_insert_with(Instant::now);
+        state.asked_at[question as usize].get_or_insert_with(Instant::now);
         state.asks_at = None;
     }
 
     /// The store answered.
-    pub(crate) fn answered(&self) {
-        self.lock().asked_at = None;
-    }
-
-    /// The store is told what became of events.
-    pub(crate) fn told(&self) {
-        let mut state = self.lock();
-        state.told_at.get_or_insert_with(Instant::now);
-        state.asks_at = None;
-    }
-
-    /// The store has written it down.
-    pub(crate) fn wrote(&self) {
-        self.lock().told_at = None;
+    pub(crate) fn answered(&self, question: Question) {
+        self.lock().asked_at[question as usize] = None;
     }
 
     /// The store is to be asked then, or, with `None`, after something else.
@@ -191,7 +186,7 @@ impl Drop for Running {
         let mut state = self.0.lock();
         state.running -= 1;
         if state.running == 0 {
-            (state.asked_at, state.told_at, state.asks_at) = (None, None, None);
+            (state.asked_at, state.asks_at) = ([None; 2], None);
         }
     }
 }

@@ -96,11 +96,15 @@ fn readable(error: PublishError) -> PublishError {
         Ok(_) => error,
         Err(panic) => {
             let text = format!("the transport failed, and the text of its error panicked: {panic}");
-            let readable = PublishError::new(error.kind(), text);
-            match error.retry_after() {
-                Some(time) => readable.with_retry_after(time),
-                None => readable,
-            }
+            asking_for(error.retry_after(), PublishError::new(error.kind(), text))
         }
+    }
+}
+
+/// The error, asking for as much time as the one in whose place it stands.
+pub(crate) fn asking_for(time: Option<Duration>, error: PublishError) -> PublishError {
+    match time {
+        Some(time) => error.with_retry_after(time),
+        None => error,
     }
 }

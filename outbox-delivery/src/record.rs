@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::{
     Health, Report, guard,
-    health::Running,
+    health::{Question, Running},
     meter::{Counter, Meter},
     publish::Ending,
     relay::Common,
@@ -42,8 +42,8 @@ impl Record {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn asks_store(&self) {
-        self.health.asked();
+    pub(crate) fn asks_store(&self, question: Question) {
+        self.health.asked(question);
     }
 
     /// If nothing else is waited for.
@@ -51,17 +51,8 @@ impl Record {
         self.health.asks_at(at);
     }
 
-    pub(crate) fn store_answered(&self) {
-        self.health.answered();
-    }
-
-    /// It is to write down what became of events.
-    pub(crate) fn tells_store(&self) {
-        self.health.told();
-    }
-
-    pub(crate) fn store_wrote(&self) {
-        self.health.wrote();
+    pub(crate) fn store_answered(&self, question: Question) {
+        self.health.answered(question);
     }
 
     /// The transport is left alone until then, and with it the store.

@@ -13,6 +13,7 @@ use crate::{
     Relay, SingleWorker,
     blame::Blame,
     guard::in_time,
+    health::Question,
     lanes::{Lane, Lanes},
     publish::{Answers, Ending, asks_for, publish},
     record::Record,
@@ -175,12 +176,12 @@ impl<'a> Worker<'a> {
         let most = batch_size.saturating_mul(MAX_FETCHED_BATCHES);
         loop {
             let limit = batch_size.saturating_add(self.waiting).min(most);
-            self.record.asks_store();
+            self.record.asks_store(Question::Events);
             let mut events =
                 in_time(STORE_TIMEOUT, async { self.relay.way.store.get_pending(limit).await }).await?;
             self.store_backoff.reset();
             let fetched = events.len();
-            self.record.store_answered();
+            self.record.store_answered(Question::Events);
             if fetched < limit {
                 self.lanes.keep_only(&events);
             }
@@ -202,12 +203,15 @@ impl<'a> Worker<'a> {
         if !self.is_in_doubt {
             return Vec::new();
         }
-        let accused = events.iter().filter(|event| self.blame.is_accused(event.id()));
-        let lanes: HashSet<Lane> = accused.map(Lane::of).collect();
+        let lanes = self.accused_lanes(events);
         events.extract_if(.., |event| lanes.contains(&Lane::of(event))).collect()
     }
 
-    /// One batch, and the first event of each suspect lane by itself.
+    fn accused_lanes(&self, events: &[Event]) -> HashSet<Lane> {
+        events.iter().filter(|event| self.blame.is_accused(event.id())).map(Lane::of).collect()
+    }
+
+    /// One batch, and the first event of each suspect or accused lane by itself.
     fn split(&self, events: Vec<Event>) -> Vec<Vec<Event>> {
         if self.relay.common.is_strict {
             return events.into_iter().map(|event| vec![event]).collect();
@@ -215,8 +219,7 @@ impl<'a> Worker<'a> {
         let mut together = Vec::new();
         let mut alone = Vec::new();
         let mut suspects = HashSet::new();
-        let accused = events.iter().filter(|event| self.blame.is_accused(event.id()));
-        let accused: HashSet<Lane> = accused.map(Lane::of).collect();
+        let accused = self.accused_lanes(&events);
         for event in events {
             let lane = Lane::of(&event);
             if !self.lanes.is_suspect(&lane) && !accused.contains(&lane) {
@@ -276,10 +279,10 @@ impl<'a> Worker<'a> {
     async fn acknowledge(&mut self) -> Result<()> {
         if !self.unacknowledged.is_empty() {
             let (store, ids) = (&self.relay.way.store, &self.unacknowledged);
-            self.record.tells_store();
+            self.record.asks_store(Question::Settlement);
             in_time(STORE_TIMEOUT, async { store.acknowledge_all(ids).await }).await?;
             self.store_backoff.reset();
-            self.record.store_wrote();
+            self.record.store_answered(Question::Settlement);
             mem::take(&mut self.unacknowledged);
         }
         Ok(())

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::{Done, Worker, within};
-use crate::lanes::Lane;
+use crate::{health::Question, lanes::Lane};
 
 /// An event whose worker died so often with it is published while nothing else is held, and so before it is set aside.
 const SUSPICIOUS_CRASHES: u32 = 3;
@@ -24,7 +24,7 @@ impl Worker<'_> {
         }
         let batch_size = self.relay.common.batch_size;
         let was_empty_handed = self.is_empty_handed();
-        self.record.asks_store();
+        self.record.asks_store(Question::Events);
         self.calling.claim = true;
         self.is_to_claim_again = false;
         let way = &self.relay.way;
@@ -77,7 +77,7 @@ impl Worker<'_> {
         };
         self.store.reset(now);
         let is_empty = claimed.is_empty();
-        self.record.store_answered();
+        self.record.store_answered(Question::Events);
         if !was_empty_handed {
             self.is_futile_beside = is_empty;
         }
@@ -199,7 +199,7 @@ impl Worker<'_> {
         if leases.is_empty() {
             return;
         }
-        self.record.asks_store();
+        self.record.asks_store(Question::Events);
         self.calling.renew = true;
         let way = &self.relay.way;
         let call = async move {
@@ -221,7 +221,7 @@ impl Worker<'_> {
             Err(error) => return self.store_failed(now, error),
         };
         self.store.reset(now);
-        self.record.store_answered();
+        self.record.store_answered(Question::Events);
         let mut lost = HashSet::new();
         let mut failure = None;
         for (lease, result) in leases.iter().zip(results) {

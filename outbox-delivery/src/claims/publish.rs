@@ -40,7 +40,8 @@ impl Worker<'_> {
             let is_alone = |leased: &Leased| leased.failures > 0 || is_accused(&leased.event);
             let is_left_out = |event: &Event| is_busy(event) || is_in_doubt && is_accused(event);
             let mut batch = self.queue.take(limit, is_left_out, is_alone);
-            if batch.is_empty() {
+            if batch.is_empty() && is_in_doubt {
+                // Where there is nothing else, they have to do.
                 batch = self.queue.take(limit, is_busy, is_alone);
             }
             if batch.is_empty() {

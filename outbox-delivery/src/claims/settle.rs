@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::{Done, Worker, within};
+use crate::health::Question;
 
 /// So many moments are remembered at which something becomes due; the rest is found by looking now and then.
 const MAX_DUE: usize = 10_000;
@@ -17,7 +18,7 @@ impl Worker<'_> {
         if self.calling.settle || self.store.is_on(now) || self.unsettled.is_empty() {
             return;
         }
-        self.record.tells_store();
+        self.record.asks_store(Question::Settlement);
         self.calling.settle = true;
         let count = self.unsettled.len().min(Claim::MAX_LIMIT);
         let settlements: Vec<Settlement> = self.unsettled.drain(..count).collect();
@@ -49,7 +50,7 @@ impl Worker<'_> {
             result.as_ref().err().is_none_or(|error| error.kind() == ErrorKind::LeaseLost)
         };
         if results.iter().all(is_done) {
-            self.record.store_wrote();
+            self.record.store_answered(Question::Settlement);
         }
         for (settlement, result) in settlements.into_iter().zip(results) {
             match result {

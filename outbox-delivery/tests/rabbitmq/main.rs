@@ -61,6 +61,15 @@ async fn declare(channel: &Channel, queue: &str, arguments: FieldTable) {
     channel.queue_declare(queue.into(), options, arguments).await.unwrap();
 }
 
+/// A queue, and an exchange of the same name that goes with it, bound by this key.
+async fn bind(channel: &Channel, name: &str, kind: lapin::ExchangeKind, key: &str) {
+    declare(channel, name, FieldTable::default()).await;
+    let options = ExchangeDeclareOptions { auto_delete: true, ..ExchangeDeclareOptions::default() };
+    channel.exchange_declare(name.into(), kind, options, FieldTable::default()).await.unwrap();
+    let options = QueueBindOptions::default();
+    channel.queue_bind(name.into(), name.into(), key.into(), options, FieldTable::default()).await.unwrap();
+}
+
 /// A name that no other test has.
 fn unique() -> String {
     format!("outbox-test-{}", EventId::new())
@@ -343,22 +352,7 @@ async fn an_exchange_that_is_missing_is_no_event_s_fault() {
         assert!(error.to_string().starts_with(&format!("RabbitMQ has no exchange `{name}`")), "{error}");
     }
 
-    declare(&channel, &name, FieldTable::default()).await;
-    let options = ExchangeDeclareOptions { auto_delete: true, ..ExchangeDeclareOptions::default() };
-    channel
-        .exchange_declare(name.clone().into(), lapin::ExchangeKind::Topic, options, FieldTable::default())
-        .await
-        .unwrap();
-    channel
-        .queue_bind(
-            name.clone().into(),
-            name.clone().into(),
-            "order.*".into(),
-            QueueBindOptions::default(),
-            FieldTable::default(),
-        )
-        .await
-        .unwrap();
+    bind(&channel, &name, lapin::ExchangeKind::Topic, "order.*").await;
     assert!(transport.publish_all(&events).await.iter().all(|published| published.result.is_ok()));
     let message =
         channel.basic_get(name.clone().into(), BasicGetOptions { no_ack: true }).await.unwrap().unwrap();
@@ -445,15 +439,7 @@ async fn channels_that_the_broker_has_closed_use_no_connection_up() {
             assert!(is_innocent, "{kind:?}");
         }
     }
-    let options = ExchangeDeclareOptions { auto_delete: true, ..ExchangeDeclareOptions::default() };
-    let kind = lapin::ExchangeKind::Fanout;
-    channel.exchange_declare(name.clone().into(), kind, options, FieldTable::default()).await.unwrap();
-    declare(&channel, &name, FieldTable::default()).await;
-    let (queue, exchange, key) = (name.clone().into(), name.clone().into(), "".into());
-    channel
-        .queue_bind(queue, exchange, key, QueueBindOptions::default(), FieldTable::default())
-        .await
-        .unwrap();
+    bind(&channel, &name, lapin::ExchangeKind::Fanout, "").await;
     // The first may be the one that finds out that the connection is of no use.
     let first = transport.publish_all(&events).await;
     let second = transport.publish_all(&events).await;

@@ -8,6 +8,8 @@ use hyper::{HeaderMap, Response, StatusCode, body::Incoming, header::RETRY_AFTER
 use outbox_traits::PublishError;
 use tokio::time::{Instant, timeout_at};
 
+use crate::publish::asking_for;
+
 /// As much of a body as is read, so that its connection can be used again.
 const MAX_BODY: usize = 64 * 1024;
 /// As long as it is waited for.
@@ -58,10 +60,7 @@ impl Answer {
             _ if status.is_client_error() => PublishError::rejected(message),
             _ => PublishError::failed(message),
         };
-        Err(match retry_after {
-            Some(time) => error.with_retry_after(time),
-            None => error,
-        })
+        Err(asking_for(retry_after, error))
     }
 }
 
