@@ -2,7 +2,9 @@
 //!
 //! An event that makes the other side close the connection, or say that it is down, looks like a transport that is down as
 //! a whole. To leave the transport alone for a while and then begin with the same event again would hold up all others for
-//! ever. So one that has met it twice is left out of the next try: if others are accepted without it, it is to blame.
+//! ever. So one that has met it twice is left out of the next try: if others are accepted without it, it is to blame. That
+//! is good for one failure: then others have to be accepted again, or an outage that comes and goes would go on to be taken
+//! for the fault of all that it met before.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -26,7 +28,7 @@ pub(crate) struct Blame(HashMap<EventId, Accused>);
 struct Accused {
     /// In how many calls in a row.
     calls: u32,
-    /// Whether others were accepted meanwhile.
+    /// Whether others were accepted meanwhile, and nobody was blamed since.
     is_to_blame: bool,
 }
 
@@ -59,9 +61,9 @@ impl Blame {
         }
         let accused = self.0.entry(id).or_default();
         accused.calls = accused.calls.saturating_add(1);
-        if accused.is_to_blame
-            && let Err(error) = result
-        {
+        let is_to_blame = accused.is_to_blame;
+        if is_to_blame && let Err(error) = result {
+            self.0.values_mut().for_each(|accused| accused.is_to_blame = false);
             let retry_after = error.retry_after();
             let unavailable = mem::replace(error, PublishError::not_attempted());
             let message = "the transport is unavailable whenever it is given this event, and takes others";

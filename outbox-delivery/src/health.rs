@@ -86,7 +86,8 @@ impl Health {
     ///
     /// # Errors
     /// If it is not running, or if for longer than the [limit](crate::Relay::with_health_limit) the store has not
-    /// answered what it was asked, publishes have failed and none was accepted, or the first due event has been due. The
+    /// answered what it was asked, publishes have failed or were cut off at the end of their leases and none was accepted, or
+    /// the first due event has been due. The
     /// last one needs [`with_stats`](crate::Relay::with_stats), and is as new as what the store was last asked: at most
     /// ten seconds.
     ///

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use outbox_traits::{Event, EventId, PublishError, Published, Transport};
+use outbox_traits::{Event, EventId, PublishError, PublishErrorKind, Published, Transport};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -57,8 +57,9 @@ async fn call(
         biased;
         // First, because not one more publish is to begin.
         () = cut.cancelled() => {
-            let results = events.iter().map(|_| Err(PublishError::not_attempted())).collect();
-            Answers { results, ending: Ending::Cut }
+            let message = "cut off, at the end of its lease or of the relay";
+            let cut = |_| Err(PublishError::new(PublishErrorKind::NotAttempted, message));
+            Answers { results: events.iter().map(cut).collect(), ending: Ending::Cut }
         }
         published = call => match published {
             Ok(published) => Answers { results: read(events, published), ending: Ending::Reported },

@@ -89,6 +89,21 @@ impl Record {
         }
     }
 
+    /// At the end of a lease that could not be renewed. No event is to blame, and it is no progress.
+    pub(crate) fn cut_off(&self) {
+        self.health.failed(false);
+    }
+
+    /// At the end of the grace period there was something left to do.
+    pub(crate) fn ended_early(&self) {
+        tracing::warn!("the relay was stopped at the end of its grace period");
+    }
+
+    /// The run ends with an error in the place of its report.
+    pub(crate) fn ended(&self, error: &Error) {
+        tracing::error!(error = guard::text(error), "the relay has ended: {}", self.report());
+    }
+
     pub(crate) fn dead_lettered(&self, id: EventId, error: &str, holds_key: bool) {
         tracing::error!(event = %id, error, holds_key, "the event is set aside as a dead letter");
         self.count(Counter::DeadLettered, 1);

@@ -1,17 +1,20 @@
 //! Claims and renewals: what is held, and what is given back at once.
 
-use std::{cmp::Reverse, collections::HashSet, mem};
+use std::{cmp::Reverse, collections::HashSet, mem, time::Duration};
 
 use futures_util::FutureExt;
 use outbox_traits::{Claim, ErrorKind, EventId, Lease, Leased, Outcome, Result, Settlement};
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::{Done, Worker, within};
-use crate::{health::Question, lanes::Lane};
+use super::{Done, Worker, one_each, patience};
+use crate::{guard::in_time, health::Question, lanes::Lane};
 
 /// An event whose worker died so often with it is published while nothing else is held, and so before it is set aside.
 const SUSPICIOUS_CRASHES: u32 = 3;
+
+/// However short the leases are, a renewal may take so long.
+const SHORTEST_RENEWAL: Duration = Duration::from_secs(1);
 
 impl Worker<'_> {
     pub(super) fn start_claiming(&mut self, now: Instant) {
@@ -31,7 +34,7 @@ impl Worker<'_> {
         let claim = Claim::new(self.name.clone()).with_limit(batch_size).with_lease(way.lease);
         let span = tracing::debug_span!("outbox.claim", relay = self.relay.common.name, limit = claim.limit);
         let call = async move {
-            let result = within(way.lease, async { way.store.claim(&claim).await }).await;
+            let result = in_time(patience(way.lease), async { way.store.claim(&claim).await }).await;
             Done::Claimed { sent_at: now, was_empty_handed, result }
         };
         self.calls.push(call.instrument(span).boxed());
@@ -48,7 +51,8 @@ impl Worker<'_> {
             // As much as may land together. What is published and cannot be written down is not to grow for ever: its
             // leases would run out, and all of it would be published again.
             let most_unsettled = batch_size.saturating_mul(self.relay.way.concurrency.max(2));
-            self.queue.len() < batch_size && self.unsettled.len() < most_unsettled && !has_suspect
+            let unsettled = self.unsettled.len() + self.settling;
+            self.queue.len() < batch_size && unsettled < most_unsettled && !has_suspect
         };
         if self.calling.claim || self.stop.is_some() || !has_room {
             return None;
@@ -202,8 +206,10 @@ impl Worker<'_> {
         self.record.asks_store(Question::Events);
         self.calling.renew = true;
         let way = &self.relay.way;
+        // It is a small call, and if it is not answered there is to be time for another.
+        let time = (way.lease / 5).max(SHORTEST_RENEWAL);
         let call = async move {
-            let result = within(way.lease, async { way.store.renew(&leases, way.lease).await }).await;
+            let result = in_time(time, async { way.store.renew(&leases, way.lease).await }).await;
             Done::Renewed { sent_at: now, leases, result }
         };
         self.calls.push(call.boxed());
@@ -224,7 +230,7 @@ impl Worker<'_> {
         self.record.store_answered(Question::Events);
         let mut lost = HashSet::new();
         let mut failure = None;
-        for (lease, result) in leases.iter().zip(results) {
+        for (lease, result) in leases.iter().zip(one_each(results, leases.len())) {
             match result {
                 Ok(()) => self.leases.renewed(lease, sent_at),
                 // One that was settled meanwhile is none any more, and not lost.

@@ -23,7 +23,7 @@ use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use outbox_traits::{Error, ErrorKind, EventId, Lease, Leased, Result, Settlement};
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -34,11 +34,9 @@ use self::{
     queue::Queue,
     stop::Stop,
 };
-use crate::{
-    Claims, Relay, blame::Blame, guard, record::Record, relay::MAX_INTERVAL, retry::Retry, wake::Idle,
-};
+use crate::{Claims, Relay, blame::Blame, record::Record, relay::MAX_INTERVAL, retry::Retry, wake::Idle};
 
-/// A store that fails is asked again soon: leases do not wait for long.
+/// How soon a store that fails is asked again.
 const STORE_RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 pub(crate) struct Worker<'a> {
@@ -58,6 +56,8 @@ pub(crate) struct Worker<'a> {
     flights: Flights,
     leases: Leases,
     unsettled: Vec<Settlement>,
+    /// How many settlements are on their way.
+    settling: usize,
     calling: Calling,
     /// When to claim next; `None`: when nothing is held any more.
     claim_at: Option<Instant>,
@@ -76,11 +76,10 @@ pub(crate) struct Worker<'a> {
     once: Option<HashSet<EventId>>,
 }
 
-/// Which calls of the store go on.
+/// Which calls of the store go on, beside a settlement.
 #[derive(Debug, Default)]
 struct Calling {
     claim: bool,
-    settle: bool,
     renew: bool,
 }
 
@@ -97,7 +96,6 @@ impl<'a> Worker<'a> {
     pub(crate) fn new(relay: &'a Relay<Claims>, record: &'a Record) -> Self {
         let has_wakeups = relay.common.wakeups.is_some();
         let longest_poll = Duration::from_secs(if has_wakeups { 5 } else { 1 });
-        let (first, longest) = STORE_RETRY;
         Self {
             relay,
             record,
@@ -110,13 +108,14 @@ impl<'a> Worker<'a> {
             flights: Flights::default(),
             leases: Leases::new(relay.way.lease),
             unsettled: Vec::new(),
+            settling: 0,
             calling: Calling::default(),
             claim_at: Some(Instant::now()),
             is_to_claim_again: false,
             idle: Idle::new(relay.way.longest_poll.unwrap_or(longest_poll)),
             is_futile_beside: false,
             due: BinaryHeap::new(),
-            store: Pause::new(Retry::new(first, longest)),
+            store: Pause::new(store_retry(relay.way.lease)),
             transport: Pause::new(Retry::default()),
             blame: Blame::default(),
             stop: None,
@@ -140,7 +139,7 @@ impl<'a> Worker<'a> {
             self.start_renewing(now);
             self.start_publishing(now);
             self.start_claiming(now);
-            if self.has_stopped() {
+            if self.has_stopped(now) {
                 return self.stop.take().and_then(|stop| stop.error).map_or(Ok(()), Err);
             }
             self.record.asks_store_at(self.next_question(now));
@@ -167,7 +166,7 @@ impl<'a> Worker<'a> {
             }
             Done::Published(landed) => self.published(now, landed),
             Done::Settled { settlements, result } => {
-                self.calling.settle = false;
+                self.settling = 0;
                 self.settled(now, settlements, result);
             }
             Done::Renewed { sent_at, leases, result } => {
@@ -187,6 +186,7 @@ impl<'a> Worker<'a> {
             self.leases.renew_at(),
             self.leases.expire_at(),
             self.stop.as_ref().map(|stop| stop.cut_at),
+            self.stop.as_ref().map(|stop| stop.end_at),
         ];
         // What is past was done just now, or waits for a call.
         moments.into_iter().flatten().filter(|at| *at > now).min().unwrap_or(now + MAX_INTERVAL)
@@ -198,7 +198,7 @@ impl<'a> Worker<'a> {
             && self.suspect.is_none()
             && self.flights.is_empty()
             && self.unsettled.is_empty()
-            && !self.calling.settle
+            && self.settling == 0
     }
 
     fn store_failed(&mut self, now: Instant, error: Error) {
@@ -211,10 +211,26 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// A call of the store, which is not to go on for longer than a lease: what it answers then is of no use.
-async fn within<T>(lease: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
-    timeout(lease, guard::store(call)).await.unwrap_or_else(|_| {
-        let message = format!("the store did not answer within the {lease:?} of a lease");
-        Err(Error::new(ErrorKind::Unavailable, message))
-    })
+/// Leases do not wait for long: whatever failed, they are to be renewed in time.
+fn store_retry(lease: Duration) -> Retry {
+    let (first, longest) = STORE_RETRY;
+    Retry::new(first, longest.min(lease / 10))
+}
+
+/// How long a claim or a settlement may take. Where its connection is half open, there is time for another try before the
+/// leases end; but one that is only slow is not to be cut off again and again where leases are short, and what it answers
+/// after a lease is of no use.
+fn patience(lease: Duration) -> Duration {
+    (lease / 5).clamp(Duration::from_secs(5), Duration::from_secs(30)).min(lease)
+}
+
+/// The results of a call, one for each that was asked for: a store that says too little breaks the contract.
+fn one_each(results: Vec<Result<()>>, asked: usize) -> impl Iterator<Item = Result<()>> {
+    let given = results.len();
+    let missing = move |_| {
+        let message =
+            format!("the outbox store answered for {given} of {asked} leases, and owes an answer for each");
+        Err(Error::new(ErrorKind::Backend, message))
+    };
+    results.into_iter().chain((given..asked).map(missing))
 }

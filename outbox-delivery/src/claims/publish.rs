@@ -51,7 +51,7 @@ impl Worker<'_> {
         }
         let is_alone = self.queue.is_empty() && self.flights.is_empty() && self.unsettled.is_empty();
         if is_alone
-            && !self.calling.settle
+            && self.settling == 0
             && !self.calling.claim
             && let Some(suspect) = self.suspect.take()
         {
@@ -130,7 +130,12 @@ impl Worker<'_> {
         if failures.len() < events.len() {
             self.transport.reset(now);
         }
-        if answers.ending != Ending::Cut {
+        if answers.ending == Ending::Cut {
+            if self.stop.is_none() {
+                // At the end of its lease, of which no renewal took.
+                self.record.cut_off();
+            }
+        } else {
             self.record.answered(events.len(), &failures, is_again);
             if self.relay.common.is_strict
                 && let Some((event, _)) = failures.first()

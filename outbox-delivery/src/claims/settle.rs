@@ -3,29 +3,29 @@
 use std::cmp::Reverse;
 
 use futures_util::FutureExt;
-use outbox_traits::{Claim, ErrorKind, Outcome, Result, Settlement};
+use outbox_traits::{Claim, Error, ErrorKind, Outcome, Result, Settlement};
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::{Done, Worker, within};
-use crate::health::Question;
+use super::{Done, Worker, one_each, patience};
+use crate::{guard::in_time, health::Question};
 
 /// So many moments are remembered at which something becomes due; the rest is found by looking now and then.
 const MAX_DUE: usize = 10_000;
 
 impl Worker<'_> {
     pub(super) fn start_settling(&mut self, now: Instant) {
-        if self.calling.settle || self.store.is_on(now) || self.unsettled.is_empty() {
+        if self.settling > 0 || self.store.is_on(now) || self.unsettled.is_empty() {
             return;
         }
         self.record.asks_store(Question::Settlement);
-        self.calling.settle = true;
         let count = self.unsettled.len().min(Claim::MAX_LIMIT);
+        self.settling = count;
         let settlements: Vec<Settlement> = self.unsettled.drain(..count).collect();
         let way = &self.relay.way;
         let span = tracing::debug_span!("outbox.settle", relay = self.relay.common.name, events = count);
         let call = async move {
-            let result = within(way.lease, async { way.store.settle(&settlements).await }).await;
+            let result = in_time(patience(way.lease), async { way.store.settle(&settlements).await }).await;
             Done::Settled { settlements, result }
         };
         self.calls.push(call.instrument(span).boxed());
@@ -37,8 +37,8 @@ impl Worker<'_> {
         settlements: Vec<Settlement>,
         result: Result<Vec<Result<()>>>,
     ) {
-        let results = match result {
-            Ok(results) => results,
+        let results: Vec<Result<()>> = match result {
+            Ok(results) => one_each(results, settlements.len()).collect(),
             Err(error) => {
                 // Whether it took is not known: if it did, its leases are lost by the next time.
                 self.unsettled.splice(..0, settlements);
@@ -52,6 +52,7 @@ impl Worker<'_> {
         if results.iter().all(is_done) {
             self.record.store_answered(Question::Settlement);
         }
+        let mut failure: Option<Error> = None;
         for (settlement, result) in settlements.into_iter().zip(results) {
             match result {
                 Ok(()) => self.took(now, &settlement),
@@ -62,9 +63,15 @@ impl Worker<'_> {
                     if error.is_retryable() && !self.is_giving_up() {
                         self.unsettled.push(settlement);
                     }
-                    self.store_failed(now, error);
+                    // One call has failed once, and worst where it is for good.
+                    if failure.as_ref().is_none_or(Error::is_retryable) {
+                        failure = Some(error);
+                    }
                 }
             }
+        }
+        if let Some(error) = failure {
+            self.store_failed(now, error);
         }
         // What waited for these keys may be free.
         self.claim_soon(now);

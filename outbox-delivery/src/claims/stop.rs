@@ -3,12 +3,14 @@
 use outbox_traits::Error;
 use tokio::time::Instant;
 
-use super::Worker;
+use super::{Worker, pause::Pause, store_retry};
 
 /// It was told to stop, or has to.
 pub(super) struct Stop {
     /// When the publishes are cut off that still go on.
     pub(super) cut_at: Instant,
+    /// When it ends in any case.
+    pub(super) end_at: Instant,
     /// The error that ended it.
     pub(super) error: Option<Error>,
     /// Nothing is waited for any more.
@@ -22,7 +24,10 @@ impl Worker<'_> {
             let grace_period = self.relay.common.grace_period;
             // A tenth is left to write down what became of the publishes.
             let cut_at = now + grace_period.mul_f64(0.9);
-            self.stop = Some(Stop { cut_at, error: None, has_given_up: false });
+            let end_at = now + grace_period;
+            self.stop = Some(Stop { cut_at, end_at, error: None, has_given_up: false });
+            // There may be less time than the store was to be left alone for.
+            self.store = Pause::new(store_retry(self.relay.way.lease));
         }
         self.give_back_all();
     }
@@ -40,9 +45,15 @@ impl Worker<'_> {
         self.stop.as_ref().is_some_and(|stop| stop.error.is_some())
     }
 
-    pub(super) fn has_stopped(&self) -> bool {
-        self.stop
-            .as_ref()
-            .is_some_and(|stop| stop.has_given_up || (self.is_empty_handed() && !self.calling.claim))
+    pub(super) fn has_stopped(&self, now: Instant) -> bool {
+        let Some(stop) = &self.stop else { return false };
+        if stop.has_given_up || (self.is_empty_handed() && !self.calling.claim) {
+            return true;
+        }
+        let is_over = stop.end_at <= now;
+        if is_over {
+            self.record.ended_early();
+        }
+        is_over
     }
 }

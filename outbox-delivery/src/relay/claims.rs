@@ -107,6 +107,9 @@ impl Relay<Claims> {
     ///
     /// It is renewed as long as work goes on, so that it need not be longer than a publish. It is how long the events
     /// of a worker that died wait for another.
+    ///
+    /// A renewal that the store does not answer within a fifth of it, at least 1 s, has failed and is tried again. So has a
+    /// claim or a settlement within a fifth of it, at least 5 s, or as long as the lease where that is less, and at most 30 s.
     #[must_use]
     pub fn with_lease(mut self, length: Duration) -> Self {
         self.way.lease = length.clamp(Duration::from_secs(1), MAX_INTERVAL);

@@ -228,10 +228,10 @@ impl<W> Relay<W> {
         };
         tokio::select! {
             biased;
-            result = work => result?,
+            result = work => result.inspect_err(|error| record.ended(error))?,
             // Their turn does not hang on how much the loop has done in its own.
             () = unconstrained(grace_is_over) => {
-                tracing::warn!("the relay was stopped at the end of its grace period");
+                record.ended_early();
             }
             () = unconstrained(housekeeping::beside(&self.common, store, record, woken)) => {}
         }

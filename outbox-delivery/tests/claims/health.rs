@@ -207,6 +207,27 @@ async fn it_is_unhealthy_where_nothing_can_be_settled_though_all_else_is_answere
 }
 
 #[tokio::test(start_paused = true)]
+async fn it_is_unhealthy_where_each_publish_is_cut_off_because_no_lease_can_be_renewed() {
+    let store = Remote::with(&one_a_key(3)).await;
+    store.decide(|call| match call {
+        Call::Renew => Fate::Fails(ErrorKind::Unavailable),
+        _ => Fate::Works,
+    });
+    let relay = Relay::new(store.clone(), Scripted::accepting().with_delay(MINUTE));
+    let relay = relay.with_publish_timeout(10 * MINUTE).with_health_limit(2 * MINUTE);
+    let (health, running) = (relay.health(), start(relay));
+    sleep(MINUTE).await;
+    assert_eq!(health.check(), Ok(()));
+    for _ in 0..20 {
+        sleep(2 * MINUTE).await;
+        assert!(matches!(health.check(), Err(Unhealthy::NothingAccepted(_))), "{:?}", health.check());
+    }
+    store.decide(|_| Fate::Works);
+    sleep(3 * MINUTE).await;
+    assert_eq!((health.check(), running.stop().await.published), (Ok(()), 3));
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_a_transport_hangs_the_store_is_not_to_blame() {
     let consumer = Consumer::of(&[]);
     consumer.decide(|_| Ending::Hangs);

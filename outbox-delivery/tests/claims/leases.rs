@@ -59,6 +59,66 @@ async fn where_renewals_fail_publishing_ends_before_the_lease_and_nothing_is_tak
     assert_eq!(consumer.began(events[0].id()), 2);
 }
 
+/// As through a connection that is half open, which a pool does not hand out twice.
+#[tokio::test(start_paused = true)]
+async fn one_call_that_is_never_answered_costs_no_lease() {
+    for (call, lease) in [(Call::Renew, 5), (Call::Renew, 30), (Call::Settle, 30), (Call::Settle, 600)] {
+        let events = one_a_key(3);
+        let store = Remote::with(&events).await;
+        let mut calls = 0;
+        store.decide(move |made| {
+            calls += usize::from(made == call);
+            if made == call && calls == 1 { Fate::Hangs } else { Fate::Works }
+        });
+        let consumer = Consumer::of(&events);
+        let length = lease * SECOND;
+        consumer.decide(move |_| Ending::Takes(if call == Call::Renew { 2 * length } else { SECOND }));
+        let relay = Relay::new(store.clone(), consumer.clone()).with_lease(length);
+        let relay = start(relay.with_publish_timeout(60 * MINUTE));
+        // One after the other.
+        sleep(7 * length).await;
+        let report = relay.stop().await;
+        assert_eq!((report.published, report.lost_leases), (3, 0), "{call:?} of {length:?}: {report}");
+        assert_eq!((store.counts().await.delivered, consumer.faults()), (3, vec![]));
+        assert!(events.iter().all(|event| consumer.began(event.id()) == 1), "{call:?} of {length:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn claims_that_fail_hold_up_no_renewal() {
+    let events = one_a_key(3);
+    let store = Remote::with(&events).await;
+    let mut claims = 0;
+    store.decide(move |call| {
+        claims += usize::from(call == Call::Claim);
+        if call == Call::Claim && claims > 1 { Fate::Fails(ErrorKind::Unavailable) } else { Fate::Works }
+    });
+    let consumer = Consumer::of(&events);
+    consumer.decide(|_| Ending::Takes(10 * MINUTE));
+    let relay = Relay::new(store.clone(), consumer.clone()).with_lease(2 * SECOND);
+    let relay = start(relay.with_publish_timeout(60 * MINUTE));
+    sleep(31 * MINUTE).await;
+    let report = relay.stop().await;
+    assert_eq!((report.published, report.lost_leases), (3, 0), "{report}");
+    assert!(report.store_errors > 100, "{report}");
+    assert!(events.iter().all(|event| consumer.began(event.id()) == 1));
+}
+
+/// It breaks the contract. Nobody is to wait for leases that it said nothing of.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_answers_for_too_few_leases_ends_the_relay_and_says_so() {
+    for (call, publish) in [(Call::Renew, MINUTE), (Call::Settle, SECOND)] {
+        let store = Remote::with(&one_a_key(3)).await;
+        store.answer_for_one_less(call);
+        let transport = Scripted::accepting().with_delay(publish);
+        let relay = Relay::new(store.clone(), transport).with_lease(10 * SECOND);
+        let error = start(relay).end().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Backend, "{error}");
+        let text = "the outbox store answered for 2 of 3 leases";
+        assert!(error.to_string().starts_with(text), "{call:?}: {error}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn where_the_renewal_of_each_lease_fails_there_is_no_busy_loop() {
     let store = Remote::with(&one_a_key(2)).await;

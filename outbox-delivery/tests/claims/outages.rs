@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use outbox_delivery::{ExponentialRetry, Relay};
-use outbox_traits::{ErrorKind, Event, OutboxStore, PublishError};
+use outbox_traits::{ErrorKind, Event, OutboxStore, Outcome, PublishError, Settlement};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -122,10 +122,13 @@ async fn an_event_that_makes_the_transport_unavailable_is_set_aside_in_the_end()
     let relay = start(relay);
     sleep(MINUTE).await;
     assert_eq!(store.counts().await.delivered, 20);
-    // Until there is another event it may be the transport.
-    store.save(&event("later", "b")).await.unwrap();
-    sleep(30 * MINUTE).await;
-    assert_eq!((store.counts().await.dead, store.counts().await.delivered), (1, 22));
+    // Until there is another event it may be the transport: one that is accepted is good for one failure.
+    for _ in 0..3 {
+        assert_eq!(store.counts().await.dead, 0);
+        store.save(&event("later", "b")).await.unwrap();
+        sleep(30 * MINUTE).await;
+    }
+    assert_eq!((store.counts().await.dead, store.counts().await.delivered), (1, 24));
     let error = relay.stop().await.last_error.expect("why");
     assert!(error.contains("whenever it is given this event"), "{error}");
     assert!(error.contains("takes others: the connection broke"), "{error}");
@@ -133,20 +136,21 @@ async fn an_event_that_makes_the_transport_unavailable_is_set_aside_in_the_end()
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_that_comes_and_goes_burns_next_to_no_attempt() {
-    let store = Remote::with(&one_a_key(400)).await;
+    let store = Remote::with(&one_a_key(5000)).await;
     let started = Instant::now();
-    // Down for most of the time.
+    // Down for most of the time, ten times.
     let transport = Scripted::events(move |_| match started.elapsed().as_secs() % 60 {
         50.. => Ok(()),
         _ => Err(PublishError::unavailable("down")),
     });
     let relay = Relay::new(store.clone(), transport.with_delay(SECOND / 2)).with_batch_size(5);
     let relay = start(relay);
-    sleep(2 * MINUTE).await;
-    let histories = store.histories().await;
-    let failures: u32 = histories.iter().map(|(_, _, failures)| failures).sum();
-    assert!(histories.len() > 50 && failures <= 4, "{failures} failures of {}", histories.len());
-    relay.stop().await;
+    sleep(10 * MINUTE).await;
+    let report = relay.stop().await;
+    let settlements = store.settlements().concat();
+    let is_burnt = |one: &&Settlement| !matches!(one.outcome, Outcome::Delivered | Outcome::Released);
+    let burnt = settlements.iter().filter(is_burnt).count();
+    assert!(report.published > 50 && burnt <= 10, "{burnt} attempts: {report}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use outbox_delivery::{CancellationToken, Relay};
-use outbox_traits::ErrorKind;
+use outbox_traits::{ErrorKind, PublishError};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -105,6 +105,36 @@ async fn cancelled_it_returns_within_the_grace_period_when_the_store_is_away() {
     let report = relay.stop().await;
     assert_eq!((report.published, cancelled.elapsed()), (3, 10 * SECOND));
     assert!(report.store_errors < 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelled_after_the_store_was_away_it_does_not_wait_to_give_back_what_it_holds() {
+    let store = Remote::with(&one_a_key(3)).await;
+    let relay = Relay::new(store.clone(), Scripted::accepting().with_delay(2 * SECOND));
+    let relay = start(relay.with_grace_period(SECOND).with_lease(10 * MINUTE));
+    sleep(SECOND).await;
+    store.decide(|_| Fate::Fails(ErrorKind::Unavailable));
+    // Since a minute, so that it would be left alone for seconds.
+    sleep(MINUTE).await;
+    store.decide(|_| Fate::Works);
+    relay.stop().await;
+    let counts = store.counts().await;
+    assert_eq!((counts.leased, counts.delivered), (0, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_strict_mode_it_ends_also_where_nothing_can_be_written_down() {
+    let store = Remote::with(&[event("bad", "1")]).await;
+    store.decide(|call| match call {
+        Call::Settle => Fate::Fails(ErrorKind::Unavailable),
+        _ => Fate::Works,
+    });
+    let transport = Scripted::events(|_| Err(PublishError::failed("no")));
+    let relay = start(Relay::new(store.clone(), transport).with_strict().with_grace_period(10 * SECOND));
+    let started = Instant::now();
+    let report = relay.end().await.unwrap();
+    assert_eq!((report.published, started.elapsed()), (0, 10 * SECOND));
+    assert!(report.stopped_at.is_some() && report.store_errors < 100, "{report}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -87,6 +87,8 @@ pub(crate) struct Remote {
     wakes: Arc<Mutex<Option<Box<Wakes>>>>,
     /// What the renewal of each lease fails with.
     renewals: Arc<Mutex<Option<ErrorKind>>>,
+    /// The call that answers for one lease less than it was asked for.
+    forgetful: Arc<Mutex<Option<Call>>>,
     /// Up to so many turns go to others before and after each call.
     turns: usize,
     calls: Arc<Mutex<Vec<(Call, Instant)>>>,
@@ -113,6 +115,7 @@ impl Remote {
             is_unreliable: Arc::default(),
             wakes: Arc::default(),
             renewals: Arc::default(),
+            forgetful: Arc::default(),
             turns: 0,
             calls: Arc::default(),
             held: Arc::default(),
@@ -148,6 +151,18 @@ impl Remote {
     /// The renewal of each lease fails so from now on, in a call that works.
     pub(crate) fn fail_each_renewal(&self, kind: ErrorKind) {
         *self.renewals.lock().unwrap() = Some(kind);
+    }
+
+    /// Against the contract, such a call says nothing of its last lease from now on.
+    pub(crate) fn answer_for_one_less(&self, call: Call) {
+        *self.forgetful.lock().unwrap() = Some(call);
+    }
+
+    fn answer(&self, call: Call, mut results: Vec<Result<()>>) -> Vec<Result<()>> {
+        if *self.forgetful.lock().unwrap() == Some(call) {
+            results.pop();
+        }
+        results
     }
 
     /// The time by its clock.
@@ -365,7 +380,7 @@ impl ClaimStore for Remote {
                     hold.until = Instant::now() + length;
                 }
             }
-            Ok(results)
+            Ok(self.answer(Call::Renew, results))
         };
         self.call(Call::Renew, work).await
     }
@@ -388,7 +403,7 @@ impl ClaimStore for Remote {
                     witness(lease.event());
                 }
             }
-            Ok(results)
+            Ok(self.answer(Call::Settle, results))
         };
         self.call(Call::Settle, settle).await
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use http_body_util::BodyExt;
 use hyper::{HeaderMap, Response, StatusCode, body::Incoming, header::RETRY_AFTER};
-use outbox_traits::PublishError;
+use outbox_traits::{PublishError, PublishErrorKind};
 use tokio::time::{Instant, timeout_at};
 
 use crate::publish::asking_for;
@@ -52,15 +52,27 @@ impl Answer {
         if !beginning.is_empty() {
             message = format!("{message}: {beginning:?}");
         }
-        let error = match status {
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                PublishError::unavailable(message)
-            }
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => PublishError::failed(message),
-            _ if status.is_client_error() => PublishError::rejected(message),
-            _ => PublishError::failed(message),
-        };
-        Err(asking_for(retry_after, error))
+        Err(asking_for(retry_after, PublishError::new(meaning(status), message)))
+    }
+}
+
+/// An event is set aside for what is wrong with it, and not for a token or a path that somebody will mend.
+fn meaning(status: StatusCode) -> PublishErrorKind {
+    match status {
+        StatusCode::UNAUTHORIZED
+        | StatusCode::PROXY_AUTHENTICATION_REQUIRED
+        | StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::SERVICE_UNAVAILABLE => PublishErrorKind::Unavailable,
+        StatusCode::FORBIDDEN
+        | StatusCode::NOT_FOUND
+        | StatusCode::METHOD_NOT_ALLOWED
+        | StatusCode::REQUEST_TIMEOUT
+        | StatusCode::CONFLICT
+        | StatusCode::MISDIRECTED_REQUEST
+        | StatusCode::LOCKED
+        | StatusCode::TOO_EARLY => PublishErrorKind::Failed,
+        _ if status.is_client_error() => PublishErrorKind::Rejected,
+        _ => PublishErrorKind::Failed,
     }
 }
 

@@ -42,8 +42,9 @@ use crate::{
 /// | answer | |
 /// |---|---|
 /// | 2xx | accepted |
-/// | 429, 503; no connection in time, TLS included | [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable) |
-/// | another 4xx, but 408 and 425 | [`Rejected`](outbox_traits::PublishErrorKind::Rejected) |
+/// | 401, 407, 429, 503; no connection in time, TLS included | [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable) |
+/// | 403, 404, 405, 408, 409, 421, 423, 425 | [`Failed`](outbox_traits::PublishErrorKind::Failed) |
+/// | another 4xx | [`Rejected`](outbox_traits::PublishErrorKind::Rejected) |
 /// | anything else, a redirect among it; none in time | [`Failed`](outbox_traits::PublishErrorKind::Failed) |
 ///
 /// The status decides. The body is waited for a second more at most, for the text of an error.
