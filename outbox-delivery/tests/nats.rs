@@ -288,6 +288,7 @@ async fn the_body_is_what_the_encoding_says() {
     }
     let messages = stream.messages().await;
     let content_types: Vec<_> = messages.iter().map(|message| header(message, "Content-Type")).collect();
+    assert_eq!(header(&messages[0], "ce-datacontenttype"), "application/json");
     assert_eq!(content_types, ["application/json", "application/cloudevents+json", "application/json"]);
     let body = |index: usize| serde_json::from_slice::<Value>(&messages[index].payload).unwrap();
     assert_eq!(body(0), json!({ "total": 4200 }));

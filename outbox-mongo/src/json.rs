@@ -71,14 +71,14 @@ pub(crate) fn write(bson: RawBsonRef<'_>, json: &mut String) -> Result<(), Strin
                 if index > 0 {
                     json.push(',');
                 }
-                write(item.map_err(unreadable)?, json)?;
+                write(item.map_err(|error| error.to_string())?, json)?;
             }
             json.push(']');
         }
         RawBsonRef::Document(fields) => {
             json.push('{');
             for (index, field) in fields.iter().enumerate() {
-                let (name, value) = field.map_err(unreadable)?;
+                let (name, value) = field.map_err(|error| error.to_string())?;
                 if index > 0 {
                     json.push(',');
                 }
@@ -102,10 +102,6 @@ pub(crate) fn write(bson: RawBsonRef<'_>, json: &mut String) -> Result<(), Strin
 fn write_text(text: &str, json: &mut String) -> Result<(), String> {
     json.push_str(&serde_json::to_string(text).map_err(|error| error.to_string())?);
     Ok(())
-}
-
-fn unreadable(error: impl std::fmt::Display) -> String {
-    format!("the document cannot be read: {error}")
 }
 
 #[cfg(test)]

@@ -139,6 +139,10 @@ impl Nats {
             headers.insert(format!("ce-{name}"), &*percent_encoded(value));
         }
         headers.insert("Content-Type", message.content_type);
+        if self.encoding == Encoding::Binary {
+            // By the binding's draft it is an attribute like others, and `Content-Type` tells the modes apart.
+            headers.insert("ce-datacontenttype", message.content_type);
+        }
         headers.insert(NATS_MESSAGE_ID, event.id().to_string());
         Ok((subject, PublishMessage::build().headers(headers).payload(message.body.into())))
     }
