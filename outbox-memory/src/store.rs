@@ -64,12 +64,6 @@ impl MemoryOutbox {
         Self { retention, ..self }
     }
 
-    /// What this handle does with events that it delivers.
-    #[must_use]
-    pub fn retention(&self) -> Retention {
-        self.retention
-    }
-
     /// Opens a unit of work.
     #[must_use]
     pub fn begin(&self) -> MemorySession {
