@@ -161,15 +161,15 @@ impl Names {
                 rewritten.push_str(piece);
                 continue;
             }
-            rewritten.push_str(&match piece.strip_prefix(self.layout.name) {
-                Some("") => self.quoted_table(),
-                Some(suffix) if suffix.starts_with('_') => {
-                    let suffix = &suffix[1..];
+            let suffix = piece.strip_prefix(self.layout.name).and_then(|rest| rest.strip_prefix('_'));
+            rewritten.push_str(&match suffix {
+                Some(suffix) => {
                     let is_table = suffix == VERSION
                         || self.layout.tables.iter().any(|table| table.suffix == Some(suffix));
                     if is_table { self.quoted_part(suffix) } else { self.quoted_index(suffix) }
                 }
-                _ => self.rules.quoted(piece),
+                None if piece == self.layout.name => self.quoted_table(),
+                None => self.rules.quoted(piece),
             });
         }
         rewritten

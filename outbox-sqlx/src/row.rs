@@ -62,9 +62,9 @@ impl NewRow {
         })
     }
 
-    /// Whether it is hidden at this time.
-    pub(crate) fn is_hidden_at(&self, now: DateTime<Utc>) -> bool {
-        self.not_before > Some(now)
+    /// Whether it is hidden no longer at this time.
+    pub(crate) fn is_due_at(&self, now: DateTime<Utc>) -> bool {
+        self.not_before.is_none_or(|time| time <= now)
     }
 
     /// About how many bytes it takes in a statement.
@@ -345,8 +345,8 @@ mod tests {
         let now = DateTime::from_timestamp_millis(1_000_000).unwrap();
         let before = now - chrono::TimeDelta::milliseconds(1);
         let hidden = row(&event().with_not_before(now));
-        assert!(hidden.is_hidden_at(before) && !hidden.is_hidden_at(now));
-        assert!(!row(&event()).is_hidden_at(now));
+        assert!(!hidden.is_due_at(before) && hidden.is_due_at(now));
+        assert!(row(&event()).is_due_at(now));
     }
 
     #[test]

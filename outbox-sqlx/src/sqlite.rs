@@ -14,7 +14,7 @@ use crate::{
     error,
     names::{NameRules, Names},
     row::{NewRow, RowBytes},
-    schema::{Layout, MIGRATE, Migration, Table, apply_missing},
+    schema::{Layout, MIGRATE, Table, apply_missing},
 };
 
 /// An outbox on SQLite, 3.35 or later. Its session is [`sqlx::SqliteConnection`].
@@ -58,8 +58,8 @@ impl Engine for Sqlite {
     const OUTBOX: Layout = Layout {
         name: "outbox",
         migrations: &[
-            Migration { version: 1, sql: include_str!("../migrations/sqlite/0001_outbox.sql") },
-            Migration { version: 2, sql: include_str!("../migrations/sqlite/0002_claims.sql") },
+            include_str!("../migrations/sqlite/0001_outbox.sql"),
+            include_str!("../migrations/sqlite/0002_claims.sql"),
         ],
         tables: &[
             Table::events(&["id", "idempotency", "fifo", "scheduled", "delivered", "dead_letter"]),
@@ -70,7 +70,7 @@ impl Engine for Sqlite {
     };
     const INBOX: Layout = Layout {
         name: "inbox",
-        migrations: &[Migration { version: 1, sql: include_str!("../migrations/sqlite/inbox_0001.sql") }],
+        migrations: &[include_str!("../migrations/sqlite/inbox_0001.sql")],
         tables: &[Table::MARKS],
     };
     const FIRST_YEAR: i32 = 0;
@@ -347,7 +347,7 @@ async fn insert_run(connection: &mut SqliteConnection, names: &Names, rows: &[Ne
             .bind(&row.event_type)
             .bind(&row.payload)
             .bind(&row.meta)
-            .bind(if row.is_hidden_at(now) { "scheduled" } else { "pending" })
+            .bind(if row.is_due_at(now) { "pending" } else { "scheduled" })
             .bind(row.not_before.map(|time| time.timestamp_millis()))
             .bind(row.partition_hash.as_slice())
             .bind(row.lane)

@@ -134,7 +134,7 @@ fn messages(statements: Vec<String>) -> Vec<String> {
     let mut messages: Vec<String> = Vec::new();
     for statement in statements {
         match messages.last_mut() {
-            Some(last) if last.len() + statement.len() < MAX_MESSAGE_BYTES => {
+            Some(last) if last.len() + statement.len() <= MAX_MESSAGE_BYTES => {
                 last.push_str("; ");
                 last.push_str(&statement);
             }
@@ -167,8 +167,8 @@ impl Conflicts {
 
     /// How long to wait after a conflict at this time; none if it was one too many, or the first was too long ago.
     fn delay(&mut self, now: Instant) -> Option<Duration> {
-        let first = *self.first.get_or_insert(now);
-        if now - first > PATIENCE { None } else { self.delays.next() }
+        PATIENCE.checked_sub(now - *self.first.get_or_insert(now))?;
+        self.delays.next()
     }
 }
 

@@ -65,7 +65,8 @@ impl Expected {
         if self.saved.len() == MOST {
             self.saved.pop_front();
         }
-        let turn = Turn { since: now, next: now + FIRST };
+        let mut turn = Turn { since: now, next: now };
+        turn.later(now);
         self.saved.push_back((id, turn));
         turn.next.max(self.earliest)
     }

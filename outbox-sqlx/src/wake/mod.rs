@@ -146,7 +146,7 @@ impl<DB: WakeEngine> Wake<DB> {
 
     /// Whether it is the watcher who tells of what sessions commit, and there is somebody to tell.
     fn is_watched(&self) -> bool {
-        DB::ANNOUNCES || self.by_pool.load(Ordering::Relaxed) && self.notice.receiver_count() > 0
+        DB::ANNOUNCES || self.by_pool.load(Ordering::Relaxed) && !self.notice.is_closed()
     }
 
     fn expected(&self) -> MutexGuard<'_, Expected> {

@@ -18,7 +18,8 @@ impl Newest {
     pub(super) fn is_new(&mut self, seqs: Vec<i64>) -> bool {
         // What lies below a full window may only have been out of sight.
         let sight = if self.seqs.len() < WINDOW { None } else { self.seqs.last() };
-        let is_new = seqs.iter().any(|seq| Some(seq) > sight && !self.seqs.contains(seq));
+        let is_in_sight = |seq: &i64| sight.is_none_or(|lowest| lowest <= seq);
+        let is_new = seqs.iter().any(|seq| is_in_sight(seq) && !self.seqs.contains(seq));
         self.seqs = seqs;
         is_new
     }

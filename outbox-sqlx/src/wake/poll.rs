@@ -60,8 +60,8 @@ impl<DB: Look> Poller<DB> {
     /// Looks for ever.
     async fn run(&mut self) {
         let (shortest, longest) = DB::INTERVALS;
-        let (mut last, mut interval) = (Instant::now(), shortest);
-        let mut next = last + interval;
+        let mut interval = shortest;
+        let (mut last, mut next) = (Instant::now(), Instant::now());
         loop {
             tokio::select! {
                 () = sleep_until(next) => {}
