@@ -21,7 +21,7 @@ const MIN_KEYS: usize = 32;
 const KEYS: usize = 100;
 /// Parked events that a claim looks at, however little it wants.
 const HEADS: usize = 1000;
-/// Events that are stepped over, rather than parked, as long as there are no more of them.
+/// Events that are stepped over, rather than parked, as long as there are fewer of them.
 const BUDGET: usize = 1000;
 /// How many times as many are parked in one transaction at most.
 const STEP: usize = 8;
@@ -41,8 +41,7 @@ const FRESH: i64 = 100_000;
 /// For how many keys one statement names the types that are wanted: where it has to do so for each, a long list of them is not to
 /// make it too long for the server.
 fn keys_at_once<DB: Dialect>(claim: &Claim) -> usize {
-    // Each byte is two digits.
-    let types: usize = claim.types.iter().map(|wanted| 2 * wanted.len() + 16).sum();
+    let types = sql::wanted::<DB>(&claim.types).len();
     if DB::LATERAL { KEYS } else { (MAX_MESSAGE_BYTES / types.max(1)).clamp(1, KEYS) }
 }
 
@@ -68,7 +67,7 @@ pub(super) struct Found {
     /// Up to which place all that these of them have parked was read. What is pending of such a key up to there, because
     /// it was given back, say, or was hidden, has its place among the parked ones.
     read_to: HashMap<Key, i64>,
-    /// Whether there may be more, and something was done to get there.
+    /// Whether something was done that may be in the way of the next look no more.
     pub(super) more: bool,
 }
 
@@ -183,7 +182,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
                 break;
             }
         }
-        found.more |= !gone.is_empty();
+        found.more = !gone.is_empty();
         let mut statements: Vec<String> =
             gone.chunks(CHUNK).map(|places| sql::remove_parked(names, places)).collect();
         statements.extend(empty.chunks(CHUNK).map(|keys| sql::remove_keys::<DB>(names, keys)));
@@ -201,12 +200,13 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     ) -> sqlx::Result<()> {
         let (leased, busy) = (state.leased_places(), state.busy());
         let budget = BUDGET.max(limit);
+        let most = budget.saturating_mul(STEP);
         let (mut behind, mut hot) = (Vec::new(), Vec::new());
         // Up to where the events of hot keys were seen.
         let mut hot_to = i64::MAX;
         let (mut after, mut taken, mut passed, mut is_crowded) = (0_i64, 0, 0, false);
         // More than are wanted: some may have to be stepped over.
-        let mut size = (2 * limit).clamp(PAGE.0, PAGE.1);
+        let mut size = limit.saturating_mul(2).clamp(PAGE.0, PAGE.1);
         let seen_to = 'walk: loop {
             let (names, types, size_now) = (&self.names, &claim.types, as_limit(size));
             let walks_to = if hot.is_empty() { i64::MAX } else { after.saturating_add(WALK) };
@@ -218,9 +218,9 @@ impl<DB: Dialect> SqlxOutbox<DB> {
                 after = seq;
                 // A key that is none is that of an event that cannot be decoded, and found out later.
                 let key = key(row, 2)?.unwrap_or_default();
+                let is_in_place = found.read_to.get(&key).is_some_and(|read_to| seq <= *read_to);
                 // What is not wanted is there only to be parked.
-                let is_keyed = !row.is_null(3)?
-                    && (row.is_null(4)? || found.read_to.get(&key).is_none_or(|read_to| seq > *read_to));
+                let is_keyed = !row.is_null(3)? && (row.is_null(4)? || !is_in_place);
                 let holder = busy.get(&key);
                 if !is_keyed && holder.is_none() {
                     found.spots.push(Spot { seq, id, key, parked: false });
@@ -237,7 +237,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
                 if taken == limit || passed == PASSED.max(limit) {
                     break 'walk after;
                 }
-                if hot.is_empty() && behind.len() == STEP * budget {
+                if hot.is_empty() && behind.len() == most {
                     // Enough for one transaction. What comes behind the events of those keys that have most of it is
                     // looked for all the same, so that others do not wait until all are parked.
                     let mut keys: Vec<Key> = behind.iter().map(|one| one.key).collect();
@@ -263,7 +263,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         let (leases, keyed): (Vec<Behind>, Vec<Behind>) = behind.into_iter().partition(|one| one.by_lease);
         let mut to_park: Vec<i64> = keyed.iter().map(|one| one.seq).collect();
         let mut statements = Vec::new();
-        if leases.len() > budget {
+        if leases.len() >= budget {
             let mut keys: Vec<(Key, i64)> =
                 leases.iter().map(|one| (one.key, busy[&one.key].until)).collect();
             keys.sort_unstable();
@@ -277,7 +277,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
             }
         }
         statements.extend(to_park.chunks(CHUNK).flat_map(|places| sql::park::<DB>(&self.names, places)));
-        found.more |= !statements.is_empty() && seen_to < i64::MAX;
+        found.more |= !statements.is_empty();
         self.run(connection, statements).await
     }
 }

@@ -6,7 +6,7 @@ use super::{
     CHUNK, Conflicts,
     settle::rewritten,
     sql,
-    state::{Read, Spot, State, key},
+    state::{Key, Read, Spot, State, key},
 };
 use crate::{
     SqlxOutbox,
@@ -149,25 +149,18 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         let names = &self.names;
         let _turn = self.turn().await;
         let mut transaction = self.begin_claim().await?;
-        let mut state = State::hold::<DB>(&mut transaction, names, None).await?;
+        let state = State::hold::<DB>(&mut transaction, names, None).await?;
         let acknowledge = acknowledged.chunks(BATCH).map(|ids| self.acknowledged(ids, "")).collect();
-        state.has_keys = self.lock_and_run(&mut transaction, acknowledge).await?;
+        let has_keys = self.lock_and_run(&mut transaction, acknowledge).await?;
         let gone: HashSet<EventId> = acknowledged.iter().copied().collect();
         let mut statements = self.rewrite_leases(rewritten(&state, |lease, until| {
             (!gone.contains(&lease.event())).then_some(until)
         }));
-        let mut keys = HashSet::new();
-        for lease in &mut state.leases {
-            lease.entries.retain(|spot| {
-                let is_gone = gone.contains(&spot.id);
-                if is_gone {
-                    keys.insert(spot.key);
-                }
-                !is_gone
-            });
-        }
+        let leased = state.leases.iter().flat_map(|lease| &lease.entries);
+        let mut keys: HashSet<Key> =
+            leased.filter(|spot| gone.contains(&spot.id)).map(|spot| spot.key).collect();
         let mut places = Vec::new();
-        if state.has_keys {
+        if has_keys {
             for ids in acknowledged.chunks(CHUNK) {
                 for row in &DB::rows(&mut transaction, sql::strays::<DB>(names, ids)).await? {
                     if row.is_null(2)? {
@@ -179,7 +172,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         }
         statements.extend(places.chunks(CHUNK).map(|places| sql::remove_parked(names, places)));
         self.run(&mut transaction, statements).await?;
-        if state.has_keys {
+        if has_keys {
             let keys = keys.into_iter().collect();
             self.place_keys(&mut transaction, keys, state.now, &[]).await?;
         }

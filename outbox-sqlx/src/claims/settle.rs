@@ -172,17 +172,15 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         let mut statements =
             self.rewrite_leases(rewritten(&state, |lease, until| (!gone.contains(lease)).then_some(until)));
         let (mut unparked, mut waiting) = (Vec::new(), Vec::new());
-        for (settlement, spot) in valid() {
-            let took = took.contains(&spot.id);
+        // Of one that was not open any more, whoever has ended it takes its place among the parked ones away.
+        for (settlement, spot) in valid().filter(|(_, spot)| took.contains(&spot.id)) {
             match &settlement.outcome {
                 // It is where it was.
-                Outcome::Released if took => continue,
-                Outcome::Retry { after, .. } if took => {
+                Outcome::Released => continue,
+                Outcome::Retry { after, .. } => {
                     waiting.push((*spot, state.now.saturating_add(micros(*after))));
                 }
-                Outcome::DeadLetter { holds_key: true, .. }
-                    if took && spot.key != hash_without_key(spot.id) =>
-                {
+                Outcome::DeadLetter { holds_key: true, .. } if spot.key != hash_without_key(spot.id) => {
                     waiting.push((*spot, NEVER));
                 }
                 _ => {}

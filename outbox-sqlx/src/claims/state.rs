@@ -46,6 +46,10 @@ const COLUMNS: usize = 7;
 const ENTRY: usize = 41;
 
 impl LeaseRow {
+    pub(super) fn has_run_out(&self, now: i64) -> bool {
+        self.until <= now
+    }
+
     pub(super) fn packed(&self) -> Vec<u8> {
         let mut packed = Vec::with_capacity(self.entries.len() * ENTRY);
         for entry in &self.entries {
@@ -126,12 +130,12 @@ impl State {
 
     /// Leases that have not run out.
     pub(super) fn active(&self) -> impl Iterator<Item = &LeaseRow> {
-        self.leases.iter().filter(|lease| lease.until > self.now)
+        self.leases.iter().filter(|lease| !lease.has_run_out(self.now))
     }
 
     /// The events of leases that ran out.
     pub(super) fn expired(&self) -> Vec<Spot> {
-        let expired = self.leases.iter().filter(|lease| lease.until <= self.now);
+        let expired = self.leases.iter().filter(|lease| lease.has_run_out(self.now));
         expired.flat_map(|lease| lease.entries.iter().copied()).collect()
     }
 

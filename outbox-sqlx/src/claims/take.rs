@@ -179,7 +179,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
     /// Ends leases that ran out. Their events are where they were.
     async fn expire(&self, connection: &mut DB::Connection, state: &mut State) -> sqlx::Result<()> {
         let now = state.now;
-        if !state.leases.iter().any(|lease| lease.until <= now) {
+        if !state.leases.iter().any(|lease| lease.has_run_out(now)) {
             return Ok(());
         }
         // A settlement that has found its lease in time holds it, and is waited for like a lease that lasts.
@@ -190,7 +190,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         *state = State::glimpse::<DB>(connection, &self.names).await?;
         state.now = now;
         let mut statements = Vec::new();
-        for lease in state.leases.iter_mut().filter(|lease| lease.until <= now) {
+        for lease in state.leases.iter_mut().filter(|lease| lease.has_run_out(now)) {
             if free.contains(&(lease.token, lease.until)) {
                 statements.push(sql::remove_lease::<DB>(&self.names, lease));
             } else {

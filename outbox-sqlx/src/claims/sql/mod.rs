@@ -188,7 +188,8 @@ fn but_for<DB: Dialect>(leased: &[i64]) -> String {
     if leased.is_empty() { String::new() } else { format!("AND {}", DB::none_of("seq", leased)) }
 }
 
-fn wanted<DB: Dialect>(types: &[String]) -> String {
+/// The condition that an event is of one of these types, where there are any.
+pub(in crate::claims) fn wanted<DB: Dialect>(types: &[String]) -> String {
     if types.is_empty() {
         return String::new();
     }
