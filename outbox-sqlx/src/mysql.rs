@@ -17,7 +17,7 @@ use crate::{
     error,
     names::{NameRules, Names},
     row::{NewRow, ReadRow, RowBytes, utc},
-    schema::{Layout, MIGRATE, Migration, Table, apply_missing},
+    schema::{Layout, MIGRATE, Table, apply_missing},
 };
 
 /// An outbox on MySQL, 8.0 or later, or MariaDB, 10.6 or later. Its session is [`sqlx::MySqlConnection`].
@@ -62,8 +62,8 @@ impl Engine for MySql {
     const OUTBOX: Layout = Layout {
         name: "outbox",
         migrations: &[
-            Migration { version: 1, sql: include_str!("../migrations/mysql/0001_outbox.sql") },
-            Migration { version: 2, sql: include_str!("../migrations/mysql/0002_claims.sql") },
+            include_str!("../migrations/mysql/0001_outbox.sql"),
+            include_str!("../migrations/mysql/0002_claims.sql"),
         ],
         tables: &[
             Table::events(&["id", "idempotency", "fifo", "scheduled", "delivered"]),
@@ -74,7 +74,7 @@ impl Engine for MySql {
     };
     const INBOX: Layout = Layout {
         name: "inbox",
-        migrations: &[Migration { version: 1, sql: include_str!("../migrations/mysql/inbox_0001.sql") }],
+        migrations: &[include_str!("../migrations/mysql/inbox_0001.sql")],
         tables: &[Table::MARKS],
     };
     // It has a year 0, but one without a 29th of February.

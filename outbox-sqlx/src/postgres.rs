@@ -13,7 +13,7 @@ use crate::{
     error,
     names::{NameRules, Names},
     row::{NewRow, ReadRow, RowBytes, stored_of, utc},
-    schema::{Layout, MIGRATE, Migration, Table, apply_missing},
+    schema::{Layout, MIGRATE, Table, apply_missing},
 };
 
 /// An outbox on PostgreSQL, 14 or later. Its session is [`sqlx::PgConnection`].
@@ -72,9 +72,9 @@ impl Engine for Postgres {
     const OUTBOX: Layout = Layout {
         name: "outbox",
         migrations: &[
-            Migration { version: 1, sql: include_str!("../migrations/postgres/0001_outbox.sql") },
-            Migration { version: 2, sql: include_str!("../migrations/postgres/0002_claims.sql") },
-            Migration { version: 3, sql: include_str!("../migrations/postgres/0003_lease_storage.sql") },
+            include_str!("../migrations/postgres/0001_outbox.sql"),
+            include_str!("../migrations/postgres/0002_claims.sql"),
+            include_str!("../migrations/postgres/0003_lease_storage.sql"),
         ],
         tables: &[
             Table::events(&["id", "idempotency", "fifo", "scheduled", "delivered", "dead_letter"]),
@@ -85,7 +85,7 @@ impl Engine for Postgres {
     };
     const INBOX: Layout = Layout {
         name: "inbox",
-        migrations: &[Migration { version: 1, sql: include_str!("../migrations/postgres/inbox_0001.sql") }],
+        migrations: &[include_str!("../migrations/postgres/inbox_0001.sql")],
         tables: &[Table::MARKS],
     };
     const FIRST_YEAR: i32 = 0;

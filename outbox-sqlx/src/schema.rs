@@ -11,22 +11,14 @@ use crate::{
     row::ReadRow,
 };
 
-/// One version of the schema: a file that takes it there from the one before.
-#[derive(Debug)]
-pub struct Migration {
-    /// Which version.
-    pub version: i64,
-    /// What is in it, for the default names.
-    pub sql: &'static str,
-}
-
 /// What an outbox or an inbox consists of.
 #[derive(Debug)]
 pub struct Layout {
     /// What it is, which is also the name of its table by default, and in the shipped SQL.
     pub name: &'static str,
-    /// The versions of its schema, oldest first.
-    pub migrations: &'static [Migration],
+    /// The versions of its schema, from the first on: each is the SQL, for the default names, that takes it there from the
+    /// one before.
+    pub migrations: &'static [&'static str],
     /// The tables of the newest version beside that of versions, the one of its own name first.
     pub tables: &'static [Table],
 }
@@ -99,7 +91,7 @@ const VERIFY: &str = "verify";
 
 /// The SQL of all versions, with the user's names.
 pub(crate) fn migration_sql(names: &Names) -> String {
-    names.layout.migrations.iter().map(|migration| names.rewrite(migration.sql)).collect()
+    names.layout.migrations.iter().map(|sql| names.rewrite(sql)).collect()
 }
 
 pub(crate) async fn migrate<DB: Dialect>(pool: &Pool<DB>, names: &Names) -> Result<()> {
@@ -153,14 +145,23 @@ impl<DB: Dialect> SchemaStore for SqlxOutbox<DB> {
 
 /// Applies the versions that are missing; called under the lock.
 pub(crate) async fn apply_missing<DB: Dialect>(connection: &mut DB::Connection, names: &Names) -> Result<()> {
+    let failed = |error| error::of::<DB>(names, MIGRATE, error);
     let missing = missing::<DB>(connection, names).await?;
-    for migration in &missing {
-        DB::execute(connection, names.rewrite(migration.sql))
-            .await
-            .map_err(|error| error::of::<DB>(names, MIGRATE, error))?;
+    if missing.is_empty() {
+        return Ok(());
     }
-    // A table of somebody else's that has one of the names was passed over by `IF NOT EXISTS`.
-    match problems::<DB>(connection, names).await?.first().filter(|_| !missing.is_empty()) {
+    // A table of somebody else's that has one of the names would be passed over by `IF NOT EXISTS`.
+    for table in names.layout.tables {
+        if is_foreign::<DB>(connection, names, table).await.map_err(failed)? {
+            let message = format!("there is {}", taken(names, &table.name(names)));
+            return Err(Error::new(ErrorKind::Schema, message));
+        }
+    }
+    for sql in missing {
+        DB::execute(connection, names.rewrite(sql)).await.map_err(failed)?;
+    }
+    // So would an index.
+    match problems::<DB>(connection, names).await?.first() {
         Some(problem) => {
             let message = format!(
                 "could not migrate table `{}`, because something else has the name of a part of it: {problem}; \
@@ -175,34 +176,35 @@ pub(crate) async fn apply_missing<DB: Dialect>(connection: &mut DB::Connection, 
 }
 
 fn newest(names: &Names) -> i64 {
-    names.layout.migrations.last().map_or(0, |migration| migration.version)
+    i64::try_from(names.layout.migrations.len()).unwrap_or(i64::MAX)
 }
 
 async fn missing<DB: Dialect>(
     connection: &mut DB::Connection,
     names: &Names,
-) -> Result<Vec<&'static Migration>> {
+) -> Result<&'static [&'static str]> {
     let applied = applied::<DB>(connection, names).await?;
-    let newest = newest(names);
-    if applied > newest {
+    after(applied, names.layout.migrations).ok_or_else(|| {
         let message = format!(
-            "the schema of table `{}` has version {applied} and this library knows versions up to {newest}: \
+            "the schema of table `{}` has version {applied} and this library knows versions up to {}: \
              upgrade the library",
-            names.display()
+            names.display(),
+            newest(names)
         );
-        return Err(Error::new(ErrorKind::Schema, message));
-    }
-    Ok(after(applied, names.layout.migrations))
+        Error::new(ErrorKind::Schema, message)
+    })
 }
 
-fn after(version: i64, migrations: &[Migration]) -> Vec<&Migration> {
-    migrations.iter().filter(|migration| migration.version > version).collect()
+/// The versions after one; none if that is a newer one than all of them.
+fn after<T>(version: i64, migrations: &[T]) -> Option<&[T]> {
+    migrations.get(usize::try_from(version).ok()?..)
 }
 
 /// The version that the table of versions names, if there is one and it is of such a thing.
 async fn version<DB: Dialect>(connection: &mut DB::Connection, names: &Names) -> sqlx::Result<Option<i64>> {
     let columns = DB::columns(connection, names, &names.part(VERSION)).await?;
-    if absent(VERSION_COLUMNS, &columns).next().is_some() || is_foreign::<DB>(connection, names).await? {
+    let is_there = absent(VERSION_COLUMNS, &columns).next().is_none();
+    if !is_there || is_foreign::<DB>(connection, names, &names.layout.tables[0]).await? {
         return Ok(None);
     }
     last_applied::<DB>(connection, names).await.map(Some)
@@ -215,12 +217,15 @@ async fn last_applied<DB: Dialect>(connection: &mut DB::Connection, names: &Name
     DB::rows(connection, sql).await?.first().map_or(Ok(0), |row| row.number(0))
 }
 
-/// Whether the table is there and something else, perhaps with a table of versions like ours: an inbox where an
-/// outbox is looked for, or the other way round.
-async fn is_foreign<DB: Dialect>(connection: &mut DB::Connection, names: &Names) -> sqlx::Result<bool> {
-    let columns = DB::columns(connection, names, &names.table).await?;
-    let known = names.layout.tables.first().map_or(Default::default(), |table| &table.columns[..2]);
-    Ok(!columns.is_empty() && absent(known, &columns).next().is_some())
+/// Whether a table is there and something else. That of the name itself may be so beside a table of versions like ours: an
+/// inbox where an outbox is looked for, or the other way round.
+async fn is_foreign<DB: Dialect>(
+    connection: &mut DB::Connection,
+    names: &Names,
+    table: &Table,
+) -> sqlx::Result<bool> {
+    let columns = DB::columns(connection, names, &table.name(names)).await?;
+    Ok(!columns.is_empty() && absent(&table.columns[..2], &columns).next().is_some())
 }
 
 /// The version that is there; 0 if there is nothing yet.
@@ -320,12 +325,10 @@ mod tests {
 
     #[test]
     fn what_was_applied_is_not_applied_again() {
-        let migrations = [1, 2, 3].map(|version| Migration { version, sql: "" });
-        let versions = |applied| -> Vec<i64> {
-            after(applied, &migrations).iter().map(|migration| migration.version).collect()
-        };
-        assert_eq!(versions(0), [1, 2, 3]);
-        assert_eq!(versions(2), [3]);
-        assert_eq!(versions(3), <[i64; 0]>::default());
+        let versions = |applied| after(applied, &[1, 2, 3]);
+        assert_eq!(versions(0), Some(&[1, 2, 3][..]));
+        assert_eq!(versions(2), Some(&[3][..]));
+        assert_eq!(versions(3), Some(&[][..]));
+        assert_eq!((versions(4), versions(-1)), (None, None));
     }
 }

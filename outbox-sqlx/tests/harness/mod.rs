@@ -68,6 +68,8 @@ pub(crate) trait Engine: Dialect {
     const REFUSE: &'static str;
     /// Each refuses the second one of the type `{type}` for a duplicate that is not the outbox's.
     const COLLIDE: &'static [&'static str];
+    /// Has an engine refuse to take the outbox `{t}` from the first version of its schema to the next.
+    const SPOIL: &'static str;
     /// Connections that cannot be used, and why not.
     async fn unfit(_pool: &Pool<Self>, _way: usize) -> Option<(Pool<Self>, &'static str)> {
         None
@@ -272,6 +274,25 @@ where
         self.run(&E::drop_index(&self.place, name, &index)).await;
         self.run(&format!("ALTER TABLE {} DROP COLUMN last_error", E::table(&self.place, name))).await;
         vec![format!("`{index}`"), "`last_error`".to_owned()]
+    }
+
+    async fn spoil(&self, name: &str, way: usize) -> Option<&'static str> {
+        let [version, lease] =
+            ["version", "lease"].map(|part| E::table(&self.place, &format!("{name}_{part}")));
+        match way {
+            // As where it is of the first version, and somebody has made a table of the name of a part that comes with the next.
+            0 => {
+                self.run(&format!("DELETE FROM {version} WHERE version > 1")).await;
+                self.run(&format!("DROP TABLE {lease}")).await;
+                self.run(&format!("CREATE TABLE {lease} (x INT)")).await;
+                Some("another name")
+            }
+            1 => {
+                self.run(&E::SPOIL.replace("{t}", &E::table(&self.place, name))).await;
+                Some("with_table")
+            }
+            _ => None,
+        }
     }
 
     async fn make_newer(&self, name: &str) -> bool {

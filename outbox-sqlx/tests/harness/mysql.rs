@@ -55,6 +55,10 @@ impl Engine for MySql {
         "DROP TABLE {s}.audit; CREATE TABLE {s}.audit (x INT, UNIQUE KEY outbox_id (x))",
     ];
 
+    // Nothing can be written into such a view.
+    const SPOIL: &'static str = "DROP TABLE {t}_version;
+        CREATE VIEW {t}_version AS SELECT 1 AS version, NOW() AS applied_at";
+
     fn place() -> (String, Option<()>) {
         (super::unique(), None)
     }
