@@ -310,6 +310,43 @@ where
     );
 }
 
+/// 5.3 and 7.6: an acknowledgement where nothing is leased or waits, and a settlement of what was all delivered, which is how it
+/// nearly always is, take a few round trips more than a fetch.
+pub async fn what_is_nearly_always_so_takes_few_round_trips<H: OutageHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    const CALLS: usize = 20;
+    let away = Away::open(&h).await;
+    let there = away.h.store();
+    let (mut fetching, mut acknowledging, mut settling) = (0, 0, 0);
+    for round in 0..=CALLS {
+        let batch: Vec<Event> = ["one", "two", "three"].map(|key| keyed(key, "event")).to_vec();
+        save_all(&h, &batch).await;
+        let (fetched, fetch) = exchanged(&away.proxy, there.get_pending(10)).await;
+        assert_eq!(ids(&fetched.expect("get_pending")), ids(&batch));
+        let (answer, acknowledgement) = exchanged(&away.proxy, there.acknowledge(batch[0].id())).await;
+        answer.expect("acknowledge");
+        let held = claim_by(there, 10).await;
+        assert_eq!(leased_ids(&held), ids(&batch[1..]));
+        let settlements: Vec<Settlement> = held.iter().map(|one| Settlement::delivered(one.lease)).collect();
+        let (answers, settlement) = exchanged(&away.proxy, there.settle(&settlements)).await;
+        assert_eq!(all_or_none(&answers.expect("settle")), Some(true));
+        // Connected, and whatever is asked only once.
+        if round > 0 {
+            (fetching, acknowledging, settling) =
+                (fetching + fetch, acknowledging + acknowledgement, settling + settlement);
+        }
+    }
+    // What is about something else may come in between.
+    for (what, trips, more) in [("acknowledgements", acknowledging, 2), ("settlements", settling, 6)] {
+        assert!(
+            trips <= fetching + more * CALLS + CALLS / 2,
+            "{CALLS} {what} take {trips} round trips, and as many fetches {fetching}"
+        );
+    }
+}
+
 /// 9.5 and 7.5: what an acknowledgement has reached before it was cut off, no key waits for any more, whatever is said then of
 /// the lease that was on it.
 pub async fn no_key_waits_for_what_an_acknowledgement_reached_that_was_cut_off<H: OutageHarness>(h: Arc<H>)

@@ -59,6 +59,24 @@ pub async fn an_id_of_a_rolled_back_session_is_free<H: Harness>(h: Arc<H>) {
     assert_eq!(pending_ids(&h).await, [one.id()]);
 }
 
+/// 2.6: a batch answers for each event also of what another session had saved before it, and commits while the batch waits.
+pub async fn a_batch_answers_for_what_is_committed_meanwhile<H: Harness>(h: Arc<H>) {
+    let there = event("there").with_idempotency_key("key");
+    let mut open = h.begin().await;
+    h.store().save_in_session(&there, h.session(&mut open)).await.expect("save_in_session");
+    let same_key = event("of the same key").with_idempotency_key("key");
+    let batch = [event("new"), there.clone(), same_key, event("new, too")];
+    let waiting = tokio::spawn({
+        let (h, batch) = (Arc::clone(&h), batch.clone());
+        async move { crate::support::retried(|| h.store().save_all(&batch)).await }
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    h.commit(open).await;
+    let saved = bounded(waiting).await.expect("the second writer");
+    assert_eq!(saved, [Saved::Stored, Saved::Duplicate, Saved::Duplicate, Saved::Stored]);
+    assert_eq!(pending_ids(&h).await, [there.id(), batch[0].id(), batch[3].id()]);
+}
+
 /// 3.3 and 2.6: nor does one that has saved what is there already: that event goes its way, and others are saved.
 pub async fn a_duplicate_in_an_open_session_delays_nobody<H: Harness>(h: Arc<H>) {
     const HIDDEN: Duration = Duration::from_secs(60);

@@ -225,6 +225,7 @@ macro_rules! __group {
             a_long_transaction_delays_only_its_own_events
             an_event_that_commits_late_is_not_skipped
             an_id_of_a_rolled_back_session_is_free
+            a_batch_answers_for_what_is_committed_meanwhile
             a_duplicate_in_an_open_session_delays_nobody
         }
     };
@@ -355,6 +356,7 @@ macro_rules! __group {
             an_event_saved_while_its_key_is_busy_comes_after
             a_key_keeps_its_order_when_a_lease_runs_out
             an_earlier_event_comes_back_before_a_later_one_of_its_key
+            what_comes_back_behind_a_lease_that_has_just_begun_keeps_its_order
             a_busy_key_with_many_events_holds_up_no_other
             an_acknowledgement_frees_the_key_that_waits_for_its_event
             many_events_of_a_key_that_has_waited_come_before_a_later_one
@@ -460,6 +462,7 @@ macro_rules! __group {
             leases_outlive_an_outage
             a_call_about_many_leases_takes_few_round_trips
             a_claim_in_vain_takes_few_round_trips
+            what_is_nearly_always_so_takes_few_round_trips
             no_key_waits_for_what_an_acknowledgement_reached_that_was_cut_off
             a_claim_gets_past_what_an_acknowledgement_reached_that_was_cut_off
             no_key_waits_for_an_acknowledgement_that_nobody_makes_again

@@ -36,6 +36,7 @@ const ODD: &[&str] = &[
     "$cmd",
     "system.outbox",
     "sqlite_outbox",
+    "the last of its plane \u{ffff}",
 ];
 
 /// No engine has room for these.
@@ -47,7 +48,8 @@ const WIDTHS: &[(char, char)] = &[('n', 'm'), ('é', 'è'), ('箱', '粕'), ('�
 /// Longer than any engine has room for.
 const LONG: usize = 300;
 
-/// Two names for each width, the longest that there is room for, which differ at their end only.
+/// Two names for each width, the longest that there is room for, which differ at their end only, and one that takes up what room
+/// is left.
 fn longest<H: NamesHarness>(h: &Arc<H>) -> Vec<String> {
     let mut names = Vec::new();
     for (one, other) in WIDTHS {
@@ -55,6 +57,8 @@ fn longest<H: NamesHarness>(h: &Arc<H>) -> Vec<String> {
         let Some(count) = (1..LONG).rev().find(has_room) else { continue };
         let begin = one.to_string().repeat(count - 1);
         names.extend([format!("{begin}{one}"), format!("{begin}{other}")]);
+        let filled = (1..LONG - count).map(|rest| format!("{begin}{one}{}", "n".repeat(rest)));
+        names.extend(filled.take_while(|name| h.has_room_for(name)).last());
     }
     assert!(!names.is_empty(), "there is no room for any name");
     names

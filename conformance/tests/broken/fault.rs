@@ -368,6 +368,8 @@ faults! {
     CallsAboutNothingAskTheServer,
     AClaimInVainAsksAgainAndAgain,
     ABatchOfOneIsATransaction,
+    AnAcknowledgementIsATransaction,
+    ASettlementIsMadeTwice,
     ALostLeaseHoldsUpItsKey,
     /// The first one after it.
     AClaimStopsAtWhatWasAcknowledged,

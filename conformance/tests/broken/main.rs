@@ -113,7 +113,8 @@ rejected! {
     delivered_ids_that_are_forgotten: DeliveredIdsAreForgotten
         by "store::an_existing_id_is_a_duplicate_and_the_first_stays";
     a_batch_that_says_stored_for_duplicates: ABatchSaysStoredForDuplicates
-        by "store::a_batch_answers_for_each_event";
+        by "store::a_batch_answers_for_each_event",
+            "concurrent::a_batch_answers_for_what_is_committed_meanwhile";
     idempotency_keys_that_are_ignored: IdempotencyKeysAreIgnored
         by "store::an_idempotency_key_is_stored_once";
     idempotency_keys_forgotten_once_delivered: DeliveredIdempotencyKeysAreForgotten
@@ -664,6 +665,10 @@ rejected! {
             "claim_outage::a_call_about_many_leases_takes_few_round_trips";
     a_claim_in_vain_that_asks_again_and_again: AClaimInVainAsksAgainAndAgain
         by "claim_outage::a_claim_in_vain_takes_few_round_trips";
+    an_acknowledgement_that_is_a_transaction: AnAcknowledgementIsATransaction
+        by "claim_outage::what_is_nearly_always_so_takes_few_round_trips";
+    a_settlement_that_is_made_twice: ASettlementIsMadeTwice
+        by "claim_outage::what_is_nearly_always_so_takes_few_round_trips";
     a_batch_of_one_that_is_a_transaction: ABatchOfOneIsATransaction
         by "outage::a_batch_of_one_or_none_takes_no_more_than_it_has_to";
     a_lost_lease_that_holds_up_its_key: ALostLeaseHoldsUpItsKey
@@ -826,6 +831,10 @@ const ALSO: &[(&str, Fault)] = &[
     ("claim::an_event_saved_while_its_key_is_busy_comes_after", Fault::KeysAreIgnored),
     ("claim::a_key_keeps_its_order_when_a_lease_runs_out", Fault::KeysAreIgnored),
     ("claim::an_earlier_event_comes_back_before_a_later_one_of_its_key", Fault::AClaimTakesTheNewest),
+    (
+        "claim::what_comes_back_behind_a_lease_that_has_just_begun_keeps_its_order",
+        Fault::AClaimTakesTheNewest,
+    ),
     ("claim::a_busy_key_with_many_events_holds_up_no_other", Fault::AWaitingKeyHoldsUpAll),
     ("claim::an_acknowledgement_frees_the_key_that_waits_for_its_event", Fault::AcknowledgeLeavesTheLease),
     ("claim::many_events_of_a_key_that_has_waited_come_before_a_later_one", Fault::KeysAreIgnored),

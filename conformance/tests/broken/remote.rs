@@ -238,6 +238,14 @@ impl RemoteStore {
         Err(if self.fault == Fault::TheErrorOfTheNetworkGetsLost { error } else { error.with_source(cause) })
     }
 
+    /// Asks the server more often than it has to.
+    async fn ask_again(&self, times: usize) -> Result<()> {
+        for _ in 0..times {
+            self.ask().await?;
+        }
+        Ok(())
+    }
+
     /// Does something at the server: its answer may be cut off, and then it is done all the same.
     async fn call<T: Send>(&self, done: impl Future<Output = Result<T>> + Send) -> Result<T> {
         self.ask().await?;
@@ -334,6 +342,9 @@ impl OutboxStore for RemoteStore {
         if self.is_idle(ids) {
             return Ok(());
         }
+        if self.fault == Fault::AnAcknowledgementIsATransaction {
+            self.ask_again(3).await?;
+        }
         match (self.call(self.inner.acknowledge_all(ids)).await, self.fault) {
             (Err(error), Fault::AClaimStopsAtWhatWasAcknowledged) => {
                 self.shared.stops.store(true, Relaxed);
@@ -373,9 +384,7 @@ impl ClaimStore for RemoteStore {
         let leased = self.inner.claim(claim).await?;
         *self.leases() = leased.iter().map(|one| one.lease).collect();
         if leased.is_empty() && self.fault == Fault::AClaimInVainAsksAgainAndAgain {
-            for _ in 0..4 {
-                self.ask().await?;
-            }
+            self.ask_again(4).await?;
         }
         match (self.ask().await, self.fault) {
             (Err(error), Fault::AClaimThatWasCutOffLosesItsEvents) => {
@@ -420,6 +429,10 @@ impl ClaimStore for RemoteStore {
                 answers.extend(self.call(self.inner.settle(one)).await?);
             }
             return Ok(answers);
+        }
+        if self.fault == Fault::ASettlementIsMadeTwice {
+            // Nothing took the first time, as it were.
+            self.ask_again(7).await?;
         }
         match (self.call(self.inner.settle(settlements)).await, self.fault) {
             (Err(_), Fault::ASettlementThatWasCutOffIsReported) => {

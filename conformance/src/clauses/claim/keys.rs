@@ -68,6 +68,34 @@ where
     }
 }
 
+/// 3.1 and 7.1: so it does where claims leave both to the next one, behind the events of a key that was leased only just now.
+pub async fn what_comes_back_behind_a_lease_that_has_just_begun_keeps_its_order<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    const OTHER: &str = "suite.other";
+    let of_type = |wanted: &str| Claim::new("a worker").with_types([wanted]).with_limit(1).with_lease(LEASE);
+    let busy = of_key("busy", 600);
+    let other = |index: usize| Event::new(OTHER, json!({ "name": index })).expect("valid");
+    let mut all = [0, 1, 2].map(|index| other(index).with_partition_key("key"));
+    all[0] = all[0].clone().with_not_before(h.now().await + LEASE);
+    save_all(&h, &busy).await;
+    save_all(&h, &all).await;
+    let failed = h.store().claim(&of_type(OTHER)).await.expect("claim");
+    assert_eq!(leased_ids(&failed), [all[1].id()], "the first of the key is hidden");
+    settled(&h, [Settlement::retry(failed[0].lease, LEASE, "failed")]).await;
+    h.advance(LEASE * 2).await;
+    let first = h.store().claim(&of_type("suite.happened")).await.expect("claim");
+    assert_eq!(leased_ids(&first), [busy[0].id()]);
+    let next = claim(&h, 10).await;
+    assert!(
+        ids(&all).starts_with(&leased_ids(&next)),
+        "an earlier event of the key was passed over: {next:?}"
+    );
+    settled(&h, next.iter().chain(&first).map(|one| Settlement::released(one.lease))).await;
+    assert_eq!(drained(&h, 100).await, [ids(&busy), ids(&all)].concat());
+}
+
 /// 7.4: a key of no characters is a key.
 pub async fn an_empty_key_is_a_key<H: Harness>(h: Arc<H>)
 where
