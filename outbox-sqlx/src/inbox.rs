@@ -147,10 +147,11 @@ impl<DB: Dialect> InboxStore for SqlxInbox<DB> {
     }
 
     async fn purge(&self, older_than: Duration) -> Result<u64> {
+        let Some(micros) = age_micros(older_than) else { return Ok(0) };
         let mut connection = self.pool.acquire().await.map_err(self.error(PURGE))?;
         let (mut purged, mut conflicts) = (0, Conflicts::new());
         loop {
-            let sql = DB::purge_marks(&self.names, age_micros(older_than), as_limit(BATCH));
+            let sql = DB::purge_marks(&self.names, micros, as_limit(BATCH));
             match DB::execute(&mut connection, sql).await {
                 Ok(batch) => {
                     purged += batch;

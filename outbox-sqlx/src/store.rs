@@ -21,7 +21,7 @@ use crate::{
 
 /// Rows that one statement changes at most: no transaction of the store's own is longer.
 pub(crate) const BATCH: usize = 1000;
-/// A thousand years: no delivery is as old, and the engines cannot count much longer intervals.
+/// Such ages, of a thousand years, are older than any delivery, and as intervals beyond what the engines can count.
 const OLDEST: Duration = Duration::from_hours(8_760_000);
 /// How often one fetch sets undecodable rows aside and looks again.
 const MAX_LOOKS: usize = 1000;
@@ -274,9 +274,10 @@ pub(crate) fn as_limit(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
-/// An age in microseconds, rounded up so that nothing is deleted early, of [`OLDEST`] at most.
-pub(crate) fn age_micros(older_than: Duration) -> i64 {
-    i64::try_from(older_than.min(OLDEST).as_nanos().div_ceil(1000)).unwrap_or(i64::MAX)
+/// An age in microseconds, rounded up so that nothing is deleted early; none if nothing is as old.
+pub(crate) fn age_micros(older_than: Duration) -> Option<i64> {
+    OLDEST.checked_sub(older_than)?;
+    i64::try_from(older_than.as_nanos().div_ceil(1000)).ok()
 }
 
 /// All of them, before the first is written.
@@ -383,7 +384,8 @@ impl<DB: Dialect> OutboxStore for SqlxOutbox<DB> {
     }
 
     async fn purge(&self, older_than: Duration) -> Result<u64> {
-        let expired = DB::expired(&self.names, age_micros(older_than), as_limit(BATCH));
+        let Some(micros) = age_micros(older_than) else { return Ok(0) };
+        let expired = DB::expired(&self.names, micros, as_limit(BATCH));
         let mut connection = self.acquire(PURGE).await?;
         self.change_all(&mut connection, expired, sql::purge::<DB>).await.map_err(self.error(PURGE))
     }
@@ -484,11 +486,12 @@ mod tests {
     #[test]
     fn an_age_is_rounded_up_so_that_nothing_goes_early_and_bounded_by_what_engines_can_count() {
         for (age, micros) in [
-            (Duration::ZERO, 0),
-            (Duration::from_nanos(1), 1),
-            (Duration::from_micros(7), 7),
-            (OLDEST, 31_536_000_000_000_000),
-            (Duration::MAX, 31_536_000_000_000_000),
+            (Duration::ZERO, Some(0)),
+            (Duration::from_nanos(1), Some(1)),
+            (Duration::from_micros(7), Some(7)),
+            (OLDEST, Some(31_536_000_000_000_000)),
+            (OLDEST + Duration::from_nanos(1), None),
+            (Duration::MAX, None),
         ] {
             assert_eq!(age_micros(age), micros, "{age:?}");
         }
