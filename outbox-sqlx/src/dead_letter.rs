@@ -72,36 +72,36 @@ impl<DB: Dialect> DeadLetterStore for SqlxOutbox<DB> {
     }
 
     async fn requeue(&self, id: EventId) -> Result<bool> {
-        let (requeued, _) = self.change_dead(&[id], DB::requeue).await.map_err(self.error(REQUEUE))?;
-        self.wake.committed();
-        Ok(requeued > 0)
+        let changed = self.change_dead(&[id], DB::requeue).await.map_err(self.error(REQUEUE))?;
+        self.changed(changed.0 > 0);
+        Ok(changed.0 > 0)
     }
 
     async fn requeue_all(&self, filter: &DeadLetterFilter) -> Result<u64> {
-        let requeued = self.change_matching(filter, DB::requeue).await;
-        // Also of what was done before an error.
-        self.wake.committed();
-        Ok(requeued.map_err(self.error(REQUEUE))?.0)
+        let changed = self.change_matching(filter, DB::requeue).await;
+        // Also what was done before an error.
+        self.changed(changed.as_ref().map_or(true, |(changed, _)| *changed > 0));
+        Ok(changed.map_err(self.error(REQUEUE))?.0)
     }
 
     async fn discard(&self, id: EventId) -> Result<bool> {
         let discard = self.change_dead(&[id], sql::discard::<DB>).await;
         let (discarded, is_free) = discard.map_err(self.error(DISCARD))?;
-        self.freed(is_free);
+        self.changed(is_free);
         Ok(discarded > 0)
     }
 
     async fn discard_all(&self, filter: &DeadLetterFilter) -> Result<u64> {
         let discard = self.change_matching(filter, sql::discard::<DB>).await;
-        self.freed(discard.as_ref().map_or(true, |(_, is_free)| *is_free));
+        self.changed(discard.as_ref().map_or(true, |(_, is_free)| *is_free));
         Ok(discard.map_err(self.error(DISCARD))?.0)
     }
 }
 
 impl<DB: Dialect> SqlxOutbox<DB> {
-    /// Wakes who listens, if a key goes on without what was discarded.
-    fn freed(&self, is_free: bool) {
-        if is_free {
+    /// Wakes who listens, if there is more to claim than before.
+    fn changed(&self, is_more: bool) {
+        if is_more {
             self.wake.committed();
         }
     }

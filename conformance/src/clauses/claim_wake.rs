@@ -1,13 +1,13 @@
 //! Section 9.2 for what can be claimed again.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use outbox_traits::{ClaimStore, DeadLetterFilter, DeadLetterStore, EventId, Lease, Settlement, WakeStore};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{
     claim::{claim, delivered, keyed, leased_ids, settled},
-    wake::{PATIENCE, calm, listen},
+    wake::{FEW, PATIENCE, calm, listen, wakeups_within},
 };
 use crate::{
     WakeHarness,
@@ -52,6 +52,41 @@ where
             let next = claim(&h, 10).await;
             assert_eq!(leased_ids(&next), if requeues { vec![first, behind] } else { vec![behind] });
             delivered(&h, &next).await;
+        }
+    }
+}
+
+/// 9.2: what is done to dead letters wakes nobody all the time where there are none, though somebody does it again and again.
+pub async fn what_finds_no_dead_letter_wakes_nobody<H: WakeHarness>(h: Arc<H>)
+where
+    H::Store: WakeStore + DeadLetterStore,
+{
+    const TIMES: u32 = 20;
+    const PAUSE: Duration = Duration::from_millis(30);
+    let mut listener = listen(&h).await;
+    let all = DeadLetterFilter::new();
+    for requeues in [true, false] {
+        for is_alone in [true, false] {
+            calm(&mut listener).await;
+            let calls = async {
+                for _ in 0..TIMES {
+                    let id = EventId::new();
+                    match (is_alone, requeues) {
+                        (true, true) => assert!(!h.store().requeue(id).await.expect("requeue")),
+                        (true, false) => assert!(!h.store().discard(id).await.expect("discard")),
+                        (false, true) => {
+                            assert_eq!(h.store().requeue_all(&all).await.expect("requeue_all"), 0)
+                        }
+                        (false, false) => {
+                            assert_eq!(h.store().discard_all(&all).await.expect("discard_all"), 0)
+                        }
+                    }
+                    sleep(PAUSE).await;
+                }
+            };
+            let a_while = PAUSE * TIMES;
+            let ((), wakeups) = tokio::join!(calls, wakeups_within(a_while, &mut listener));
+            assert!(wakeups <= FEW, "woken {wakeups} times: alone {is_alone}, requeued {requeues}");
         }
     }
 }

@@ -516,6 +516,7 @@ macro_rules! __group {
     (claim_wake $mode:tt) => {
         $crate::__emit! { $mode claim_wake:
             what_can_be_claimed_again_wakes
+            what_finds_no_dead_letter_wakes_nobody
         }
     };
     (inbox $mode:tt) => {

@@ -25,10 +25,10 @@ where
 }
 
 /// To be woken so often for nothing is not to be woken all the time.
-const FEW: usize = 5;
+pub(crate) const FEW: usize = 5;
 
 /// How often one is woken in this time; more than a few are counted no further.
-async fn wakeups_within(time: Duration, listener: &mut Box<dyn Wakeups>) -> usize {
+pub(crate) async fn wakeups_within(time: Duration, listener: &mut Box<dyn Wakeups>) -> usize {
     let end = Instant::now() + time;
     let mut wakeups = 0;
     while wakeups <= FEW && timeout_at(end, listener.wait()).await.is_ok() {

@@ -319,6 +319,7 @@ faults! {
     OnlyTheLastOfSeveralSessionsWakes,
     OnlyAnIdleProcessWakes,
     ARequeueDoesNotWake,
+    ARequeueOfNothingWakes,
 
     // Outages.
     /// Each in a transaction of its own.

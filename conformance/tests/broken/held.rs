@@ -61,6 +61,9 @@ impl DeadLetterStore for Broken {
             return Ok(true);
         }
         let requeued = self.inner.requeue(id).await?;
+        if self.fault == Fault::ARequeueOfNothingWakes {
+            self.bell.ring();
+        }
         self.memory().requeued_at = Some(self.clock.now());
         if self.fault == Fault::OneRequeueEndsAllHolds {
             self.let_go(|_| true).await?;

@@ -653,6 +653,8 @@ rejected! {
         by "wake_concurrent::a_commit_of_a_busy_process_wakes_others";
     a_requeue_that_does_not_wake: ARequeueDoesNotWake
         by "claim_wake::what_can_be_claimed_again_wakes";
+    a_requeue_of_nothing_that_wakes: ARequeueOfNothingWakes
+        by "claim_wake::what_finds_no_dead_letter_wakes_nobody";
     a_listener_that_dies_with_its_connection: AListenerDiesWithItsConnection
         by "wake::a_listener_survives_its_connection";
     others_that_are_heard_on_the_first_connection_only: OthersAreHeardOnTheFirstConnectionOnly

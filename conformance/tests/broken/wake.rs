@@ -164,6 +164,13 @@ impl Wakeups for BrokenWakeups {
             Fault::OthersAreHeardOnTheFirstConnectionOnly if *self.is_cut.borrow() => {
                 self.saves.changed().await.expect("the store is there");
             }
+            Fault::ARequeueOfNothingWakes => {
+                let told = self.saves.changed();
+                tokio::select! {
+                    () = self.inner.wait() => {}
+                    told = told => told.expect("the store is there"),
+                }
+            }
             Fault::OneListenerIsWoken => self.one.notified().await,
             Fault::CommitsBeforeTheWaitAreMissed => {
                 self.inner = self.store.wakeups().await.expect("wakeups");
