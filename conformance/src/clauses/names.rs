@@ -104,6 +104,7 @@ pub(crate) async fn assert_in_the_way(store: &dyn SchemaStore, name: &str) {
         assert!(error.to_string().contains("another name"), "it does not say what to do: {error}");
         let report = store.verify().await.expect("verify");
         assert!(!report.is_current(), "{name}: something else has the name, and all is well");
+        assert!(report.to_string().contains(name), "it does not say which name: {report}");
         assert_eq!(report, before, "{name}: something was made");
     }
 }
