@@ -94,11 +94,6 @@ impl Record {
         self.health.failed(false);
     }
 
-    /// At the end of the grace period there was something left to do.
-    pub(crate) fn ended_early(&self) {
-        tracing::warn!("the relay was stopped at the end of its grace period");
-    }
-
     /// The run ends with an error in the place of its report.
     pub(crate) fn ended(&self, error: &Error) {
         tracing::error!(error = guard::text(error), "the relay has ended: {}", self.report());
@@ -174,4 +169,9 @@ impl Record {
         } += count;
         self.meter.count(counter, count);
     }
+}
+
+/// At the end of the grace period there was something left to do.
+pub(crate) fn ended_early() {
+    tracing::warn!("the relay was stopped at the end of its grace period");
 }

@@ -4,6 +4,7 @@ use outbox_traits::Error;
 use tokio::time::Instant;
 
 use super::{Worker, pause::Pause, store_retry};
+use crate::record::ended_early;
 
 /// It was told to stop, or has to.
 pub(super) struct Stop {
@@ -52,7 +53,7 @@ impl Worker<'_> {
         }
         let is_over = stop.end_at <= now;
         if is_over {
-            self.record.ended_early();
+            ended_early();
         }
         is_over
     }

@@ -13,7 +13,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use self::{claims::Claims, single_worker::SingleWorker};
-use crate::{Health, IntoStore, Report, housekeeping, record::Record};
+use crate::{
+    Health, IntoStore, Report, housekeeping,
+    record::{Record, ended_early},
+};
 
 /// Moves the pending events of a store to a transport.
 ///
@@ -231,7 +234,7 @@ impl<W> Relay<W> {
             result = work => result.inspect_err(|error| record.ended(error))?,
             // Their turn does not hang on how much the loop has done in its own.
             () = unconstrained(grace_is_over) => {
-                record.ended_early();
+                ended_early();
             }
             () = unconstrained(housekeeping::beside(&self.common, store, record, woken)) => {}
         }
