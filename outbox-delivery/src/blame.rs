@@ -35,7 +35,13 @@ struct Accused {
 impl Blame {
     /// Whether an event is to be tried by itself, and not as the first one after an outage.
     pub(crate) fn is_accused(&self, id: EventId) -> bool {
-        self.0.get(&id).is_some_and(|accused| accused.calls > CHANCE)
+        self.calls(id) > CHANCE
+    }
+
+    /// In how many calls in a row the transport was unavailable for an event. Where there are only such, those come first
+    /// that have met it the least often, so that one that is to blame is not in front of others for ever.
+    pub(crate) fn calls(&self, id: EventId) -> u32 {
+        self.0.get(&id).map_or(0, |accused| accused.calls)
     }
 
     /// Takes note of a call, and makes those of its events that are to blame failed ones.

@@ -228,6 +228,7 @@ impl<'a> Worker<'a> {
                 alone.push(vec![event]);
             }
         }
+        alone.sort_by_key(|batch| self.blame.calls(batch[0].id()));
         if !together.is_empty() {
             alone.insert(0, together);
         }

@@ -42,7 +42,9 @@ impl Worker<'_> {
             let mut batch = self.queue.take(limit, is_left_out, is_alone);
             if batch.is_empty() && is_in_doubt {
                 // Where there is nothing else, they have to do.
-                batch = self.queue.take(limit, is_busy, is_alone);
+                let calls = |event: &Event| self.blame.calls(event.id());
+                let fewest = self.queue.heads().into_iter().map(calls).min().unwrap_or_default();
+                batch = self.queue.take(limit, |event| is_busy(event) || calls(event) > fewest, is_alone);
             }
             if batch.is_empty() {
                 break;

@@ -51,6 +51,13 @@ impl Queue {
         batch
     }
 
+    /// The first event of each lane.
+    pub(super) fn heads(&self) -> Vec<&Event> {
+        let mut lanes = HashSet::new();
+        let events = self.0.iter().map(|leased| &leased.event);
+        events.filter(|event| lanes.insert(Lane::of(event))).collect()
+    }
+
     /// Takes out all of these lanes.
     pub(super) fn take_lanes(&mut self, lanes: &HashSet<Lane>) -> Vec<Leased> {
         if lanes.is_empty() {

@@ -6,14 +6,14 @@ use std::sync::{
 };
 
 use outbox_delivery::{ExponentialRetry, Relay};
-use outbox_traits::{ErrorKind, Event, OutboxStore, Outcome, PublishError, Settlement};
+use outbox_traits::{ErrorKind, Event, OutboxStore, Outcome, PublishError, Published, Settlement};
 use tokio::time::{Instant, sleep};
 
 use crate::{
     MINUTE, SECOND, one_a_key,
     support::{
         Scripted, consumer::Consumer, consumer::Ending, event, remote::Call, remote::Fate, remote::Remote,
-        start_on_claims as start,
+        start as start_single, start_on_claims as start,
     },
 };
 
@@ -109,6 +109,33 @@ async fn an_event_that_makes_the_transport_unavailable_holds_up_its_key_alone() 
         sleep(2 * MINUTE).await;
         assert_eq!(store.counts().await.delivered, if keys == 1 { 30 } else { 75 }, "with {keys} keys");
         relay.stop().await;
+    }
+}
+
+/// Where the connection that it breaks is that of all.
+#[tokio::test(start_paused = true)]
+async fn an_event_that_takes_its_whole_batch_with_it_holds_up_its_key_alone() {
+    for poisonous in [0, 4, 9] {
+        let mut events = one_a_key(10);
+        events[poisonous] = event("poison", "a");
+        let transport = Scripted::batches(|events| {
+            let is_broken = events.iter().any(|event| event.event_type() == "poison");
+            let result =
+                || if is_broken { Err(PublishError::unavailable("the connection broke")) } else { Ok(()) };
+            events.iter().map(|event| Published { id: event.id(), result: result() }).collect()
+        });
+        for is_single in [false, true] {
+            let store = Remote::with(&events).await;
+            let relay = if is_single {
+                start_single(Relay::single_worker(store.clone(), transport.clone()))
+            } else {
+                start(Relay::new(store.clone(), transport.clone()))
+            };
+            // Nothing else comes by which it could be told.
+            sleep(5 * MINUTE).await;
+            assert_eq!(store.counts().await.delivered, 9, "at {poisonous}, single: {is_single}");
+            relay.stop().await;
+        }
     }
 }
 
