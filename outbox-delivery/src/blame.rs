@@ -46,7 +46,7 @@ impl Blame {
 
     /// Takes note of a call, and makes those of its events that are to blame failed ones.
     pub(crate) fn answered(&mut self, events: &[Event], results: &mut [Result<(), PublishError>]) {
-        if results.iter().any(Result::is_ok) {
+        if !self.0.is_empty() && results.iter().any(Result::is_ok) {
             let own: HashSet<EventId> = events.iter().map(Event::id).collect();
             for (id, accused) in &mut self.0 {
                 accused.is_to_blame |= accused.calls > CHANCE && !own.contains(id);

@@ -38,8 +38,7 @@ pub(crate) struct Worker<'a> {
     blame: Blame,
     /// The transport was down, and has accepted nothing since.
     is_in_doubt: bool,
-    poll_interval: Duration,
-    /// What is waited for instead where wake-ups come and nobody has said how long.
+    /// How long to wait where wake-ups come and nobody has said how long.
     idle: Option<Idle>,
     transport_backoff: Backoff,
     store_backoff: Backoff,
@@ -64,15 +63,14 @@ enum Pass {
 impl<'a> Worker<'a> {
     /// A worker that tries again what failed.
     pub(crate) fn new(relay: &'a Relay<SingleWorker>, record: &'a Record) -> Self {
-        let (retry, interval) = (relay.way.retry, relay.way.poll_interval);
-        let is_woken = interval.is_none() && relay.common.wakeups.is_some();
+        let retry = relay.way.retry;
+        let is_woken = relay.way.poll_interval.is_none() && relay.common.wakeups.is_some();
         Self {
             relay,
             record,
             lanes: Lanes::new(Some(retry)),
             blame: Blame::default(),
             is_in_doubt: false,
-            poll_interval: interval.unwrap_or(POLL_INTERVAL),
             idle: is_woken.then(|| Idle::new(LONGEST_POLL)),
             transport_backoff: retry.start(),
             store_backoff: retry.start(),
@@ -98,7 +96,8 @@ impl<'a> Worker<'a> {
                 Ok(Pass::Idle) => {
                     can_be_woken = true;
                     let now = Instant::now();
-                    let next_poll = now + self.idle.as_mut().map_or(self.poll_interval, Idle::next);
+                    let interval = self.relay.way.poll_interval.unwrap_or(POLL_INTERVAL);
+                    let next_poll = now + self.idle.as_mut().map_or(interval, Idle::next);
                     Some(self.lanes.next_retry(now).map_or(next_poll, |retry| retry.min(next_poll)))
                 }
                 Ok(Pass::Unavailable(asked_for)) => {

@@ -34,7 +34,14 @@ use self::{
     queue::Queue,
     stop::Stop,
 };
-use crate::{Claims, Relay, blame::Blame, record::Record, relay::MAX_INTERVAL, retry::Retry, wake::Idle};
+use crate::{
+    Claims, Relay,
+    blame::Blame,
+    record::{Record, ended_early},
+    relay::MAX_INTERVAL,
+    retry::Retry,
+    wake::Idle,
+};
 
 /// How soon a store that fails is asked again.
 const STORE_RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -139,7 +146,11 @@ impl<'a> Worker<'a> {
             self.start_renewing(now);
             self.start_publishing(now);
             self.start_claiming(now);
-            if self.has_stopped(now) {
+            let has_stopped = self.has_stopped();
+            if has_stopped || self.is_out_of_time(now) {
+                if !has_stopped {
+                    ended_early();
+                }
                 return self.stop.take().and_then(|stop| stop.error).map_or(Ok(()), Err);
             }
             self.record.asks_store_at(self.next_question(now));

@@ -35,16 +35,17 @@ impl Worker<'_> {
         let is_single = common.is_strict || is_in_doubt;
         let concurrency = if is_single { 1 } else { self.relay.way.concurrency };
         while self.flights.len() < concurrency {
-            let is_busy = |event: &Event| self.flights.is_busy(&Lane::of(event));
+            let is_busy = |lane: &Lane| self.flights.is_busy(lane);
             let is_accused = |event: &Event| self.blame.is_accused(event.id());
             let is_alone = |leased: &Leased| leased.failures > 0 || is_accused(&leased.event);
-            let is_left_out = |event: &Event| is_busy(event) || is_in_doubt && is_accused(event);
+            let is_left_out = |lane: &Lane, event: &Event| is_busy(lane) || is_in_doubt && is_accused(event);
             let mut batch = self.queue.take(limit, is_left_out, is_alone);
             if batch.is_empty() && is_in_doubt {
                 // Where there is nothing else, they have to do.
                 let calls = |event: &Event| self.blame.calls(event.id());
                 let fewest = self.queue.heads().into_iter().map(calls).min().unwrap_or_default();
-                batch = self.queue.take(limit, |event| is_busy(event) || calls(event) > fewest, is_alone);
+                let is_left_out = |lane: &Lane, event: &Event| is_busy(lane) || calls(event) > fewest;
+                batch = self.queue.take(limit, is_left_out, is_alone);
             }
             if batch.is_empty() {
                 break;

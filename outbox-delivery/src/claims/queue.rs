@@ -28,7 +28,7 @@ impl Queue {
     pub(super) fn take(
         &mut self,
         limit: usize,
-        is_passed_over: impl Fn(&Event) -> bool,
+        is_passed_over: impl Fn(&Lane, &Event) -> bool,
         is_alone: impl Fn(&Leased) -> bool,
     ) -> Vec<Leased> {
         let mut batch: Vec<Leased> = Vec::new();
@@ -39,7 +39,7 @@ impl Queue {
             let lane = Lane::of(&leased.event);
             let is_alone = is_alone(&leased);
             let can_join = !is_full && (!is_alone || batch.is_empty());
-            if can_join && !passed_over.contains(&lane) && !is_passed_over(&leased.event) {
+            if can_join && !passed_over.contains(&lane) && !is_passed_over(&lane, &leased.event) {
                 batch.push(leased);
                 is_full = is_alone || batch.len() >= limit;
             } else {

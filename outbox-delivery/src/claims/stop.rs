@@ -4,7 +4,6 @@ use outbox_traits::Error;
 use tokio::time::Instant;
 
 use super::{Worker, pause::Pause, store_retry};
-use crate::record::ended_early;
 
 /// It was told to stop, or has to.
 pub(super) struct Stop {
@@ -46,15 +45,14 @@ impl Worker<'_> {
         self.stop.as_ref().is_some_and(|stop| stop.error.is_some())
     }
 
-    pub(super) fn has_stopped(&self, now: Instant) -> bool {
-        let Some(stop) = &self.stop else { return false };
-        if stop.has_given_up || (self.is_empty_handed() && !self.calling.claim) {
-            return true;
-        }
-        let is_over = stop.end_at <= now;
-        if is_over {
-            ended_early();
-        }
-        is_over
+    pub(super) fn has_stopped(&self) -> bool {
+        self.stop
+            .as_ref()
+            .is_some_and(|stop| stop.has_given_up || (self.is_empty_handed() && !self.calling.claim))
+    }
+
+    /// Whether it ends all the same.
+    pub(super) fn is_out_of_time(&self, now: Instant) -> bool {
+        self.stop.as_ref().is_some_and(|stop| stop.end_at <= now)
     }
 }
