@@ -303,10 +303,16 @@ where
     claims(1).await;
     let ((), fetching) = exchanged(&away.proxy, fetches()).await;
     let ((), claiming) = exchanged(&away.proxy, claims(CALLS)).await;
+    assert_few_trips("claims that find nothing", CALLS, 2, (claiming, fetching));
+}
+
+/// So many calls have taken at most so many round trips more each than fetches.
+#[track_caller]
+fn assert_few_trips(what: &str, calls: usize, more: usize, (trips, fetching): (usize, usize)) {
     // What is about something else may come in between.
     assert!(
-        claiming <= fetching + 2 * CALLS + CALLS / 2,
-        "{CALLS} claims that find nothing take {claiming} round trips, and as many fetches {fetching}"
+        trips <= fetching + more * calls + calls / 2,
+        "{calls} {what} take {trips} round trips, and as many fetches {fetching}"
     );
 }
 
@@ -338,13 +344,8 @@ where
                 (fetching + fetch, acknowledging + acknowledgement, settling + settlement);
         }
     }
-    // What is about something else may come in between.
-    for (what, trips, more) in [("acknowledgements", acknowledging, 2), ("settlements", settling, 6)] {
-        assert!(
-            trips <= fetching + more * CALLS + CALLS / 2,
-            "{CALLS} {what} take {trips} round trips, and as many fetches {fetching}"
-        );
-    }
+    assert_few_trips("acknowledgements", CALLS, 2, (acknowledging, fetching));
+    assert_few_trips("settlements", CALLS, 6, (settling, fetching));
 }
 
 /// 9.5 and 7.5: what an acknowledgement has reached before it was cut off, no key waits for any more, whatever is said then of
