@@ -150,8 +150,9 @@ pub(crate) async fn apply_missing<DB: Dialect>(connection: &mut DB::Connection, 
     if missing.is_empty() {
         return Ok(());
     }
-    // A table of somebody else's that has one of the names would be passed over by `IF NOT EXISTS`.
-    for table in names.layout.tables {
+    // A table of somebody else's that has the name of a part would be passed over by `IF NOT EXISTS`. The first one was looked
+    // at with the version.
+    for table in names.layout.tables.iter().skip(1) {
         if is_foreign::<DB>(connection, names, table).await.map_err(failed)? {
             let message = format!("there is {}", taken(names, &table.name(names)));
             return Err(Error::new(ErrorKind::Schema, message));

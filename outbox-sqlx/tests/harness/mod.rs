@@ -69,7 +69,8 @@ pub(crate) trait Engine: Dialect {
     /// Each refuses the second one of the type `{type}` for a duplicate that is not the outbox's.
     const COLLIDE: &'static [&'static str];
     /// Has an engine refuse to take the outbox `{t}` from the first version of its schema to the next.
-    const SPOIL: &'static str;
+    const SPOIL: &'static str = "DELETE FROM {t}_version WHERE version > 1; DROP TABLE {t}_parked;
+        CREATE TABLE {t}_parked (seq INT, id INT)";
     /// Connections that cannot be used, and why not.
     async fn unfit(_pool: &Pool<Self>, _way: usize) -> Option<(Pool<Self>, &'static str)> {
         None

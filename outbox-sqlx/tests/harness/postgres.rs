@@ -42,9 +42,6 @@ impl Engine for Postgres {
             EXECUTE FUNCTION {s}.audit()",
     ];
 
-    const SPOIL: &'static str = "DELETE FROM {t}_version WHERE version > 1; DROP TABLE {t}_parked;
-        CREATE TABLE {t}_parked (seq INT, id INT)";
-
     fn place() -> (String, Option<()>) {
         (super::unique(), None)
     }

@@ -45,9 +45,6 @@ impl Engine for Sqlite {
             BEGIN INSERT INTO audit_outbox VALUES (1); END",
     ];
 
-    const SPOIL: &'static str = "DELETE FROM {t}_version WHERE version > 1; DROP TABLE {t}_parked;
-        CREATE TABLE {t}_parked (seq INT, id INT)";
-
     fn place() -> (String, Option<TempDir>) {
         let directory = tempfile::tempdir().unwrap();
         (directory.path().join("test.db").to_str().unwrap().to_owned(), Some(directory))
