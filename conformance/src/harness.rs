@@ -268,13 +268,14 @@ pub struct Fault {
     kind: ErrorKind,
     is_of_sessions: bool,
     is_everywhere: bool,
+    is_asked_again: bool,
 }
 
 impl Fault {
     /// By the name or the code that the engine has for it, and as an error of this kind to those who call the store.
     #[must_use]
     pub fn new(name: impl Into<String>, kind: ErrorKind) -> Self {
-        Self { name: name.into(), kind, is_of_sessions: true, is_everywhere: true }
+        Self { name: name.into(), kind, is_of_sessions: true, is_everywhere: true, is_asked_again: false }
     }
 
     /// It is never met in an open session, as where that keeps out whoever could be in its way.
@@ -288,6 +289,14 @@ impl Fault {
     #[must_use]
     pub fn at_some_places(mut self) -> Self {
         self.is_everywhere = false;
+        self
+    }
+
+    /// It leaves unknown whether something was done, and the store under test asks again by itself: twice in any case, where it
+    /// claims, renews, settles, and sees to dead letters.
+    #[must_use]
+    pub fn asked_again(mut self) -> Self {
+        self.is_asked_again = true;
         self
     }
 
@@ -307,6 +316,12 @@ impl Fault {
     #[must_use]
     pub fn is_everywhere(&self) -> bool {
         self.is_everywhere
+    }
+
+    /// Whether the store asks again by itself where it is met.
+    #[must_use]
+    pub fn is_asked_again(&self) -> bool {
+        self.is_asked_again
     }
 
     /// Whether it can be met in an open session.

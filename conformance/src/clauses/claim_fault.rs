@@ -3,19 +3,21 @@
 use std::{sync::Arc, time::Duration};
 
 use outbox_traits::{
-    Claim, ClaimStore, DeadLetterFilter, DeadLetterStore, ErrorKind, Event, EventId, Lease, Leased,
+    Claim, ClaimStore, DeadLetterFilter, DeadLetterStore, Error, ErrorKind, Event, EventId, Lease, Leased,
     OutboxStore, Result, Settlement,
 };
 
 use super::{
     claim::{LEASE, claim, delivered, keyed, leased, leased_ids, settled},
     dead_letter,
-    fault::{FEW, WITHOUT_END, assert_is, conflicts, heal, of_each_kind},
+    fault::{
+        FEW, WITHOUT_END, assert_is, assert_said_at_once, conflicts, failure, heal, lasting, of_each_kind,
+    },
     outage::bounded,
 };
 use crate::{
-    FaultHarness,
-    support::{acknowledge_all, ids, pending_ids, save_all},
+    Fault, FaultHarness,
+    support::{acknowledge_all, ids, pending_ids, save, save_all},
 };
 
 /// How long a failed event waits here.
@@ -27,6 +29,10 @@ const MANY: usize = 20;
 /// Events of two keys, in turns.
 fn of_two_keys() -> Vec<Event> {
     ["one", "other", "one", "other"].map(|key| keyed(key, key)).to_vec()
+}
+
+fn of_four_keys() -> Vec<Event> {
+    ["a", "b", "c", "d"].map(|key| keyed(key, key)).to_vec()
 }
 
 fn leases(held: &[Leased]) -> Vec<Lease> {
@@ -74,7 +80,7 @@ where
     const PASSES: &str = "the conflict passes";
     let (store, all) = (h.store(), DeadLetterFilter::new());
     for fault in conflicts(&h) {
-        let batch: Vec<Event> = ["a", "b", "c", "d"].map(|key| keyed(key, key)).to_vec();
+        let batch = of_four_keys();
         save_all(&h, &batch).await;
         h.fail(&fault, FEW).await;
         let held = bounded(store.claim(&Claim::new("a worker").with_lease(LEASE))).await.expect(PASSES);
@@ -162,7 +168,7 @@ where
     H::Store: ClaimStore + DeadLetterStore,
 {
     for fault in of_each_kind(&h) {
-        let batch: Vec<Event> = ["a", "b", "c", "d"].map(|key| keyed(key, key)).to_vec();
+        let batch = of_four_keys();
         save_all(&h, &batch).await;
         let held = claim(&h, 4).await;
         assert_eq!(leased_ids(&held), ids(&batch));
@@ -219,5 +225,88 @@ where
         let freed = claim(&h, 10).await;
         assert_eq!(leased_ids(&freed)[..1], died[..1], "what was requeued comes first");
         acknowledge_all(&h, &[died, ids(&behind)].concat()).await;
+    }
+}
+
+/// 9.6: a fault that no other try helps is said by what has to do with claims, too, where it comes for the first time.
+pub async fn a_fault_of_claims_that_no_other_try_helps_is_said_at_once<H: FaultHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore + DeadLetterStore,
+{
+    for fault in lasting(&h) {
+        let dead = dead_letters(&h, 1).await[0];
+        let batch = of_four_keys();
+        save_all(&h, &batch).await;
+        let held = claim(&h, 4).await;
+        let free = keyed("free", "free");
+        save(&h, &free).await;
+        let (without_end, once) =
+            (failures(&h, &held, dead, &fault, WITHOUT_END), failures(&h, &held, dead, &fault, 1));
+        assert_said_at_once(&fault, without_end.await, once.await);
+        acknowledge_all(&h, &[ids(&batch), vec![free.id(), dead]].concat()).await;
+        h.store().discard_all(&DeadLetterFilter::new()).await.expect("discard_all");
+    }
+}
+
+/// What is leased, what is dead, and what is free, is so again after a call that failed.
+async fn failures<H: FaultHarness>(
+    h: &Arc<H>,
+    held: &[Leased],
+    dead: EventId,
+    fault: &Fault,
+    times: u32,
+) -> [(&'static str, Option<Error>); 9]
+where
+    H::Store: ClaimStore + DeadLetterStore,
+{
+    let (store, all, leases) = (h.store(), DeadLetterFilter::new(), leases(held));
+    let simple: Vec<Settlement> = leases.iter().copied().map(Settlement::delivered).collect();
+    [
+        ("claim", failure(h, fault, times, store.claim(&Claim::new("a worker").with_lease(LEASE))).await),
+        ("renew", failure(h, fault, times, store.renew(&leases, LEASE)).await),
+        ("settle", failure(h, fault, times, store.settle(&of_every_outcome(held))).await),
+        ("settle as delivered", failure(h, fault, times, store.settle(&simple)).await),
+        ("acknowledge", failure(h, fault, times, store.acknowledge(held[0].event.id())).await),
+        ("requeue", failure(h, fault, times, store.requeue(dead)).await),
+        ("requeue_all", failure(h, fault, times, store.requeue_all(&all)).await),
+        ("discard", failure(h, fault, times, store.discard(dead)).await),
+        ("discard_all", failure(h, fault, times, store.discard_all(&all)).await),
+    ]
+}
+
+/// 9.6: what the store promises to ask for again, because nobody knows whether it was done, it asks for until it knows.
+///
+/// Only some engines leave that open, and still answer.
+pub async fn what_nobody_knows_is_asked_for_again<H: FaultHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore + DeadLetterStore,
+{
+    const ASKED: &str = "it is asked for again";
+    let store = h.store();
+    for fault in h.faults().into_iter().filter(Fault::is_asked_again) {
+        let batch = of_four_keys();
+        save_all(&h, &batch).await;
+        h.fail(&fault, 2).await;
+        let held = bounded(store.claim(&Claim::new("a worker").with_lease(LEASE))).await.expect(ASKED);
+        assert_eq!(leased_ids(&held), ids(&batch));
+        h.fail(&fault, 2).await;
+        assert_all_took(&bounded(store.renew(&leases(&held), LEASE)).await.expect(ASKED));
+        h.fail(&fault, 2).await;
+        assert_all_took(&bounded(store.settle(&of_every_outcome(&held))).await.expect(ASKED));
+        h.fail(&fault, 2).await;
+        assert!(bounded(store.requeue(batch[2].id())).await.expect(ASKED));
+        h.fail(&fault, 2).await;
+        bounded(store.acknowledge(batch[1].id())).await.expect(ASKED);
+        heal(&h, &fault).await;
+        assert_eq!(pending_ids(&h).await, ids(&batch[2..]));
+        acknowledge_all(&h, &ids(&batch)).await;
+
+        let died = dead_letters(&h, 2).await;
+        h.fail(&fault, 2).await;
+        assert!(bounded(store.discard(died[0])).await.expect(ASKED));
+        h.fail(&fault, 2).await;
+        assert_eq!(bounded(store.discard_all(&DeadLetterFilter::new())).await.expect(ASKED), 1);
+        heal(&h, &fault).await;
+        assert!(dead(&h).await.is_empty());
     }
 }

@@ -1,8 +1,8 @@
 //! Section 9.6: what the engine answers at times, such as a deadlock.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use outbox_traits::{Error, ErrorKind, Event, OutboxStore, Saved};
+use outbox_traits::{Error, ErrorKind, Event, OutboxStore, Result, Saved};
 
 use super::outage::bounded;
 use crate::{
@@ -42,8 +42,46 @@ pub(crate) async fn heal<H: FaultHarness>(h: &Arc<H>, fault: &Fault) {
 pub(crate) fn assert_is(error: &Error, fault: &Fault) {
     assert_eq!(error.kind(), fault.kind(), "{fault:?}: {error}");
     assert!(std::error::Error::source(error).is_some(), "the driver's error is gone: {error:?}");
-    let can_help = matches!(fault.kind(), ErrorKind::Conflict | ErrorKind::Unavailable);
-    assert_eq!(error.is_retryable(), can_help, "{fault:?}: {error}");
+    assert_eq!(error.is_retryable(), may_pass(fault), "{fault:?}: {error}");
+}
+
+/// Whether another try may help.
+fn may_pass(fault: &Fault) -> bool {
+    matches!(fault.kind(), ErrorKind::Conflict | ErrorKind::Unavailable)
+}
+
+pub(crate) fn lasting<H: FaultHarness>(h: &Arc<H>) -> impl Iterator<Item = Fault> {
+    h.faults().into_iter().filter(|fault| !may_pass(fault))
+}
+
+/// The error of a call that meets a fault so many times, if it has one.
+pub(crate) async fn failure<H: FaultHarness, T>(
+    h: &Arc<H>,
+    fault: &Fault,
+    times: u32,
+    call: impl Future<Output = Result<T>>,
+) -> Option<Error> {
+    h.fail(fault, times).await;
+    let answer = bounded(call).await;
+    heal(h, fault).await;
+    answer.err()
+}
+
+/// That whatever call fails where a fault has no end has failed where it came once.
+#[track_caller]
+pub(crate) fn assert_said_at_once<const CALLS: usize>(
+    fault: &Fault,
+    without_end: [(&str, Option<Error>); CALLS],
+    once: [(&str, Option<Error>); CALLS],
+) {
+    let is_met = without_end.iter().any(|(_, error)| error.is_some());
+    assert!(is_met || !fault.is_everywhere(), "{fault:?} is met nowhere");
+    for ((call, stays), (_, once)) in without_end.into_iter().zip(once) {
+        let Some(stays) = stays else { continue };
+        assert_is(&stays, fault);
+        let once = once.unwrap_or_else(|| panic!("{fault:?}: `{call}` has tried again, and does not say it"));
+        assert_is(&once, fault);
+    }
 }
 
 /// 9.6 and 2.8: in a caller's session a fault is an error at once, and the caller's to deal with: rolled back, it leaves nothing,
@@ -77,7 +115,7 @@ pub async fn a_fault_in_a_session_is_an_error_of_its_kind_and_leaves_nothing<H: 
 }
 
 /// Saves, one by itself and more as a batch.
-async fn try_to_save<H: FaultHarness>(h: &Arc<H>, batch: &[Event]) -> outbox_traits::Result<Vec<Saved>> {
+async fn try_to_save<H: FaultHarness>(h: &Arc<H>, batch: &[Event]) -> Result<Vec<Saved>> {
     match batch {
         [one] => bounded(h.store().save(one)).await.map(|saved| vec![saved]),
         all => bounded(h.store().save_all(all)).await,
@@ -95,8 +133,7 @@ pub async fn a_save_that_meets_a_fault_is_made_as_a_whole_or_not_at_all<H: Fault
             heal(&h, &fault).await;
             match answer {
                 Ok(saved) => {
-                    let passes = matches!(fault.kind(), ErrorKind::Conflict | ErrorKind::Unavailable);
-                    assert!(passes, "{fault:?}: it is not said");
+                    assert!(may_pass(&fault), "{fault:?}: it is not said");
                     assert_eq!(saved, vec![Saved::Stored; batch.len()], "{fault:?}");
                 }
                 Err(error) => {
@@ -172,4 +209,33 @@ pub async fn a_fault_that_stays_is_an_error_and_nothing_is_done<H: FaultHarness>
         assert!(pending_ids(&h).await.is_empty());
         assert_eq!(h.store().purge(Duration::ZERO).await.expect("purge"), kept(&h, 7), "{fault:?}");
     }
+}
+
+/// 9.6: a fault that no other try helps is said where it comes for the first time, and nothing of the call is done.
+pub async fn a_fault_that_no_other_try_helps_is_said_at_once<H: FaultHarness>(h: Arc<H>) {
+    for fault in lasting(&h) {
+        let (done, batch) = (events(1), events(2));
+        save_all(&h, &done).await;
+        acknowledge_all(&h, &ids(&done)).await;
+        save_all(&h, &batch).await;
+        let (without_end, once) =
+            (failures(&h, &batch, &fault, WITHOUT_END), failures(&h, &batch, &fault, 1));
+        assert_said_at_once(&fault, without_end.await, once.await);
+        acknowledge_all(&h, &ids(&batch)).await;
+        h.store().purge(Duration::ZERO).await.expect("purge");
+    }
+}
+
+async fn failures<H: FaultHarness>(
+    h: &Arc<H>,
+    batch: &[Event],
+    fault: &Fault,
+    times: u32,
+) -> [(&'static str, Option<Error>); 3] {
+    let store = h.store();
+    [
+        ("acknowledge", failure(h, fault, times, store.acknowledge(batch[0].id())).await),
+        ("acknowledge_all", failure(h, fault, times, store.acknowledge_all(&ids(batch))).await),
+        ("purge", failure(h, fault, times, store.purge(Duration::ZERO)).await),
+    ]
 }

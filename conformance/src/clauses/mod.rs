@@ -297,6 +297,7 @@ macro_rules! __group {
             a_save_that_meets_a_fault_is_made_as_a_whole_or_not_at_all
             a_conflict_that_passes_is_tried_again
             a_fault_that_stays_is_an_error_and_nothing_is_done
+            a_fault_that_no_other_try_helps_is_said_at_once
         }
     };
     (claim_fault $mode:tt) => {
@@ -305,6 +306,8 @@ macro_rules! __group {
             a_claim_that_meets_a_fault_takes_nothing_away
             what_is_leased_outlives_a_fault
             dead_letters_outlive_a_fault
+            a_fault_of_claims_that_no_other_try_helps_is_said_at_once
+            what_nobody_knows_is_asked_for_again
         }
     };
     (inbox_fault $mode:tt) => {

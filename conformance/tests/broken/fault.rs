@@ -261,6 +261,8 @@ faults! {
     ASaveThatFailedIsStoredInPart,
     ConflictsAreNotTriedAgain,
     ConflictsAreTriedAgainForEver,
+    WhateverFailsIsTriedAgain,
+    WhatNobodyKnowsIsNotAskedForAgain,
     AnAcknowledgementThatFailedIsReported,
     AnAcknowledgementThatFailedIsDoneInPart,
     APurgeThatFailedIsReported,

@@ -98,6 +98,7 @@ impl FaultHarness for Fitful {
             EngineFault::new("deadlock", ErrorKind::Conflict),
             EngineFault::new("lock", ErrorKind::Conflict),
             EngineFault::new("shutdown", ErrorKind::Unavailable),
+            EngineFault::new("unknown", ErrorKind::Unavailable).outside_sessions().asked_again(),
             EngineFault::new("full", ErrorKind::Backend),
             EngineFault::new("held", ErrorKind::Conflict).outside_sessions(),
         ]
@@ -166,12 +167,15 @@ impl Engine {
         let mut tries = 0;
         loop {
             let Some(met) = self.met() else { return call().await };
-            let is_borne = match self.fault {
-                Fault::ConflictsAreNotTriedAgain => false,
-                Fault::ConflictsAreTriedAgainForEver => true,
-                _ => tries < TRIES,
+            let is_borne = match (met.kind(), self.fault) {
+                (ErrorKind::Conflict, Fault::ConflictsAreNotTriedAgain) => false,
+                (ErrorKind::Conflict, Fault::ConflictsAreTriedAgainForEver) => true,
+                (ErrorKind::Conflict, _) => tries < TRIES,
+                (ErrorKind::Backend, Fault::WhateverFailsIsTriedAgain) => tries < 1,
+                (_, Fault::WhatNobodyKnowsIsNotAskedForAgain) => false,
+                _ => met.is_asked_again() && tries < 2,
             };
-            if met.kind() != ErrorKind::Conflict || !is_borne {
+            if !is_borne {
                 return Err(self.error(&met));
             }
             tries += 1;

@@ -555,6 +555,11 @@ rejected! {
             "inbox_fault::a_purge_of_marks_tries_again_or_is_an_error";
     conflicts_that_are_tried_again_for_ever: ConflictsAreTriedAgainForEver
         by "fault::a_fault_that_stays_is_an_error_and_nothing_is_done";
+    whatever_fails_and_is_tried_again: WhateverFailsIsTriedAgain
+        by "fault::a_fault_that_no_other_try_helps_is_said_at_once",
+            "claim_fault::a_fault_of_claims_that_no_other_try_helps_is_said_at_once";
+    what_nobody_knows_and_is_not_asked_for_again: WhatNobodyKnowsIsNotAskedForAgain
+        by "claim_fault::what_nobody_knows_is_asked_for_again";
     an_acknowledgement_that_failed_and_is_reported: AnAcknowledgementThatFailedIsReported
         by "fault::a_fault_that_stays_is_an_error_and_nothing_is_done";
     an_acknowledgement_that_failed_and_is_done_in_part: AnAcknowledgementThatFailedIsDoneInPart

@@ -79,6 +79,7 @@ const ANSWERS: &[Answer] = &[
     answer("NotWritablePrimary", 10107, Form::Command, ErrorKind::Unavailable),
     answer("WriteConcernFailed", 64, Form::WriteConcern, ErrorKind::Unavailable),
     answer(UNKNOWN_RESULT, UNKNOWN, Form::Commit, ErrorKind::Unavailable),
+    answer("InternalError", 1, Form::Commit, ErrorKind::Backend),
 ];
 
 impl Answer {
@@ -87,6 +88,9 @@ impl Answer {
         match self.form {
             Form::Command | Form::Write => fault,
             Form::InTransactions => fault.at_some_places(),
+            Form::Commit if self.name == UNKNOWN_RESULT => {
+                fault.outside_sessions().at_some_places().asked_again()
+            }
             Form::WriteConcern | Form::Commit => fault.outside_sessions().at_some_places(),
         }
     }
