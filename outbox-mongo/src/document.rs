@@ -146,12 +146,8 @@ pub(crate) fn value(raw: &RawDocument, name: &str) -> bson::error::Result<Bson> 
 
 /// A count that only some documents have.
 pub(crate) fn count(raw: &RawDocument, name: &str) -> u32 {
-    let count = match raw.get(name) {
-        Ok(Some(RawBsonRef::Int32(count))) => i64::from(count),
-        Ok(Some(RawBsonRef::Int64(count))) => count,
-        _ => 0,
-    };
-    u32::try_from(count).unwrap_or(0)
+    let count = raw.get_i32(name).map(i64::from).or_else(|_| raw.get_i64(name));
+    u32::try_from(count.unwrap_or(0)).unwrap_or(0)
 }
 
 /// The event in a document, or why it cannot be read.

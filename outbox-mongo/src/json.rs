@@ -1,6 +1,6 @@
 //! JSON as BSON, and back.
 
-use bson::{Bson, Document, RawBsonRef};
+use bson::{Bson, Document, RawBson, RawBsonRef};
 use serde_json::{Map, Number, Value};
 
 /// A JSON value as the BSON that a reader in another language expects: numbers as numbers, objects as documents.
@@ -42,13 +42,10 @@ pub(crate) fn is_exact(value: &Value) -> bool {
 
 /// By their texts: `-0.0 == 0.0`.
 fn is_exact_number(number: &Number) -> bool {
-    let back = match number_to_bson(number) {
-        Bson::Int32(number) => Some(Number::from(number)),
-        Bson::Int64(number) => Some(Number::from(number)),
-        Bson::Double(number) => Number::from_f64(number),
-        _ => None,
-    };
-    back.is_some_and(|back| back.to_string() == number.to_string())
+    let mut back = String::new();
+    let written =
+        RawBson::try_from(number_to_bson(number)).map(|raw| write(raw.as_raw_bson_ref(), &mut back));
+    written.is_ok() && back == number.to_string()
 }
 
 /// Writes a stored value as JSON, as JavaScript's `JSON.stringify` does: a date as text, an object id as hex. What has no

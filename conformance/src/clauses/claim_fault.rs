@@ -284,10 +284,12 @@ where
     const ASKED: &str = "it is asked for again";
     let store = h.store();
     for fault in h.faults().into_iter().filter(Fault::is_asked_again) {
-        let batch = of_four_keys();
+        let (asked, batch) = (Claim::new("a worker").with_lease(LEASE), of_four_keys());
         save_all(&h, &batch).await;
+        let failed = failure(&h, &fault, WITHOUT_END, store.claim(&asked)).await;
+        assert_is(&failed.expect("it stays unknown"), &fault);
         h.fail(&fault, 2).await;
-        let held = bounded(store.claim(&Claim::new("a worker").with_lease(LEASE))).await.expect(ASKED);
+        let held = bounded(store.claim(&asked)).await.expect(ASKED);
         assert_eq!(leased_ids(&held), ids(&batch));
         h.fail(&fault, 2).await;
         assert_all_took(&bounded(store.renew(&leases(&held), LEASE)).await.expect(ASKED));
