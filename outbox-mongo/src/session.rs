@@ -14,12 +14,11 @@ use crate::{
     MongoOutbox, collection,
     document::NewDocument,
     error,
-    store::{ONE_ANSWER, runs},
+    store::{COMMAND_BYTES, ONE_ANSWER, runs},
 };
 
 /// What is looked up at once: about two documents can be found for each.
 const LOOK_UP: usize = 2000;
-const LOOK_UP_BYTES: usize = 4_000_000;
 
 impl MongoOutbox {
     /// Says of each document whether it was new, in the caller's transaction.
@@ -68,7 +67,8 @@ impl MongoOutbox {
         session: &mut ClientSession,
     ) -> Result<Vec<Saved>, DriverError> {
         let mut saved = Vec::with_capacity(documents.len());
-        for chunk in runs(documents, LOOK_UP, LOOK_UP_BYTES, look_up_bytes) {
+        // A question for ids and keys is shorter than what it is about.
+        for chunk in runs(documents, LOOK_UP, COMMAND_BYTES, |document| document.raw.as_bytes().len()) {
             let mut taken = self.taken(chunk, session).await?;
             let mut new: Vec<&RawDocumentBuf> = Vec::with_capacity(chunk.len());
             for document in chunk {
@@ -144,11 +144,6 @@ impl Taken {
     }
 }
 
-/// What a document has in a question for its id and key, roughly.
-fn look_up_bytes(document: &NewDocument) -> usize {
-    64 + document.idempotency_key.as_ref().map_or(0, String::len)
-}
-
 /// The driver does not say it, but refuses to begin a transaction where one is open. Where none is, it refuses to begin
 /// one with such a write concern, and so leaves the session as it is: a commit before may be repeated after it. Neither
 /// is a word to the server.
@@ -184,7 +179,10 @@ mod tests {
             let event = Event::new("t", json!({})).unwrap().with_idempotency_key("k".repeat(length));
             let documents = [NewDocument::of(&event).unwrap(), NewDocument::of(&event).unwrap()];
             let size = |documents| RawDocumentBuf::try_from(&existing(documents)).unwrap().as_bytes().len();
-            assert!(size(&documents) - size(&documents[..1]) <= look_up_bytes(&documents[0]), "{length}");
+            assert!(
+                size(&documents) - size(&documents[..1]) <= documents[0].raw.as_bytes().len(),
+                "{length}"
+            );
         }
     }
 }

@@ -28,6 +28,8 @@ pub(crate) const BATCH: usize = 1000;
 /// All that a question is for in one answer, up to its 16 MiB: a batch of just as many would leave the cursor open on the
 /// server, which counts in 32 bits with a sign.
 pub(crate) const ONE_ANSWER: u32 = 2_000_000_000;
+/// What one command is about, roughly: it is a document itself, and ends at 16 MiB.
+pub(crate) const COMMAND_BYTES: usize = 12_000_000;
 /// Ids in one command: far below what a command may be long.
 const MAX_IDS: usize = 50_000;
 const DEFAULT_COLLECTION: &str = "outbox";

@@ -133,7 +133,8 @@ pub async fn a_save_that_meets_a_fault_is_made_as_a_whole_or_not_at_all<H: Fault
             heal(&h, &fault).await;
             match answer {
                 Ok(saved) => {
-                    assert!(may_pass(&fault), "{fault:?}: it is not said");
+                    // One that is not everywhere may not have been met.
+                    assert!(may_pass(&fault) || !fault.is_everywhere(), "{fault:?}: it is not said");
                     assert_eq!(saved, vec![Saved::Stored; batch.len()], "{fault:?}");
                 }
                 Err(error) => {

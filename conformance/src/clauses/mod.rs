@@ -363,6 +363,7 @@ macro_rules! __group {
             a_busy_key_with_many_events_holds_up_no_other
             an_acknowledgement_frees_the_key_that_waits_for_its_event
             many_events_of_a_key_that_has_waited_come_before_a_later_one
+            what_a_claim_leaves_of_keys_that_have_waited_comes_next
             many_waiting_keys_hold_up_no_other
             one_claim_finds_what_comes_after_many_that_wait
             a_delivered_settlement_is_an_acknowledgement

@@ -127,6 +127,7 @@ faults! {
     UndecodableRowsAreLeased,
     /// And finds what comes after them the next time, or never.
     AClaimGivesUpAfterManyThatWait,
+    WhatAClaimLeavesOfWaitingKeysIsForgotten,
     AClaimOfSomeTypesGivesUpAfterManyOfOthers,
 
     // Dead letters.

@@ -160,6 +160,21 @@ impl Broken {
         *leased = rest;
         let back: Vec<Settlement> = kept.iter().map(|one| Settlement::released(one.lease)).collect();
         self.inner.settle(&back).await?;
+        if self.fault == Fault::WhatAClaimLeavesOfWaitingKeysIsForgotten
+            && leased.iter().any(|one| one.failures > 0)
+        {
+            self.forget_what_has_waited().await?;
+        }
+        Ok(())
+    }
+
+    async fn forget_what_has_waited(&self) -> Result<()> {
+        let rest = self.inner.claim(&Claim::new("nobody").with_limit(usize::MAX)).await?;
+        let forgotten = |one: &Leased| match one.failures {
+            0 => Settlement::released(one.lease),
+            _ => Settlement::delivered(one.lease),
+        };
+        self.inner.settle(&rest.iter().map(forgotten).collect::<Vec<_>>()).await?;
         Ok(())
     }
 }

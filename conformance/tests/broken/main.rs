@@ -282,6 +282,8 @@ rejected! {
     undecodable_rows_that_are_leased_again_and_again: UndecodableRowsAreLeased
         by "claim::an_undecodable_row_is_never_leased";
 
+    what_a_claim_leaves_of_waiting_keys_and_is_forgotten: WhatAClaimLeavesOfWaitingKeysIsForgotten
+        by "claim::what_a_claim_leaves_of_keys_that_have_waited_comes_next";
     a_claim_that_gives_up_after_many_that_wait: AClaimGivesUpAfterManyThatWait
         by "claim::one_claim_finds_what_comes_after_many_that_wait";
     a_claim_of_some_types_that_gives_up_after_many_of_others: AClaimOfSomeTypesGivesUpAfterManyOfOthers

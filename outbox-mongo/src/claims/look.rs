@@ -159,11 +159,7 @@ impl MongoOutbox {
             if count < asked && claim.types.is_empty() {
                 found.empty.extend(empty);
             }
-            let is_last = ready.len() < KEYS;
             found.ready.extend(ready);
-            if is_last {
-                break;
-            }
         }
         Ok(())
     }
@@ -178,7 +174,8 @@ impl MongoOutbox {
         busy: &Busy,
         found: &mut Found,
     ) -> Result<(), DriverError> {
-        let (mut met, mut taken) = (0, 0);
+        let mut met = 0;
+        let enough = found.spots.len().saturating_add(limit);
         let mut page_size = view.page_size;
         let mut page = Vec::with_capacity(view.page.len());
         for (index, raw) in view.page.iter().enumerate() {
@@ -202,8 +199,7 @@ impl MongoOutbox {
                     continue;
                 }
                 found.spots.push(spot);
-                taken += 1;
-                if taken == limit {
+                if found.spots.len() >= enough {
                     return Ok(());
                 }
             }

@@ -20,11 +20,8 @@ use crate::{
     MongoOutbox,
     document::{self, DEAD_LETTER, HOLDS_KEY, Key, PARKED, PENDING, key_value, reason},
     indexes::{ID_KEYS, RETRY_KEYS, key_document, keys},
-    store::{BATCH, ONE_ANSWER, runs},
+    store::{BATCH, COMMAND_BYTES, ONE_ANSWER, runs},
 };
-
-/// What one command writes down of failures, roughly: it is a document itself, and ends at 16 MiB.
-const COMMAND_BYTES: usize = 12_000_000;
 
 /// How deliveries failed: what is the same of many is written by one command.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -185,7 +182,7 @@ impl MongoOutbox {
             let token = leases.token.clone();
             leases.entries.retain_mut(|entry| {
                 let name = (token.clone(), entry.event.clone());
-                if delivered.contains(&name) && !entry.is_delivered {
+                if delivered.contains(&name) {
                     entry.is_delivered = true;
                     of_these.push(entry.clone());
                     return true;

@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use outbox_traits::{Claim, ClaimStore, DeadLetterStore, Event, EventId, OutboxStore, Settlement};
 use serde_json::json;
 
-use super::{LEASE, claim, delivered, drained, keyed, leased_ids, of_key, settled};
+use super::{LEASE, claim, delivered, drained, keyed, leased_ids, of_key, settle_all, settled};
 use crate::{
     Harness,
     support::{acknowledge, event, events, ids, pending_ids, save, save_all},
@@ -337,6 +337,22 @@ where
     let mut order = all_delivered(&h, many.len() + 1).await;
     order.retain(|id| *id != one.id());
     assert_eq!(order, ids(&many));
+}
+
+/// 7.1 and 7.3: what a claim leaves of keys that have waited, because of its limit or its types, comes next.
+pub async fn what_a_claim_leaves_of_keys_that_have_waited_comes_next<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    for limit in 1..=6 {
+        let all = [of_key("one", 2), of_key("other", 1), of_key("last", 2)].concat();
+        save_all(&h, &all).await;
+        settle_all(&h, all.len(), |lease| Settlement::retry(lease, LEASE, "later")).await;
+        h.advance(LEASE * 2).await;
+        let of_none = Claim::new("a worker").with_types(["none.of.these"]);
+        assert!(h.store().claim(&of_none).await.expect("claim").is_empty());
+        assert_eq!(drained(&h, limit).await, ids(&all), "{limit} at a time");
+    }
 }
 
 /// 7.9: many keys that wait for a retry hold up no other, and all of them come when they are due.
