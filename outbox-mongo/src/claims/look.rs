@@ -159,7 +159,11 @@ impl MongoOutbox {
             if count < asked && claim.types.is_empty() {
                 found.empty.extend(empty);
             }
+            let is_last = ready.len() < KEYS;
             found.ready.extend(ready);
+            if is_last {
+                break;
+            }
         }
         Ok(())
     }
