@@ -32,6 +32,8 @@ enum Form {
     WriteConcern,
     /// Of the end of a transaction.
     Commit,
+    /// Of what takes the lock.
+    Lock,
 }
 
 /// One that the server has, by the name that it has there.
@@ -80,6 +82,7 @@ const ANSWERS: &[Answer] = &[
     answer("WriteConcernFailed", 64, Form::WriteConcern, ErrorKind::Unavailable),
     answer(UNKNOWN_RESULT, UNKNOWN, Form::Commit, ErrorKind::Unavailable),
     answer("InternalError", 1, Form::Commit, ErrorKind::Backend),
+    answer("UnknownError", 8, Form::Lock, ErrorKind::Backend),
 ];
 
 impl Answer {
@@ -91,7 +94,7 @@ impl Answer {
             Form::Commit if self.name == UNKNOWN_RESULT => {
                 fault.outside_sessions().at_some_places().asked_again()
             }
-            Form::WriteConcern | Form::Commit => fault.outside_sessions().at_some_places(),
+            Form::WriteConcern | Form::Commit | Form::Lock => fault.outside_sessions().at_some_places(),
         }
     }
 
@@ -105,6 +108,7 @@ impl Answer {
             Form::InTransactions => writes && in_transaction,
             Form::WriteConcern => writes && !in_transaction || name == "commitTransaction",
             Form::Commit => name == "commitTransaction",
+            Form::Lock => name == "findAndModify",
         };
         if !is_met {
             return None;
