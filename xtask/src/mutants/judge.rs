@@ -61,10 +61,15 @@ impl<'a> Judge<'a> {
 
     /// Runs all tests with several mutants, which most likely none notices. Only what a test notices of all together is
     /// tried with each by itself. One may hide another, and this would be missed: it errs on that side.
-    pub(crate) fn judge_together(&self, mutants: &[usize], tests: &[Test]) -> Result<Vec<(usize, Verdict)>> {
+    pub(crate) fn judge_together(
+        &self,
+        mutants: &[usize],
+        tests: &[Test],
+        decided: impl Fn(usize, Verdict) -> Result<()>,
+    ) -> Result<()> {
         let mut tests: Vec<_> = tests.iter().collect();
         tests.sort_by_key(|test| test.took);
-        let (mut left, mut verdicts) = (mutants.to_vec(), Vec::new());
+        let mut left = mutants.to_vec();
         for test in &tests {
             let reached: Vec<_> =
                 left.iter().copied().filter(|mutant| test.reaches.contains(mutant)).collect();
@@ -74,14 +79,14 @@ impl<'a> Judge<'a> {
             for mutant in reached {
                 if let Some(end) = self.notices(self.original, &[mutant], test)? {
                     left.retain(|other| *other != mutant);
-                    verdicts.push((mutant, end.verdict(test)));
+                    decided(mutant, end.verdict(test))?;
                 }
             }
         }
         let reached_by = |mutant| tests.iter().filter(|test| test.reaches.contains(&mutant)).count();
-        let missed = |mutant| (mutant, Verdict::Missed { reached_by: reached_by(mutant), by_own: None });
-        verdicts.extend(left.into_iter().map(missed));
-        Ok(verdicts)
+        left.into_iter().try_for_each(|mutant| {
+            decided(mutant, Verdict::Missed { reached_by: reached_by(mutant), by_own: None })
+        })
     }
 
     /// The quick ones first, and those that have caught many in the same file.

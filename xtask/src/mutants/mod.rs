@@ -140,10 +140,11 @@ fn judge_all(
     let groups = rest.len().div_ceil(TOGETHER);
     side_by_side(jobs, groups, |group| {
         let together: Vec<_> = rest.iter().copied().skip(group).step_by(groups).collect();
-        for (mutant, verdict) in judge.judge_together(&together, &tests)? {
+        // Each as soon as it is decided: it takes long until the last one is.
+        judge.judge_together(&together, &tests, |mutant, verdict| {
             progress(record, subject, mutant, verdict, (group, groups))?;
-        }
-        record.lock().unwrap_or_else(PoisonError::into_inner).write()
+            record.lock().unwrap_or_else(PoisonError::into_inner).write()
+        })
     })?;
 
     if options.own_tests {
