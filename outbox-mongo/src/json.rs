@@ -42,10 +42,9 @@ pub(crate) fn is_exact(value: &Value) -> bool {
 
 /// By their texts: `-0.0 == 0.0`.
 fn is_exact_number(number: &Number) -> bool {
+    let Ok(bson) = RawBson::try_from(number_to_bson(number)) else { return false };
     let mut back = String::new();
-    let written =
-        RawBson::try_from(number_to_bson(number)).map(|raw| write(raw.as_raw_bson_ref(), &mut back));
-    written.is_ok() && back == number.to_string()
+    write(bson.as_raw_bson_ref(), &mut back).is_ok() && back == number.to_string()
 }
 
 /// Writes a stored value as JSON, as JavaScript's `JSON.stringify` does: a date as text, an object id as hex. What has no
