@@ -84,6 +84,9 @@ impl Worker<'_> {
         self.record.store_answered(Question::Events);
         if !was_empty_handed {
             self.is_futile_beside = is_empty;
+        } else if is_empty {
+            // What comes after a lull may be of more keys than what came before.
+            self.is_futile_beside = false;
         }
         let mut passed_over = HashSet::new();
         let mut has_work = false;
@@ -95,7 +98,9 @@ impl Worker<'_> {
                 continue;
             }
             let lane = Lane::of(&leased.event);
-            let is_of_no_use = self.stop.is_some() || self.transport.is_on(now);
+            // The order of strict mode is that of all events.
+            let is_behind_suspect = self.relay.common.is_strict && self.suspect.is_some();
+            let is_of_no_use = self.stop.is_some() || self.transport.is_on(now) || is_behind_suspect;
             if is_of_no_use || passed_over.contains(&lane) {
                 passed_over.insert(lane);
                 self.give_back([leased]);
@@ -122,6 +127,7 @@ impl Worker<'_> {
                 }
             }
         }
+        self.make_way_for_suspect();
         if has_work {
             self.idle.reset();
             // To look for events of other keys is dear where there are none: so rather when these are settled, or a
@@ -140,6 +146,19 @@ impl Worker<'_> {
         }
         if self.is_to_claim_again {
             self.claim_at = Some(now);
+        }
+    }
+
+    /// Gives back what would be held beside it without need.
+    fn make_way_for_suspect(&mut self) {
+        let Some(suspect) = &self.suspect else { return };
+        let calls = self.blame.calls(suspect.event.id());
+        let kept = mem::take(&mut self.kept);
+        self.give_back(kept);
+        // Where all else may be to blame for the state of the transport, it shows whether that is back.
+        if self.transport.is_in_doubt() && self.waits_in_vain(calls) {
+            let waiting = self.queue.take_all();
+            self.give_back(waiting);
         }
     }
 

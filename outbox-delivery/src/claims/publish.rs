@@ -65,11 +65,19 @@ impl Worker<'_> {
     /// Whether all that waits is what may be to blame for the state of the transport, and nobody has seen whether there is
     /// anything else.
     pub(super) fn is_to_look_for_others(&self) -> bool {
-        !self.queue.is_empty()
+        self.suspect.is_none()
+            && !self.queue.is_empty()
             && self.queue.len() <= self.relay.common.batch_size
             && self.flights.is_empty()
             && !self.is_futile_beside
             && self.queue.has_only_lanes_of(|event| self.blame.is_accused(event.id()))
+    }
+
+    /// Whether all that waits may be to blame, and has met the transport so at least so often.
+    pub(super) fn waits_in_vain(&self, calls: u32) -> bool {
+        let is_accused =
+            |event: &Event| self.blame.is_accused(event.id()) && self.blame.calls(event.id()) >= calls;
+        self.flights.is_empty() && self.queue.has_only_lanes_of(is_accused)
     }
 
     /// Begins a publish, which gets a number.

@@ -1,7 +1,12 @@
 //! Leases: renewed, lost, and run out.
 
-use outbox_delivery::Relay;
-use outbox_traits::{ErrorKind, OutboxStore};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use outbox_delivery::{Decision, Failed, Relay};
+use outbox_traits::{Claim, ClaimStore, ErrorKind, OutboxStore, PublishError};
 use tokio::time::sleep;
 
 use crate::{
@@ -247,4 +252,31 @@ async fn an_event_that_kills_its_worker_again_and_again_takes_no_other_with_it_a
     // Those in front of it in the batch were published again, until it was by itself.
     let published = |n: usize| consumer.began(events[n].id());
     assert!((0..4).all(|n| published(n) <= 4) && (5..11).all(|n| published(n) <= 2));
+}
+
+/// What was tried already, and is held so that claims go past it, would have one more crash too.
+#[tokio::test(start_paused = true)]
+async fn where_everything_is_tried_once_nothing_is_held_beside_an_event_that_may_kill_its_worker() {
+    let events = [event("fails", "1"), event("suspect", "2")];
+    let store = Remote::with(&events).await;
+    for _ in 0..3 {
+        assert_eq!(store.claim(&Claim::new("dies").with_types(["suspect"])).await.unwrap().len(), 1);
+        sleep(MINUTE).await;
+    }
+    store.decide(|call| if call == Call::Claim { Fate::Takes(SECOND) } else { Fate::Works });
+    let (held, seen) = (Arc::new(Mutex::new(Vec::new())), store.clone());
+    let written = Arc::clone(&held);
+    let transport = Scripted::events(move |event| {
+        if event.event_type() == "fails" {
+            return Err(PublishError::failed("no"));
+        }
+        *written.lock().unwrap() = seen.held_by("outbox");
+        Ok(())
+    });
+    let relay = Relay::new(store.clone(), transport.clone())
+        .with_batch_size(1)
+        .with_retry_policy(|_: &Failed<'_>| Decision::Retry { after: Duration::ZERO });
+    let report = relay.publish_pending().await.unwrap();
+    assert_eq!((report.published, report.failed), (1, 1));
+    assert_eq!(*held.lock().unwrap(), [events[1].id()]);
 }

@@ -6,11 +6,13 @@ use std::sync::{
 };
 
 use outbox_delivery::{ExponentialRetry, Relay};
-use outbox_traits::{ErrorKind, Event, OutboxStore, Outcome, PublishError, Published, Settlement};
+use outbox_traits::{
+    Claim, ClaimStore, ErrorKind, Event, OutboxStore, Outcome, PublishError, Published, Settlement,
+};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    MINUTE, SECOND, one_a_key,
+    MILLISECOND, MINUTE, SECOND, one_a_key,
     support::{
         Scripted, consumer::Consumer, consumer::Ending, event, remote::Call, remote::Fate, remote::Remote,
         start as start_single, start_on_claims as start,
@@ -261,4 +263,35 @@ async fn what_cannot_be_written_down_does_not_grow() {
     sleep(10 * MINUTE).await;
     assert_eq!(store.counts().await.delivered, 5000);
     relay.stop().await;
+}
+
+/// What met the outage, and is left out of the next try, is in front of two that may kill their workers, of which one is held
+/// at a time and the other one given back: that goes on for ever if each of these has others looked for.
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_events_that_may_kill_their_workers_are_tried_without_a_busy_loop() {
+    for is_to_blame in [false, true] {
+        let events = [event("first", "1"), event("suspect", "2"), event("suspect", "3")];
+        let store = Remote::with(&events).await;
+        for _ in 0..3 {
+            let claim = Claim::new("dies").with_types(["suspect"]);
+            assert_eq!(store.claim(&claim).await.unwrap().len(), 2);
+            sleep(MINUTE).await;
+        }
+        store.decide(|_| Fate::AnswersAfter(MILLISECOND));
+        let tries = AtomicUsize::new(0);
+        let transport = Scripted::events(move |event| {
+            let is_down =
+                event.event_type() == "first" && (tries.fetch_add(1, Ordering::Relaxed) < 2 || is_to_blame);
+            if is_down { Err(PublishError::unavailable("down")) } else { Ok(()) }
+        });
+        let before = store.count(Call::Claim);
+        let relay = start(Relay::new(store.clone(), transport.clone()));
+        sleep(2 * MINUTE).await;
+        let report = relay.stop().await;
+        let claims = store.count(Call::Claim) - before;
+        assert!(claims < 500, "{claims} claims");
+        assert_eq!(report.published, if is_to_blame { 2 } else { 3 }, "is to blame: {is_to_blame}");
+        let is_alone = |call: &Vec<String>| call.len() == 1;
+        assert!(transport.calls().iter().all(is_alone), "{:?}", transport.calls());
+    }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use outbox_delivery::{CancellationToken, Relay};
-use outbox_traits::{ErrorKind, PublishError};
+use outbox_traits::{Claim, ClaimStore, ErrorKind, PublishError};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -49,6 +49,25 @@ async fn in_strict_mode_an_event_that_kills_its_workers_ends_it_and_is_not_set_a
     assert!(report.last_error.unwrap().starts_with("1 deliveries were started and never ended"));
     assert_eq!(store.pending().await, ["e0", "e1"]);
     assert!(transport.calls().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_strict_mode_nothing_is_published_before_an_event_that_may_kill_its_worker_and_comes_earlier() {
+    let events = [event("a", "1"), event("suspect", "2"), event("c", "3"), event("d", "4")];
+    let store = Remote::with(&events).await;
+    for _ in 0..3 {
+        assert_eq!(store.claim(&Claim::new("dies").with_types(["suspect"])).await.unwrap().len(), 1);
+        sleep(MINUTE).await;
+    }
+    let transport = Scripted::events(|event| match event.event_type() {
+        "suspect" => Err(PublishError::failed("no")),
+        _ => Ok(()),
+    });
+    let relay = Relay::new(store.clone(), transport.clone()).with_strict();
+    let report = start(relay).end().await.unwrap();
+    assert_eq!((report.published, report.stopped_at), (1, Some(events[1].id())), "{report}");
+    assert_eq!(transport.given(), ["a", "suspect"]);
+    assert_eq!(store.pending().await, ["suspect", "c", "d"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -67,6 +67,22 @@ async fn the_next_batch_is_claimed_while_one_is_published() {
     relay.stop().await;
 }
 
+/// The claim that found nothing more, beside what was published before the lull, says nothing of what came since.
+#[tokio::test(start_paused = true)]
+async fn after_a_lull_as_many_publishes_go_on_at_once_as_were_asked_for() {
+    let store = Remote::with(&one_a_key(5)).await;
+    let transport = Scripted::accepting().with_delay(10 * MILLISECOND);
+    let relay = Relay::new(store.clone(), transport.clone()).with_batch_size(10).with_concurrency(4);
+    let relay = start(relay.with_poll_interval(SECOND));
+    sleep(5 * SECOND).await;
+    assert_eq!(transport.calls().len(), 1);
+    store.save_all(&one_a_key(400)).await.unwrap();
+    sleep(5 * SECOND).await;
+    assert_eq!(relay.stop().await.published, 405);
+    let times = transport.times();
+    assert_eq!(times[41 - 1] - times[1], 90 * MILLISECOND, "ten rounds of four");
+}
+
 #[tokio::test(start_paused = true)]
 async fn where_one_claim_takes_all_keys_no_claims_are_wasted_beside_it() {
     let events: Vec<_> = (0..2000).map(|n| event("a", &(n % 20).to_string())).collect();
