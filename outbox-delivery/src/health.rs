@@ -140,9 +140,11 @@ impl Health {
         self.lock().asks_at = at;
     }
 
-    /// Nothing is published until then.
+    /// Nothing is published until then, and so nothing is asked for that is to be published.
     pub(crate) fn paused(&self, until: Instant) {
-        self.lock().paused_until = Some(until);
+        let mut state = self.lock();
+        state.paused_until = Some(until);
+        state.asked_at[Question::Events as usize] = None;
     }
 
     pub(crate) fn accepted(&self) {

@@ -46,6 +46,7 @@ mod claims;
 #[cfg(feature = "metrics")]
 mod gauges;
 mod guard;
+mod header;
 mod health;
 mod housekeeping;
 mod into_store;

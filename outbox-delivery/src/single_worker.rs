@@ -46,6 +46,8 @@ pub(crate) struct Worker<'a> {
     unacknowledged: Vec<EventId>,
     /// How many events of waiting lanes the last fetch met.
     waiting: usize,
+    /// The transport asked to be left alone for so long, and is so when what was accepted is acknowledged.
+    unavailable: Option<Duration>,
 }
 
 /// What a pass came to.
@@ -76,6 +78,7 @@ impl<'a> Worker<'a> {
             store_backoff: retry.start(),
             unacknowledged: Vec::new(),
             waiting: 0,
+            unavailable: None,
         }
     }
 
@@ -85,7 +88,13 @@ impl<'a> Worker<'a> {
     }
 
     pub(crate) async fn run(&mut self, shutdown: &CancellationToken, woken: &Notify) -> Result<()> {
+        let mut is_stopping = false;
         while !(shutdown.is_cancelled() && self.unacknowledged.is_empty()) {
+            if shutdown.is_cancelled() && !is_stopping {
+                is_stopping = true;
+                // There may be less time than the store was to be left alone for.
+                self.store_backoff.reset();
+            }
             let mut can_be_woken = false;
             let until = match self.pass(shutdown).await {
                 Ok(Pass::Worked) => {
@@ -115,13 +124,12 @@ impl<'a> Worker<'a> {
             match until {
                 // With a store and a transport that never wait, others would never have a turn.
                 None => tokio::task::yield_now().await,
-                // The grace period is there to acknowledge what was accepted, and not to do so in a busy loop.
-                Some(until) if !self.unacknowledged.is_empty() => sleep_until(until).await,
                 Some(until) => {
                     tokio::select! {
                         () = sleep_until(until) => {}
                         () = woken.notified(), if can_be_woken => {}
-                        () = shutdown.cancelled() => {}
+                        // The grace period is there to acknowledge what was accepted, and not to do so in a busy loop.
+                        () = shutdown.cancelled(), if !is_stopping => {}
                     }
                 }
             }
@@ -141,7 +149,7 @@ impl<'a> Worker<'a> {
     async fn pass(&mut self, shutdown: &CancellationToken) -> Result<Pass> {
         if !self.unacknowledged.is_empty() {
             self.acknowledge().await?;
-            return Ok(Pass::Worked);
+            return Ok(self.unavailable.take().map_or(Pass::Worked, Pass::Unavailable));
         }
         let events = self.fetch().await?;
         if events.is_empty() {
@@ -156,13 +164,13 @@ impl<'a> Worker<'a> {
             let never = CancellationToken::new();
             let answers = publish(common, self.record, &batch, &never).await;
             let has_failed = answers.results.iter().any(Result::is_err);
-            let unavailable = self.settle(&batch, answers);
+            self.unavailable = self.settle(&batch, answers);
             self.acknowledge().await?;
             if has_failed && common.is_strict {
                 self.record.stopped_at(batch[0].id());
                 return Ok(Pass::Stopped);
             }
-            if let Some(asked_for) = unavailable {
+            if let Some(asked_for) = self.unavailable.take() {
                 return Ok(Pass::Unavailable(asked_for));
             }
         }

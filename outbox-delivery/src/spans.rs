@@ -3,6 +3,8 @@
 use outbox_traits::{Event, PublishError};
 use tracing::Span;
 
+use crate::header::header;
+
 /// The span of a call of the transport, and one in it for each event.
 #[derive(Debug)]
 pub(crate) struct Spans {
@@ -38,7 +40,7 @@ fn of(call: &Span, event: &Event) -> Span {
         "outbox.event",
         event.id = %event.id(),
         event.type = event.event_type(),
-        traceparent = event.meta().headers.get("traceparent").map(String::as_str),
+        traceparent = header(&event.meta().headers, "traceparent"),
         accepted = tracing::field::Empty,
         error = tracing::field::Empty,
         otel.kind = "producer",

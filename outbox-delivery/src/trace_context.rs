@@ -13,6 +13,8 @@ use outbox_traits::{Event, Meta};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
+use crate::header::header;
+
 /// Puts the trace in which an event happens into its headers, `traceparent` and `tracestate`, so that the relay and
 /// the consumer go on in it.
 ///
@@ -53,8 +55,10 @@ fn write_current(headers: &mut BTreeMap<String, String>) {
     let of_tracing = Span::current().context();
     let context = if is_of_a_span(&of_tracing) { of_tracing } else { Context::current() };
     if is_of_a_span(&context) {
-        // That of an earlier trace is not to stay beside the new `traceparent`.
-        headers.remove("tracestate");
+        // Nothing of an earlier trace is to stay beside the new `traceparent`, however it is written.
+        let is_of_a_trace =
+            |name: &str| ["traceparent", "tracestate"].iter().any(|one| one.eq_ignore_ascii_case(name));
+        headers.retain(|name, _| !is_of_a_trace(name));
         TraceContextPropagator::new().inject_context(&context, &mut Written(headers));
     }
 }
@@ -92,7 +96,7 @@ struct Read<'a>(&'a BTreeMap<String, String>);
 
 impl Extractor for Read<'_> {
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        header(self.0, name)
     }
 
     fn keys(&self) -> Vec<&str> {

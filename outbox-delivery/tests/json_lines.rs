@@ -117,6 +117,20 @@ async fn a_file_is_appended_to() {
 }
 
 #[tokio::test]
+async fn what_is_published_at_the_same_time_is_written_as_it_came() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("events.jsonl");
+    let transport = JsonLines::append(&path).await.unwrap();
+    let events: Vec<Event> = (0..200).map(|n| event(&format!("order.n{n}"))).collect();
+    let published = events.iter().map(|event| transport.publish(event));
+    assert!(futures_util::future::join_all(published).await.iter().all(Result::is_ok));
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<Event> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let types = |events: &[Event]| Vec::from_iter(events.iter().map(|event| event.event_type().to_owned()));
+    assert_eq!(types(&lines), types(&events));
+}
+
+#[tokio::test]
 async fn a_file_that_cannot_be_opened_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let error = JsonLines::append(directory.path().join("no/such/file")).await.unwrap_err();

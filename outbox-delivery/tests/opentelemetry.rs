@@ -30,6 +30,8 @@ fn named<'a>(spans: &'a [SpanData], name: &str) -> Vec<&'a SpanData> {
     spans.iter().filter(|span| span.name == name).collect()
 }
 
+const EARLIER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
 fn event(event_type: &str) -> Event {
     Event::new(event_type, json!({})).unwrap()
 }
@@ -46,7 +48,16 @@ async fn the_span_of_an_event_is_a_child_of_its_producers_and_linked_with_the_pu
         for event_type in ["good", "bad"] {
             let produce = async {
                 let mut session = store.inner.begin();
-                let event = event(event_type).with_current_trace();
+                // Somebody else's, as other libraries write it.
+                let event =
+                    event(event_type).with_header("Traceparent", EARLIER).with_header("TraceState", "a=b");
+                let mut event = event.with_current_trace();
+                let headers = &mut event.meta_mut().headers;
+                assert!(headers.keys().eq(["traceparent"]), "{headers:?}");
+                if event_type == "good" {
+                    let own = headers.remove("traceparent").unwrap();
+                    headers.insert("TraceParent".to_owned(), own);
+                }
                 store.enqueue(event, &mut session).await.unwrap();
                 session.commit();
             };

@@ -301,6 +301,46 @@ async fn cancelled_it_still_acknowledges_what_was_accepted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn cancelled_after_the_store_was_away_it_does_not_wait_to_acknowledge() {
+    let store = Flaky::default();
+    store.save(&event("a", "1")).await.unwrap();
+    store.acknowledge_errors.lock().unwrap().extend([ErrorKind::Unavailable; 2]);
+    let relay = Relay::single_worker(store.clone(), Scripted::accepting());
+    let relay = start(relay.with_retry_delay(60 * MINUTE, 60 * MINUTE));
+    sleep(MILLISECOND).await;
+    assert_eq!(pending(&store.inner).await, ["a"]);
+    // Once more when it is told to stop, and then after the first delay: the second does not fit into the grace period.
+    assert_eq!(relay.stop().await.store_errors, 2);
+    assert_eq!(pending(&store.inner).await, ["a"]);
+
+    store.acknowledge_errors.lock().unwrap().extend([ErrorKind::Unavailable]);
+    let relay = Relay::single_worker(store.clone(), Scripted::accepting());
+    let relay = start(relay.with_retry_delay(60 * MINUTE, 60 * MINUTE));
+    sleep(MILLISECOND).await;
+    let cancelled = Instant::now();
+    let report = relay.stop().await;
+    assert_eq!((report.published, report.store_errors, cancelled.elapsed()), (1, 1, Duration::ZERO));
+    assert!(pending(&store.inner).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transport_is_left_alone_as_it_asks_though_nothing_can_be_acknowledged_at_first() {
+    let store = Flaky::default();
+    store.save_all(&[event("good", "1"), event("bad", "2")]).await.unwrap();
+    store.acknowledge_errors.lock().unwrap().extend([ErrorKind::Unavailable]);
+    let transport = Scripted::events(|event| match event.event_type() {
+        "bad" => Err(PublishError::unavailable("down").with_retry_after(2 * MINUTE)),
+        _ => Ok(()),
+    });
+    let relay = start(Relay::single_worker(store.clone(), transport.clone()));
+    sleep(10 * MINUTE).await;
+    relay.stop().await;
+    let times = transport.times();
+    assert!(times.len() > 2 && times[1] - times[0] >= 2 * MINUTE, "{times:?}");
+    assert_eq!(pending(&store.inner).await, ["bad"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_hangs_is_asked_again() {
     let store = Flaky::default();
     store.save(&event("a", "1")).await.unwrap();

@@ -70,7 +70,7 @@ impl Kept {
 async fn a_publish_shows_each_event_and_the_trace_of_its_producer() {
     let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let good =
-        event("order.placed", "1").with_header("traceparent", traceparent).with_header("token", "secret");
+        event("order.placed", "1").with_header("Traceparent", traceparent).with_header("token", "secret");
     let bad = event("bad", "2");
     let store = Remote::with(&[good.clone(), bad]).await;
     let transport = Scripted::events(|event| match event.event_type() {

@@ -1,11 +1,6 @@
 //! Events as lines of JSON.
 
-use std::{
-    fmt, io,
-    path::Path,
-    slice,
-    sync::{Arc, Mutex as BlockingMutex, PoisonError},
-};
+use std::{fmt, io, path::Path, slice, sync::Arc};
 
 use async_trait::async_trait;
 use outbox_traits::{Event, PublishError, Published, Transport};
@@ -42,7 +37,8 @@ pub struct JsonLines {
 enum Sink {
     Writer(Mutex<Writer>),
     // Written by a thread that may block, and which ends what it began even where nobody waits for it any more.
-    File { path: String, file: Arc<BlockingMutex<LineFile>> },
+    // Who came first writes first.
+    File { path: String, file: Arc<Mutex<LineFile>> },
 }
 
 struct Writer {
@@ -74,16 +70,15 @@ impl JsonLines {
         let path = path.as_ref().to_owned();
         let file = spawn_blocking(move || LineFile::open(&path)).await??;
         let path = file.path().display().to_string();
-        Ok(Self { sink: Sink::File { path, file: Arc::new(BlockingMutex::new(file)) } })
+        Ok(Self { sink: Sink::File { path, file: Arc::new(Mutex::new(file)) } })
     }
 
     async fn write(&self, lines: Vec<u8>) -> io::Result<()> {
         match &self.sink {
             Sink::Writer(writer) => writer.lock().await.write(&lines).await,
             Sink::File { file, .. } => {
-                let file = Arc::clone(file);
-                spawn_blocking(move || file.lock().unwrap_or_else(PoisonError::into_inner).write(&lines))
-                    .await?
+                let mut file = Arc::clone(file).lock_owned().await;
+                spawn_blocking(move || file.write(&lines)).await?
             }
         }
     }

@@ -53,6 +53,26 @@ async fn it_is_unhealthy_when_the_store_is_silent_and_healthy_again_when_it_is_b
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_store_that_failed_before_a_pause_is_not_blamed_for_what_it_is_not_asked_in_it() {
+    let store = Remote::with(&one_a_key(4)).await;
+    let mut claims = 0;
+    store.decide(move |call| {
+        claims += usize::from(call == Call::Claim);
+        if call == Call::Claim && claims > 1 { Fate::Fails(ErrorKind::Unavailable) } else { Fate::Works }
+    });
+    let transport = Scripted::events(|_| Err(PublishError::unavailable("down").with_retry_after(5 * MINUTE)));
+    let relay = Relay::new(store.clone(), transport.with_delay(SECOND)).with_batch_size(2);
+    let relay = relay.with_health_limit(MINUTE);
+    let (health, relay) = (relay.health(), start(relay));
+    sleep(2 * MINUTE).await;
+    assert!(matches!(health.check(), Err(Unhealthy::NothingAccepted(_))), "{:?}", health.check());
+    // From then on it is asked again.
+    sleep(5 * MINUTE).await;
+    assert!(matches!(health.check(), Err(Unhealthy::NoAnswer(_))), "{:?}", health.check());
+    relay.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_is_unhealthy_when_nothing_is_accepted_and_healthy_again_when_something_is() {
     let events = one_a_key(3);
     let store = Remote::with(&events).await;

@@ -5,6 +5,7 @@ use outbox_traits::{Event, PublishError};
 use serde_json::{Map, Value};
 
 use super::uri::uri_reference;
+use crate::header::header;
 
 /// Where neither the event nor who publishes it says another: the specification wants one that is not empty.
 const SOURCE: &str = "outbox";
@@ -32,8 +33,8 @@ pub(super) fn attributes(event: &Event, default_source: &str) -> Result<Map<Stri
         ("userid", meta.user_id.as_deref()),
         ("organizationid", meta.organization_id.as_deref()),
         ("idempotencykey", meta.idempotency_key.as_deref()),
-        ("traceparent", header(event, "traceparent")),
-        ("tracestate", header(event, "tracestate")),
+        ("traceparent", header(&meta.headers, "traceparent")),
+        ("tracestate", header(&meta.headers, "tracestate")),
     ] {
         // An attribute without a value is not written: the specification knows no empty ones.
         if let Some(value) = value.filter(|value| !value.is_empty()) {
@@ -101,12 +102,6 @@ fn is_reserved(name: &str) -> bool {
 fn folded(name: &str) -> String {
     let letters = name.chars().filter(char::is_ascii_alphanumeric);
     letters.map(|letter| letter.to_ascii_lowercase()).collect()
-}
-
-/// A header of the event, however its name is written.
-fn header<'a>(event: &'a Event, name: &str) -> Option<&'a str> {
-    let mut headers = event.meta().headers.iter();
-    headers.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
 }
 
 /// The types of an attribute are text, truth and an integer of 32 bits; what is none of them is its JSON as text.
