@@ -126,7 +126,9 @@ async fn what_is_published_at_the_same_time_is_written_as_it_came() {
     assert!(futures_util::future::join_all(published).await.iter().all(Result::is_ok));
     let text = std::fs::read_to_string(&path).unwrap();
     let lines: Vec<Event> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let types = |events: &[Event]| Vec::from_iter(events.iter().map(|event| event.event_type().to_owned()));
+    let types = |events: &[Event]| -> Vec<String> {
+        events.iter().map(|event| event.event_type().to_owned()).collect()
+    };
     assert_eq!(types(&lines), types(&events));
 }
 

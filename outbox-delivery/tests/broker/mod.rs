@@ -26,7 +26,7 @@ use std::{
     fmt,
     net::{Ipv4Addr, TcpListener},
     path::PathBuf,
-    process::Child,
+    process::{Child, Command},
     time::{Duration, Instant},
 };
 
@@ -80,6 +80,17 @@ impl Broker {
     /// The port in [`url`](Self::url).
     pub(crate) fn port(&self) -> u16 {
         self.settings.port
+    }
+
+    /// Has RabbitMQ do what its own tool asks for, on the machine where it runs.
+    pub(crate) fn control(&self, args: &[&str]) {
+        let server = PathBuf::from(self.settings.args.last().expect("the program of the broker"));
+        let output = Command::new(server.with_file_name("rabbitmqctl"))
+            .args(args)
+            .envs(self.settings.variables.iter().cloned())
+            .output()
+            .expect("rabbitmqctl");
+        assert!(output.status.success(), "{args:?}: {output:?}");
     }
 
     /// Ends it as a crash would, with SIGKILL. Every connection is reset, and its port closed, when this returns.

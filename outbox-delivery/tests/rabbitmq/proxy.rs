@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
+    time::Duration,
 };
 
 use tokio::{
@@ -14,6 +15,7 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
+    time::sleep,
 };
 
 #[derive(Clone)]
@@ -28,6 +30,7 @@ struct State {
     /// Nothing goes through the first so many connections any more, and they stay open.
     silent: AtomicUsize,
     keeps_confirms: AtomicBool,
+    keeps_waiting: AtomicBool,
 }
 
 impl Proxy {
@@ -46,12 +49,18 @@ impl Proxy {
         let proxy = Self { url, state: Arc::clone(&state) };
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(&address).await.unwrap();
                 let number = state.connections.fetch_add(1, SeqCst);
-                let ((from_client, to_client), (from_server, to_server)) =
-                    (client.into_split(), server.into_split());
-                tokio::spawn(forward(from_client, to_server, Arc::clone(&state), number));
-                tokio::spawn(answer(from_server, to_client, Arc::clone(&state), number));
+                let (address, state) = (address.clone(), Arc::clone(&state));
+                tokio::spawn(async move {
+                    while state.keeps_waiting.load(SeqCst) {
+                        sleep(Duration::from_millis(10)).await;
+                    }
+                    let server = TcpStream::connect(&address).await.unwrap();
+                    let ((from_client, to_client), (from_server, to_server)) =
+                        (client.into_split(), server.into_split());
+                    tokio::spawn(forward(from_client, to_server, Arc::clone(&state), number));
+                    tokio::spawn(answer(from_server, to_client, state, number));
+                });
             }
         });
         Ok(proxy)
@@ -69,6 +78,11 @@ impl Proxy {
     /// As when a cable is cut: of the connections that there are, nobody hears anything any more.
     pub(crate) fn cut(&self) {
         self.state.silent.store(self.connections(), SeqCst);
+    }
+
+    /// Whether what connects is taken, and hears nothing until this ends.
+    pub(crate) fn keep_waiting(&self, keeps: bool) {
+        self.state.keeps_waiting.store(keeps, SeqCst);
     }
 
     /// Whether confirms are kept back, and nothing else.

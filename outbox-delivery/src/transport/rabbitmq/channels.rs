@@ -4,13 +4,15 @@ use std::{
     fmt::{self, Display},
     iter, mem,
     sync::{Arc, Mutex as BlockingMutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
+use futures_util::{FutureExt, future::BoxFuture};
 use lapin::{
     Channel, Connection, ConnectionProperties, options::ConfirmSelectOptions, types::LongString, uri::AMQPUri,
 };
 use outbox_traits::PublishError;
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::Instant};
 
 use super::uri;
 
@@ -19,9 +21,19 @@ use super::uri;
 pub(super) struct Channels {
     uri: AMQPUri,
     /// Held while it is made, so that one call makes it and the others wait.
-    connecting: Mutex<()>,
+    connecting: Mutex<Option<Connecting>>,
     state: BlockingMutex<State>,
 }
+
+/// A connection that is being made. The client keeps one that nobody waits for any more for as long as the other side does, which
+/// may take connections and say nothing: so who comes next waits for the same one.
+struct Connecting {
+    began: Instant,
+    made: BoxFuture<'static, Result<Connection, lapin::Error>>,
+}
+
+/// Then another may come to where somebody answers.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 #[derive(Default)]
 struct State {
@@ -53,6 +65,11 @@ impl Channels {
     /// Whether the connection of this channel lives.
     pub(super) fn is_connected(&self, taken: &Taken) -> bool {
         self.connection_of(taken).is_some()
+    }
+
+    /// Whether the broker has said that it takes nothing for now.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.live_connection().is_some_and(|(connection, _)| connection.status().blocked())
     }
 
     /// Whether the broker still answers on the connection of this channel.
@@ -132,17 +149,25 @@ impl Channels {
         Some((connection, state.number))
     }
 
+    fn connect(&self) -> Connecting {
+        let properties = ConnectionProperties::default().with_connection_name(LongString::from("outbox"));
+        let made = Connection::connect_uri(self.uri.clone(), properties).boxed();
+        Connecting { began: Instant::now(), made }
+    }
+
     /// The connection, and its number.
     async fn connection(&self) -> Result<(Arc<Connection>, u64), lapin::Error> {
         if let Some(connection) = self.live_connection() {
             return Ok(connection);
         }
-        let _connecting = self.connecting.lock().await;
+        let mut connecting = self.connecting.lock().await;
         if let Some(connection) = self.live_connection() {
             return Ok(connection);
         }
-        let properties = ConnectionProperties::default().with_connection_name(LongString::from("outbox"));
-        let connection = Arc::new(Connection::connect_uri(self.uri.clone(), properties).await?);
+        connecting.take_if(|connecting| connecting.began.elapsed() >= PATIENCE);
+        let made = (&mut connecting.get_or_insert_with(|| self.connect()).made).await;
+        *connecting = None;
+        let connection = Arc::new(made?);
         let mut state = self.state();
         let number = state.number + 1;
         let dropped = mem::replace(

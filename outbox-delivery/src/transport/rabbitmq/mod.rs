@@ -155,6 +155,9 @@ impl RabbitMq {
     }
 
     async fn channel(&self) -> Result<Taken, PublishError> {
+        if self.channels.is_blocked() {
+            return Err(self.down("memory or disk is short, and nothing is taken, at"));
+        }
         match timeout(self.timeout, self.channels.take()).await {
             Ok(Ok(taken)) => Ok(taken),
             Ok(Err(error)) => Err(self.down("could not connect to").with_source(error)),
@@ -180,8 +183,9 @@ impl RabbitMq {
                 **result = Some(tried.unwrap_or_else(unclear));
             });
             join_all(alone).await;
-            // Each of the others would close one more channel.
-            if some.iter().any(|(_, result)| result.as_ref().is_some_and(is_down)) {
+            // Each of the others would close one more channel, or wait for as long as that of one which is silent.
+            let is_down = some.iter().any(|(_, result)| result.as_ref().is_some_and(is_down));
+            if is_down || began.elapsed() >= self.timeout {
                 break;
             }
         }
@@ -225,6 +229,10 @@ impl RabbitMq {
         let is_silent = answers.iter().any(|answer| matches!(answer, Answer::Silence));
         if !is_silent {
             return self.channels.is_connected(taken);
+        }
+        // It reads nothing, not even that a connection is given up. The one that there is goes on when it does.
+        if self.channels.is_blocked() {
+            return false;
         }
         // It may be half open, and would never say so; or one queue is silent, and the others are not.
         let sign_of_life = self.channels.is_answering(taken);
