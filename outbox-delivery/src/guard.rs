@@ -7,6 +7,7 @@
 use std::{
     any::Any,
     fmt::Display,
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll},
@@ -18,7 +19,18 @@ use tokio::time::timeout;
 
 /// What it returns, or what its panic says.
 pub(crate) fn run<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| text_of(&*panic).to_owned())
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = text_of(&*panic).to_owned();
+        discard(panic);
+        text
+    })
+}
+
+/// Drops what others have made, which may panic there, and so may what it panics with.
+pub(crate) fn discard<T>(made: T) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(made))) {
+        mem::forget(panic);
+    }
 }
 
 /// What it comes to, or what its panic says. It may panic also where it is dropped, before its end or after it.

@@ -27,9 +27,12 @@ struct State {
     paused_until: Option<Instant>,
     /// The first failure of a publish of a series without an event that was accepted, and the last one.
     failing: Option<(Instant, Instant)>,
-    /// For how long the first event that is due has been so, by the store's stats.
-    oldest_due: Option<Duration>,
+    /// For how long the first event that is due has been so, by the store's stats, and when it said so.
+    oldest_due: Option<(Duration, Instant)>,
 }
+
+/// What a store has said is known for so long at least, where it says nothing new.
+const KNOWN_FOR: Duration = Duration::from_mins(1);
 
 /// What a store is asked for. That it answers the one says nothing of the other.
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +92,7 @@ impl Health {
     /// answered what it was asked, publishes have failed or were cut off at the end of their leases and none was accepted, or
     /// the first due event has been due. The
     /// last one needs [`with_stats`](crate::Relay::with_stats), and is as new as what the store was last asked: at most
-    /// ten seconds.
+    /// ten seconds. Where it does not say that any more, what it said last counts for the limit, and for a minute at least.
     ///
     /// A relay that does not even come to ask when it was to, as where a handler blocks its thread, has no answer either.
     /// Where there is nothing to ask, as while a publish goes on, nothing is held against it.
@@ -109,9 +112,11 @@ impl Health {
         {
             return Err(Unhealthy::NothingAccepted(first.elapsed()));
         }
-        match state.oldest_due.filter(|age| *age > self.limit) {
-            Some(age) => Err(Unhealthy::Behind(age)),
-            None => Ok(()),
+        match state.oldest_due {
+            Some((age, at)) if age > self.limit && at.elapsed() <= self.limit.max(KNOWN_FOR) => {
+                Err(Unhealthy::Behind(age))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -162,9 +167,9 @@ impl Health {
         state.failing.get_or_insert((now, now)).1 = now;
     }
 
-    /// For how long the first event that is due has been so; `None`: there is none, or nobody knows.
+    /// For how long the first event that is due has been so; `None`: there is none.
     pub(crate) fn oldest_due(&self, age: Option<Duration>) {
-        self.lock().oldest_due = age;
+        self.lock().oldest_due = age.map(|age| (age, Instant::now()));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -49,7 +49,7 @@ async fn count(store: &dyn StatsStore, record: &Record) {
     loop {
         match stats_of(store).await {
             Ok(stats) => record.stats(&stats),
-            Err(error) => record.stats_failed(&error),
+            Err(error) => record.store_failed(&error),
         }
         sleep(STATS_INTERVAL).await;
     }

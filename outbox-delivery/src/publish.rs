@@ -84,11 +84,13 @@ fn read(events: &[Event], published: Vec<Published>) -> Vec<Result<(), PublishEr
     for Published { id, result } in published {
         let result = result.map_err(readable);
         if result.is_err() || !answers.contains_key(&id) {
-            answers.insert(id, result);
+            guard::discard(answers.insert(id, result));
         }
     }
     let forgotten = || Err(PublishError::failed("the transport did not report on the event"));
-    events.iter().map(|event| answers.remove(&event.id()).unwrap_or_else(forgotten)).collect()
+    let results = events.iter().map(|event| answers.remove(&event.id()).unwrap_or_else(forgotten)).collect();
+    answers.into_values().for_each(guard::discard);
+    results
 }
 
 /// The error, or one of the same kind in its place if it has a source that panics when it is asked for its text.
@@ -97,7 +99,9 @@ fn readable(error: PublishError) -> PublishError {
         Ok(_) => error,
         Err(panic) => {
             let text = format!("the transport failed, and the text of its error panicked: {panic}");
-            asking_for(error.retry_after(), PublishError::new(error.kind(), text))
+            let readable = asking_for(error.retry_after(), PublishError::new(error.kind(), text));
+            guard::discard(error);
+            readable
         }
     }
 }

@@ -68,8 +68,8 @@ impl Record {
         // What is left for the next call, beside what was accepted, is no failure.
         let is_stuck = |_: &&(&Event, PublishError)| accepted == 0;
         if let Some((event, error)) = failures.iter().find(is_tried).or(failures.first().filter(is_stuck)) {
-            let (id, count) = (event.id(), failures.len());
-            tracing::warn!(%error, event = %id, "{count} of {all} events were not accepted");
+            let (id, count, error) = (event.id(), failures.len(), guard::text(error));
+            tracing::warn!(error, event = %id, "{count} of {all} events were not accepted");
             self.lock().last_error = Some(format!("{error} (event {id})"));
         }
         if accepted > 0 {
@@ -126,12 +126,6 @@ impl Record {
     pub(crate) fn stats(&self, stats: &Stats) {
         self.meter.stats(stats);
         self.health.oldest_due(stats.oldest_due);
-    }
-
-    /// What was known of the store is old.
-    pub(crate) fn stats_failed(&self, error: &Error) {
-        self.health.oldest_due(None);
-        self.store_failed(error);
     }
 
     pub(crate) fn store_failed(&self, error: &Error) {

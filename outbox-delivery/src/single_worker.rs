@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Relay, SingleWorker,
     blame::Blame,
-    guard::in_time,
+    guard::{self, in_time},
     health::Question,
     lanes::{Lane, Lanes},
     publish::{Answers, Ending, asks_for, publish},
@@ -129,7 +129,7 @@ impl<'a> Worker<'a> {
                         () = sleep_until(until) => {}
                         () = woken.notified(), if can_be_woken => {}
                         // The grace period is there to acknowledge what was accepted, and not to do so in a busy loop.
-                        () = shutdown.cancelled(), if !is_stopping => {}
+                        () = shutdown.cancelled(), if !is_stopping || self.unacknowledged.is_empty() => {}
                     }
                 }
             }
@@ -281,6 +281,7 @@ impl<'a> Worker<'a> {
             }
         }
         self.record.answered(events.len(), &failures, is_again);
+        guard::discard(failures);
         unavailable
     }
 

@@ -3,7 +3,7 @@
 use outbox_traits::{Event, PublishError};
 use tracing::Span;
 
-use crate::header::header;
+use crate::{guard, header::header};
 
 /// The span of a call of the transport, and one in it for each event.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl Spans {
             span.record("accepted", result.is_ok());
             if let Err(error) = result {
                 span.record("otel.status_code", "ERROR");
-                span.record("error", tracing::field::display(error));
+                span.record("error", guard::text(error));
             }
         }
     }

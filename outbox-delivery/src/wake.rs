@@ -18,14 +18,20 @@ pub(crate) async fn listen(store: &dyn WakeStore, woken: &Notify) {
             Ok(mut wakeups) => {
                 // Something may have been committed while nobody listened.
                 woken.notify_one();
-                loop {
-                    match guard::wait(async { wakeups.wait().await }).await {
-                        Ok(()) => backoff.reset(),
-                        Err(panic) => break format!("what it listens by panicked: {panic}"),
+                let backoff = &mut backoff;
+                let listening = async move {
+                    loop {
+                        if let Err(panic) = guard::wait(async { wakeups.wait().await }).await {
+                            // What it listens by may panic where it is dropped, and that in a panic ends the program.
+                            return panic;
+                        }
+                        backoff.reset();
+                        woken.notify_one();
+                        sleep(BURST).await;
                     }
-                    woken.notify_one();
-                    sleep(BURST).await;
-                }
+                };
+                let (Ok(panic) | Err(panic)) = guard::wait(listening).await;
+                format!("what it listens by panicked: {panic}")
             }
             Err(error) => guard::text(&error),
         };

@@ -11,7 +11,7 @@ use std::{
 use outbox_delivery::transport::JsonLines;
 use outbox_traits::{Event, PublishErrorKind, Transport};
 use serde_json::json;
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncReadExt, AsyncWrite};
 
 fn event(event_type: &str) -> Event {
     Event::new(event_type, json!({ "text": "two\nlines" })).unwrap().with_resource("order", "o-1")
@@ -130,6 +130,52 @@ async fn what_is_published_at_the_same_time_is_written_as_it_came() {
         events.iter().map(|event| event.event_type().to_owned()).collect()
     };
     assert_eq!(types(&lines), types(&events));
+}
+
+/// Somebody may have stopped the program that reads.
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_has_stopped_is_no_event_s_fault_and_is_written_to_when_it_goes_on() {
+    let (writer, mut reader) = tokio::io::duplex(64);
+    let transport = JsonLines::new(writer);
+    let error = transport.publish(&event("order.placed")).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Unavailable);
+    assert_eq!(error.to_string(), "could not write to the writer: not within 10s");
+    let event = event("order.shipped");
+    let read = async {
+        let mut text = String::new();
+        reader.read_to_string(&mut text).await.unwrap();
+        text
+    };
+    let publish = async {
+        transport.publish(&event).await.unwrap();
+        drop(transport);
+    };
+    let (text, ()) = tokio::join!(read, publish);
+    assert_eq!(serde_json::from_str::<Event>(text.lines().last().unwrap()).unwrap(), event);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn what_comes_after_the_file_was_moved_away_or_removed_is_in_a_new_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, moved) = (directory.path().join("events.jsonl"), directory.path().join("events.1"));
+    let transport = JsonLines::append(&path).await.unwrap();
+    let read = |path| {
+        let text = std::fs::read_to_string(path).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Event>>()
+    };
+    let events = [event("order.placed"), event("order.shipped"), event("order.paid")];
+    transport.publish(&events[0]).await.unwrap();
+    std::fs::rename(&path, &moved).unwrap();
+    transport.publish(&events[1]).await.unwrap();
+    assert_eq!((read(&moved), read(&path)), (vec![events[0].clone()], vec![events[1].clone()]));
+    std::fs::remove_file(&path).unwrap();
+    transport.publish(&events[2]).await.unwrap();
+    assert_eq!(read(&path), [events[2].clone()]);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let error = transport.publish(&events[0]).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Unavailable);
 }
 
 #[tokio::test]

@@ -341,6 +341,23 @@ async fn a_transport_is_left_alone_as_it_asks_though_nothing_can_be_acknowledged
 }
 
 #[tokio::test(start_paused = true)]
+async fn cancelled_it_does_not_wait_for_a_transport_that_wants_to_be_left_alone() {
+    let store = Flaky::default();
+    store.save_all(&[event("good", "1"), event("bad", "2")]).await.unwrap();
+    store.acknowledge_errors.lock().unwrap().extend([ErrorKind::Unavailable; 2]);
+    let transport = Scripted::events(|event| match event.event_type() {
+        "bad" => Err(PublishError::unavailable("down").with_retry_after(2 * MINUTE)),
+        _ => Ok(()),
+    });
+    let relay = start(Relay::single_worker(store.clone(), transport.clone()));
+    sleep(MILLISECOND).await;
+    let cancelled = Instant::now();
+    assert_eq!(relay.stop().await.published, 1);
+    assert!(cancelled.elapsed() < Duration::from_secs(1), "{:?}", cancelled.elapsed());
+    assert_eq!(pending(&store.inner).await, ["bad"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_hangs_is_asked_again() {
     let store = Flaky::default();
     store.save(&event("a", "1")).await.unwrap();

@@ -139,7 +139,7 @@ impl<'a> Worker<'a> {
         loop {
             let now = Instant::now();
             if shutdown.is_cancelled() && self.stop.is_none() {
-                self.begin_stop(now);
+                self.stop_within(now, self.relay.common.grace_period);
             }
             self.give_back_what_expires(now);
             self.start_settling(now);

@@ -162,10 +162,11 @@ impl Worker<'_> {
         // What is behind a failed event may come only after it, and that may take long.
         let lanes: HashSet<Lane> = failures.iter().map(|(event, _)| Lane::of(event)).collect();
         self.give_back_lanes(&lanes);
+        guard::discard(failures);
     }
 
     fn decide(&self, event: &Event, error: &PublishError, history: History, is_broken: bool) -> Outcome {
-        let text = |more: &str| format!("{error}{more}").chars().take(MAX_REASON_CHARS).collect();
+        let text = |more: &str| (guard::text(error) + more).chars().take(MAX_REASON_CHARS).collect();
         if self.relay.common.is_strict {
             // It is left pending, with the failure written down.
             return Outcome::Retry { after: Duration::ZERO, error: text("") };

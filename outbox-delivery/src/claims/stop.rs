@@ -1,9 +1,11 @@
 //! How the loop ends.
 
+use std::time::Duration;
+
 use outbox_traits::Error;
 use tokio::time::Instant;
 
-use super::{Worker, pause::Pause, store_retry};
+use super::{Worker, patience, pause::Pause, store_retry};
 
 /// It was told to stop, or has to.
 pub(super) struct Stop {
@@ -18,10 +20,15 @@ pub(super) struct Stop {
 }
 
 impl Worker<'_> {
-    /// Begins nothing more, and gives back what has not begun.
+    /// Nobody has told it to, and so there is time at least to write down what became of everything.
     pub(super) fn begin_stop(&mut self, now: Instant) {
+        let grace_period = self.relay.common.grace_period;
+        self.stop_within(now, grace_period.max(patience(self.relay.way.lease)));
+    }
+
+    /// Begins nothing more, and gives back what has not begun.
+    pub(super) fn stop_within(&mut self, now: Instant, grace_period: Duration) {
         if self.stop.is_none() {
-            let grace_period = self.relay.common.grace_period;
             // A tenth is left to write down what became of the publishes.
             let cut_at = now + grace_period.mul_f64(0.9);
             let end_at = now + grace_period;

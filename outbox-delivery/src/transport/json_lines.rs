@@ -1,6 +1,6 @@
 //! Events as lines of JSON.
 
-use std::{fmt, io, path::Path, slice, sync::Arc};
+use std::{fmt, io, path::Path, slice, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use outbox_traits::{Event, PublishError, Published, Transport};
@@ -8,6 +8,7 @@ use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
     sync::Mutex,
     task::spawn_blocking,
+    time::timeout,
 };
 
 use super::line_file::LineFile;
@@ -15,8 +16,8 @@ use super::line_file::LineFile;
 /// Publishes events as lines of JSON: `{"type", "payload", "meta"}`, one line each.
 ///
 /// An event is accepted when it was flushed, or, for a [file](Self::append), when it is on the disk; once for
-/// each batch. An error while writing is [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable), and the
-/// next write begins on a fresh line, so that a line torn by the error spoils no other; readers skip blank lines
+/// each batch. An error while writing, or one that [takes too long](Self::with_timeout), is
+/// [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable), and the next write begins on a fresh line, so that a line torn by the error spoils no other; readers skip blank lines
 /// and lines that are no JSON.
 ///
 /// ```
@@ -32,7 +33,11 @@ use super::line_file::LineFile;
 /// ```
 pub struct JsonLines {
     sink: Sink,
+    timeout: Duration,
 }
+
+/// Who reads may have paused, and a disk may be away: then nothing of a batch is to blame.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 enum Sink {
     Writer(Mutex<Writer>),
@@ -50,7 +55,10 @@ struct Writer {
 impl JsonLines {
     /// Writes to any writer, such as `tokio::io::stdout()`. What it has flushed counts as accepted.
     pub fn new(writer: impl AsyncWrite + Send + Unpin + 'static) -> Self {
-        Self { sink: Sink::Writer(Mutex::new(Writer { writer: Box::new(writer), is_torn: false })) }
+        Self {
+            sink: Sink::Writer(Mutex::new(Writer { writer: Box::new(writer), is_torn: false })),
+            timeout: TIMEOUT,
+        }
     }
 
     /// Appends to a file, which is created if there is none, and locked, so that no two relays write to it.
@@ -59,7 +67,8 @@ impl JsonLines {
     /// event's line at the end of the file, that part is removed: the event was not accepted and is published
     /// again. Any other unfinished last line is kept and ended.
     ///
-    /// The file stays open: to rotate it, stop the relay first.
+    /// The file may be moved away, to rotate it, or removed: what comes then is written to a new one at the path. A batch
+    /// that is being written meanwhile may stand in both. Not on Windows, where it stays in place while it is open.
     ///
     /// # Errors
     /// Those of opening, reading and locking the file; [`WouldBlock`](io::ErrorKind::WouldBlock) if another relay
@@ -70,7 +79,15 @@ impl JsonLines {
         let path = path.as_ref().to_owned();
         let file = spawn_blocking(move || LineFile::open(&path)).await??;
         let path = file.path().display().to_string();
-        Ok(Self { sink: Sink::File { path, file: Arc::new(Mutex::new(file)) } })
+        Ok(Self { sink: Sink::File { path, file: Arc::new(Mutex::new(file)) }, timeout: TIMEOUT })
+    }
+
+    /// Waits so long for a batch to be written, for less than a relay waits for a whole call. Then the transport counts as
+    /// unavailable. By default 10 seconds.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
     }
 
     async fn write(&self, lines: Vec<u8>) -> io::Result<()> {
@@ -122,7 +139,8 @@ impl Transport for JsonLines {
             }
             lines.push(b'\n');
         }
-        match self.write(lines).await {
+        let late = |_| Err(io::Error::new(io::ErrorKind::TimedOut, format!("not within {:?}", self.timeout)));
+        match timeout(self.timeout, self.write(lines)).await.unwrap_or_else(late) {
             Ok(()) => events.iter().map(|event| Published { id: event.id(), result: Ok(()) }).collect(),
             Err(error) => refuse_all(events, || {
                 PublishError::unavailable(format!("could not write to {}", self.target()))

@@ -11,6 +11,9 @@ use std::{
 /// How every line of an event begins.
 const LINE_START: &[u8] = br#"{"type":"#;
 
+/// How often a file may be moved away while a batch is written.
+const MAX_MOVES: usize = 3;
+
 /// A file that is locked for this process and to which whole lines are appended.
 pub(crate) struct LineFile {
     file: File,
@@ -43,8 +46,22 @@ impl LineFile {
         &self.path
     }
 
-    /// Appends whole lines, and returns when they are on the disk.
+    /// Appends whole lines, and returns when they are on the disk, in the file that has the path then: somebody may move it
+    /// away, as where files are rotated.
     pub(crate) fn write(&mut self, lines: &[u8]) -> Result<()> {
+        for _ in 0..MAX_MOVES {
+            if !self.is_in_place()? {
+                *self = Self::open(&self.path)?;
+            }
+            self.append(lines)?;
+            if self.is_in_place()? {
+                return Ok(());
+            }
+        }
+        Err(Error::new(ErrorKind::NotFound, "the file is moved away each time that it was written"))
+    }
+
+    fn append(&mut self, lines: &[u8]) -> Result<()> {
         if self.is_torn {
             self.mend()?;
         }
@@ -57,6 +74,29 @@ impl LineFile {
         }
         self.is_torn = false;
         Ok(())
+    }
+
+    /// Whether the path still leads to this file. A device is always the same.
+    #[cfg(unix)]
+    fn is_in_place(&self) -> Result<bool> {
+        use std::os::unix::fs::MetadataExt;
+
+        if !self.is_regular {
+            return Ok(true);
+        }
+        let own = self.file.metadata()?;
+        match fs::metadata(&self.path) {
+            Ok(found) => Ok((found.dev(), found.ino()) == (own.dev(), own.ino())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Other systems do not tell, and keep a file that is open where it is.
+    #[cfg(not(unix))]
+    #[allow(clippy::unnecessary_wraps, clippy::unused_self, reason = "it is the same for all")]
+    fn is_in_place(&self) -> Result<bool> {
+        Ok(true)
     }
 
     /// Sees to it that the next write begins on a fresh line.
@@ -81,7 +121,7 @@ impl LineFile {
     fn unfinished_line(&mut self) -> Result<(u64, Vec<u8>)> {
         const CHUNK: u64 = 8192;
         let mut start = self.file.seek(SeekFrom::End(0))?;
-        let mut tail = Vec::new();
+        let mut chunks = Vec::new();
         while start > 0 {
             let chunk_start = start.saturating_sub(CHUNK);
             self.file.seek(SeekFrom::Start(chunk_start))?;
@@ -90,12 +130,13 @@ impl LineFile {
             let line_start = chunk.iter().rposition(|byte| *byte == b'\n').map(|end| end + 1);
             let kept = chunk.split_off(line_start.unwrap_or(0));
             start -= kept.len() as u64;
-            tail.splice(0..0, kept);
+            chunks.push(kept);
             if line_start.is_some() {
                 break;
             }
         }
-        Ok((start, tail))
+        chunks.reverse();
+        Ok((start, chunks.concat()))
     }
 }
 

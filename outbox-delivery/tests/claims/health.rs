@@ -53,6 +53,24 @@ async fn it_is_unhealthy_when_the_store_is_silent_and_healthy_again_when_it_is_b
 }
 
 #[tokio::test(start_paused = true)]
+async fn it_stays_behind_while_the_store_does_not_say_how_much_it_holds() {
+    let store = Remote::with(&one_a_key(1)).await;
+    let transport = Scripted::accepting().with_delay(60 * MINUTE);
+    let relay = Relay::new(store.clone(), transport).with_publish_timeout(120 * MINUTE);
+    let relay = relay.with_stats(store.clone()).with_health_limit(5 * MINUTE);
+    let (health, relay) = (relay.health(), start(relay));
+    sleep(6 * MINUTE).await;
+    assert!(matches!(health.check(), Err(Unhealthy::Behind(_))), "{:?}", health.check());
+    store.decide(|call| if call == Call::Stats { Fate::Fails(ErrorKind::Unavailable) } else { Fate::Works });
+    sleep(4 * MINUTE).await;
+    assert!(matches!(health.check(), Err(Unhealthy::Behind(_))), "{:?}", health.check());
+    // What it said so long ago says nothing of now.
+    sleep(2 * MINUTE).await;
+    assert_eq!(health.check(), Ok(()));
+    relay.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_failed_before_a_pause_is_not_blamed_for_what_it_is_not_asked_in_it() {
     let store = Remote::with(&one_a_key(4)).await;
     let mut claims = 0;

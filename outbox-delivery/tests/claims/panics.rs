@@ -1,9 +1,16 @@
 //! What others wrote panics, and the relay goes on.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use outbox_delivery::{Decision, Failed, Relay};
-use outbox_traits::{Error, ErrorKind, Event, OutboxStore, PublishError, Transport, Wakeups, async_trait};
+use outbox_traits::{
+    Error, ErrorKind, Event, OutboxStore, PublishError, Published, Transport, Wakeups, async_trait,
+};
 use tokio::time::sleep;
 
 use crate::{
@@ -185,4 +192,88 @@ mod recorder {
             });
         });
     }
+}
+
+/// What a panic says may panic, too, where it is dropped.
+#[tokio::test(start_paused = true)]
+async fn a_panic_whose_payload_panics_does_not_end_the_relay() {
+    let transport = Scripted::events(|event| match event.event_type() {
+        "bad" => std::panic::panic_any(Explosive),
+        _ => Ok(()),
+    });
+    survives(transport).await;
+}
+
+/// An error that panics where it is dropped, and where its text is asked for the second time.
+#[derive(Debug, Default)]
+struct Treacherous(AtomicBool);
+
+impl fmt::Display for Treacherous {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        assert!(!self.0.swap(true, Ordering::Relaxed), "told to panic");
+        f.write_str("treacherous")
+    }
+}
+
+impl std::error::Error for Treacherous {}
+
+impl Drop for Treacherous {
+    fn drop(&mut self) {
+        std::panic::panic_any(Explosive);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_panics_later_does_not_end_the_relay() {
+    for make in [PublishError::failed, PublishError::rejected, PublishError::unavailable] {
+        let transport = Scripted::batches(move |events: &[Event]| {
+            let failed = |event: &Event| {
+                let error = make("no".to_owned()).with_source(Treacherous::default());
+                Published { id: event.id(), result: Err(error) }
+            };
+            let result = |event: &Event| match event.event_type() {
+                "bad" => failed(event),
+                _ => Published { id: event.id(), result: Ok(()) },
+            };
+            // Twice of the same, and one of a stranger.
+            let more = events.iter().filter(|event| event.event_type() == "bad").map(failed);
+            let stranger = Some(failed(&event("stranger", "0")));
+            events.iter().map(result).chain(more).chain(stranger).collect()
+        });
+        survives(transport).await;
+    }
+}
+
+/// Both relays go on after what the transport does with the event `bad`.
+async fn survives(transport: Scripted) {
+    for is_single in [false, true] {
+        let store = Remote::with(&[event("bad", "1"), event("good", "2")]).await;
+        let relay = if is_single {
+            crate::support::start(Relay::single_worker(store.clone(), transport.clone()))
+        } else {
+            start(Relay::new(store.clone(), transport.clone()))
+        };
+        sleep(MINUTE).await;
+        store.save(&event("later", "3")).await.unwrap();
+        sleep(MINUTE).await;
+        let report = relay.stop().await;
+        assert_eq!((report.published, store.counts().await.delivered), (2, 2), "single: {is_single}");
+    }
+}
+
+/// It panics at each wait, and where it is dropped.
+#[derive(Debug)]
+struct Cursed(Explosive);
+
+#[async_trait]
+impl Wakeups for Cursed {
+    async fn wait(&mut self) {
+        std::panic::panic_any(Explosive);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn wakeups_that_panic_where_they_are_dropped_do_not_end_the_relay() {
+    let store = is_asked_ever_less_often(|_| Ok(Box::new(Cursed(Explosive))));
+    assert!(store.await.count(Call::Claim) < 1000);
 }

@@ -71,6 +71,29 @@ async fn in_strict_mode_nothing_is_published_before_an_event_that_may_kill_its_w
 }
 
 #[tokio::test(start_paused = true)]
+async fn without_a_grace_period_what_ends_by_itself_is_written_down_all_the_same() {
+    let events = [event("a", "1"), event("bad", "2"), event("c", "3")];
+    for ending in [Ending::Failed, Ending::Unavailable] {
+        for is_strict in [false, true] {
+            let store = Remote::with(&events).await;
+            store.decide(|_| Fate::Takes(SECOND));
+            let consumer = Consumer::of(&events);
+            consumer.decide(move |event| if event.event_type() == "bad" { ending } else { Ending::Accepted });
+            let relay = Relay::new(store.clone(), consumer).with_grace_period(Duration::ZERO);
+            let relay = relay.with_batch_size(1).with_concurrency(1);
+            let report = if is_strict {
+                start(relay.with_strict()).end().await.unwrap()
+            } else {
+                relay.publish_pending().await.unwrap()
+            };
+            let counts = store.counts().await;
+            assert_eq!((counts.delivered, counts.leased), (report.published, 0), "{ending:?} {is_strict}");
+            assert!(report.published > 0, "{report}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn cancelled_it_finishes_what_is_in_flight_and_gives_back_the_rest_at_no_cost() {
     let store = Remote::with(&one_a_key(10)).await;
     let transport = Scripted::accepting().with_delay(5 * SECOND);
