@@ -84,5 +84,22 @@ pub(crate) fn later(time: DateTime<Utc>, by: Duration) -> DateTime<Utc> {
 
 /// So much earlier; `None` is before all time.
 pub(crate) fn earlier(time: DateTime<Utc>, by: Duration) -> Option<DateTime<Utc>> {
+    if by.is_zero() {
+        // All of it, also what is of a later time because the clock was put back since.
+        return Some(DateTime::<Utc>::MAX_UTC);
+    }
     TimeDelta::from_std(by).ok().and_then(|by| time.checked_sub_signed(by))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_purged_whatever_its_age_is_all_though_the_clock_was_put_back() {
+        let (now, day) = (now(), Duration::from_hours(24));
+        assert!(earlier(now, Duration::ZERO).is_some_and(|until| until >= later(now, day)));
+        assert_eq!(earlier(now, day).map(|until| later(until, day)), Some(now));
+        assert_eq!(earlier(now, Duration::MAX), None);
+    }
 }

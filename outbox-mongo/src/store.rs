@@ -140,7 +140,7 @@ impl MongoOutbox {
         if !free.is_empty() {
             // Nor is what was parked since.
             let these = doc! { "eventId": { "$in": free }, "status": { "$in": [PENDING, SCHEDULED] } };
-            self.mark_acknowledged(these, None).await?;
+            self.past_stalled(self.mark_acknowledged(these, None)).await?;
         }
         // A claim that has read them before is looked for after this, or looks again.
         if !is_waited_for && self.outdate_claims().await? {

@@ -110,6 +110,17 @@ async fn a_claim_whose_process_dies_in_the_middle_of_it_is_ended_and_no_other_tr
     // And so would an acknowledgement.
     h.store.acknowledge(EventId::new()).await.unwrap();
     dead.commit_transaction().await.unwrap_err();
+    // Also one of what it was about to park, or to count an attempt of.
+    let event = Event::new("t", json!(2)).unwrap();
+    h.store.save(&event).await.unwrap();
+    dead.start_transaction().await.unwrap();
+    write().session(&mut dead).await.unwrap();
+    let events = h.database().collection::<Document>("outbox");
+    let (this, park) = (doc! { "eventId": event.id().to_string() }, doc! { "$set": { "status": "parked" } });
+    events.update_one(this, park).session(&mut dead).await.unwrap();
+    let acknowledged = tokio::time::timeout(Duration::from_secs(30), h.store.acknowledge(event.id())).await;
+    acknowledged.expect("it waits until the server ends it by itself").unwrap();
+    dead.commit_transaction().await.unwrap_err();
     let known = lock.find_one(doc! { "_id": "sessions" }).await.unwrap().unwrap();
     assert_eq!(known.get_array("sessions").unwrap().len(), 2, "its own as well: {known}");
     h.commit(bystander).await;

@@ -120,6 +120,8 @@ impl Relay<Claims> {
     /// 1 s, and with [wake-ups](Self::with_wakeups) 5 s.
     ///
     /// An idle relay waits 50 ms at first and then ever longer. With work, it never waits.
+    /// No wake-up tells of what becomes due by its [`not_before`](outbox_traits::Event::with_not_before), or by the retry of a worker
+    /// that has died: an idle relay finds it when it looks.
     #[must_use]
     pub fn with_poll_interval(mut self, longest: Duration) -> Self {
         self.way.longest_poll = Some(longest.clamp(Duration::from_millis(1), MAX_INTERVAL));

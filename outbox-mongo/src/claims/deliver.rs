@@ -8,7 +8,10 @@
 use std::collections::{HashMap, HashSet};
 
 use bson::{Bson, doc};
-use mongodb::{error::Error as DriverError, options::WriteConcern};
+use mongodb::{
+    error::Error as DriverError,
+    options::{ReadConcern, WriteConcern},
+};
 use outbox_traits::{Outcome, Result, Retention, Settlement};
 
 use super::state::{Entry, Leases};
@@ -72,9 +75,10 @@ impl MongoOutbox {
     ) -> Result<(Vec<String>, Vec<Decided>), DriverError> {
         let (mut taken, mut decided) = (Vec::new(), Vec::new());
         'again: loop {
-            // A renewal of some makes two of one.
+            // A renewal of some makes two of one. Read as they are: they are written only as long as they are so, and after an
+            // election what the majority has may for a moment be older than what it had.
             let find = self.leases.find(doc! { "token": token, "$expr": { "$gt": ["$until", "$$NOW"] } });
-            let mut cursor = find.await?;
+            let mut cursor = find.read_concern(ReadConcern::local()).await?;
             while cursor.advance().await? {
                 let leases = Leases::of(cursor.current())?;
                 match self.decide_on(leases, settled).await? {
@@ -152,18 +156,28 @@ impl MongoOutbox {
     /// to wait for the majority, since the lease ends later; but the next claim would meet all these events then.
     pub(super) async fn mark_delivered(&self, entries: &[Entry]) -> Result<(), DriverError> {
         for entries in entries.chunks(AT_ONCE) {
-            let ids: Vec<&Bson> = entries.iter().map(|entry| &entry.id).collect();
-            let these = doc! { "_id": { "$in": ids }, "status": { "$in": [PENDING, PARKED] } };
-            if self.retention == Retention::DeleteOnDelivery {
-                self.events.delete_many(these).hint(keys("_id")).await?;
-                continue;
-            }
-            let delivered = doc! {
-                "$set": { "status": DELIVERED }, "$currentDate": { "deliveredAt": true },
-                "$inc": { "attempts": 1 }, "$unset": { "retryAt": "" },
-            };
-            self.events.update_many(these, delivered).hint(keys("_id")).await?;
+            // A server changes one after the other: each half by a command of its own takes two thirds of the time.
+            let (first, rest) = entries.split_at(entries.len() / 2);
+            self.past_stalled(async { tokio::try_join!(self.mark(first), self.mark(rest)) }).await?;
         }
+        Ok(())
+    }
+
+    async fn mark(&self, entries: &[Entry]) -> Result<(), DriverError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<&Bson> = entries.iter().map(|entry| &entry.id).collect();
+        let these = doc! { "_id": { "$in": ids }, "status": { "$in": [PENDING, PARKED] } };
+        if self.retention == Retention::DeleteOnDelivery {
+            self.events.delete_many(these).hint(keys("_id")).await?;
+            return Ok(());
+        }
+        let delivered = doc! {
+            "$set": { "status": DELIVERED }, "$currentDate": { "deliveredAt": true },
+            "$inc": { "attempts": 1 }, "$unset": { "retryAt": "" },
+        };
+        self.events.update_many(these, delivered).hint(keys("_id")).await?;
         Ok(())
     }
 }

@@ -31,7 +31,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use bson::{DateTime, doc};
 use mongodb::error::Error as DriverError;
 use outbox_traits::{Claim, ClaimStore, ErrorKind, Lease, Leased, Result, Settlement, async_trait};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, Interval, sleep};
 
 use self::choose::Step;
 pub(crate) use self::{
@@ -216,10 +216,8 @@ struct Waits {
 impl Waits {
     fn new() -> Self {
         let pauses = ExponentialBuilder::new().with_min_delay(PAUSE.0).with_max_delay(PAUSE.1);
-        let mut looks = interval(stalled::AGAIN);
-        looks.reset_after(stalled::AFTER);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { since: Instant::now(), pauses: pauses.with_jitter().without_max_times().build(), looks }
+        let pauses = pauses.with_jitter().without_max_times().build();
+        Self { since: Instant::now(), pauses, looks: stalled::looks() }
     }
 }
 

@@ -9,18 +9,28 @@ use mongodb::{
     options::{DatabaseOptions, ReadConcern, ReadPreference, SelectionCriteria},
 };
 
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
 use crate::MongoOutbox;
 
 /// A transaction that does nothing for so long, and holds the lock, is given up; that is far longer than the time
 /// between two of its commands. One that lives after all is told of it as of any conflict, and is tried again.
-pub(super) const AFTER: Duration = Duration::from_secs(3);
+const AFTER: Duration = Duration::from_secs(3);
 /// So long after one look comes the next.
-pub(super) const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_secs(1);
 /// The document that lists the sessions of such transactions. None of them writes it, so that nobody waits for one
 /// that stalls in order to be listed, and to end it.
 pub(super) const SESSIONS: &str = "sessions";
 /// How many are listed: more than there are processes, or the server gives up what is not.
 const MOST: i32 = 100;
+
+/// When one that stalls is looked for.
+pub(super) fn looks() -> Interval {
+    let mut looks = interval(AGAIN);
+    looks.reset_after(AFTER);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    looks
+}
 
 fn id(session: &ClientSession) -> Bson {
     session.id().get("id").cloned().unwrap_or(Bson::Null)
@@ -46,6 +56,23 @@ impl MongoOutbox {
         let with_this = vec![doc! { "$set": { "sessions": all } }];
         self.leases.update_one(doc! { "_id": SESSIONS }, with_this).upsert(true).await?;
         Ok(())
+    }
+
+    /// Waits for what is no transaction and may have to wait for one, and so for one that stalls.
+    pub(crate) async fn past_stalled<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut looks = looks();
+        let ending = async {
+            loop {
+                looks.tick().await;
+                // Who may not do it waits until the server does it by itself.
+                self.end_stalled().await.ok();
+            }
+        };
+        // Beside it, because that may have the only connection that there is.
+        tokio::select! {
+            done = work => done,
+            never = ending => never,
+        }
     }
 
     /// Ends transactions of claims that stall. Those of others are not touched, however long they take: a session that

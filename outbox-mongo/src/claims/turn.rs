@@ -16,9 +16,6 @@ use crate::{MongoOutbox, collection, error};
 
 /// How often a commit whose fate is unknown is asked for.
 const MAX_COMMITS: usize = 3;
-/// How often an acknowledgement waits for the lock, each time for so long as is too long for one that does not stall.
-const MAX_WAITS: usize = 4;
-
 /// What those of one process that want the lock hand on to each other: a session that serves nothing else, because
 /// others may end what it does when it stalls.
 pub(crate) struct Turn {
@@ -211,19 +208,9 @@ impl MongoOutbox {
     /// Makes claims that are under way look again, unless they have leased already; what was done before they see then.
     /// Returns whether anybody ever claimed: else nothing is to be done.
     pub(crate) async fn outdate_claims(&self) -> Result<bool, DriverError> {
-        let next = async || {
-            let on = doc! { "$inc": { "version": 1_i64 } };
-            let lock = self.leases.find_one_and_update(doc! { "_id": LOCK }, on);
-            // No transaction of its own: it waits for one that has the lock, and so for one that stalls.
-            let lock = lock.projection(doc! { "_id": 1 }).max_time(stalled::AFTER).await;
-            lock.map(|lock| lock.is_some())
-        };
-        for _ in 1..MAX_WAITS {
-            match next().await {
-                Err(error) if error::is_timeout(&error) => drop(self.end_stalled().await),
-                done => return done,
-            }
-        }
-        next().await
+        let next = doc! { "$inc": { "version": 1_i64 } };
+        let lock = self.leases.find_one_and_update(doc! { "_id": LOCK }, next).projection(doc! { "_id": 1 });
+        let lock = self.past_stalled(lock.into_future()).await?;
+        Ok(lock.is_some())
     }
 }
