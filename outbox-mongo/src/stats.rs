@@ -8,7 +8,6 @@ use outbox_traits::{Result, Retention, Stats, StatsStore, async_trait};
 
 use crate::{
     MongoOutbox,
-    claims::BUDGET,
     document::{self, DEAD_LETTER, DELIVERED, PARKED, PENDING, SCHEDULED},
     indexes::{FIFO_KEYS, ID_KEYS, SCHEDULED_KEYS, keys as by_index},
 };
@@ -166,9 +165,8 @@ impl MongoOutbox {
     }
 }
 
-/// Of so many pending events it is looked up whether they are due. Where more than the budget are not, claims park them.
-#[allow(clippy::cast_possible_wrap, reason = "a small number")]
-const FIRST_PENDING: i64 = BUDGET as i64 + 1;
+/// Of so many pending events it is looked up whether they are due. Where more than a thousand are not, claims park them.
+const FIRST_PENDING: i64 = 1001;
 /// Of so many leased events it is looked up since when they have been due.
 const FIRST_LEASED: i32 = 100;
 /// And of the first parked events of so many keys, those that have been ready for the longest time.

@@ -59,6 +59,8 @@ mod sealed {
         /// Begins a transaction in which each statement sees what was committed before it, and goes by indexes as
         /// after [`BY_INDEX`](Self::BY_INDEX). Its commit need not outlive a crash of the server.
         const BEGIN_CLAIM: &'static str;
+        /// The same, but the commit does.
+        const BEGIN_FLUSHED: &'static str;
         /// Whether those who wait to write look now and then, and sleep in between.
         const WAITS_ASLEEP: bool;
         /// Commits a transaction and begins another at once, where one statement does: what goes on in the same message

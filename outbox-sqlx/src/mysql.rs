@@ -86,6 +86,7 @@ impl Engine for MySql {
     const ALONE: &'static str = "";
     const ISOLATE: &'static str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; ";
     const BEGIN_CLAIM: &'static str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION";
+    const BEGIN_FLUSHED: &'static str = Self::BEGIN_CLAIM;
     const WAITS_ASLEEP: bool = false;
     const CHAIN: Option<&'static str> = Some("COMMIT AND CHAIN");
     const BEGIN_LOOK: &'static str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; \
@@ -108,6 +109,8 @@ impl Engine for MySql {
             WHERE @@character_set_client <> 'utf8mb4' OR @@character_set_results <> 'utf8mb4'
         UNION ALL SELECT 'the connections have a sql_select_limit, which keeps leases from being seen: leave it at its default'
         FROM DUAL WHERE @@sql_select_limit < 9223372036854775807
+        UNION ALL SELECT 'the connections read what is not committed, and may never be: give them another isolation level than \
+            READ UNCOMMITTED' FROM DUAL WHERE /*!80000 @@transaction_isolation */ /*M! @@tx_isolation */ = 'READ-UNCOMMITTED'
         UNION ALL SELECT CONCAT('the connections have the completion_type ', @@completion_type, ', by which a commit is followed \
             by something else: leave it at NO_CHAIN') FROM DUAL WHERE @@completion_type NOT IN ('NO_CHAIN', '0')",
     );
@@ -404,7 +407,8 @@ struct There(HashSet<Vec<u8>>);
 /// Whether the session reads without locks. Under a stricter isolation two sessions that look for what is not there keep each
 /// other from inserting it, so that nothing is to be found then. MySQL and MariaDB name the setting differently, and each
 /// takes what is for the other for a comment.
-const READS_FREELY: &str = "/*!80000 @@transaction_isolation */ /*M! @@tx_isolation */ <> 'SERIALIZABLE'";
+const READS_FREELY: &str =
+    "/*!80000 @@transaction_isolation */ /*M! @@tx_isolation */ IN ('READ-COMMITTED', 'REPEATABLE-READ')";
 
 impl There {
     /// Of those that these rows have.
@@ -526,9 +530,11 @@ fn is_own_duplicate(error: &dyn DatabaseError, names: &Names) -> bool {
 /// Whether a message says one of the outbox's own keys, in whatever language: a trigger may write to other tables, whose
 /// keys may end like these.
 fn names_own_key(message: &str, names: &Names) -> bool {
-    // `Duplicate entry '…' for key 'outbox_id'`, in newer versions of MySQL `'outbox.outbox_id'`.
+    // `Duplicate entry '…' for key 'outbox_id'`, in newer versions of MySQL `'outbox.outbox_id'`. Where tables are the same however
+    // they are written, the index has the name of the one by which it was made.
+    let message = message.to_ascii_lowercase();
     ["id", "idempotency"].iter().any(|suffix| {
-        let index = names.index(suffix);
+        let index = names.index(suffix).to_ascii_lowercase();
         ["'", "."].iter().any(|before| message.contains(&format!("{before}{index}'")))
     })
 }
@@ -558,6 +564,7 @@ mod tests {
             ("outbox_id", true),
             ("outbox.outbox_id", true),
             ("outbox_idempotency", true),
+            ("Outbox.Outbox_id", true),
             ("outbox.outbox_idempotency", true),
             ("audit_outbox_id", false),
             ("audit_outbox.audit_outbox_id", false),

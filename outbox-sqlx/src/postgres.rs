@@ -42,6 +42,13 @@ impl PgOutbox {
     }
 }
 
+/// All claims wait for the lock of one whose machine is gone, which the server notices by the silence alone.
+macro_rules! not_idle {
+    () => {
+        "SET LOCAL idle_in_transaction_session_timeout = 10000; "
+    };
+}
+
 macro_rules! by_index {
     () => {
         "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off; \
@@ -95,8 +102,13 @@ impl Engine for Postgres {
     const ALONE: &'static str = ALONE;
     // What a lost claim or settlement costs is a redelivery.
     const ISOLATE: &'static str = "";
-    const BEGIN_CLAIM: &'static str =
-        concat!("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = off; ", by_index!());
+    const BEGIN_CLAIM: &'static str = concat!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = off; ",
+        not_idle!(),
+        by_index!()
+    );
+    const BEGIN_FLUSHED: &'static str =
+        concat!("BEGIN ISOLATION LEVEL READ COMMITTED; ", not_idle!(), by_index!());
     const WAITS_ASLEEP: bool = false;
     const CHAIN: Option<&'static str> = Some("COMMIT AND CHAIN");
     const BEGIN_LOOK: &'static str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
@@ -297,6 +309,8 @@ impl Engine for Postgres {
     async fn migrate(pool: &Pool<Self>, names: &Names) -> Result<()> {
         let failed = |error| error::of::<Self>(names, MIGRATE, error);
         let mut connection = pool.acquire().await.map_err(failed)?;
+        // sqlx gives one whose `BEGIN` was cut off back with the transaction open.
+        connection.close_on_drop();
         // Not under a snapshot that is older than the lock.
         let mut transaction =
             connection.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(failed)?;

@@ -349,9 +349,13 @@ impl<DB: Dialect> OutboxStore for SqlxOutbox<DB> {
             let mut connection = self.acquire(FETCH).await?;
             let fetched = self.fetch(&mut connection, limit).await;
             drop(connection);
-            match fetched {
+            let prepared = match fetched {
                 Ok(Some(events)) => return Ok(events),
-                Ok(None) => self.retry_due().await.map_err(self.error(FETCH))?,
+                Ok(None) => self.retry_due().await,
+                Err(error) => Err(error),
+            };
+            match prepared {
+                Ok(()) => {}
                 Err(error) => conflicts.wait::<DB>(error).await.map_err(self.error(FETCH))?,
             }
         }

@@ -103,6 +103,32 @@ async fn postgres_bears_a_stricter_isolation_by_default() {
     h.close().await;
 }
 
+/// As where its machine is gone, of which the server hears nothing.
+#[tokio::test]
+async fn postgres_lets_go_of_the_lock_of_a_claim_that_nobody_goes_on_with() {
+    let Some(h) = require("postgres_lets_go_of_the_lock", Pg::open().await) else { return };
+    h.store.save(&event(1)).await.unwrap();
+    let mut other = h.pool().acquire().await.unwrap();
+    let look = format!("SELECT 1 FROM {}.outbox_version WHERE version = 2 FOR UPDATE NOWAIT", h.place);
+    let asked = Claim::new("silent");
+    let mut silent = h.store.claim(&asked);
+    let is_locked = async |connection: &mut sqlx::PgConnection| {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(look.clone())).execute(connection).await.is_err()
+    };
+    while !is_locked(&mut other).await {
+        // A little of it, and then no more.
+        let one_poll =
+            std::future::poll_fn(|context| std::task::Poll::Ready(silent.as_mut().poll(context).is_ready()));
+        assert!(!one_poll.await, "it was not seen while it had the lock");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let next = tokio::time::timeout(Duration::from_mins(1), h.store.claim(&Claim::new("next"))).await;
+    assert_eq!(next.expect("the lock is let go of").unwrap().len(), 1);
+    assert_eq!(silent.await.unwrap_err().kind(), ErrorKind::Unavailable);
+    drop(other);
+    h.close().await;
+}
+
 /// As outboxes do.
 #[tokio::test]
 async fn mysql_inboxes_refuse_connections_that_cannot_be_used() {

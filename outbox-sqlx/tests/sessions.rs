@@ -133,6 +133,20 @@ async fn mysql_sessions() {
         }
     }
 
+    // What another session has saved and takes back is no duplicate, also where a transaction reads what is not committed.
+    let shared = event();
+    let (mut first, mut second) = (h.begin().await, h.pool().acquire().await.unwrap());
+    h.store.save_in_session(&shared, h.session(&mut first)).await.unwrap();
+    let begin = "SET SESSION TRANSACTION ISOLATION LEVEL READ UNCOMMITTED; START TRANSACTION";
+    sqlx::raw_sql(begin).execute(&mut *second).await.unwrap();
+    let (saved, ()) = tokio::join!(h.store.save_in_session(&shared, &mut second), async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        h.rollback(first).await;
+    });
+    assert_eq!(saved.unwrap(), Saved::Stored);
+    sqlx::raw_sql("COMMIT").execute(&mut *second).await.unwrap();
+    second.close().await.unwrap();
+
     // Somebody else's duplicate is an error, and not taken for one of the outbox.
     for key in ["x", "audit_outbox_id", "outbox_id"] {
         h.run(&format!("CREATE TABLE {{s}}.audit (x INT, UNIQUE KEY {key} (x))")).await;

@@ -338,6 +338,7 @@ macro_rules! __group {
             a_claim_takes_only_the_types_it_asks_for
             a_leased_event_is_neither_pending_nor_claimed
             claims_at_the_same_time_are_disjoint
+            calls_at_the_same_time_for_one_claim_undo_nothing_of_one_another
             a_lease_that_ran_out_has_no_effect
             a_lease_lasts_as_long_as_it_was_asked_for
             a_lease_is_over_when_its_time_is
@@ -362,6 +363,7 @@ macro_rules! __group {
             what_comes_back_behind_a_lease_that_has_just_begun_keeps_its_order
             a_busy_key_with_many_events_holds_up_no_other
             an_acknowledgement_frees_the_key_that_waits_for_its_event
+            an_acknowledgement_that_meets_a_claim_frees_the_key
             many_events_of_a_key_that_has_waited_come_before_a_later_one
             what_a_claim_leaves_of_keys_that_have_waited_comes_next
             many_waiting_keys_hold_up_no_other

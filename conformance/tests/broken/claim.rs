@@ -110,6 +110,10 @@ impl ClaimStore for Broken {
             Fault::RenewingMakesNoLeaseShorter => length.max(Duration::from_secs(30)),
             _ => length,
         };
+        let is_alone = self.is_alone().await;
+        if self.fault == Fault::ARenewalBesideASettlementIsUndone && !is_alone {
+            return Ok(leases.iter().map(|_| Ok(())).collect());
+        }
         let renewed = self.inner.renew(leases, length).await?;
         if self.fault == Fault::RenewingBringsALostLeaseBack {
             return Ok(leases.iter().map(|_| Ok(())).collect());
@@ -119,6 +123,10 @@ impl ClaimStore for Broken {
 
     async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Result<()>>> {
         self.look_at(settlements.len(), Fault::ASettlementReadsAll).await?;
+        let is_alone = self.is_alone().await;
+        if self.fault == Fault::SettlementsAtTheSameTimeUndoOneAnother && !is_alone {
+            return Ok(settlements.iter().map(|_| Ok(())).collect());
+        }
         let mut altered = settlements.to_vec();
         for settlement in &mut altered {
             self.alter(settlement);
@@ -147,6 +155,24 @@ impl ClaimStore for Broken {
 }
 
 impl Broken {
+    /// Whether no other call about leases is made at the same time.
+    async fn is_alone(&self) -> bool {
+        let is_asked = matches!(
+            self.fault,
+            Fault::SettlementsAtTheSameTimeUndoOneAnother | Fault::ARenewalBesideASettlementIsUndone
+        );
+        if !is_asked {
+            return true;
+        }
+        let mine = {
+            let mut memory = self.memory();
+            memory.lease_calls += 1;
+            memory.lease_calls
+        };
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        self.memory().lease_calls == mine
+    }
+
     /// Takes all there is, keeps what comes first in another order, and gives the rest back.
     async fn claim_in_another_order(&self, claim: &Claim) -> Result<Vec<Leased>> {
         let mut all = self.inner.claim(&claim.clone().with_limit(usize::MAX)).await?;

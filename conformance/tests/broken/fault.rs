@@ -98,6 +98,10 @@ faults! {
     ALateSettlementTakes,
     RenewingBringsALostLeaseBack,
     RenewingDoesNothing,
+    /// They read the leases before they wait for one another, and write them as they were then.
+    SettlementsAtTheSameTimeUndoOneAnother,
+    /// Likewise.
+    ARenewalBesideASettlementIsUndone,
     RenewingMakesNoLeaseShorter,
     /// The second event of a key is handed out while the first is in flight.
     KeysAreIgnored,

@@ -230,6 +230,10 @@ rejected! {
         by "claim::a_lease_that_ran_out_has_no_effect";
     renewing_that_does_nothing: RenewingDoesNothing
         by "claim::a_renewed_lease_lasts_from_then_on";
+    settlements_at_the_same_time_that_undo_one_another: SettlementsAtTheSameTimeUndoOneAnother
+        by "claim::calls_at_the_same_time_for_one_claim_undo_nothing_of_one_another";
+    a_renewal_beside_a_settlement_that_is_undone: ARenewalBesideASettlementIsUndone
+        by "claim::calls_at_the_same_time_for_one_claim_undo_nothing_of_one_another";
     renewing_that_makes_no_lease_shorter: RenewingMakesNoLeaseShorter
         by "claim::a_lease_that_was_renewed_for_less_is_over_sooner";
     a_second_event_handed_out_while_the_first_is_in_flight: KeysAreIgnored
@@ -846,6 +850,7 @@ const ALSO: &[(&str, Fault)] = &[
     ),
     ("claim::a_busy_key_with_many_events_holds_up_no_other", Fault::AWaitingKeyHoldsUpAll),
     ("claim::an_acknowledgement_frees_the_key_that_waits_for_its_event", Fault::AcknowledgeLeavesTheLease),
+    ("claim::an_acknowledgement_that_meets_a_claim_frees_the_key", Fault::AcknowledgeLeavesTheLease),
     ("claim::many_events_of_a_key_that_has_waited_come_before_a_later_one", Fault::KeysAreIgnored),
     ("claim::many_waiting_keys_hold_up_no_other", Fault::AWaitingKeyHoldsUpAll),
     ("claim::the_idempotency_key_is_taken_in_every_state", Fault::IdempotencyKeysAreIgnored),

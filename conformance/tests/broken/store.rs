@@ -37,6 +37,8 @@ pub(crate) struct Memory {
     pub(crate) waiting: usize,
     /// The place behind the last event that was claimed.
     pub(crate) claimed_up_to: usize,
+    /// How often leases were settled or renewed.
+    pub(crate) lease_calls: usize,
     /// The attempts and failures of events when this handle claimed them first.
     pub(crate) before: HashMap<EventId, (u32, u32)>,
     /// Partition keys.

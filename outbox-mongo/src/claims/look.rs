@@ -17,7 +17,7 @@ use crate::{
 /// Ready keys whose parked events one command reads: the server merges so many, 200 at most, without sorting.
 const KEYS: usize = 100;
 /// Events that are stepped over, rather than parked, as long as there are no more of them.
-pub(crate) const BUDGET: usize = 1000;
+pub(super) const BUDGET: usize = 1000;
 /// Events that one transaction parks, roughly, so that none is long.
 const MAX_PARKED: usize = 5000;
 /// A further page of the walk, at least and at most.

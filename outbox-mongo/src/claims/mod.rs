@@ -34,10 +34,7 @@ use outbox_traits::{Claim, ClaimStore, ErrorKind, Lease, Leased, Result, Settlem
 use tokio::time::{Instant, Interval, sleep};
 
 use self::choose::Step;
-pub(crate) use self::{
-    look::BUDGET,
-    turn::{Held, Turn},
-};
+pub(crate) use self::turn::{Held, Turn};
 use crate::{
     MongoOutbox,
     document::{PARKED, PENDING, SCHEDULED},

@@ -30,7 +30,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         statement: fn(&Names, &[EventId]) -> String,
     ) -> sqlx::Result<(u64, bool)> {
         let _turn = self.turn().await;
-        let mut transaction = self.begin_claim().await?;
+        let mut transaction = self.begin(DB::BEGIN_FLUSHED).await?;
         let connection = &mut *transaction;
         let sql = format!("{}; {}", sql::lock::<DB>(&self.names), sql::state::<DB>(&self.names, None));
         let state = State::of(&DB::rows(connection, sql).await?)?;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{
-    CHUNK, Conflicts,
+    CHUNK, Conflicts, messages,
     settle::rewritten,
     sql,
     state::{Key, Read, Spot, State, key},
@@ -15,6 +15,7 @@ use crate::{
     store::{BATCH, as_limit},
 };
 use outbox_traits::EventId;
+use uuid::Uuid;
 
 /// Of so many leased events it is looked up since when they have been due: they are the oldest.
 const FIRST_LEASED: usize = 100;
@@ -136,7 +137,8 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         let mut conflicts = Conflicts::new();
         loop {
             match self.acknowledge_claimed_once(ids).await {
-                Ok(()) => return Ok(()),
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
                 Err(error) => conflicts.wait::<DB>(error).await?,
             }
         }
@@ -144,15 +146,27 @@ impl<DB: Dialect> SqlxOutbox<DB> {
 
     /// In one transaction, so that no key goes on waiting where it is cut off. All leases are kept as they are first, and the
     /// lock is taken before the events: settlements take their leases, events and the lock in this order, and claims the lock
-    /// before any events.
-    async fn acknowledge_claimed_once(&self, acknowledged: &[EventId]) -> sqlx::Result<()> {
+    /// before any events. Returns whether it is done: not, where one was leased meanwhile.
+    async fn acknowledge_claimed_once(&self, acknowledged: &[EventId]) -> sqlx::Result<bool> {
         let names = &self.names;
         let _turn = self.turn().await;
-        let mut transaction = self.begin_claim().await?;
+        let mut transaction = self.begin(DB::BEGIN_FLUSHED).await?;
         let state = State::hold::<DB>(&mut transaction, names, None).await?;
-        let acknowledge = acknowledged.chunks(BATCH).map(|ids| self.acknowledged(ids, "")).collect();
-        let has_keys = self.lock_and_run(&mut transaction, acknowledge).await?;
+        let mut sql = vec![sql::lock::<DB>(names)];
+        sql.extend(acknowledged.chunks(BATCH).map(|ids| self.acknowledged(ids, "")));
+        sql.push(sql::state::<DB>(names, None));
+        let mut rows = Vec::new();
+        for message in messages(sql) {
+            rows = DB::rows(&mut transaction, message).await?;
+        }
+        let State { has_keys, leases, .. } = State::of(&rows)?;
         let gone: HashSet<EventId> = acknowledged.iter().copied().collect();
+        let known: HashSet<Uuid> = state.leases.iter().map(|lease| lease.token).collect();
+        let mut new = leases.iter().filter(|lease| !known.contains(&lease.token));
+        if new.any(|lease| lease.entries.iter().any(|entry| gone.contains(&entry.id))) {
+            transaction.rollback().await?;
+            return Ok(false);
+        }
         let mut statements = self.rewrite_leases(rewritten(&state, |lease, until| {
             (!gone.contains(&lease.event())).then_some(until)
         }));
@@ -176,6 +190,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
             let keys = keys.into_iter().collect();
             self.place_keys(&mut transaction, keys, state.now, &[]).await?;
         }
-        transaction.commit().await
+        transaction.commit().await?;
+        Ok(true)
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use outbox_traits::EventId;
+use sqlx::Row as _;
 use uuid::Uuid;
 
 use super::sql;
@@ -104,7 +105,17 @@ impl State {
         tokens: Option<&[Uuid]>,
     ) -> sqlx::Result<Self> {
         let sql = format!("{}; {}", sql::hold::<DB>(names, tokens), sql::state::<DB>(names, tokens));
-        Self::of(&DB::rows(connection, sql).await?)
+        loop {
+            let rows = DB::rows(connection, sql.clone()).await?;
+            let held = rows.iter().filter(|row| row.len() == 2);
+            let held: HashSet<(Uuid, i64)> =
+                held.map(|row| Ok((row.uuid(0)?, row.number(1)?))).collect::<sqlx::Result<_>>()?;
+            let state = Self::of(&rows)?;
+            // What was written anew by the one that was waited for is another row, which is seen and not kept yet.
+            if state.leases.iter().all(|lease| held.contains(&(lease.token, lease.until))) {
+                return Ok(state);
+            }
+        }
     }
 
     /// From the rows that tell it, among others of other statements of the same message.

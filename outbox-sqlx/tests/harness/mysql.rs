@@ -87,6 +87,8 @@ impl Engine for MySql {
             // Some leases are not seen.
             ("SET sql_select_limit = 100", "sql_select_limit"),
             ("SET completion_type = CHAIN", "completion_type"),
+            // What was never committed would be handed out.
+            ("SET SESSION TRANSACTION ISOLATION LEVEL READ UNCOMMITTED", "READ UNCOMMITTED"),
         ]
         .get(way)?;
         let options = MySqlPoolOptions::new().after_connect(move |connection, _| {

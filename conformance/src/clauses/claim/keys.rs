@@ -5,7 +5,9 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use outbox_traits::{Claim, ClaimStore, DeadLetterStore, Event, EventId, OutboxStore, Settlement};
 use serde_json::json;
 
-use super::{LEASE, claim, delivered, drained, keyed, leased_ids, of_key, settle_all, settled};
+use super::{
+    LEASE, assert_lost, claim, delivered, drained, keyed, leased_ids, of_key, settle, settle_all, settled,
+};
 use crate::{
     Harness,
     support::{acknowledge, event, events, ids, pending_ids, save, save_all},
@@ -308,6 +310,40 @@ where
     assert!(claim(&h, 10).await.is_empty(), "the key is leased");
     acknowledge(&h, all[2].id()).await;
     assert_eq!(leased_ids(&claim(&h, 10).await), [all[3].id()]);
+}
+
+/// 7.5: also where it meets the claim of that event in the same moment, whichever is first, while others are leased.
+pub async fn an_acknowledgement_that_meets_a_claim_frees_the_key<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    save(&h, &event("leased")).await;
+    let other = claim(&h, 1).await;
+    for round in 0..60 {
+        let both = of_key(&format!("key {round}"), 2);
+        save_all(&h, &both).await;
+        let (acknowledging, first) = (Arc::clone(&h), both[0].id());
+        let acknowledging = tokio::spawn(async move {
+            // Sooner and later.
+            tokio::time::sleep(Duration::from_micros(200 * round)).await;
+            acknowledge(&acknowledging, first).await;
+        });
+        let leased = claim(&h, 1).await;
+        acknowledging.await.expect("acknowledge");
+        assert_eq!(leased.len(), 1, "one of the two is there all the time");
+        let second = if leased[0].event.id() == both[1].id() {
+            leased
+        } else {
+            assert_eq!(leased_ids(&leased), [first]);
+            let second = claim(&h, 10).await;
+            let late = [Settlement::delivered(leased[0].lease)];
+            assert_lost(&settle(&h, &late).await[0], &leased[0].lease);
+            second
+        };
+        assert_eq!(leased_ids(&second), [both[1].id()], "the key waits for nothing");
+        delivered(&h, &second).await;
+    }
+    delivered(&h, &other).await;
 }
 
 /// 7.3: of the many events of a key that have waited none is passed over for one that was saved later.

@@ -162,6 +162,50 @@ where
     assert_eq!(claimed.into_iter().collect::<HashSet<_>>(), ids(&all).into_iter().collect());
 }
 
+/// 7.3 and 7.6: events of one claim that are settled by many calls at the same time, with renewals of the others among
+/// them, are leased no more, and those that were renewed are leased for as long as was asked for.
+pub async fn calls_at_the_same_time_for_one_claim_undo_nothing_of_one_another<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    for round in 0..5 {
+        let batch: Vec<Event> = (0..16).map(|n| keyed(&format!("{round} {n}"), "event")).collect();
+        save_all(&h, &batch).await;
+        let leased = claim(&h, batch.len()).await;
+        assert_eq!(leased_ids(&leased), ids(&batch));
+        let mut calls = tokio::task::JoinSet::new();
+        for (index, lease) in leased.iter().map(|leased| leased.lease).enumerate() {
+            let h = Arc::clone(&h);
+            calls.spawn(async move {
+                match index % 4 {
+                    0 => settled(&h, [Settlement::delivered(lease)]).await,
+                    1 | 2 => settled(&h, [Settlement::released(lease)]).await,
+                    _ => {
+                        let renewed = h.store().renew(&[lease], LEASE * 4).await.expect("renew");
+                        renewed[0].as_ref().expect("it is held");
+                    }
+                }
+            });
+        }
+        while let Some(call) = calls.join_next().await {
+            call.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()));
+        }
+        let those = |wanted: &[usize]| -> Vec<EventId> {
+            let all = batch.iter().enumerate().filter(|(index, _)| wanted.contains(&(index % 4)));
+            all.map(|(_, event)| event.id()).collect()
+        };
+        let released = claim(&h, batch.len()).await;
+        assert_eq!(leased_ids(&released), those(&[1, 2]), "what was given back is free, and nothing else");
+        assert!(released.iter().all(|leased| leased.attempts == 1), "{released:?}");
+        delivered(&h, &released).await;
+        h.advance(LEASE * 2).await;
+        assert!(claim(&h, batch.len()).await.is_empty(), "what was renewed is leased");
+        let renewed = leased.iter().skip(3).step_by(4).cloned();
+        delivered(&h, &renewed.collect::<Vec<_>>()).await;
+        assert!(pending(&h).await.is_empty());
+    }
+}
+
 /// 7.5: a lease that ran out settles and renews nothing, whoever holds it, before and after somebody else claimed
 /// its event, and under the same worker's name.
 pub async fn a_lease_that_ran_out_has_no_effect<H: Harness>(h: Arc<H>)

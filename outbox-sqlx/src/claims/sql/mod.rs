@@ -57,7 +57,8 @@ pub(in crate::claims) fn lock<DB: Dialect>(names: &Names) -> String {
 /// Keeps leases as they are until the transaction ends: all, or those of some tokens.
 pub(in crate::claims) fn hold<DB: Dialect>(names: &Names, tokens: Option<&[Uuid]>) -> String {
     format!(
-        "SELECT token FROM {} WHERE {} ORDER BY token, leased_until {}",
+        "SELECT token, {} FROM {} WHERE {} ORDER BY token, leased_until {}",
+        DB::micros("leased_until"),
         names.quoted_part(LEASE),
         of_tokens::<DB>("token", tokens),
         DB::FOR_UPDATE
