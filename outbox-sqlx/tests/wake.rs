@@ -237,6 +237,25 @@ async fn postgres_is_told_also_from_a_pool_that_is_never_idle() {
     h.close().await;
 }
 
+#[tokio::test]
+async fn postgres_is_told_also_where_the_connections_of_a_pool_are_kept() {
+    let Some(h) = require("wake::kept_pool", Pg::open().await) else { return };
+    let mut listener = h.store.wakeups().await.unwrap();
+    let options = (*h.pool().connect_options()).clone();
+    let pool = PgPoolOptions::new().max_connections(10).connect_with(options).await.unwrap();
+    let outbox = PgOutbox::new(pool).with_schema(&h.place).unwrap();
+    let mut kept = outbox.pool().acquire().await.unwrap();
+    for _ in 0..3 {
+        let mut transaction = sqlx::Connection::begin(&mut *kept).await.unwrap();
+        outbox.save_in_session(&event(), &mut transaction).await.unwrap();
+        transaction.commit().await.unwrap();
+        woken(&mut *listener).await;
+        while is_woken(&mut *listener).await {}
+    }
+    drop(kept);
+    h.close().await;
+}
+
 /// Waits until the server says that so many connections are there.
 async fn until<F: Future<Output = usize>>(count: usize, connections: impl Fn() -> F) {
     let arrived = async {

@@ -36,6 +36,8 @@ pub(super) struct Due {
     pub(super) ids: Vec<EventId>,
     /// Since when there is a commit to announce.
     pub(super) announcement: Option<Instant>,
+    /// Whether any of it has waited for long.
+    pub(super) is_late: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +50,10 @@ impl Turn {
     /// It waits as long again as it has waited, so that the delay is at most doubled.
     fn later(&mut self, now: Instant) {
         self.next = now + (now - self.since).clamp(FIRST, LONGEST);
+    }
+
+    fn is_late(&self, now: Instant) -> bool {
+        now - self.since >= LONGEST
     }
 
     fn is_given_up(&self, now: Instant) -> bool {
@@ -95,14 +101,17 @@ impl Expected {
         self.earliest = now + PERIOD;
         self.saved.retain(|(_, turn)| !turn.is_given_up(now));
         self.announcement.take_if(|turn| turn.is_given_up(now));
+        let mut is_late = false;
         let due = self.saved.iter_mut().filter(|(_, turn)| turn.next <= now).take(CHUNK);
         let ids = due.map(|(id, turn)| {
+            is_late |= turn.is_late(now);
             turn.later(now);
             *id
         });
         let ids = ids.collect();
-        let announcement = self.announcement.take_if(|turn| turn.next <= now).map(|turn| turn.since);
-        Due { ids, announcement }
+        let announcement = self.announcement.take_if(|turn| turn.next <= now);
+        is_late |= announcement.is_some_and(|turn| turn.is_late(now));
+        Due { ids, announcement: announcement.map(|turn| turn.since), is_late }
     }
 
     /// These events are committed.

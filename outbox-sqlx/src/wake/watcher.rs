@@ -54,7 +54,7 @@ impl<DB: WakeEngine> Wake<DB> {
 
     async fn look(&self) {
         let mut due = self.expected().due(Instant::now());
-        let announced = match self.connection().await {
+        let announced = match self.connection(due.is_late).await {
             Some(mut connection) => {
                 let looked = timeout(STUCK, self.look_on(&mut connection, &mut due)).await;
                 if looked.is_err() {
@@ -87,16 +87,20 @@ impl<DB: WakeEngine> Wake<DB> {
         Ok(())
     }
 
-    /// A connection of the pool, which is not to grow for it.
-    async fn connection(&self) -> Option<PoolConnection<DB>> {
+    /// A connection of the pool, which is not to grow for it but where there is no other way.
+    async fn connection(&self, is_late: bool) -> Option<PoolConnection<DB>> {
         let idle = self.pool.try_acquire();
         if idle.is_some() {
             return idle;
         }
         let (size, most) = (self.pool.size(), self.pool.options().get_max_connections());
         // Of connections that are all wanted all the time none is ever idle. If there is none any more, all have been lost,
-        // and perhaps nobody else asks for one.
-        if size >= most || size == 0 { timeout(STUCK, self.pool.acquire()).await.ok()?.ok() } else { None }
+        // and perhaps nobody else asks for one. And none is ever idle where those who work keep theirs.
+        if size >= most || size == 0 || is_late {
+            timeout(STUCK, self.pool.acquire()).await.ok()?.ok()
+        } else {
+            None
+        }
     }
 }
 
