@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use bson::{Document, doc};
+use bson::{Bson, Document, doc};
 use mongodb::{ClientSession, error::Error as DriverError, options::ReadConcern};
 use outbox_traits::{Result, Retention, Stats, StatsStore, async_trait};
 
 use crate::{
     MongoOutbox,
-    document::{self, DEAD_LETTER, DELIVERED, PARKED, PENDING, SCHEDULED},
+    document::{DEAD_LETTER, DELIVERED, PARKED, PENDING, SCHEDULED},
     indexes::{FIFO_KEYS, ID_KEYS, SCHEDULED_KEYS, keys as by_index},
 };
 
@@ -76,18 +76,24 @@ impl MongoOutbox {
 
     /// How long ago the first event that is still to be delivered was saved.
     async fn oldest(&self, delivered: &[String]) -> Result<Option<Duration>, DriverError> {
-        let open = without(doc! { "status": { "$in": [PENDING, SCHEDULED, PARKED] } }, delivered);
-        let find = self.events.find(open).sort(doc! { "seq": 1 }).hint(by_index(FIFO_KEYS)).limit(1);
-        let mut cursor = find.projection(doc! { "seq": 1, "now": "$$NOW" }).batch_size(2).await?;
-        if !cursor.advance().await? {
-            return Ok(None);
+        let mut oldest = None;
+        // Those that were written elsewhere have no place, and come before all others.
+        for place in [Bson::Null, Bson::Document(doc! { "$type": "timestamp" })] {
+            let status = doc! { "$in": [PENDING, SCHEDULED, PARKED] };
+            let open = without(doc! { "status": status, "seq": place }, delivered);
+            let find = self.events.find(open).sort(doc! { "seq": 1 }).hint(by_index(FIFO_KEYS)).limit(1);
+            let mut cursor =
+                find.projection(doc! { "seq": 1, "createdAt": 1, "now": "$$NOW" }).batch_size(2).await?;
+            if cursor.advance().await? {
+                let event: Document = cursor.current().try_into()?;
+                let now = event.get_datetime("now")?.timestamp_millis();
+                let age = saved_at(&event).map_or(0, |saved| now.saturating_sub(saved));
+                // The place of an event has whole seconds.
+                let age = Duration::from_secs(u64::try_from(age / 1000).unwrap_or(0));
+                oldest = oldest.max(Some(age));
+            }
         }
-        let saved = document::position(cursor.current()) >> 32;
-        let now: Document = cursor.current().try_into()?;
-        let now = now.get_datetime("now")?.timestamp_millis() / 1000;
-        // One that was written elsewhere says nothing of its time.
-        let age = u64::try_from(now).unwrap_or(0).saturating_sub(saved);
-        Ok(Some(Duration::from_secs(if saved == 0 { 0 } else { age })))
+        Ok(oldest)
     }
 
     /// For how long the first event has been due: of those whose keys neither wait nor have parked events, of those that
@@ -183,13 +189,21 @@ fn without(mut these: Document, delivered: &[String]) -> Document {
 /// For how long an event has been due, if it is.
 fn due_for(event: &Document) -> Result<Option<Duration>, DriverError> {
     let millis = |name: &str| event.get_datetime(name).ok().map(|time| time.timestamp_millis());
-    let saved = event.get_timestamp("seq").map_or(0, |seq| i64::from(seq.time) * 1000);
+    let saved = saved_at(event);
     let has_failed = event.get("lastFailedAt").is_some();
-    let since = [Some(saved), millis("notBefore"), millis("since").filter(|_| has_failed)];
+    let since = [saved, millis("notBefore"), millis("since").filter(|_| has_failed)];
     let since = since.into_iter().flatten().max().unwrap_or(0);
     let now = event.get_datetime("now")?.timestamp_millis();
     // The time of a save is in whole seconds: one that was saved just now is due.
     let is_due = millis("notBefore").is_none_or(|time| time <= now);
     let age = u64::try_from(now.saturating_sub(since)).unwrap_or(0);
-    Ok(is_due.then(|| Duration::from_millis(if saved == 0 { 0 } else { age })))
+    Ok(is_due.then(|| Duration::from_millis(saved.map_or(0, |_| age))))
+}
+
+/// When an event was saved, in milliseconds since 1970: by its place, to the second, or as it says itself if it was written
+/// elsewhere; `None` if it does not say.
+fn saved_at(event: &Document) -> Option<i64> {
+    let by_place =
+        event.get_timestamp("seq").ok().filter(|seq| seq.time > 0).map(|seq| i64::from(seq.time) * 1000);
+    by_place.or_else(|| event.get_datetime("createdAt").ok().map(|time| time.timestamp_millis()))
 }

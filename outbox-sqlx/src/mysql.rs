@@ -109,6 +109,8 @@ impl Engine for MySql {
             WHERE @@character_set_client <> 'utf8mb4' OR @@character_set_results <> 'utf8mb4'
         UNION ALL SELECT 'the connections have a sql_select_limit, which keeps leases from being seen: leave it at its default'
         FROM DUAL WHERE @@sql_select_limit < 9223372036854775807
+        UNION ALL SELECT 'the connections have the sql_mode ORACLE, in which other words begin a transaction: leave it out' FROM DUAL
+        WHERE @@sql_mode LIKE '%ORACLE%'
         UNION ALL SELECT 'the connections read what is not committed, and may never be: give them another isolation level than \
             READ UNCOMMITTED' FROM DUAL WHERE /*!80000 @@transaction_isolation */ /*M! @@tx_isolation */ = 'READ-UNCOMMITTED'
         UNION ALL SELECT CONCAT('the connections have the completion_type ', @@completion_type, ', by which a commit is followed \
@@ -366,7 +368,7 @@ fn kind(number: u16) -> ErrorKind {
 }
 
 fn problem(name: &str) -> Option<&'static str> {
-    if name.ends_with(' ') {
+    if name.ends_with(|last: char| last.is_ascii_whitespace() || last == '\x0b') {
         Some("ends with a space")
     } else if name.chars().any(|char| char > '\u{ffff}') {
         Some("contains a character beyond U+FFFF")

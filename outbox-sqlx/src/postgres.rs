@@ -69,8 +69,21 @@ const BY_INDEX: &str = by_index!();
 /// by default, where those who work side by side would be in conflict with one another for ever.
 const ALONE: &str = concat!("SET LOCAL transaction_isolation = 'read committed'; ", by_index!());
 
-const EVENT: &str = r#""seq", "id", "type", "payload"::text, "meta"::text,
-    (extract(epoch FROM "not_before") * 1000000)::bigint"#;
+/// A time in microseconds since 1970. What is beyond 64 bits, or no time at all, is one that no calendar has.
+macro_rules! micros {
+    ($time:literal) => {
+        concat!(
+            "(extract(epoch FROM CASE WHEN ",
+            $time,
+            " IS NOT NULL THEN LEAST(GREATEST(",
+            $time,
+            ", '4713-01-01 BC'), '294247-01-01') END) * 1000000)::bigint"
+        )
+    };
+}
+
+const EVENT: &str =
+    concat!(r#""seq", "id", "type", "payload"::text, "meta"::text, "#, micros!("\"not_before\""));
 
 impl Engine for Postgres {
     const RULES: NameRules =
@@ -137,7 +150,7 @@ impl Engine for Postgres {
     const BIGINT: &'static str = "bigint";
 
     fn micros(time: &str) -> String {
-        format!("(extract(epoch FROM {time}) * 1000000)::bigint")
+        micros!("@").replace('@', time)
     }
 
     fn time(micros: i64) -> String {

@@ -136,8 +136,8 @@ pub trait ReadRow: Row {
     fn number(&self, index: usize) -> sqlx::Result<i64>;
     /// A large integer that may be absent.
     fn optional(&self, index: usize) -> sqlx::Result<Option<i64>>;
-    /// A count.
-    fn count(&self, index: usize) -> sqlx::Result<u32>;
+    /// A count; none at all is what nobody could have written.
+    fn count(&self, index: usize) -> u32;
     /// An id.
     fn uuid(&self, index: usize) -> sqlx::Result<Uuid>;
     /// A text.
@@ -183,13 +183,12 @@ where
         let event_type = raw_text(self, 2);
         let content = event(self).map_err(|_| raw_content(self));
         let reason = self.try_get::<Option<String>, _>(6).ok().flatten().unwrap_or_default();
-        let count = |index| u32::try_from(self.try_get::<i32, _>(index).unwrap_or(0)).unwrap_or(0);
         let time =
             |index| self.try_get(index).ok().flatten().and_then(DateTime::<Utc>::from_timestamp_micros);
         let mut letter =
             DeadLetter::new(id, event_type, content, reason, time(11).unwrap_or(DateTime::UNIX_EPOCH));
-        letter.attempts = count(7);
-        letter.failures = count(8);
+        letter.attempts = self.count(7);
+        letter.failures = self.count(8);
         letter.first_failed_at = time(9);
         letter.last_failed_at = time(10);
         letter.holds_key = !self.is_null(12)?;
@@ -204,8 +203,8 @@ where
         self.try_get(index)
     }
 
-    fn count(&self, index: usize) -> sqlx::Result<u32> {
-        Ok(u32::try_from(self.try_get::<i32, _>(index)?).unwrap_or(0))
+    fn count(&self, index: usize) -> u32 {
+        u32::try_from(self.try_get::<i32, _>(index).unwrap_or(0)).unwrap_or(0)
     }
 
     fn uuid(&self, index: usize) -> sqlx::Result<Uuid> {

@@ -36,7 +36,7 @@ use crate::{
 /// ```
 pub type SqliteOutbox = SqlxOutbox<Sqlite>;
 
-const EVENT: &str = r#""seq", "id", "type", "payload", "meta", "not_before" * 1000"#;
+const EVENT: &str = r#""seq", "id", "type", "payload", "meta", CAST("not_before" * 1000 AS INTEGER)"#;
 
 /// Milliseconds since 1970; one time within a statement.
 const CLOCK: &str = "CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)";
@@ -109,7 +109,8 @@ impl Engine for Sqlite {
     const BIGINT: &'static str = "INTEGER";
 
     fn micros(time: &str) -> String {
-        format!("{time} * 1000")
+        // What is beyond 64 bits would become a float.
+        format!("CAST({time} * 1000 AS INTEGER)")
     }
 
     fn time(micros: i64) -> String {

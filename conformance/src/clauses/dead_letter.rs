@@ -137,6 +137,8 @@ where
         }
         assert_eq!(read, ids, "in pages of {limit}");
     }
+    let none = h.store().dead_letters(&DeadLetterFilter::new().with_limit(0)).await.expect("dead_letters");
+    assert!(none.letters.is_empty(), "a page of none");
 }
 
 /// 8.2: filtered by type and by time.

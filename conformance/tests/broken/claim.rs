@@ -8,7 +8,7 @@ use outbox_traits::{
 };
 use serde_json::json;
 
-use crate::{fault::Fault, store::Broken};
+use crate::{alter, fault::Fault, store::Broken};
 
 /// Longer than any clause.
 const FOR_EVER: Duration = Duration::from_hours(24 * 365);
@@ -22,6 +22,17 @@ impl ClaimStore for Broken {
         match self.fault {
             Fault::AClaimIgnoresItsLimit => request.limit = usize::MAX,
             Fault::AClaimIgnoresItsTypes => request.types.clear(),
+            Fault::NoTypeIsEveryType if claim.types.iter().all(String::is_empty) => request.types.clear(),
+            Fault::AClaimIgnoresTheCaseOfItsTypes => {
+                let is_wanted = |event: &&Event| {
+                    claim.types.iter().any(|wanted| wanted.eq_ignore_ascii_case(event.event_type()))
+                };
+                let pending = self.inner.get_pending(usize::MAX).await?;
+                request
+                    .types
+                    .extend(pending.iter().filter(is_wanted).map(|event| event.event_type().to_owned()));
+            }
+            Fault::ALeaseForEverIsNone if claim.lease == Duration::MAX => request.lease = Duration::ZERO,
             Fault::LeasesNeverRunOut => request.lease = FOR_EVER,
             Fault::ALeaseHoldsBeyondItsEnd => request.lease += Duration::from_millis(1),
             Fault::AHoldHoldsUpAll if !self.holding().await?.is_empty() => return Ok(Vec::new()),
@@ -92,6 +103,9 @@ impl ClaimStore for Broken {
                     let before = *self.memory().before.entry(one.event.id()).or_insert(before);
                     one.attempts = one.attempts.saturating_sub(before.0);
                     one.failures = one.failures.saturating_sub(before.1);
+                }
+                Fault::ARetriedEventForgetsWhenItWasHidden if one.attempts > 1 => {
+                    one.event = alter::without_not_before(&one.event);
                 }
                 Fault::ClaimsForgetHeaders => one.event.meta_mut().headers.clear(),
                 Fault::ClaimsForgetUnknownMetaFields => one.event.meta_mut().extra.clear(),
@@ -226,7 +240,8 @@ impl Broken {
             (Fault::ReleasingCostsAnAttempt, Outcome::Released) => {
                 *settlement = Settlement::retry(lease, Duration::ZERO, "released");
             }
-            (Fault::RetriesDoNotWait, Outcome::Retry { error, .. })
+            (Fault::ARetryForEverIsDueAtOnce, Outcome::Retry { after: Duration::MAX, error })
+            | (Fault::RetriesDoNotWait, Outcome::Retry { error, .. })
             | (Fault::DeadLettersAreTriedAgain, Outcome::DeadLetter { error, .. }) => {
                 *settlement = Settlement::retry(lease, Duration::ZERO, error.clone());
             }

@@ -34,6 +34,12 @@ impl DeadLetterStore for Broken {
             cut.before = filter.before.map(|time| time.trunc_subsecs(6));
             page = self.inner.dead_letters(&cut).await?;
         }
+        if self.fault == Fault::APageOfNoneHasOne && filter.limit == 0 {
+            page = self.inner.dead_letters(&filter.clone().with_limit(1)).await?;
+        }
+        if self.fault == Fault::EveryAttemptIsAFailure {
+            page.letters.iter_mut().for_each(|letter| letter.failures = letter.attempts);
+        }
         if self.fault == Fault::HoldsAreNotTold {
             page.letters.iter_mut().for_each(|letter| letter.holds_key = false);
         }

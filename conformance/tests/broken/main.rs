@@ -222,6 +222,20 @@ rejected! {
         by "claim::a_claim_of_some_types_waits_for_busy_keys";
     claims_of_some_types_that_take_all_of_a_key_that_has_waited: AClaimOfSomeTypesTakesAllOfAKeyThatHasWaited
         by "claim::a_claim_of_some_types_takes_no_other_of_a_key_that_has_waited";
+    claims_of_no_type_that_take_every_type: NoTypeIsEveryType
+        by "claim::a_claim_takes_only_the_types_it_asks_for";
+    claims_that_ignore_the_case_of_their_types: AClaimIgnoresTheCaseOfItsTypes
+        by "claim::a_claim_takes_only_the_types_it_asks_for";
+    a_lease_for_ever_that_is_none: ALeaseForEverIsNone
+        by "claim::a_lease_lasts_as_long_as_it_was_asked_for";
+    a_retry_for_ever_that_is_due_at_once: ARetryForEverIsDueAtOnce
+        by "claim::a_retry_comes_when_it_is_due_and_not_before";
+    a_retried_event_that_forgets_when_it_was_hidden: ARetriedEventForgetsWhenItWasHidden
+        by "claim::a_hidden_event_is_not_claimed";
+    attempts_of_a_dead_letter_that_are_all_failures: EveryAttemptIsAFailure
+        by "claim::failures_are_kept_with_their_times_and_the_last_error";
+    a_page_of_none_that_has_one: APageOfNoneHasOne
+        by "dead_letter::dead_letters_come_oldest_first_in_pages";
     ownership_by_worker_name_without_a_fence: OwnershipWithoutAFence
         by "claim::a_lease_that_ran_out_has_no_effect";
     a_late_settlement_that_takes: ALateSettlementTakes

@@ -97,7 +97,9 @@ impl MongoOutbox {
         };
         chosen.truncate(limit);
         if chosen.is_empty() {
-            return Ok(Step::Leased(Vec::new()));
+            // What was found may have been acknowledged meanwhile, and others of its key wait no more.
+            let is_nothing = found.spots.is_empty();
+            return Ok(if is_nothing { Step::Leased(Vec::new()) } else { Step::Again });
         }
         let entry = |one: &Chosen| Entry {
             id: one.id.clone(),

@@ -149,7 +149,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
             let rows = DB::rows(connection, sql::ready::<DB>(names, now, after, as_limit(size))).await?;
             let mut keys = Vec::with_capacity(rows.len());
             for row in &rows {
-                let key = key(row, 0)?.unwrap_or_default();
+                let key = key(row, 0).unwrap_or_default();
                 after = Some((row.number(1)?, key));
                 if !busy.contains_key(&key) {
                     keys.push(key);
@@ -162,7 +162,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
                 for row in &DB::rows(connection, sql).await? {
                     let (seq, id) = (row.number(1)?, row.uuid(2)?.into());
                     let head = Head { seq, id, is_live: !row.is_null(3)? };
-                    heads.entry(key(row, 0)?.unwrap_or_default()).or_default().push(head);
+                    heads.entry(key(row, 0).unwrap_or_default()).or_default().push(head);
                 }
                 for key in keys {
                     let heads = heads.remove(key).unwrap_or_default();
@@ -217,7 +217,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
                 let (seq, id) = row.position()?;
                 after = seq;
                 // A key that is none is that of an event that cannot be decoded, and found out later.
-                let key = key(row, 2)?.unwrap_or_default();
+                let key = key(row, 2).unwrap_or_default();
                 let is_in_place = found.read_to.get(&key).is_some_and(|read_to| seq <= *read_to);
                 // What is not wanted is there only to be parked.
                 let is_keyed = !row.is_null(3)? && (row.is_null(4)? || !is_in_place);

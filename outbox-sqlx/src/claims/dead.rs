@@ -52,7 +52,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
             for row in &DB::rows(connection, sql::strays::<DB>(&self.names, ids)).await? {
                 if row.is_null(2)? {
                     places.push(row.number(0)?);
-                    keys.extend(key(row, 1)?);
+                    keys.extend(key(row, 1));
                 }
             }
         }

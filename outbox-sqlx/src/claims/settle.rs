@@ -268,7 +268,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         let mut old = Vec::new();
         for keys in keys.chunks(CHUNK) {
             for row in &DB::rows(connection, sql::last_retries::<DB>(&self.names, keys)).await? {
-                let key = key(row, 0)?.unwrap_or_default();
+                let key = key(row, 0).unwrap_or_default();
                 old.push(key);
                 if !row.is_null(1)? {
                     placed.insert(key, row.optional(2)?.unwrap_or(now));

@@ -16,9 +16,9 @@ use crate::{
 /// What stands for a partition key.
 pub(super) type Key = [u8; 16];
 
-/// The key in a column.
-pub(super) fn key<R: ReadRow>(row: &R, index: usize) -> sqlx::Result<Option<Key>> {
-    Ok(row.bytes(index)?.try_into().ok())
+/// The key in a column, unless that has something else.
+pub(super) fn key<R: ReadRow>(row: &R, index: usize) -> Option<Key> {
+    row.bytes(index).ok()?.try_into().ok()
 }
 
 /// Where an event is.
@@ -188,7 +188,7 @@ impl Spot {
     /// Of a pending event that was read as a whole. A key that is none is that of an event that cannot be decoded.
     pub(super) fn of<R: ReadRow>(row: &R) -> sqlx::Result<Self> {
         let (seq, id) = row.position()?;
-        Ok(Self { seq, id, key: key(row, EVENT - 1)?.unwrap_or_default(), parked: false })
+        Ok(Self { seq, id, key: key(row, EVENT - 1).unwrap_or_default(), parked: false })
     }
 }
 
@@ -206,10 +206,10 @@ impl Read {
     pub(super) fn of<R: ReadRow>(row: &R) -> sqlx::Result<Self> {
         let Stored { seq, event } = row.stored()?;
         let (_, id) = row.position()?;
-        let event = match key(row, EVENT - 1)? {
+        let event = match key(row, EVENT - 1) {
             Some(_) => event,
             None => event.and(Err("the hash of the partition key does not have 16 bytes".to_owned())),
         };
-        Ok(Self { seq, id, attempts: row.count(6)?, failures: row.count(7)?, event })
+        Ok(Self { seq, id, attempts: row.count(6), failures: row.count(7), event })
     }
 }

@@ -87,6 +87,8 @@ impl Engine for MySql {
             // Some leases are not seen.
             ("SET sql_select_limit = 100", "sql_select_limit"),
             ("SET completion_type = CHAIN", "completion_type"),
+            // Only MariaDB has it; MySQL does not know the word.
+            ("SET sql_mode = /*M! 'ORACLE' */ /*!80000 'ANSI' */", "ORACLE"),
             // What was never committed would be handed out.
             ("SET SESSION TRANSACTION ISOLATION LEVEL READ UNCOMMITTED", "READ UNCOMMITTED"),
         ]

@@ -72,7 +72,14 @@ where
     save_all(&h, &[later.clone(), now.clone()]).await;
     assert_eq!(leased_ids(&claim(&h, 10).await), [now.id()]);
     h.advance(Duration::from_secs(61)).await;
-    assert_eq!(leased_ids(&claim(&h, 1).await), [later.id()]);
+    let leased = claim(&h, 1).await;
+    assert_eq!(leased_ids(&leased), [later.id()]);
+    // And tells until when it was hidden, also when it comes again.
+    let hidden_until = leased[0].event.not_before();
+    assert!(hidden_until.is_some());
+    settled(&h, [Settlement::retry(leased[0].lease, Duration::ZERO, "failed")]).await;
+    let again = claim(&h, 1).await;
+    assert_eq!((leased_ids(&again), again[0].event.not_before()), (vec![later.id()], hidden_until));
 }
 
 /// 7.1: of some types only; those of others are passed over, and hold up nobody.
@@ -98,7 +105,11 @@ where
     let leased = h.store().claim(&request(&["a.x", "A.x"]).with_limit(2)).await.expect("claim");
     assert_eq!(leased_ids(&leased), of(&["a.x", "A.x"])[..2]);
     delivered(&h, &leased).await;
-    assert_eq!(claim(&h, 100).await.len(), 7, "the rest, of whatever type");
+    assert!(h.store().claim(&request(&[""])).await.expect("claim").is_empty(), "no event has that type");
+    let leased = h.store().claim(&request(&["A.x"])).await.expect("claim");
+    assert_eq!(leased_ids(&leased), of(&["A.x"])[1..], "upper and lower case are different letters");
+    delivered(&h, &leased).await;
+    assert_eq!(claim(&h, 100).await.len(), 5, "the rest, of whatever type");
 }
 
 /// 4.3 and 7.2: what is leased is neither pending nor claimed again.
@@ -255,6 +266,14 @@ where
     assert_eq!(pending_ids(&h).await, leased_ids(&short));
     delivered(&h, &long).await;
     assert_lost(&settle(&h, &[Settlement::delivered(short[0].lease)]).await[0], &short[0].lease);
+    delivered(&h, &claim(&h, 10).await).await;
+    // However long that is.
+    save_all(&h, &events(1)).await;
+    let for_ever = h.store().claim(&request(0).with_lease(Duration::MAX)).await.expect("claim");
+    assert_eq!(for_ever.len(), 1);
+    h.advance(Duration::from_hours(48)).await;
+    assert!(claim(&h, 10).await.is_empty());
+    delivered(&h, &for_ever).await;
 }
 
 /// 7.5: when its time is over, a lease is over: neither later nor only when somebody claims again.

@@ -103,7 +103,8 @@ where
     let all = events(4);
     save_all(&h, &all).await;
     let leased = claim(&h, 4).await;
-    let after = [0, 20, 40, u64::MAX].map(Duration::from_secs);
+    let seconds = Duration::from_secs;
+    let after = [Duration::ZERO, seconds(20), seconds(40), Duration::MAX];
     settled(&h, leased.iter().zip(after).map(|(one, after)| Settlement::retry(one.lease, after, "x"))).await;
     assert_eq!(pending_ids(&h).await, [all[0].id()]);
     h.advance(Duration::from_secs(30)).await;
@@ -130,8 +131,15 @@ where
         settled(&h, [settlement]).await;
         h.advance(Duration::from_secs(100)).await;
     }
-    let dead = h.store().dead_letters(&DeadLetterFilter::new()).await.expect("dead_letters").letters;
-    assert_eq!(dead.len(), 1);
+    // Of another a worker dies before it fails.
+    save(&h, &event("two")).await;
+    assert_eq!(claim(&h, 1).await.len(), 1);
+    h.advance(LEASE * 2).await;
+    settled(&h, [Settlement::dead_letter(claim(&h, 1).await[0].lease, "died")]).await;
+    let mut dead = h.store().dead_letters(&DeadLetterFilter::new()).await.expect("dead_letters").letters;
+    assert_eq!(dead.len(), 2);
+    let other = dead.pop().expect("two of them");
+    assert_eq!((other.attempts, other.failures), (2, 1), "a delivery that never ended has not failed");
     assert_eq!(dead[0].content, Ok(one), "the event itself");
     assert_eq!((dead[0].attempts, dead[0].failures), (3, 3));
     assert!(dead[0].reason.contains("the 3rd") && dead[0].reason.contains("‘ß’ 🦀"), "{}", dead[0].reason);
