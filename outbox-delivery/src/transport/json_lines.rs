@@ -17,8 +17,8 @@ use super::line_file::LineFile;
 ///
 /// An event is accepted when it was flushed, or, for a [file](Self::append), when it is on the disk; once for
 /// each batch. An error while writing, or one that [takes too long](Self::with_timeout), is
-/// [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable), and the next write begins on a fresh line, so that a line torn by the error spoils no other; readers skip blank lines
-/// and lines that are no JSON.
+/// [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable), and the next write begins on a fresh line, so that
+/// a line torn by the error spoils no other; readers skip blank lines and lines that are no JSON.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
