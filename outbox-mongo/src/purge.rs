@@ -29,6 +29,11 @@ pub(crate) async fn find_ids(
     Ok(ids)
 }
 
+/// Whether nothing can be as old as that.
+pub(crate) fn is_older_than_all(age: Duration) -> bool {
+    age > OLDEST
+}
+
 /// Deletes what matches and whose time is at least so long ago by the server's clock; zero means all that matches.
 pub(crate) async fn purge(
     of: &Collection<RawDocumentBuf>,
@@ -39,7 +44,7 @@ pub(crate) async fn purge(
 ) -> Result<u64, DriverError> {
     if !older_than.is_zero() {
         // Rounded up: never early.
-        let millis = i64::try_from(older_than.min(OLDEST).as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
+        let millis = i64::try_from(older_than.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
         expired.insert(time, doc! { "$type": "date" });
         let before = doc! { "$subtract": ["$$NOW", millis] };
         expired.insert("$expr", doc! { "$lte": [format!("${time}"), before] });

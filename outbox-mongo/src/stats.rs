@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bson::{Bson, Document, doc};
+use bson::{Document, doc};
 use mongodb::{ClientSession, error::Error as DriverError, options::ReadConcern};
 use outbox_traits::{Result, Retention, Stats, StatsStore, async_trait};
 
@@ -78,7 +78,7 @@ impl MongoOutbox {
     async fn oldest(&self, delivered: &[String]) -> Result<Option<Duration>, DriverError> {
         let mut oldest = None;
         // Those that were written elsewhere have no place, and come before all others.
-        for place in [Bson::Null, Bson::Document(doc! { "$type": "timestamp" })] {
+        for place in [doc! { "$exists": false }, doc! { "$type": "timestamp" }] {
             let status = doc! { "$in": [PENDING, SCHEDULED, PARKED] };
             let open = without(doc! { "status": status, "seq": place }, delivered);
             let find = self.events.find(open).sort(doc! { "seq": 1 }).hint(by_index(FIFO_KEYS)).limit(1);
