@@ -5,10 +5,10 @@ mod harness;
 use std::time::Duration;
 
 use harness::Mongo;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{DateTime, Document, doc};
 use outbox_conformance::{Harness, require};
 use outbox_mongo::mongodb;
-use outbox_traits::{Claim, ClaimStore, Event, OutboxStore, Settlement, Stats, StatsStore};
+use outbox_traits::{Claim, ClaimStore, Event, EventId, OutboxStore, Settlement, Stats, StatsStore};
 use serde_json::json;
 
 fn of_one_key(count: usize) -> Vec<Event> {
@@ -32,6 +32,30 @@ async fn what_waits_for_a_dead_letter_that_holds_its_key_is_not_due() {
     // Another is, behind them.
     h.store.save(&Event::new("t", json!(0)).unwrap()).await.unwrap();
     assert!(h.store.stats().await.unwrap().oldest_due.is_some_and(|due| due < Duration::from_mins(1)));
+    h.close().await;
+}
+
+/// It has no place in the order, and comes before all others.
+#[tokio::test]
+async fn what_was_written_elsewhere_has_the_age_that_it_says_and_hides_no_other() {
+    let Some(h) = require("stats::elsewhere", Mongo::open().await) else { return };
+    h.store.save(&Event::new("t", json!(1)).unwrap()).await.unwrap();
+    h.advance(Duration::from_hours(1)).await;
+    let written = async |minutes: i64| {
+        let id = EventId::new().to_string();
+        let at = DateTime::from_millis(DateTime::now().timestamp_millis() - minutes * 60_000);
+        let row = doc! { "eventId": &id, "type": "t", "payload": {}, "meta": { "id": &id, "timestamp": at },
+        "status": "pending", "createdAt": at };
+        h.outbox().insert_one(row).await.unwrap();
+    };
+    let minutes = |age: Option<Duration>| age.unwrap().as_secs() / 60;
+    written(10).await;
+    let stats = h.store.stats().await.unwrap();
+    assert_eq!((minutes(stats.oldest_pending), minutes(stats.oldest_due)), (60, 10), "{stats:?}");
+    h.outbox().delete_one(doc! { "seq": { "$exists": false } }).await.unwrap();
+    written(120).await;
+    let stats = h.store.stats().await.unwrap();
+    assert_eq!((minutes(stats.oldest_pending), minutes(stats.oldest_due)), (120, 120), "{stats:?}");
     h.close().await;
 }
 
