@@ -61,6 +61,8 @@ mod sealed {
         const BEGIN_CLAIM: &'static str;
         /// The same, but the commit does.
         const BEGIN_FLUSHED: &'static str;
+        /// What comes before rows are locked, and before they are locked once more, without those that were locked.
+        const AROUND_HOLD: (&'static str, &'static str);
         /// Whether those who wait to write look now and then, and sleep in between.
         const WAITS_ASLEEP: bool;
         /// Commits a transaction and begins another at once, where one statement does: what goes on in the same message

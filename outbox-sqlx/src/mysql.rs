@@ -87,6 +87,8 @@ impl Engine for MySql {
     const ISOLATE: &'static str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; ";
     const BEGIN_CLAIM: &'static str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION";
     const BEGIN_FLUSHED: &'static str = Self::BEGIN_CLAIM;
+    // A row stays locked there, and who has waited for it reads it as it is then.
+    const AROUND_HOLD: (&'static str, &'static str) = ("", "");
     const WAITS_ASLEEP: bool = false;
     const CHAIN: Option<&'static str> = Some("COMMIT AND CHAIN");
     const BEGIN_LOOK: &'static str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; \

@@ -122,6 +122,7 @@ impl Engine for Postgres {
     );
     const BEGIN_FLUSHED: &'static str =
         concat!("BEGIN ISOLATION LEVEL READ COMMITTED; ", not_idle!(), by_index!());
+    const AROUND_HOLD: (&'static str, &'static str) = ("SAVEPOINT hold; ", "ROLLBACK TO SAVEPOINT hold; ");
     const WAITS_ASLEEP: bool = false;
     const CHAIN: Option<&'static str> = Some("COMMIT AND CHAIN");
     const BEGIN_LOOK: &'static str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";

@@ -82,6 +82,7 @@ impl Engine for Sqlite {
     const ISOLATE: &'static str = "";
     const BEGIN_CLAIM: &'static str = "BEGIN IMMEDIATE";
     const BEGIN_FLUSHED: &'static str = Self::BEGIN_CLAIM;
+    const AROUND_HOLD: (&'static str, &'static str) = ("", "");
     const WAITS_ASLEEP: bool = true;
     const CHAIN: Option<&'static str> = None;
     const BEGIN_LOOK: &'static str = "BEGIN";

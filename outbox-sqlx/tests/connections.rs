@@ -2,7 +2,7 @@
 
 mod harness;
 
-use std::time::Duration;
+use std::{task::Poll, time::Duration};
 
 use outbox_conformance::{Harness, SchemaHarness, require};
 use outbox_sqlx::{Dialect, MySqlInbox, MySqlOutbox, PgOutbox, SqlxOutbox, sqlx};
@@ -111,17 +111,25 @@ async fn postgres_lets_go_of_the_lock_of_a_claim_that_nobody_goes_on_with() {
     let mut other = h.pool().acquire().await.unwrap();
     let look = format!("SELECT 1 FROM {}.outbox_version WHERE version = 2 FOR UPDATE NOWAIT", h.place);
     let asked = Claim::new("silent");
-    let mut silent = h.store.claim(&asked);
     let is_locked = async |connection: &mut sqlx::PgConnection| {
         sqlx::raw_sql(sqlx::AssertSqlSafe(look.clone())).execute(connection).await.is_err()
     };
-    while !is_locked(&mut other).await {
-        // A little of it, and then no more.
-        let one_poll =
-            std::future::poll_fn(|context| std::task::Poll::Ready(silent.as_mut().poll(context).is_ready()));
-        assert!(!one_poll.await, "it was not seen while it had the lock");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    // A little of a claim, until it has the lock, and then no more; where that was not seen, once more.
+    let silent = 'claim: loop {
+        let mut claim = h.store.claim(&asked);
+        loop {
+            let poll = std::future::poll_fn(|context| Poll::Ready(claim.as_mut().poll(context)));
+            if let Poll::Ready(claimed) = poll.await {
+                let released = claimed.unwrap().into_iter().map(|one| Settlement::released(one.lease));
+                h.store.settle(&released.collect::<Vec<_>>()).await.unwrap();
+                continue 'claim;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if is_locked(&mut other).await {
+                break 'claim claim;
+            }
+        }
+    };
     let next = tokio::time::timeout(Duration::from_mins(1), h.store.claim(&Claim::new("next"))).await;
     assert_eq!(next.expect("the lock is let go of").unwrap().len(), 1);
     assert_eq!(silent.await.unwrap_err().kind(), ErrorKind::Unavailable);

@@ -104,9 +104,10 @@ impl State {
         names: &Names,
         tokens: Option<&[Uuid]>,
     ) -> sqlx::Result<Self> {
-        let sql = format!("{}; {}", sql::hold::<DB>(names, tokens), sql::state::<DB>(names, tokens));
+        let (mut before, again) = DB::AROUND_HOLD;
         loop {
-            let rows = DB::rows(connection, sql.clone()).await?;
+            let (hold, state) = (sql::hold::<DB>(names, tokens), sql::state::<DB>(names, tokens));
+            let rows = DB::rows(connection, format!("{before}{hold}; {state}")).await?;
             let held = rows.iter().filter(|row| row.len() == 2);
             let held: HashSet<(Uuid, i64)> =
                 held.map(|row| Ok((row.uuid(0)?, row.number(1)?))).collect::<sqlx::Result<_>>()?;
@@ -115,6 +116,8 @@ impl State {
             if state.leases.iter().all(|lease| held.contains(&(lease.token, lease.until))) {
                 return Ok(state);
             }
+            // All from the first on again: who takes them in another order meets others that wait for one another.
+            before = again;
         }
     }
 
