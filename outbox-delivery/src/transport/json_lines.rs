@@ -21,7 +21,7 @@ use super::line_file::LineFile;
 /// a line torn by the error spoils no other; readers skip blank lines and lines that are no JSON.
 ///
 /// ```
-/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 /// use outbox_delivery::transport::JsonLines;
 /// use outbox_traits::{Event, Transport};
 /// use serde_json::json;
@@ -83,7 +83,7 @@ impl JsonLines {
     }
 
     /// Waits so long for a batch to be written, for less than a relay waits for a whole call. Then the transport counts as
-    /// unavailable. By default 10 seconds.
+    /// unavailable. By default 10 seconds, by the clock of tokio's runtime, which has to be enabled as for a relay.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
