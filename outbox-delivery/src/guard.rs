@@ -21,15 +21,18 @@ use tokio::time::timeout;
 pub(crate) fn run<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         let text = text_of(&*panic).to_owned();
-        discard(panic);
+        // What it panicked with may panic, too, where it is dropped.
+        if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+            mem::forget(another);
+        }
         text
     })
 }
 
-/// Drops what others have made, which may panic there, and so may what it panics with.
+/// Drops what others have made, and is of no interest any more: its panic changes nothing.
 pub(crate) fn discard<T>(made: T) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(made))) {
-        mem::forget(panic);
+    if let Err(panic) = run(|| drop(made)) {
+        tracing::error!(panic, "what the relay had called panicked when it was dropped");
     }
 }
 
@@ -51,24 +54,14 @@ impl<F: Future> Future for Guarded<F> {
             Ok(Poll::Ready(value)) => Ok(value),
             Err(panic) => Err(panic),
         };
-        self.discard();
+        discard(self.0.take());
         Poll::Ready(result)
-    }
-}
-
-impl<F> Guarded<F> {
-    /// What it came to is known by now, or of no interest: its panic changes nothing.
-    fn discard(&mut self) {
-        let work = self.0.take();
-        if let Err(panic) = run(|| drop(work)) {
-            tracing::error!(panic, "what the relay had called panicked when it was dropped");
-        }
     }
 }
 
 impl<F> Drop for Guarded<F> {
     fn drop(&mut self) {
-        self.discard();
+        discard(self.0.take());
     }
 }
 
