@@ -126,6 +126,8 @@ async fn a_store_that_answers_for_too_few_leases_ends_the_relay_and_says_so() {
 
 #[tokio::test(start_paused = true)]
 async fn where_the_renewal_of_each_lease_fails_there_is_no_busy_loop() {
+    // The delays are drawn: with other ones 5 runs of 1,000 had 50 to 52 renewals.
+    fastrand::seed(7);
     let store = Remote::with(&one_a_key(2)).await;
     store.fail_each_renewal(ErrorKind::Unavailable);
     let mut renewals = 0;
