@@ -4,7 +4,7 @@ use std::{
     io,
     net::Ipv4Addr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
 };
@@ -21,10 +21,10 @@ use tokio::{
 
 /// Passes bytes on between a store and its server until the test cuts them off: all at once, as when the server is gone
 /// ([`go_down`](Self::go_down)) or the network is ([`go_silent`](Self::go_silent)), or at one message of a call
-/// ([`cut_at`](Self::cut_at)).
+/// ([`cut_at`](Self::cut_at)). It can hold a call up in the middle of it, too ([`hold_at`](Self::hold_at)).
 ///
-/// The clauses of the groups `outage`, `claim_outage` and `wake_outage` open it by themselves, for the server that an
-/// [`OutageHarness`](crate::OutageHarness) names. Tests of a backend that are not part of the suite use it too. It ends
+/// The clauses of the groups `outage`, `claim_outage`, `claim_meeting` and `wake_outage` open it by themselves, for the server
+/// that an [`OutageHarness`](crate::OutageHarness) names. Tests of a backend that are not part of the suite use it too. It ends
 /// when it is dropped, and whoever is connected with it.
 #[derive(Debug)]
 pub struct Proxy {
@@ -37,15 +37,24 @@ pub struct Proxy {
 #[derive(Debug)]
 struct Line {
     state: watch::Sender<State>,
-    /// So many messages are passed on before the connections are cut, and whether nobody gets through from then on.
-    left: Mutex<Option<(usize, bool)>>,
+    /// So many messages are passed on, and what is done then.
+    left: Mutex<Option<(usize, Then)>>,
     accepted: AtomicUsize,
     round_trips: AtomicUsize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Then {
+    Cut,
+    GoDown,
+    Hold,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
     is_down: bool,
+    /// Nothing is passed on for now.
+    is_held: bool,
     /// How often all connections were closed.
     closed: usize,
     /// How often those that were open fell silent.
@@ -97,12 +106,29 @@ impl Proxy {
     ///
     /// A message is what arrives at once, which is what one side has sent at once unless it is large.
     pub fn cut_at(&self, messages: usize) {
-        *self.line.left() = Some((messages, false));
+        *self.line.left() = Some((messages, Then::Cut));
     }
 
     /// The same, and [goes down](Self::go_down) then: as where whoever made the call has died in the middle of it.
     pub fn go_down_at(&self, messages: usize) {
-        *self.line.left() = Some((messages, true));
+        *self.line.left() = Some((messages, Then::GoDown));
+    }
+
+    /// Passes so many messages on, as [`cut_at`](Self::cut_at) does, and holds up the next one and all that come after it, until
+    /// [`let_through`](Self::let_through): whatever is done meanwhile is done in the middle of the call.
+    pub fn hold_at(&self, messages: usize) {
+        *self.line.left() = Some((messages, Then::Hold));
+    }
+
+    /// Waits until a message is held up.
+    pub async fn is_held(&self) {
+        until(&mut self.line.state.subscribe(), |state| state.is_held).await;
+    }
+
+    /// Ends [`hold_at`](Self::hold_at): what was held up passes, and so does what comes.
+    pub fn let_through(&self) {
+        *self.line.left() = None;
+        self.line.state.send_modify(|state| state.is_held = false);
     }
 
     /// Takes a [`cut_at`](Self::cut_at) or [`go_down_at`](Self::go_down_at) back, and says whether it has cut already.
@@ -133,28 +159,36 @@ impl Drop for Proxy {
 }
 
 impl Line {
-    fn left(&self) -> std::sync::MutexGuard<'_, Option<(usize, bool)>> {
+    fn left(&self) -> MutexGuard<'_, Option<(usize, Then)>> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn close_all(&self, is_down: bool) {
-        self.state.send_modify(|state| *state = State { is_down, closed: state.closed + 1, ..*state });
+        self.state.send_modify(|state| {
+            *state = State { is_down, is_held: false, closed: state.closed + 1, ..*state };
+        });
     }
 
-    /// Whether a message may pass.
+    /// Counts a message, and does what is to be done at this one. Whether it may pass.
     fn passes(&self) -> bool {
         let mut left = self.left();
-        let is_down = match left.as_mut() {
+        let then = match left.as_mut() {
             None => return true,
-            Some((0, is_down)) => *is_down,
+            Some((0, then)) => *then,
             Some((left, _)) => {
                 *left -= 1;
                 return true;
             }
         };
         *left = None;
-        drop(left);
-        self.close_all(is_down);
+        match then {
+            Then::Cut => self.close_all(false),
+            Then::GoDown => self.close_all(true),
+            Then::Hold => {
+                self.state.send_modify(|state| state.is_held = true);
+                return true;
+            }
+        }
         false
     }
 
@@ -171,6 +205,7 @@ impl Line {
             if length == 0 || !self.passes() {
                 return Ok(());
             }
+            until(&mut self.state.subscribe(), |state| !state.is_held).await;
             passes_on();
             to.write_all(&bytes[..length]).await?;
         }

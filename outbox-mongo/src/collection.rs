@@ -52,7 +52,7 @@ pub(crate) fn namespace(database: &Database, name: &str) -> String {
 /// Whether an outbox or an inbox can have that name.
 pub(crate) fn check_name(database: &Database, name: &str) -> Result<()> {
     // The server counts the name of the database and the dot between them; and there are those beside it.
-    let room = 255 - database.name().len() - 1 - LEASES.len();
+    let room = 255_usize.saturating_sub(database.name().len() + 1 + LEASES.len());
     let problem = if name.is_empty() {
         "is empty".to_owned()
     } else if name.contains(['\0', '$']) {

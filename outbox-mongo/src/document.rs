@@ -26,6 +26,9 @@ pub(crate) const HOLDS_KEY: &str = "holdsKey";
 /// A document ends at 16 MiB, which are 16,777,216; what is left is for what the outbox adds later: times, counts, an error.
 const MAX_DOCUMENT_BYTES: usize = 16_700_000;
 
+/// What has been written elsewhere may be larger, up to where there is no room any more for what is added.
+const MAX_READABLE: usize = 16_757_000;
+
 /// An event as it is inserted.
 #[derive(Debug)]
 pub(crate) struct NewDocument {
@@ -152,6 +155,9 @@ pub(crate) fn count(raw: &RawDocument, name: &str) -> u32 {
 
 /// The event in a document, or why it cannot be read.
 pub(crate) fn event(raw: &RawDocument) -> Result<Event, String> {
+    if raw.as_bytes().len() > MAX_READABLE {
+        return Err("the document is so large that it has no room for what becomes of it".to_owned());
+    }
     let id = event_id(raw).ok_or("the field `eventId` is not a UUID in its usual form")?;
     let event_type = raw.get_str("type").map_err(|_| "the field `type` is not a text")?;
     let not_before = match field(raw, "notBefore")? {

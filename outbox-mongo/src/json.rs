@@ -47,6 +47,15 @@ fn is_exact_number(number: &Number) -> bool {
     write(bson.as_raw_bson_ref(), &mut back).is_ok() && back == number.to_string()
 }
 
+/// The whole number that JavaScript's driver has written as a float, as it does with those that are longer than 32 bits, such
+/// as a time in milliseconds. A shorter one it writes as an integer, so that a float is one that was meant.
+#[allow(clippy::cast_possible_truncation, reason = "a whole number of 53 bits")]
+fn long_integer(number: f64) -> Option<i64> {
+    let (shortest, longest) = (f64::from(i32::MAX), 9_007_199_254_740_991_f64);
+    let is_long = number.abs() > shortest && number.abs() <= longest;
+    (is_long && number.fract() == 0.0).then_some(number as i64)
+}
+
 /// Writes a stored value as JSON, as JavaScript's `JSON.stringify` does: a date as text, an object id as hex. What has no
 /// such form is refused, in words.
 pub(crate) fn write(bson: RawBsonRef<'_>, json: &mut String) -> Result<(), String> {
@@ -56,9 +65,12 @@ pub(crate) fn write(bson: RawBsonRef<'_>, json: &mut String) -> Result<(), Strin
         RawBsonRef::Int32(number) => json.push_str(&number.to_string()),
         RawBsonRef::Int64(number) => json.push_str(&number.to_string()),
         RawBsonRef::Double(number) => {
-            let number =
+            let float =
                 Number::from_f64(number).ok_or_else(|| format!("the number {number} has no form in JSON"))?;
-            json.push_str(&number.to_string());
+            match long_integer(number) {
+                Some(integer) => json.push_str(&integer.to_string()),
+                None => json.push_str(&float.to_string()),
+            }
         }
         RawBsonRef::String(text) => write_text(text, json)?,
         RawBsonRef::Array(items) => {

@@ -23,19 +23,17 @@ pub(crate) fn look_further(look: usize) -> usize {
 }
 
 impl MongoOutbox {
-    /// What has become due takes its place in the order, which it has kept from its save on. Whether there was any.
-    pub(crate) async fn promote(&self) -> Result<bool, DriverError> {
-        let mut promoted = false;
+    /// What has become due takes its place in the order, which it has kept from its save on.
+    pub(crate) async fn promote(&self) -> Result<(), DriverError> {
         loop {
             let due = doc! { "status": SCHEDULED, "$expr": { "$lte": ["$notBefore", "$$NOW"] } };
             let ids = purge::find_ids(&self.events, due, SCHEDULED_KEYS).await?;
             if !ids.is_empty() {
                 let filter = doc! { "_id": { "$in": &ids }, "status": SCHEDULED };
                 self.events.update_many(filter, doc! { "$set": { "status": PENDING } }).await?;
-                promoted = true;
             }
             if ids.len() < BATCH {
-                return Ok(promoted);
+                return Ok(());
             }
         }
     }

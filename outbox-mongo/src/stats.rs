@@ -99,7 +99,10 @@ impl MongoOutbox {
     /// For how long the first event has been due: of those whose keys neither wait nor have parked events, of those that
     /// are parked, of those that are hidden, perhaps until a time that has come, and of those that are leased.
     async fn oldest_due(&self, delivered: &[String]) -> Result<Option<Duration>, DriverError> {
-        let now = doc! { "$set": { "now": "$$NOW" } };
+        // Not the events themselves, which may be large.
+        let times = doc! { "$project": {
+            "seq": 1, "createdAt": 1, "notBefore": 1, "lastFailedAt": 1, "since": 1, "now": "$$NOW",
+        } };
         let still_parked = without(doc! { "status": PARKED }, delivered);
         let events = self.events.name();
         let first = [
@@ -117,13 +120,13 @@ impl MongoOutbox {
             } },
             doc! { "$match": { "parked": [] } },
             doc! { "$limit": 1 },
-            now.clone(),
+            times.clone(),
         ];
         let hidden = [
             doc! { "$match": { "status": SCHEDULED } },
             doc! { "$sort": { "notBefore": 1 } },
             doc! { "$limit": 1 },
-            now.clone(),
+            times.clone(),
         ];
         let parked = [
             doc! { "$match": { "$expr": { "$lte": ["$readyAt", "$$NOW"] } } },
@@ -139,7 +142,7 @@ impl MongoOutbox {
             doc! { "$sort": { "event.seq": 1 } },
             doc! { "$limit": 1 },
             doc! { "$replaceWith": { "$mergeObjects": ["$event", { "since": "$readyAt" }] } },
-            now.clone(),
+            times.clone(),
         ];
         let leased = [
             doc! { "$match": { DELIVERED: { "$ne": true }, "$expr": { "$gt": ["$until", "$$NOW"] } } },
@@ -152,7 +155,7 @@ impl MongoOutbox {
             doc! { "$unwind": "$event" },
             doc! { "$match": { "event.status": { "$in": [PENDING, PARKED] } } },
             doc! { "$replaceWith": { "$mergeObjects": ["$event", { "since": "$claimedAt" }] } },
-            now,
+            times,
         ];
         let mut oldest = None;
         let by_order = self.events.aggregate(first).hint(by_index(FIFO_KEYS));
@@ -164,7 +167,7 @@ impl MongoOutbox {
             self.leases.aggregate(leased).await?,
         ] {
             while cursor.advance().await? {
-                oldest = oldest.max(due_for(&cursor.deserialize_current()?)?);
+                oldest = oldest.max(due_for(&cursor.current().try_into()?)?);
             }
         }
         Ok(oldest)

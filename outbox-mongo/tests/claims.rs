@@ -121,6 +121,17 @@ async fn a_claim_whose_process_dies_in_the_middle_of_it_is_ended_and_no_other_tr
     let acknowledged = tokio::time::timeout(Duration::from_secs(30), h.store.acknowledge(event.id())).await;
     acknowledged.expect("it waits until the server ends it by itself").unwrap();
     dead.commit_transaction().await.unwrap_err();
+    // And a settlement of what it was about to take from a lease.
+    h.store.save(&Event::new("t", json!(3)).unwrap()).await.unwrap();
+    let leased = h.store.claim(&Claim::new("w")).await.unwrap();
+    dead.start_transaction().await.unwrap();
+    let this = doc! { "token": leased[0].lease.token().to_string() };
+    let touch = doc! { "$inc": { "revision": 1_i64 } };
+    lock.update_one(this, touch).session(&mut dead).await.unwrap();
+    let delivered = [Settlement::delivered(leased[0].lease)];
+    let settled = tokio::time::timeout(Duration::from_secs(30), h.store.settle(&delivered)).await;
+    assert!(settled.expect("it waits until the server ends it by itself").unwrap()[0].is_ok());
+    dead.commit_transaction().await.unwrap_err();
     let known = lock.find_one(doc! { "_id": "sessions" }).await.unwrap().unwrap();
     assert_eq!(known.get_array("sessions").unwrap().len(), 2, "its own as well: {known}");
     h.commit(bystander).await;
@@ -158,6 +169,31 @@ async fn what_was_settled_by_a_process_that_died_then_is_delivered() {
     assert!(h.store.settle(&[Settlement::delivered(again[0].lease)]).await.unwrap()[0].is_ok());
     assert_eq!(h.store.purge(Duration::ZERO).await.unwrap(), 4);
     assert_eq!(leases.count_documents(doc! { "token": { "$exists": true } }).await.unwrap(), 0);
+    h.close().await;
+}
+
+/// A settlement that was cut off has written into the lease what it could; the next one of the same is lost, and does the rest.
+#[tokio::test]
+async fn a_settlement_that_is_made_again_does_what_is_left_to_do() {
+    let Some(h) = require("claims::made_again", Mongo::open().await) else { return };
+    let leases = h.database().collection::<Document>("outbox.leases");
+    for fails in [false, true] {
+        let events: Vec<Event> = (0..3).map(|number| Event::new("t", json!(number)).unwrap()).collect();
+        h.store.save_all(&events).await.unwrap();
+        let leased = h.store.claim(&Claim::new("w").with_limit(3)).await.unwrap();
+        let set = doc! { "entries.0.delivered": true, "entries.1.delivered": true };
+        let decided = doc! { "$set": set, "$inc": { "revision": 1_i64 } };
+        leases.update_one(doc! { "token": leased[0].lease.token().to_string() }, decided).await.unwrap();
+        let mut settlements: Vec<Settlement> =
+            leased.iter().map(|one| Settlement::delivered(one.lease)).collect();
+        if fails {
+            settlements[2] = Settlement::dead_letter(leased[2].lease, "failed");
+        }
+        let answers = h.store.settle(&settlements).await.unwrap();
+        assert_eq!(answers.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, false, true]);
+        assert_eq!(h.store.purge(Duration::ZERO).await.unwrap(), if fails { 2 } else { 3 });
+        assert_eq!(leases.count_documents(doc! { "token": { "$exists": true } }).await.unwrap(), 0);
+    }
     h.close().await;
 }
 
@@ -296,14 +332,30 @@ async fn an_acknowledgement_that_deletes_and_is_cut_off_holds_up_nobody() {
 async fn a_key_of_which_nothing_is_parked_any_more_has_no_document() {
     let Some(h) = require("claims::keys", Mongo::open().await) else { return };
     let keys = h.database().collection::<Document>("outbox.keys");
-    h.store.save(&Event::new("t", json!(1)).unwrap().with_partition_key("k")).await.unwrap();
-    let claim = async || h.store.claim(&Claim::new("w")).await.unwrap();
-    let retry = Settlement::retry(claim().await[0].lease, Duration::ZERO, "failed");
-    assert!(h.store.settle(&[retry]).await.unwrap()[0].is_ok());
-    assert_eq!(keys.count_documents(doc! {}).await.unwrap(), 1);
-    assert!(h.store.settle(&[Settlement::delivered(claim().await[0].lease)]).await.unwrap()[0].is_ok());
-    assert!(claim().await.is_empty());
-    assert_eq!(keys.count_documents(doc! {}).await.unwrap(), 0);
+    // Also where nobody ever claims all types.
+    for asked in [Claim::new("w"), Claim::new("w").with_types(["t"])] {
+        h.store.save(&Event::new("t", json!(1)).unwrap().with_partition_key("k")).await.unwrap();
+        let claim = async || h.store.claim(&asked).await.unwrap();
+        let retry = Settlement::retry(claim().await[0].lease, Duration::ZERO, "failed");
+        assert!(h.store.settle(&[retry]).await.unwrap()[0].is_ok());
+        assert_eq!(keys.count_documents(doc! {}).await.unwrap(), 1);
+        assert!(h.store.settle(&[Settlement::delivered(claim().await[0].lease)]).await.unwrap()[0].is_ok());
+        // So long as another event is there, nothing is idle.
+        h.store.save(&Event::new("t", json!(2)).unwrap()).await.unwrap();
+        assert!(h.store.settle(&[Settlement::delivered(claim().await[0].lease)]).await.unwrap()[0].is_ok());
+        assert_eq!(keys.count_documents(doc! {}).await.unwrap(), 0);
+    }
+    // But not where there is another of another type.
+    for event_type in ["t", "u"] {
+        h.store.save(&Event::new(event_type, json!(1)).unwrap().with_partition_key("k")).await.unwrap();
+    }
+    let both = h.store.claim(&Claim::new("w")).await.unwrap();
+    let retry = both.iter().map(|one| Settlement::retry(one.lease, Duration::ZERO, "failed"));
+    h.store.settle(&retry.collect::<Vec<_>>()).await.unwrap();
+    let first = h.store.claim(&Claim::new("w").with_types(["t"])).await.unwrap();
+    assert!(h.store.settle(&[Settlement::delivered(first[0].lease)]).await.unwrap()[0].is_ok());
+    assert!(h.store.claim(&Claim::new("w").with_types(["t"])).await.unwrap().is_empty());
+    assert_eq!(h.store.claim(&Claim::new("w")).await.unwrap()[0].event.id(), both[1].event.id());
     h.close().await;
 }
 

@@ -86,7 +86,11 @@ async fn what_a_typescript_writer_saved_is_read() {
     let row = doc! {
         "eventId": id.to_string(),
         "type": "order.placed",
-        "payload": { "total": 4200.0, "placedAt": DateTime::from_millis(1), "tags": ["a"] },
+        "payload": {
+            "total": 4200.0, "placedAt": DateTime::from_millis(1), "tags": ["a"],
+            // A whole number of more than 32 bits is written so by the driver of JavaScript.
+            "number": 1_700_000_000_000.0, "less": -4_294_967_296.0, "no": 4_294_967_296.5, "far": 1e17,
+        },
         "meta": { "id": id.to_string(), "timestamp": DateTime::from_millis(1_709_208_000_001) },
         "status": "pending",
         "createdAt": DateTime::now(),
@@ -99,7 +103,10 @@ async fn what_a_typescript_writer_saved_is_read() {
         json!(read[0]),
         json!({
             "type": "order.placed",
-            "payload": { "total": 4200.0, "placedAt": "1970-01-01T00:00:00.001Z", "tags": ["a"] },
+            "payload": {
+                "total": 4200.0, "placedAt": "1970-01-01T00:00:00.001Z", "tags": ["a"],
+                "number": 1_700_000_000_000_i64, "less": -4_294_967_296_i64, "no": 4_294_967_296.5, "far": 1e17,
+            },
             "meta": { "id": id, "timestamp": "2024-02-29T12:00:00.001Z" },
         })
     );
@@ -125,6 +132,8 @@ async fn a_text_is_kept_only_where_bson_is_not_exact() {
         (json!({ "i": i64::MIN, "f": 1e308 }), false),
         (json!({ "n": u64::MAX, "name": "x" }), true),
         (json!({ "a\u{0}b": 1 }), true),
+        // It would come back as a whole number.
+        (json!({ "f": 1.7e12 }), true),
         // As BSON it is beyond 16 MiB.
         (long, true),
     ];
@@ -251,10 +260,22 @@ async fn a_document_that_is_nearly_full_is_set_aside_without_the_reason() {
         full.insert("payload", "x".repeat(most - size - room));
         h.outbox().insert_one(full).await.unwrap();
     }
+    // It could be read, but nothing could be noted in it.
+    let id = EventId::new().to_string();
+    let mut full = doc! {
+        "eventId": &id, "type": "t", "payload": "", "meta": { "id": &id, "timestamp": DateTime::now() },
+        "status": "pending", "createdAt": DateTime::now(), "seq": Timestamp { time: 0, increment: 0 },
+    };
+    let size = RawDocumentBuf::try_from(&full).unwrap().as_bytes().len();
+    full.insert("payload", "x".repeat(most - size - 60));
+    h.outbox().insert_one(full).await.unwrap();
     let good = Event::new("t", json!({})).unwrap();
     h.store.save(&good).await.unwrap();
+    let leased = h.store.claim(&Claim::new("w")).await.unwrap();
+    assert_eq!(leased.iter().map(|one| one.event.id()).collect::<Vec<_>>(), [good.id()]);
+    assert!(h.store.settle(&[Settlement::released(leased[0].lease)]).await.unwrap()[0].is_ok());
     assert_eq!(h.store.get_pending(9).await.unwrap(), [good]);
     let dead = h.outbox().count_documents(doc! { "status": "dead_letter" }).await.unwrap();
-    assert_eq!(dead, 2);
+    assert_eq!(dead, 3);
     h.close().await;
 }

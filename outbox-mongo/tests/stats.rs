@@ -87,6 +87,21 @@ async fn the_search_for_the_first_that_is_due_has_an_end() {
     h.close().await;
 }
 
+/// The driver would take `{"$oid": …}` for what it is in Extended JSON, where it reads whole documents by way of serde.
+#[tokio::test]
+async fn a_payload_that_looks_like_extended_json_is_counted_like_any_other() {
+    let Some(h) = require("stats::extended_json", Mongo::open().await) else { return };
+    let event = Event::new("t", json!({ "reference": { "$oid": "order-17" } })).unwrap();
+    h.store.save(&event.clone().with_partition_key("k")).await.unwrap();
+    assert_eq!(counts(&h.store.stats().await.unwrap()), (1, 0, 0, 0));
+    let leased = h.store.claim(&Claim::new("w")).await.unwrap();
+    assert_eq!(counts(&h.store.stats().await.unwrap()), (0, 1, 0, 0));
+    let again = Settlement::retry(leased[0].lease, Duration::ZERO, "failed");
+    assert!(h.store.settle(&[again]).await.unwrap()[0].is_ok());
+    assert!(h.store.stats().await.unwrap().oldest_due.is_some());
+    h.close().await;
+}
+
 /// A settlement is written into the lease first.
 #[tokio::test]
 async fn what_a_lease_says_is_delivered_counts_so_before_its_own_document_says_it() {

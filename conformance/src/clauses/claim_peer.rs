@@ -87,6 +87,28 @@ where
     claims_are_disjoint(h, handles).await;
 }
 
+/// 3.1 and 7.3: what was hidden, and whose time has come, is in its place for all at the same moment, however many of several
+/// processes look.
+pub async fn what_has_become_due_comes_first_whoever_looks<H: WakeHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let peers = [h.peer().await, h.peer().await, h.peer().await].map(Arc::new);
+    for round in 0..60 {
+        let key = format!("key {round}");
+        let due = keyed(&key, "first").with_not_before(h.now().await - LEASE);
+        let both = [due, keyed(&key, "second")];
+        save_all(&h, &both).await;
+        let claims = peers.clone().map(|peer| tokio::spawn(async move { claim_by(&*peer, 10).await }));
+        let mut leased = claim(&h, 10).await;
+        for claim in claims {
+            leased.extend(claim.await.expect("a claim"));
+        }
+        assert_eq!(leased_ids(&leased), ids(&both), "one has both, the earlier one first");
+        delivered_by(h.store(), &leased).await;
+    }
+}
+
 /// 7.2, 7.3, 7.5 and 7.7: every event is delivered, and those of a key in their order, whatever becomes of the workers of
 /// several processes.
 pub async fn a_history_of_several_processes_keeps_the_order_of_each_key<H: WakeHarness>(h: Arc<H>)

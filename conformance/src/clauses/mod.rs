@@ -8,6 +8,7 @@ pub mod claim_concurrent;
 pub mod claim_cost;
 pub mod claim_durable;
 pub mod claim_fault;
+pub mod claim_meeting;
 pub mod claim_names;
 pub mod claim_outage;
 pub mod claim_peer;
@@ -475,6 +476,15 @@ macro_rules! __group {
             what_nobody_goes_on_with_does_not_hold_up_others
         }
     };
+    (claim_meeting $mode:tt) => {
+        $crate::__emit! { $mode claim_meeting:
+            whatever_is_done_during_a_claim_it_keeps_the_order
+            whatever_is_done_during_a_settlement_it_takes_once
+            whatever_is_done_during_a_renewal_a_lease_ends_once
+            whatever_is_done_during_an_acknowledgement_it_counts
+            whatever_is_done_during_a_requeue_it_is_done_once
+        }
+    };
     (stats_outage $mode:tt) => {
         $crate::__emit! { $mode stats_outage:
             what_was_settled_is_counted_though_it_was_cut_off
@@ -516,6 +526,7 @@ macro_rules! __group {
             what_one_process_has_leased_no_other_is_given
             a_lease_is_renewed_and_settled_through_any_handle
             claims_of_several_processes_at_the_same_time_are_disjoint
+            what_has_become_due_comes_first_whoever_looks
             a_history_of_several_processes_keeps_the_order_of_each_key
         }
     };
@@ -587,6 +598,7 @@ mod tests {
             claim_concurrent: "claim_concurrent.rs";
             claim_durable: "claim_durable.rs";
             claim_outage: "claim_outage.rs";
+            claim_meeting: "claim_meeting.rs";
             claim_names: "claim_names.rs";
             claim_schema: "claim_schema.rs";
             concurrent: "concurrent.rs";

@@ -1,6 +1,11 @@
 //! Section 9.5: calls that are cut off, and a server that is away.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use outbox_traits::{Error, ErrorKind, Event, EventId, OutboxStore, Result, Saved};
 use tokio::time::{sleep, timeout};
@@ -15,6 +20,9 @@ const MOST: usize = 500;
 
 /// Who has no answer by then never will. It is not a measure of speed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// So long a call has that is made while another one is held up: by then it is done, or waits for that one.
+const A_MOMENT: Duration = Duration::from_millis(80);
 
 /// The outbox by a way that can be cut.
 pub(crate) struct Away<H> {
@@ -62,6 +70,37 @@ impl<H: OutageHarness> Away<H> {
     pub(crate) async fn cut_for_good<T>(&mut self, call: impl Future<Output = T>) -> T {
         self.proxy.go_down_at(self.at);
         self.answer(call).await
+    }
+
+    /// Makes the call, and another one while the next message of it is held up: by a handle of its own, which may have to
+    /// wait for the first one all the same.
+    pub(crate) async fn meet<T, U>(
+        &mut self,
+        call: impl Future<Output = T>,
+        other: impl Future<Output = U>,
+    ) -> (T, U) {
+        assert!(self.at < MOST, "a call exchanges message after message with its server, and has no end");
+        let (mut call, mut other) = (pin!(bounded(call)), pin!(bounded(other)));
+        self.proxy.hold_at(self.at);
+        let early = tokio::select! {
+            answer = &mut call => Some(answer),
+            () = self.proxy.is_held() => None,
+        };
+        let met = timeout(A_MOMENT, &mut other).await.ok();
+        self.proxy.let_through();
+        self.is_over = early.is_some();
+        // An answer and the next question after it are held up at the same moment, as far as the server knows. But there may be
+        // two questions at once.
+        self.at += if self.at == 0 { 1 } else { 2 };
+        let rest_of = async |early: Option<T>| match early {
+            Some(answer) => answer,
+            None => call.await,
+        };
+        let rest_of_other = async |met: Option<U>| match met {
+            Some(answer) => answer,
+            None => other.await,
+        };
+        tokio::join!(rest_of(early), rest_of_other(met))
     }
 
     async fn answer<T>(&mut self, call: impl Future<Output = T>) -> T {

@@ -87,6 +87,8 @@ faults! {
     ClaimsOverlap,
     /// And so hands out what others have.
     AHandleHeedsItsOwnLeasesOnly,
+    /// By what comes after it in its key.
+    WhatHasBecomeDueIsOvertaken,
     ALeaseIsOfItsHandle,
     LeasedEventsArePending,
     LeasesNeverRunOut,
@@ -386,6 +388,12 @@ faults! {
     ABatchOfOneIsATransaction,
     AnAcknowledgementIsATransaction,
     ASettlementIsMadeTwice,
+    /// Of calls that other ones come in between.
+    AClaimHandsOutWhatItHasSeen,
+    ASettlementGoesByWhatItHasSeen,
+    ARenewalGoesByWhatItHasSeen,
+    AnAcknowledgementGoesByWhatItHasSeen,
+    ARequeueGoesByWhatItHasSeen,
     ALostLeaseHoldsUpItsKey,
     /// The first one after it.
     AClaimStopsAtWhatWasAcknowledged,

@@ -161,7 +161,11 @@ impl Broken {
     /// Gives back what a fault keeps from everybody.
     pub(crate) async fn keep_back(&self, leased: &mut Vec<Leased>) -> Result<()> {
         let held = self.memory().held_for_ever.clone();
-        let is_held = |leased: &Leased| leased.event.partition_key().is_some_and(|key| held.contains(key));
+        let is_overtaken = self.is_peer && self.fault == Fault::WhatHasBecomeDueIsOvertaken;
+        let is_held = |leased: &Leased| {
+            leased.event.partition_key().is_some_and(|key| held.contains(key))
+                || is_overtaken && leased.event.not_before().is_some()
+        };
         let (kept, rest): (Vec<Leased>, Vec<Leased>) = leased.drain(..).partition(is_held);
         *leased = rest;
         let back: Vec<Settlement> = kept.iter().map(|one| Settlement::released(one.lease)).collect();

@@ -54,7 +54,7 @@ fn all_clauses() -> Vec<Clause> {
         cost, claim_cost, wake, wake_concurrent, claim_peer, claim_wake, inbox, resource, names, claim_names, inbox_names, migration, inbox_migration, expiry, refusal
     );
     clauses.extend(clauses!(Fitful; fault, claim_fault, inbox_fault));
-    clauses.extend(clauses!(Remote; outage, claim_outage, stats_outage, wake_outage));
+    clauses.extend(clauses!(Remote; outage, claim_outage, claim_meeting, stats_outage, wake_outage));
     clauses
 }
 
@@ -212,6 +212,8 @@ rejected! {
             "claim_peer::a_history_of_several_processes_keeps_the_order_of_each_key";
     a_lease_that_is_of_its_handle: ALeaseIsOfItsHandle
         by "claim_peer::a_lease_is_renewed_and_settled_through_any_handle";
+    an_event_that_has_become_due_and_is_overtaken: WhatHasBecomeDueIsOvertaken
+        by "claim_peer::what_has_become_due_comes_first_whoever_looks";
     leased_events_that_are_pending: LeasedEventsArePending
         by "claim::a_leased_event_is_neither_pending_nor_claimed";
     leases_that_never_run_out: LeasesNeverRunOut
@@ -696,6 +698,16 @@ rejected! {
         by "claim_outage::what_is_nearly_always_so_takes_few_round_trips";
     a_settlement_that_is_made_twice: ASettlementIsMadeTwice
         by "claim_outage::what_is_nearly_always_so_takes_few_round_trips";
+    a_claim_that_hands_out_what_it_has_seen: AClaimHandsOutWhatItHasSeen
+        by "claim_meeting::whatever_is_done_during_a_claim_it_keeps_the_order";
+    a_settlement_that_goes_by_what_it_has_seen: ASettlementGoesByWhatItHasSeen
+        by "claim_meeting::whatever_is_done_during_a_settlement_it_takes_once";
+    a_renewal_that_goes_by_what_it_has_seen: ARenewalGoesByWhatItHasSeen
+        by "claim_meeting::whatever_is_done_during_a_renewal_a_lease_ends_once";
+    an_acknowledgement_that_goes_by_what_it_has_seen: AnAcknowledgementGoesByWhatItHasSeen
+        by "claim_meeting::whatever_is_done_during_an_acknowledgement_it_counts";
+    a_requeue_that_goes_by_what_it_has_seen: ARequeueGoesByWhatItHasSeen
+        by "claim_meeting::whatever_is_done_during_a_requeue_it_is_done_once";
     a_batch_of_one_that_is_a_transaction: ABatchOfOneIsATransaction
         by "outage::a_batch_of_one_or_none_takes_no_more_than_it_has_to";
     a_lost_lease_that_holds_up_its_key: ALostLeaseHoldsUpItsKey

@@ -269,6 +269,11 @@ impl RemoteStore {
         self.leases.lock().unwrap()
     }
 
+    async fn give_back(&self, leased: &[Leased]) -> Result<()> {
+        let released: Vec<Settlement> = leased.iter().map(|one| Settlement::released(one.lease)).collect();
+        self.inner.settle(&released).await.map(drop)
+    }
+
     /// Gives back what this handle has claimed last.
     async fn let_go(&self) -> Result<()> {
         let released: Vec<Settlement> = self.leases().drain(..).map(Settlement::released).collect();
@@ -345,6 +350,14 @@ impl OutboxStore for RemoteStore {
         if self.fault == Fault::AnAcknowledgementIsATransaction {
             self.ask_again(3).await?;
         }
+        if self.fault == Fault::AnAcknowledgementGoesByWhatItHasSeen {
+            let seen = self.inner.get_pending(usize::MAX).await?;
+            self.ask().await?;
+            let pending = self.inner.get_pending(usize::MAX).await?;
+            if seen.iter().any(|event| ids.contains(&event.id()) && !pending.contains(event)) {
+                return Ok(());
+            }
+        }
         match (self.call(self.inner.acknowledge_all(ids)).await, self.fault) {
             (Err(error), Fault::AClaimStopsAtWhatWasAcknowledged) => {
                 self.shared.stops.store(true, Relaxed);
@@ -381,7 +394,14 @@ impl ClaimStore for RemoteStore {
             return Err(Error::new(ErrorKind::Conflict, "another transaction is in the way"));
         }
         self.ask().await?;
-        let leased = self.inner.claim(claim).await?;
+        let mut leased = self.inner.claim(claim).await?;
+        if self.fault == Fault::AClaimHandsOutWhatItHasSeen {
+            self.give_back(&leased).await?;
+            self.ask().await?;
+            let taken = self.inner.claim(claim).await?;
+            leased.retain(|seen| taken.iter().all(|one| one.event.id() != seen.event.id()));
+            leased.extend(taken);
+        }
         *self.leases() = leased.iter().map(|one| one.lease).collect();
         if leased.is_empty() && self.fault == Fault::AClaimInVainAsksAgainAndAgain {
             self.ask_again(4).await?;
@@ -403,6 +423,11 @@ impl ClaimStore for RemoteStore {
     async fn renew(&self, leases: &[Lease], length: Duration) -> Result<Vec<Result<()>>> {
         if self.is_idle(leases) {
             return Ok(Vec::new());
+        }
+        if self.fault == Fault::ARenewalGoesByWhatItHasSeen {
+            let seen = self.inner.renew(leases, Duration::from_millis(1)).await?;
+            self.ask().await?;
+            return self.call(self.inner.renew(leases, length)).await.map(|_| seen);
         }
         match (self.call(self.inner.renew(leases, length)).await, self.fault) {
             (Err(error), Fault::ARenewalThatWasCutOffHoldsUpAll) => {
@@ -429,6 +454,12 @@ impl ClaimStore for RemoteStore {
                 answers.extend(self.call(self.inner.settle(one)).await?);
             }
             return Ok(answers);
+        }
+        if self.fault == Fault::ASettlementGoesByWhatItHasSeen {
+            let leases: Vec<Lease> = settlements.iter().map(|one| one.lease).collect();
+            let seen = self.inner.renew(&leases, Duration::from_secs(30)).await?;
+            self.ask().await?;
+            return self.call(self.inner.settle(settlements)).await.map(|_| seen);
         }
         if self.fault == Fault::ASettlementIsMadeTwice {
             // Nothing took the first time, as it were.
@@ -473,6 +504,12 @@ impl DeadLetterStore for RemoteStore {
     }
 
     async fn requeue(&self, id: EventId) -> Result<bool> {
+        if self.fault == Fault::ARequeueGoesByWhatItHasSeen {
+            let letters = self.inner.dead_letters(&DeadLetterFilter::new()).await?.letters;
+            self.ask().await?;
+            self.call(self.inner.requeue(id)).await?;
+            return Ok(letters.iter().any(|letter| letter.id == id));
+        }
         self.call(self.inner.requeue(id)).await
     }
 

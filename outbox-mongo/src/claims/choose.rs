@@ -51,15 +51,14 @@ impl MongoOutbox {
         // Where nothing is in the way the first ones are those to take.
         let is_whole = others == 0;
         let mut moment = self.moment().await?;
-        let view = self.view(&mut moment, claim, page_size, is_whole);
-        let (is_due, view) = tokio::join!(self.promote(), view);
-        if is_due? {
-            return Ok(Step::Again);
-        }
-        let Some(mut view) = view? else {
+        let Some(mut view) = self.view(&mut moment, claim, page_size, is_whole).await? else {
             self.make_lock().await?;
             return Ok(Step::Again);
         };
+        if view.is_due {
+            self.promote().await?;
+            return Ok(Step::Again);
+        }
         let (expired, active): (Vec<_>, Vec<_>) =
             std::mem::take(&mut view.leases).into_iter().partition(|leases| leases.until <= view.now);
         if !expired.is_empty() {

@@ -99,7 +99,7 @@ impl MongoOutbox {
         mut leases: Leases,
         settled: &HashMap<String, bool>,
     ) -> Result<Option<(Vec<String>, Option<Decided>)>, DriverError> {
-        let (mut taken, mut delivered) = (Vec::new(), Vec::new());
+        let (mut taken, mut delivered, mut again) = (Vec::new(), Vec::new(), Vec::new());
         let count = leases.entries.len();
         leases.entries.retain_mut(|entry| match settled.get(&entry.event) {
             Some(is_delivered) if !entry.is_delivered => {
@@ -110,25 +110,33 @@ impl MongoOutbox {
                 }
                 *is_delivered
             }
+            // By a call that was cut off before it was done: this one does the rest.
+            Some(true) => {
+                again.push(entry.clone());
+                true
+            }
             _ => true,
         });
+        let are_all = delivered.len() == count;
+        delivered.append(&mut again);
+        let is_all = leases.entries.len() == delivered.len();
         if taken.is_empty() {
-            return Ok(Some((taken, None)));
+            let decided = Decided { id: leases.id, entries: delivered, is_all };
+            return Ok(Some((taken, (!decided.entries.is_empty()).then_some(decided))));
         }
         let mut this = leases.unchanged();
         this.insert("$expr", doc! { "$gt": ["$until", "$$NOW"] });
         let is_written = if leases.entries.is_empty() {
-            self.leases.delete_one(this).await?.deleted_count == 1
+            self.past_stalled(self.leases.delete_one(this).into_future()).await?.deleted_count == 1
         } else {
-            let set = if delivered.len() == count {
+            let set = if are_all {
                 doc! { DELIVERED: true }
             } else {
                 doc! { "entries": leases.entries()? }
             };
             let update = doc! { "$set": set, "$inc": { "revision": 1_i64 } };
-            self.leases.update_one(this, update).await?.matched_count == 1
+            self.past_stalled(self.leases.update_one(this, update).into_future()).await?.matched_count == 1
         };
-        let is_all = leases.entries.len() == delivered.len();
         let decided = Decided { id: leases.id, entries: delivered, is_all };
         Ok(is_written.then(|| (taken, (!decided.entries.is_empty()).then_some(decided))))
     }

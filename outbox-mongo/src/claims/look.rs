@@ -156,7 +156,10 @@ impl MongoOutbox {
                     found.spots.push(spot);
                 }
             }
-            if count < asked && claim.types.is_empty() {
+            if count < asked && !claim.types.is_empty() {
+                empty = self.without_parked(moment, &empty).await?;
+            }
+            if count < asked {
                 found.empty.extend(empty);
             }
             let is_last = ready.len() < KEYS;
@@ -166,6 +169,33 @@ impl MongoOutbox {
             }
         }
         Ok(())
+    }
+
+    /// Which of these keys have no parked events of any type.
+    async fn without_parked(
+        &self,
+        moment: &mut ClientSession,
+        of: &HashSet<Key>,
+    ) -> Result<HashSet<Key>, DriverError> {
+        let mut found = HashSet::new();
+        if of.is_empty() {
+            return Ok(found);
+        }
+        let question = [
+            doc! { "$match": { "_id": { "$in": values(of) } } },
+            doc! { "$lookup": {
+                "from": self.events.name(), "localField": "_id", "foreignField": "partitionHash", "as": "parked",
+                "pipeline": [{ "$match": { "status": PARKED } }, { "$limit": 1 }, { "$project": { "_id": 1 } }],
+            } },
+            doc! { "$match": { "parked": [] } },
+            doc! { "$project": { "_id": 1 } },
+        ];
+        let without = self.keys.aggregate(question).read_concern(ReadConcern::snapshot());
+        let mut cursor = without.session(&mut *moment).await?;
+        while cursor.advance(moment).await? {
+            found.insert(cursor.current().get_binary("_id")?.bytes.to_vec());
+        }
+        Ok(found)
     }
 
     /// Walks the pending events in order, past those of busy keys.

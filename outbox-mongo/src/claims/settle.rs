@@ -176,16 +176,18 @@ impl MongoOutbox {
             ends.entry(end).or_default().push(id);
         }
         self.write_ends(held, ends).await?;
+        let is_delivery = |one: &&Settlement| matches!(one.outcome, Outcome::Delivered);
+        let asked: HashSet<_> = settlements.iter().filter(is_delivery).map(|one| name(&one.lease)).collect();
         let mut decided = Vec::new();
         for mut leases in leases {
             let mut of_these = Vec::new();
             let token = leases.token.clone();
             leases.entries.retain_mut(|entry| {
                 let name = (token.clone(), entry.event.clone());
-                if delivered.contains(&name) {
-                    entry.is_delivered = true;
+                entry.is_delivered |= delivered.contains(&name);
+                // Also what a call had decided that was cut off before it was done.
+                if entry.is_delivered && asked.contains(&name) {
                     of_these.push(entry.clone());
-                    return true;
                 }
                 entry.is_delivered || names.contains(&name)
             });

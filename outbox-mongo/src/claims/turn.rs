@@ -1,6 +1,6 @@
 //! The lock, and the session of this process that takes it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bson::{DateTime, Document, RawArrayBuf, RawDocumentBuf, doc, rawdoc};
 use mongodb::{
@@ -9,13 +9,16 @@ use mongodb::{
     options::ReturnDocument,
 };
 use outbox_traits::ErrorKind;
-use tokio::{runtime::Handle, sync::Mutex};
+use tokio::{runtime::Handle, sync::Mutex, time::timeout};
 
 use super::{LOCK, stalled, view::View};
 use crate::{MongoOutbox, collection, error};
 
 /// How often a commit whose fate is unknown is asked for.
 const MAX_COMMITS: usize = 3;
+/// So long what a call has left open is being ended, while others wait for their turn.
+const ENDING: Duration = Duration::from_secs(2);
+
 /// What those of one process that want the lock hand on to each other: a session that serves nothing else, because
 /// others may end what it does when it stalls.
 pub(crate) struct Turn {
@@ -120,7 +123,9 @@ impl Drop for Held<'_> {
         // Without a runtime the next call of this process does it.
         let Ok(runtime) = Handle::try_current() else { return };
         let turn = Arc::clone(&self.turn);
-        runtime.spawn(async move { turn.lock().await.end_open().await });
+        // Over a connection that has fallen silent it would never be done. What is still open then the next call ends, which
+        // somebody waits for and may drop.
+        runtime.spawn(async move { timeout(ENDING, turn.lock().await.end_open()).await });
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     MongoOutbox,
-    document::Key,
+    document::{Key, SCHEDULED},
     indexes::{FIFO_KEYS, keys},
     store::{ONE_ANSWER, as_limit},
 };
@@ -39,6 +39,8 @@ pub(super) struct View {
     pub(super) page_size: usize,
     /// Whether these are whole events.
     pub(super) is_whole: bool,
+    /// Whether the time of a hidden event has come, which then is not in its place yet.
+    pub(super) is_due: bool,
 }
 
 impl MongoOutbox {
@@ -72,6 +74,14 @@ impl MongoOutbox {
             doc! { "$limit": as_limit(KNOWN_KEYS + 1) },
             doc! { "$replaceWith": { "key": "$_id", "readyAt": "$readyAt" } },
         ];
+        // At the same moment as the rest: what somebody else puts into its place is either here, or there.
+        let due = vec![
+            doc! { "$match": { "status": SCHEDULED } },
+            doc! { "$sort": { "notBefore": 1 } },
+            doc! { "$limit": 1 },
+            doc! { "$replaceWith": { "isDue": { "$lte": ["$notBefore", "$$NOW"] } } },
+        ];
+        question.push(doc! { "$unionWith": { "coll": self.events.name(), "pipeline": due } });
         question.push(doc! { "$unionWith": { "coll": self.leases.name(), "pipeline": leases } });
         question.push(doc! { "$unionWith": { "coll": self.keys.name(), "pipeline": known } });
         let answer = self.events.aggregate(question).hint(keys(FIFO_KEYS));
@@ -81,7 +91,7 @@ impl MongoOutbox {
             .session(&mut *moment)
             .await?
             .with_type::<RawDocumentBuf>();
-        let mut lock = None;
+        let (mut lock, mut is_due) = (None, false);
         let (mut leases, mut known, mut page) = (Vec::new(), HashMap::new(), Vec::with_capacity(page_size));
         while cursor.advance(moment).await? {
             let raw = cursor.current();
@@ -93,6 +103,8 @@ impl MongoOutbox {
                 } else {
                     leases.push(Leases::of(document)?);
                 }
+            } else if let Ok(this_is_due) = raw.get_bool("isDue") {
+                is_due = this_is_due;
             } else {
                 known.insert(raw.get_binary("key")?.bytes.to_vec(), raw.get_datetime("readyAt")?);
             }
@@ -107,6 +119,7 @@ impl MongoOutbox {
             page,
             page_size,
             is_whole,
+            is_due,
         }))
     }
 
