@@ -72,9 +72,10 @@ impl<DB: Dialect> DeadLetterStore for SqlxOutbox<DB> {
     }
 
     async fn requeue(&self, id: EventId) -> Result<bool> {
-        let changed = self.change_dead(&[id], DB::requeue).await.map_err(self.error(REQUEUE))?;
-        self.changed(changed.0 > 0);
-        Ok(changed.0 > 0)
+        let changed = self.change_dead(&[id], DB::requeue).await;
+        // Also where the answer was lost.
+        self.changed(changed.as_ref().map_or(true, |(changed, _)| *changed > 0));
+        Ok(changed.map_err(self.error(REQUEUE))?.0 > 0)
     }
 
     async fn requeue_all(&self, filter: &DeadLetterFilter) -> Result<u64> {
@@ -86,9 +87,8 @@ impl<DB: Dialect> DeadLetterStore for SqlxOutbox<DB> {
 
     async fn discard(&self, id: EventId) -> Result<bool> {
         let discard = self.change_dead(&[id], sql::discard::<DB>).await;
-        let (discarded, is_free) = discard.map_err(self.error(DISCARD))?;
-        self.changed(is_free);
-        Ok(discarded > 0)
+        self.changed(discard.as_ref().map_or(true, |(_, is_free)| *is_free));
+        Ok(discard.map_err(self.error(DISCARD))?.0 > 0)
     }
 
     async fn discard_all(&self, filter: &DeadLetterFilter) -> Result<u64> {

@@ -363,8 +363,8 @@ fn kind(number: u16) -> ErrorKind {
         1205 | 1213 | 1020 | 3572 => ErrorKind::Conflict,
         // No such database, column, table, index; a view that nothing can be written into.
         1049 | 1054 | 1146 | 1176 | 1288 | 1471 => ErrorKind::Schema,
-        // Too many connections, shutting down, interrupted, killed, out of time, idle for too long.
-        1040 | 1053 | 1203 | 1317 | 1927 | 1969 | 3024 | 4031 => ErrorKind::Unavailable,
+        // Too many connections, also of an account, shutting down, interrupted, killed, out of time, idle for too long.
+        1040 | 1053 | 1203 | 1226 | 1317 | 1927 | 1969 | 3024 | 4031 => ErrorKind::Unavailable,
         _ => ErrorKind::Backend,
     }
 }
@@ -385,11 +385,15 @@ fn problem(name: &str) -> Option<&'static str> {
 const MAX_FILE_NAME: usize = 251;
 
 /// How many bytes a character takes in the name of a table's file. The server writes other characters than ASCII letters and
-/// digits as `@` and two more for most of Latin, Greek and Cyrillic, and as `@` and four hexadecimal digits else.
+/// digits as `@` and two more for most letters of Latin, Greek and Cyrillic, and as `@` and four hexadecimal digits else. Which
+/// these are was tried on a server, one character after the other.
 fn in_file_name(char: char) -> usize {
     match char {
         '0'..='9' | 'A'..='Z' | 'a'..='z' | '_' => 1,
-        '\u{c0}'..='\u{52f}' => 3,
+        '\u{c0}'..='\u{d6}' | '\u{d8}'..='\u{f6}' | '\u{f8}'..='\u{12f}' | '\u{131}'..='\u{1be}' => 3,
+        '\u{1f8}'..='\u{241}' | '\u{250}'..='\u{2af}' => 3,
+        '\u{388}'..='\u{38a}' | '\u{38e}'..='\u{3a1}' | '\u{3a3}'..='\u{3ce}' => 3,
+        '\u{3fb}'..='\u{481}' | '\u{48a}'..='\u{4ce}' | '\u{4d0}'..='\u{4f9}' | '\u{500}'..='\u{50f}' => 3,
         _ => 5,
     }
 }
@@ -552,7 +556,7 @@ mod tests {
         for (numbers, expected) in [
             (&[1020, 1205, 1213, 3572][..], ErrorKind::Conflict),
             (&[1049, 1054, 1146, 1176, 1288, 1471], ErrorKind::Schema),
-            (&[1040, 1053, 1203, 1317, 1927, 1969, 3024, 4031], ErrorKind::Unavailable),
+            (&[1040, 1053, 1203, 1226, 1317, 1927, 1969, 3024, 4031], ErrorKind::Unavailable),
             (&[0, 1062, 1064, 1142, 1366, 1406], ErrorKind::Backend),
         ] {
             for number in numbers {

@@ -42,10 +42,11 @@ impl PgOutbox {
     }
 }
 
-/// All claims wait for the lock of one whose machine is gone, which the server notices by the silence alone.
+/// All claims wait for the lock of one whose machine is gone, which the server notices by the silence alone, or by that nobody takes
+/// what it sends.
 macro_rules! not_idle {
     () => {
-        "SET LOCAL idle_in_transaction_session_timeout = 10000; "
+        "SET LOCAL idle_in_transaction_session_timeout = 10000; SET LOCAL tcp_user_timeout = 10000; "
     };
 }
 
@@ -347,8 +348,10 @@ fn kind(code: &str) -> ErrorKind {
         "40001" | "40P01" | "55P03" => ErrorKind::Conflict,
         // No such table, column, schema; something else of that name.
         "42P01" | "42703" | "3F000" | "42P07" | "42809" => ErrorKind::Schema,
-        // Cancelled (by a timeout), shut down, crashed, starting up, idle for too long, too many connections.
-        "57014" | "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "53300" => ErrorKind::Unavailable,
+        // Cancelled (by a timeout), shut down, crashed, starting up, idle or open for too long, too many connections.
+        "57014" | "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "25P04" | "53300" => {
+            ErrorKind::Unavailable
+        }
         // The connection.
         code if code.starts_with("08") => ErrorKind::Unavailable,
         _ => ErrorKind::Backend,
@@ -488,7 +491,10 @@ mod tests {
         for (codes, expected) in [
             (&["40001", "40P01", "55P03"][..], ErrorKind::Conflict),
             (&["42P01", "42703", "3F000", "42P07", "42809"], ErrorKind::Schema),
-            (&["57014", "57P01", "57P02", "57P03", "57P05", "25P03", "53300"], ErrorKind::Unavailable),
+            (
+                &["57014", "57P01", "57P02", "57P03", "57P05", "25P03", "25P04", "53300"],
+                ErrorKind::Unavailable,
+            ),
             (&["08000", "08006", "08P01"], ErrorKind::Unavailable),
             (&["", "23505", "42601", "42501", "53100", "80000"], ErrorKind::Backend),
         ] {

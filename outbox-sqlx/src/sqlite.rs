@@ -314,8 +314,8 @@ const AMISS: [&str; 6] = [
 fn kind(code: u32, message: &str) -> ErrorKind {
     // The lowest byte is the class of the code.
     match code & 0xff {
-        // Busy, locked.
-        5 | 6 => ErrorKind::Conflict,
+        // Busy, locked, a race for the log.
+        5 | 6 | 15 => ErrorKind::Conflict,
         // Interrupted, cannot be opened.
         9 | 14 => ErrorKind::Unavailable,
         1 if AMISS.iter().any(|text| message.contains(text)) => ErrorKind::Schema,
@@ -382,6 +382,7 @@ mod tests {
     fn an_error_is_told_by_its_class_and_one_of_the_schema_by_its_words() {
         for (code, message, expected) in [
             (5, "database is locked", ErrorKind::Conflict),
+            (15, "locking protocol", ErrorKind::Conflict),
             (6, "database table is locked", ErrorKind::Conflict),
             (517, "database is locked", ErrorKind::Conflict),
             (9, "interrupted", ErrorKind::Unavailable),

@@ -19,8 +19,9 @@ use crate::{
     wake::Wake,
 };
 
-/// Rows that one statement changes at most: no transaction of the store's own is longer.
-pub(crate) const BATCH: usize = 1000;
+/// Rows that one statement changes at most: no transaction of the store's own is longer. By a list of a thousand ids MariaDB
+/// would look through all of a short table, and so wait for what others are about to save.
+pub(crate) const BATCH: usize = 500;
 /// Such ages, of a thousand years, are older than any delivery, and as intervals beyond what the engines can count.
 const OLDEST: Duration = Duration::from_hours(8_760_000);
 /// How often one fetch sets undecodable rows aside and looks again.
@@ -298,8 +299,9 @@ impl<DB: Dialect> OutboxStore for SqlxOutbox<DB> {
     async fn save(&self, event: &Event) -> Result<Saved> {
         let row = NewRow::of(event, DB::FIRST_YEAR)?;
         let mut connection = self.acquire(SAVE).await.map_err(|error| error.with_event(event.id()))?;
-        let saved = self.insert_one(row, event.id(), &mut connection).await?;
+        let saved = self.insert_one(row, event.id(), &mut connection).await;
         drop(connection);
+        let saved = saved.inspect_err(|_| self.wake.expect(event.id()))?;
         self.committed(&[saved]);
         Ok(saved)
     }
@@ -318,7 +320,9 @@ impl<DB: Dialect> OutboxStore for SqlxOutbox<DB> {
         } else {
             self.insert_in_transaction(&rows).await
         };
-        let saved = saved.map_err(self.error(SAVE_ALL))?;
+        // Where the answer was lost it may be committed all the same, and whoever saves it again is told that it is there.
+        let expect = |_: &sqlx::Error| events.last().into_iter().for_each(|last| self.wake.expect(last.id()));
+        let saved = saved.inspect_err(expect).map_err(self.error(SAVE_ALL))?;
         self.committed(&saved);
         Ok(saved)
     }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     OutageHarness,
-    support::{event, save},
+    support::{event, retried, save},
 };
 
 /// Waits as a relay does, which goes on while the server is away. It may be woken then, though not all the time.
@@ -94,7 +94,8 @@ where
     away.h.rollback(transaction).await;
 }
 
-/// 9.2 and 9.5: a commit wakes those who listen elsewhere, though its process is cut off at any time after it.
+/// 9.2 and 9.5: a commit wakes those who listen elsewhere, though its process is cut off at any time after it, or before it hears
+/// of it.
 pub async fn a_commit_wakes_though_its_process_is_cut_off_then<H: OutageHarness>(h: Arc<H>)
 where
     H::Store: WakeStore,
@@ -111,9 +112,10 @@ where
             sleep(SOON).await;
             saved
         };
-        // Of one that failed, its process knows nothing.
-        if away.cut(call).await.is_ok() {
-            woken_by(&h, &mut listener, &one).await;
+        // Whoever is told that it failed makes it again. It may be there by then.
+        if away.cut(call).await.is_err() {
+            retried(|| away.h.store().save(&one)).await;
         }
+        woken_by(&h, &mut listener, &one).await;
     }
 }

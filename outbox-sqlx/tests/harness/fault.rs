@@ -63,8 +63,8 @@ impl Faulty for Postgres {
         (
             ErrorKind::Unavailable,
             &[
-                "57014", "57P01", "57P02", "57P03", "57P05", "25P03", "53300", "08000", "08003", "08006",
-                "08P01",
+                "57014", "57P01", "57P02", "57P03", "57P05", "25P03", "25P04", "53300", "08000", "08003",
+                "08006", "08P01",
             ],
         ),
         // No such table, column, schema; something else of that name.
@@ -109,7 +109,7 @@ impl Faulty for MySql {
         // Lock wait timeout, deadlock, record changed since it was read, lock not available.
         (ErrorKind::Conflict, &["1205", "1213", "1020", "3572"]),
         // Too many connections, shutting down, interrupted, killed, out of time, idle for too long.
-        (ErrorKind::Unavailable, &["1040", "1053", "1203", "1317", "1927", "1969", "3024", "4031"]),
+        (ErrorKind::Unavailable, &["1040", "1053", "1203", "1226", "1317", "1927", "1969", "3024", "4031"]),
         // No such database, column, table, index; a view that nothing can be written into.
         (ErrorKind::Schema, &["1049", "1054", "1146", "1176", "1288", "1471"]),
         // A full disk, no memory, one of a trigger, damage, read only, and a duplicate of who knows what.
