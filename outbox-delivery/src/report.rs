@@ -14,13 +14,15 @@ pub struct Report {
     /// transport was unavailable counts too, which is at least one for each call; those that it did not attempt, because
     /// of a failure before them, do not.
     pub failed: u64,
-    /// Events that were set aside as dead letters.
+    /// Events that the relay set aside as dead letters: not those that the store sets aside by itself, as they cannot be
+    /// decoded.
     pub dead_lettered: u64,
     /// Events whose lease ran out, or was ended by others, before they were settled. Somebody else may deliver
     /// them, again where the transport had accepted them. One whose settlement took, and the answer was lost, is among
     /// them.
     pub lost_leases: u64,
-    /// Leases that were given back, because the event was not tried. No attempt is counted for them.
+    /// Leases that were given back, because the event was not tried, or was and the transport was unavailable. No attempt is
+    /// counted for them.
     pub released: u64,
     /// Delivered events that were deleted.
     pub purged: u64,

@@ -114,6 +114,16 @@ impl Topic {
         Self { cluster, name, transport }
     }
 
+    /// A transport with time for what the client does after a refusal.
+    fn patient(&self) -> Kafka {
+        Kafka::new(&self.cluster.address).with_timeout(PATIENCE).with_route(Route::to(&self.name))
+    }
+
+    /// Refuses so many of the next messages.
+    fn refuse(&self, code: Code, count: usize) {
+        self.cluster.order(Order::Refuse(RDKafkaApiKey::Produce, code, count));
+    }
+
     /// All of the topic, in the order of each partition.
     fn read(address: &str, topic: &str) -> Vec<Received> {
         let mut config = ClientConfig::new();
@@ -286,19 +296,41 @@ async fn a_partition_without_a_leader_fails_its_events_and_no_others() {
 #[tokio::test]
 async fn a_message_that_is_refused_in_company_is_sent_alone_before_it_is_rejected() {
     let topic = Topic::new();
-    let refuse = |count| {
-        let code = Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
-        topic.cluster.order(Order::Refuse(RDKafkaApiKey::Produce, code, count));
-    };
-    // After a refusal the client takes its time.
-    let transport =
-        Kafka::new(&topic.cluster.address).with_timeout(PATIENCE).with_route(Route::to(&topic.name));
+    let transport = topic.patient();
     transport.publish(&event()).await.unwrap();
-    refuse(1);
+    for code in [
+        Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
+        // The request is too large, and no message need be.
+        Code::RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE,
+    ] {
+        topic.refuse(code, 1);
+        transport.publish(&event()).await.unwrap();
+        topic.refuse(code, 2);
+        let error = transport.publish(&event()).await.unwrap_err();
+        assert_eq!(error.kind(), PublishErrorKind::Rejected, "{error}");
+        transport.publish(&event()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_came_with_one_to_blame_is_sent_alone_and_never_rejected_for_it() {
+    let topic = Topic::new();
+    let transport = topic.patient();
+    let code = Code::RD_KAFKA_RESP_ERR__INVALID_DIFFERENT_RECORD;
+    topic.refuse(code, 1);
     transport.publish(&event()).await.unwrap();
-    refuse(2);
+    topic.refuse(code, 2);
     let error = transport.publish(&event()).await.unwrap_err();
-    assert_eq!(error.kind(), PublishErrorKind::Rejected, "{error}");
+    assert_eq!(error.kind(), PublishErrorKind::Failed, "{error}");
+}
+
+#[tokio::test]
+async fn what_a_broker_does_not_know_the_reason_of_has_failed() {
+    let topic = Topic::new();
+    topic.refuse(Code::RD_KAFKA_RESP_ERR_UNKNOWN, 1);
+    let transport = topic.patient();
+    let error = transport.publish(&event()).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Failed, "{error}");
     transport.publish(&event()).await.unwrap();
 }
 
@@ -371,6 +403,15 @@ async fn all_replicas_are_waited_for_whatever_name_the_setting_has() {
             .with_route(Route::to(&topic.name));
         transport.publish(&event()).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn what_is_accepted_is_heard_of_whatever_the_settings_say() {
+    let topic = Topic::new();
+    let transport = topic.patient().with_setting("delivery.report.only.error", "true");
+    let event = event();
+    let published = tokio::time::timeout(PATIENCE, transport.publish(&event)).await;
+    published.expect("it is heard of").unwrap();
 }
 
 #[tokio::test]

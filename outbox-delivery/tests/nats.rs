@@ -318,6 +318,24 @@ async fn a_full_stream_fails_the_event_for_now() {
 }
 
 #[tokio::test]
+async fn a_server_that_has_no_room_left_is_no_event_s_fault() {
+    let Some(broker) = require("no room", Broker::small_nats().await) else { return };
+    let stream = Stream::at(broker.url(), Config::default()).await;
+    let large = || Event::new("large", json!("x".repeat(100_000))).unwrap();
+    let mut published = Ok(());
+    for _ in 0..20 {
+        if published.is_ok() {
+            published = stream.transport.publish(&large()).await;
+        }
+    }
+    let error = published.expect_err("two megabytes have no room");
+    assert_eq!(error.kind(), PublishErrorKind::Unavailable, "{error}");
+    let context = jetstream::new(client(&stream.url).await);
+    context.get_stream(&stream.name).await.unwrap().purge().await.unwrap();
+    stream.transport.publish(&large()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_subject_without_a_stream_is_said_by_its_name() {
     let Some((stream, _broker)) = stream("no stream", Config::default()).await else { return };
     let elsewhere = stream.transport.clone().with_route(Route::to("nobody.listens"));
@@ -343,6 +361,27 @@ async fn a_subject_that_nobody_acknowledges_fails_its_events_and_no_others() {
     assert_eq!(kinds[&events[1].id()], None);
     broker.kill().await;
     assert_eq!(transport.publish(&events[0]).await.unwrap_err().kind(), PublishErrorKind::Unavailable);
+}
+
+/// So a server before 2.10.19 answers, in a cluster, to the copy of a message that it has yet to store, and may drop.
+#[tokio::test]
+async fn a_duplicate_without_a_place_in_the_stream_has_failed() {
+    let Some(broker) = require("duplicate of nothing", Broker::nats().await) else { return };
+    let server = client(broker.url()).await;
+    let mut messages = server.subscribe("place.*").await.unwrap();
+    server.flush().await.unwrap();
+    tokio::spawn(async move {
+        while let Some(message) = messages.next().await {
+            let place: u64 = message.subject.trim_start_matches("place.").parse().unwrap();
+            let answer = json!({ "stream": "shop", "seq": place, "duplicate": true });
+            server.publish(message.reply.unwrap(), answer.to_string().into()).await.unwrap();
+        }
+    });
+    let transport = Nats::connect(broker.url()).await.unwrap();
+    let error = transport.publish(&event("place.0")).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Failed, "{error}");
+    assert!(error.to_string().contains("place.0"), "{error}");
+    transport.publish(&event("place.17")).await.unwrap();
 }
 
 /// The server closes the connection where the line of a command is longer than it reads.

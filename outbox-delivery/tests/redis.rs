@@ -17,7 +17,7 @@ use outbox_delivery::transport::{
 use outbox_traits::{Event, EventId, PublishError, PublishErrorKind, Transport, async_trait};
 use redis::{FromRedisValue, ToRedisArgs, aio::MultiplexedConnection};
 use serde_json::json;
-use tokio::{net::TcpListener, sync::Mutex, time::Instant};
+use tokio::{net::TcpListener, runtime::Builder, sync::Mutex, time::Instant};
 
 use crate::broker::{Broker, PASSWORD};
 
@@ -362,4 +362,45 @@ async fn a_wrong_password_is_no_event_s_fault() {
     let transport = RedisStreams::new(&format!("redis://:wrong@127.0.0.1:{}/", broker.port())).unwrap();
     let error = transport.publish(&event()).await.unwrap_err();
     assert_eq!(error.kind(), PublishErrorKind::Unavailable, "{error}");
+}
+
+/// Of a client that has not said a password the server reads short commands only.
+#[tokio::test]
+async fn a_password_that_was_not_said_is_no_event_s_fault() {
+    let Some(broker) = require("redis::no_password", Broker::redis().await) else { return };
+    let url = format!("redis://127.0.0.1:{}/", broker.port());
+    let transports = [Encoding::Binary, Encoding::Structured, Encoding::Plain]
+        .map(|encoding| RedisStreams::new(&url).unwrap().with_encoding(encoding));
+    let events = [event(), Event::new("large", json!("x".repeat(20 * 1024))).unwrap()];
+    for (transport, event) in transports.iter().flat_map(|one| events.iter().map(move |event| (one, event))) {
+        let error = transport.publish(event).await.unwrap_err();
+        assert_eq!(error.kind(), PublishErrorKind::Unavailable, "{error}");
+    }
+    ask::<()>(broker.url(), "CONFIG", &["SET", "requirepass", ""]).await;
+    for transport in transports {
+        transport.publish(&event()).await.unwrap();
+    }
+}
+
+/// As it does where TLS has no provider of cryptography.
+#[test]
+fn a_client_that_panics_when_it_connects_is_no_event_s_fault() {
+    // Without I/O, for which the client does not ask before it uses it.
+    let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+    let transport = RedisStreams::new("redis://127.0.0.1:1/").unwrap();
+    for _ in 0..2 {
+        let error = runtime.block_on(transport.publish(&event())).unwrap_err();
+        assert_eq!(error.kind(), PublishErrorKind::Unavailable, "{error}");
+        assert!(error.to_string().contains("panicked"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_url_that_wants_tls_is_told_the_feature() {
+    for scheme in ["rediss", "REDISS", "valkeys"] {
+        let error = RedisStreams::new(&format!("{scheme}://:{PASSWORD}@localhost/")).unwrap_err();
+        assert_eq!(error.kind(), PublishErrorKind::Unavailable, "{error}");
+        let text = error.to_string();
+        assert!(text.contains("`tokio-rustls-comp`") && !text.contains(PASSWORD), "{text}");
+    }
 }

@@ -100,6 +100,12 @@ impl JsonLines {
         }
     }
 
+    fn not_written(&self, event: &Event, error: &io::Error) -> Published {
+        let what = format!("could not write to {}", self.target());
+        let error = PublishError::unavailable(what).with_source(same_error(error));
+        Published { id: event.id(), result: Err(error) }
+    }
+
     fn target(&self) -> &str {
         match &self.sink {
             Sink::Writer(_) => "the writer",
@@ -130,28 +136,23 @@ impl Transport for JsonLines {
     }
 
     async fn publish_all(&self, events: &[Event]) -> Vec<Published> {
-        let mut lines = Vec::new();
-        for event in events {
-            if let Err(error) = serde_json::to_writer(&mut lines, event) {
-                return refuse_all(events, || {
-                    PublishError::rejected("an event has no form in JSON").with_source(error.to_string())
-                });
-            }
-            lines.push(b'\n');
-        }
+        let write = async { self.write(lines(events)?).await };
         let late = |_| Err(io::Error::new(io::ErrorKind::TimedOut, format!("not within {:?}", self.timeout)));
-        match timeout(self.timeout, self.write(lines)).await.unwrap_or_else(late) {
+        match timeout(self.timeout, write).await.unwrap_or_else(late) {
             Ok(()) => events.iter().map(|event| Published { id: event.id(), result: Ok(()) }).collect(),
-            Err(error) => refuse_all(events, || {
-                PublishError::unavailable(format!("could not write to {}", self.target()))
-                    .with_source(same_error(&error))
-            }),
+            Err(error) => events.iter().map(|event| self.not_written(event, &error)).collect(),
         }
     }
 }
 
-fn refuse_all(events: &[Event], error: impl Fn() -> PublishError) -> Vec<Published> {
-    events.iter().map(|event| Published { id: event.id(), result: Err(error()) }).collect()
+/// An event consists of texts and of JSON, which have all a form in JSON: no event alone could be to blame.
+fn lines(events: &[Event]) -> io::Result<Vec<u8>> {
+    let mut lines = Vec::new();
+    for event in events {
+        serde_json::to_writer(&mut lines, event)?;
+        lines.push(b'\n');
+    }
+    Ok(lines)
 }
 
 /// One for each event, because an I/O error cannot be cloned.

@@ -52,7 +52,12 @@ pub(crate) struct Broker {
 impl Broker {
     /// A NATS with JetStream: `nats://user:password@127.0.0.1:port`.
     pub(crate) async fn nats() -> Result<Self, Skip> {
-        Self::of(settings::nats).await
+        Self::of(|directory| settings::nats(directory, "")).await
+    }
+
+    /// The same with room for a megabyte of messages on the disk.
+    pub(crate) async fn small_nats() -> Result<Self, Skip> {
+        Self::of(|directory| settings::nats(directory, "max_file_store: 1MB")).await
     }
 
     /// A RabbitMQ: `amqp://user:password@127.0.0.1:port/%2f`.

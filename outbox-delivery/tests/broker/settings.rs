@@ -49,14 +49,15 @@ impl Settings {
     }
 }
 
-pub(super) fn nats(directory: &TempDir) -> Result<Settings, Skip> {
+/// With these settings of JetStream beside its folder.
+pub(super) fn nats(directory: &TempDir, jetstream: &str) -> Result<Settings, Skip> {
     let program = program("OUTBOX_TEST_NATS_SERVER", &["nats-server"])?;
     let (port, config) = (free_port(), directory.path().join("nats.conf"));
     let data = directory.path().join("data");
     let settings = format!(
         "listen: \"127.0.0.1:{port}\"\n\
          authorization {{ user: \"outbox\", password: \"{PASSWORD}\" }}\n\
-         jetstream {{ store_dir: \"{}\" }}\n",
+         jetstream {{ store_dir: \"{}\"\n{jetstream} }}\n",
         data.display(),
     );
     fs::write(&config, settings).expect("the settings of the broker");

@@ -141,8 +141,8 @@ impl Kafka {
     /// With a setting of librdkafka, by the name that its documentation gives, such as `security.protocol`. A name
     /// or a value that it does not know makes every event
     /// [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable). What is set last counts, under whichever of its names,
-    /// [limit](Self::with_max_bytes) and [timeout](Self::with_timeout) among it. `enable.idempotence` and `acks` stay as
-    /// they are.
+    /// [limit](Self::with_max_bytes) and [timeout](Self::with_timeout) among it. `enable.idempotence`, `acks` and
+    /// `delivery.report.only.error` stay as they are.
     #[must_use]
     pub fn with_setting(mut self, name: &str, value: impl Into<String>) -> Self {
         self.producers.set(name, value.into());

@@ -57,6 +57,8 @@ impl Producers {
         let mut config = self.config.clone();
         settings::set(&mut config, "enable.idempotence", "true");
         settings::set(&mut config, "acks", "all");
+        // An event that was accepted would be waited for without end.
+        settings::set(&mut config, "delivery.report.only.error", "false");
         if company == Company::Alone {
             settings::set(&mut config, "batch.num.messages", "1");
         }

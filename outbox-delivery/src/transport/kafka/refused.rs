@@ -3,9 +3,11 @@
 use outbox_traits::PublishError;
 use rdkafka::{error::KafkaError, types::RDKafkaErrorCode as Code};
 
-/// Whether a broker refused everything that came in one request, of which one message may be to blame.
+/// Whether a broker refused everything that came in one request, of which one message may be to blame, or another one
+/// is.
 pub(super) fn is_of_company(error: &KafkaError) -> bool {
-    error.rdkafka_error_code().is_some_and(is_of_message)
+    let code = error.rdkafka_error_code();
+    code.is_some_and(|code| is_of_message(code) || code == Code::InvalidDifferentRecord)
 }
 
 /// Whether the client gave up the message after its time.
@@ -45,14 +47,20 @@ pub(super) fn refused(error: KafkaError, topic: &str) -> PublishError {
 fn is_of_message(code: Code) -> bool {
     matches!(
         code,
-        Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::InvalidMessage | Code::InvalidRecord
+        Code::MessageSizeTooLarge
+            | Code::MessageBatchTooLarge
+            | Code::InvalidMessageSize
+            | Code::InvalidMessage
+            | Code::InvalidRecord
     )
 }
 
 /// Whether no event is to blame: what the client says by itself, of connections, queues and time, and what a broker
-/// says of the state of the cluster. What it says of a partition is of no other one.
+/// says of the state of the cluster. What it says of a partition is of no other one: that it does not know what is wrong,
+/// or that another message of the request is, is among it, although the numbers are like those of the client.
 fn is_of_cluster(code: Code) -> bool {
-    let is_of_client = (code as i32) < 0;
+    let is_of_partition = matches!(code, Code::Unknown | Code::InvalidDifferentRecord);
+    let is_of_client = (code as i32) < 0 && !is_of_partition;
     is_of_client
         || matches!(
             code,

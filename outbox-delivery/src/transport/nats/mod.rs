@@ -157,6 +157,7 @@ impl Nats {
         let acknowledged = async { self.context.send_publish(subject.clone(), message).await?.await };
         tokio::select! {
             acknowledged = acknowledged => match acknowledged {
+                Ok(answer) if answer.duplicate && answer.sequence == 0 => Err(not_stored_yet(&subject)),
                 Ok(_) => Ok(()),
                 Err(error) if error.kind() == NatsErrorKind::TimedOut
                     && *probe.get_or_init(|| self.is_answering()).await => Err(not_in_time(error, &subject)),
@@ -245,6 +246,14 @@ fn not_in_time(error: jetstream::context::PublishError, subject: &Subject) -> Pu
     PublishError::failed(message).with_source(error)
 }
 
+/// What servers before 2.10.19 say of the copy of a message that they have yet to store: that it is a duplicate, and has
+/// no place in the stream. They may still drop that message.
+fn not_stored_yet(subject: &Subject) -> PublishError {
+    PublishError::failed(format!(
+        "the stream of `{subject}` calls the event a duplicate, and has not stored the one before it"
+    ))
+}
+
 fn refused(error: jetstream::context::PublishError, subject: &Subject) -> PublishError {
     let answer = error.source().and_then(|source| source.downcast_ref::<jetstream::Error>());
     let refused = match (error.kind(), answer) {
@@ -258,6 +267,9 @@ fn refused(error: jetstream::context::PublishError, subject: &Subject) -> Publis
             PublishError::unavailable("NATS did not acknowledge the event in time")
         }
         (NatsErrorKind::BrokenPipe, _) => PublishError::unavailable("the connection to NATS broke"),
+        (_, Some(answer)) if is_exhausted(answer.error_code()) => {
+            PublishError::unavailable("JetStream has no room left for messages")
+        }
         (_, Some(answer)) if is_down(answer.error_code()) => {
             PublishError::unavailable("JetStream is not available")
         }
@@ -279,6 +291,17 @@ fn is_down(code: ErrorCode) -> bool {
         ErrorCode::CLUSTER_NOT_AVAILABLE
             | ErrorCode::JETSTREAM_NOT_ENABLED
             | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT
+    )
+}
+
+/// Whether the server or the account has no room left, and so no stream has.
+fn is_exhausted(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::INSUFFICIENT_RESOURCES
+            | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
+            | ErrorCode::MEMORY_RESOURCES_EXCEEDED
+            | ErrorCode::STORAGE_RESOURCES_EXCEEDED
     )
 }
 

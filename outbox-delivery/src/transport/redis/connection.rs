@@ -11,6 +11,8 @@ use outbox_traits::PublishError;
 use redis::{AsyncConnectionConfig, Client, RedisError, aio::MultiplexedConnection};
 use tokio::{sync::Mutex, time::timeout};
 
+use crate::guard;
+
 /// One connection that all calls share, made when it is wanted and made anew when it was lost.
 pub(super) struct Connections {
     client: Client,
@@ -30,11 +32,7 @@ struct Current {
 impl Connections {
     pub(super) fn new(url: &str, timeout: Duration) -> Result<Self, PublishError> {
         // Its error might say a part of the URL.
-        let client = Client::open(url).map_err(|_| {
-            PublishError::unavailable(
-                "the URL of Redis cannot be read: write it as redis://user:password@host:6379/0",
-            )
-        })?;
+        let client = Client::open(url).map_err(|_| PublishError::unavailable(unusable(url)))?;
         Ok(Self { client, timeout, connecting: Mutex::default(), current: BlockingMutex::default() })
     }
 
@@ -61,7 +59,11 @@ impl Connections {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.timeout))
             .set_response_timeout(Some(self.timeout));
-        let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        let connection = self.client.get_multiplexed_async_connection_with_config(&config);
+        // No event is to blame where TLS has no provider, for which `rustls` panics.
+        let panicked =
+            |panic: String| Err(io::Error::other(format!("the client panicked: {}", panic.trim())).into());
+        let connection = guard::wait(connection).await.unwrap_or_else(panicked)?;
         let mut current = self.current();
         current.number += 1;
         current.connection = Some(connection.clone());
@@ -83,5 +85,16 @@ impl Connections {
     fn live(&self) -> Option<(MultiplexedConnection, u64)> {
         let current = self.current();
         Some((current.connection.clone()?, current.number))
+    }
+}
+
+/// Why the client takes no such URL, and what to do.
+fn unusable(url: &str) -> &'static str {
+    let scheme = url.split(':').next().unwrap_or_default().to_ascii_lowercase();
+    let wants_tls = matches!(scheme.as_str(), "rediss" | "valkeys");
+    if wants_tls && Client::open("rediss://localhost/").is_err() {
+        "the URL of Redis wants TLS, of which the crate `redis` has nothing: switch its feature `tokio-rustls-comp` on"
+    } else {
+        "the URL of Redis cannot be read: write it as redis://user:password@host:6379/0"
     }
 }

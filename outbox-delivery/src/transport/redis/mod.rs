@@ -30,8 +30,13 @@ use crate::transport::{
 ///
 /// It connects with the first event, and again after it has lost the connection; until then events are
 /// [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable). So they are where the server has no memory left,
-/// is still loading, is a replica, or is one of a cluster and has not the stream: this transport knows no cluster. For
-/// `rediss` switch the feature `tokio-rustls-comp` of the crate `redis` on.
+/// wants another password or one at all, is still loading, is a replica, or is one of a cluster and has not the stream:
+/// this transport knows no cluster.
+///
+/// For `rediss` switch the feature `tokio-rustls-comp` of the crate `redis` on. It brings no provider of cryptography:
+/// where the program has none by its other crates, or several, install one before the first event, by
+/// `rustls::crypto::CryptoProvider::install_default`. Else `rustls` panics, and every event is
+/// [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable).
 ///
 /// | default | |
 /// |---|---|
@@ -67,7 +72,8 @@ impl RedisStreams {
     /// A transport to the server at this URL: `redis://user:password@host:6379/0`.
     ///
     /// # Errors
-    /// [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable) if the URL cannot be read.
+    /// [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable) if the URL cannot be read, or is one of `rediss`
+    /// and no feature for TLS is on.
     pub fn new(url: &str) -> Result<Self, PublishError> {
         Ok(Self {
             connections: Connections::new(url, TIMEOUT)?,
@@ -165,7 +171,7 @@ impl RedisStreams {
         // The connection puts what is sent at the same time into one pipeline.
         let Err(error) = command.query_async::<String>(&mut connection.clone()).await else { return Ok(()) };
         if is_too_large(&error) {
-            // The server has closed it.
+            // The server closes it.
             self.connections.forget(*number);
             let message = "Redis takes no value of this size (`proto-max-bulk-len`)";
             return Err(PublishError::rejected(message).with_source(error));
@@ -184,8 +190,17 @@ impl RedisStreams {
     }
 }
 
-/// Whether the server could not even read the command. What an event has alone decides that: it is too long.
+/// Whether the server read no further than a length in the command, which is that of the event. Of a client that has
+/// not said its password it calls much shorter ones `unauthenticated`: those are not the event's fault.
 fn is_too_large(error: &RedisError) -> bool {
+    is_of_protocol(error)
+        && error.detail().is_some_and(|detail| {
+            detail.contains("invalid bulk length") || detail.contains("invalid multibulk length")
+        })
+}
+
+/// Whether the server did not read the command to its end, and closes the connection.
+fn is_of_protocol(error: &RedisError) -> bool {
     error.detail().is_some_and(|detail| detail.starts_with("Protocol error"))
 }
 
@@ -209,6 +224,7 @@ fn is_of_event(error: &RedisError) -> bool {
     ];
     matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
         && error.code().is_some_and(|code| !OF_SERVER.contains(&code))
+        && !is_of_protocol(error)
 }
 
 #[async_trait]
