@@ -17,7 +17,7 @@ use crate::publish::asking_for;
 
 /// As often as chance alone may have an event meet an outage.
 const CHANCE: u32 = 1;
-/// A long outage meets many: the others of them are accused again if there is need.
+/// A long outage meets many: the others of them are accused again if there is need. One call may have more.
 const MOST: usize = 1000;
 
 /// The events for which the transport was unavailable.
@@ -52,6 +52,7 @@ impl Blame {
                 accused.is_to_blame |= accused.calls > CHANCE && !own.contains(id);
             }
         }
+        self.make_room(events, results);
         for (event, result) in events.iter().zip(results) {
             match result.as_ref().err().map(PublishError::kind) {
                 Some(PublishErrorKind::Unavailable) => self.unavailable(event.id(), result),
@@ -61,10 +62,20 @@ impl Blame {
         }
     }
 
-    fn unavailable(&mut self, id: EventId, result: &mut Result<(), PublishError>) {
-        if self.0.len() >= MOST && !self.0.contains_key(&id) {
-            self.0.clear();
+    /// Once for a whole call: where its own events made room for one another, those of a large one would never be accused.
+    fn make_room(&mut self, events: &[Event], results: &[Result<(), PublishError>]) {
+        let is_new = |(event, result): &(&Event, &Result<(), PublishError>)| {
+            let kind = result.as_ref().err().map(PublishError::kind);
+            kind == Some(PublishErrorKind::Unavailable) && !self.0.contains_key(&event.id())
+        };
+        let new = events.iter().zip(results).filter(is_new).count();
+        if new > 0 && self.0.len() + new > MOST {
+            let own: HashSet<EventId> = events.iter().map(Event::id).collect();
+            self.0.retain(|id, _| own.contains(id));
         }
+    }
+
+    fn unavailable(&mut self, id: EventId, result: &mut Result<(), PublishError>) {
         let accused = self.0.entry(id).or_default();
         accused.calls = accused.calls.saturating_add(1);
         let is_to_blame = accused.is_to_blame;
@@ -74,6 +85,24 @@ impl Blame {
             let unavailable = mem::replace(error, PublishError::not_attempted());
             let message = "the transport is unavailable whenever it is given this event, and takes others";
             *error = asking_for(retry_after, PublishError::failed(message).with_source(unavailable));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_long_outage_so_many_are_remembered_and_all_of_the_last_call() {
+        let mut blame = Blame::default();
+        for count in [300; 30].into_iter().chain([2 * MOST, 1]) {
+            let new = |_| Event::new("a", serde_json::json!({})).unwrap();
+            let events: Vec<Event> = (0..count).map(new).collect();
+            let mut results: Vec<_> = events.iter().map(|_| Err(PublishError::unavailable("down"))).collect();
+            blame.answered(&events, &mut results);
+            assert!(blame.0.len() <= MOST.max(count), "{} of {count}", blame.0.len());
+            assert!(events.iter().all(|event| blame.calls(event.id()) == 1));
         }
     }
 }

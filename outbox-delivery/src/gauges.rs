@@ -35,7 +35,7 @@ pub async fn report_stats<Form>(
             match stats_of(&*store).await {
                 Ok(stats) => meter.stats(&stats),
                 Err(error) => {
-                    let error = guard::text(&error);
+                    let error = guard::into_text(error);
                     tracing::warn!(error, "the outbox store does not say how much it holds");
                 }
             }

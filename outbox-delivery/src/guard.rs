@@ -85,6 +85,13 @@ pub(crate) fn text(error: &impl Display) -> String {
     run(|| error.to_string()).unwrap_or_else(|panic| format!("an error whose text panicked: {panic}"))
 }
 
+/// The same, of one that ends with it.
+pub(crate) fn into_text(error: impl Display) -> String {
+    let text = text(&error);
+    discard(error);
+    text
+}
+
 /// What a panic says, where it is text.
 fn text_of(panic: &(dyn Any + Send)) -> &str {
     panic

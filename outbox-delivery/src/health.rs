@@ -20,15 +20,24 @@ pub struct Health {
 struct State {
     running: usize,
     /// When the store was asked first of what it has not answered, by kind of question.
-    asked_at: [Option<Instant>; 2],
+    asked_at: [Option<Instant>; 3],
     /// When it is to be asked next, if nothing else is waited for. Where that is past, the loop does not come round.
     asks_at: Option<Instant>,
     /// Until when the transport is left alone.
     paused_until: Option<Instant>,
-    /// The first failure of a publish of a series without an event that was accepted, and the last one.
-    failing: Option<(Instant, Instant)>,
+    /// The failures of publishes since an event was accepted.
+    failing: Option<Series>,
     /// For how long the first event that is due has been so, by the store's stats, and when it said so.
     oldest_due: Option<(Duration, Instant)>,
+}
+
+/// Failures of publishes that follow one another.
+#[derive(Clone, Copy, Debug)]
+struct Series {
+    first: Instant,
+    last: Instant,
+    /// When the next one is to be expected at the latest, where a publish may have as long as a lease.
+    next: Instant,
 }
 
 /// What a store has said is known for so long at least, where it says nothing new.
@@ -37,8 +46,10 @@ const KNOWN_FOR: Duration = Duration::from_mins(1);
 /// What a store is asked for. That it answers the one says nothing of the other.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Question {
-    /// Events and leases.
+    /// Events to publish.
     Events,
+    /// To renew the leases of what is being published, which goes on also where no claim is answered.
+    Leases,
     /// To write down what became of events.
     Settlement,
 }
@@ -90,7 +101,8 @@ impl Health {
     /// # Errors
     /// If it is not running, or if for longer than the [limit](crate::Relay::with_health_limit) the store has not
     /// answered what it was asked, publishes have failed or were cut off at the end of their leases and none was accepted, or
-    /// the first due event has been due. The
+    /// the first due event has been due. Where leases last longer than the limit, it counts from the second publish on that is
+    /// cut off, and until a lease and the limit have gone by without another. The
     /// last one needs [`with_stats`](crate::Relay::with_stats), and is as new as what the store was last asked: at most
     /// ten seconds. Where it does not say that any more, what it said last counts for the limit, and for a minute at least.
     ///
@@ -106,11 +118,8 @@ impl Health {
         if let Some(silence) = silence.filter(|time| *time > self.limit) {
             return Err(Unhealthy::NoAnswer(silence));
         }
-        if let Some((first, _)) = state.failing
-            && first.elapsed() > self.limit
-            && state.has_failed_within(self.limit)
-        {
-            return Err(Unhealthy::NothingAccepted(first.elapsed()));
+        if let Some(since) = state.fails_since(self.limit) {
+            return Err(Unhealthy::NothingAccepted(since.elapsed()));
         }
         match state.oldest_due {
             Some((age, at)) if age > self.limit && at.elapsed() <= self.limit.max(KNOWN_FOR) => {
@@ -135,7 +144,7 @@ impl Health {
         state.asks_at = None;
     }
 
-    /// The store answered.
+    /// The store answered, or nobody waits for it any more.
     pub(crate) fn answered(&self, question: Question) {
         self.lock().asked_at[question as usize] = None;
     }
@@ -161,10 +170,19 @@ impl Health {
         let (now, mut state) = (Instant::now(), self.lock());
         // After a time without any, a new event begins a series of its own: what failed before was set aside, or
         // somebody else has it.
-        if !is_again && !state.has_failed_within(self.limit) {
+        if !is_again && !state.goes_on(self.limit) {
             state.failing = None;
         }
-        state.failing.get_or_insert((now, now)).1 = now;
+        let series = state.failing.get_or_insert(Series { first: now, last: now, next: now });
+        (series.last, series.next) = (now, series.next.max(now));
+    }
+
+    /// A publish was cut off at the end of its lease: the next one may take as long.
+    pub(crate) fn cut_off(&self, lease: Duration) {
+        self.failed(false);
+        if let Some(series) = &mut self.lock().failing {
+            series.next = series.last + lease;
+        }
     }
 
     /// For how long the first event that is due has been so; `None`: there is none.
@@ -178,11 +196,22 @@ impl Health {
 }
 
 impl State {
-    /// Whether the last failure is not longer ago than that, but for the time in which nothing was tried on purpose.
-    fn has_failed_within(&self, limit: Duration) -> bool {
-        self.failing.is_some_and(|(_, last)| {
-            self.paused_until.map_or(last, |until| until.max(last)).elapsed() <= limit
-        })
+    /// Whether a failure would be one more of the series.
+    fn goes_on(&self, limit: Duration) -> bool {
+        self.failing.is_some_and(|series| self.is_recent(series.next, limit))
+    }
+
+    /// Since when nothing but failures is known, where that is longer than the limit, and they have not come to an end.
+    fn fails_since(&self, limit: Duration) -> Option<Instant> {
+        let Series { first, last, next } = self.failing?;
+        // One publish that was cut off says nothing of the next one.
+        let last = if last - first > limit { next } else { last };
+        (first.elapsed() > limit && self.is_recent(last, limit)).then_some(first)
+    }
+
+    /// Whether it is not longer ago than that, but for the time in which nothing was tried on purpose.
+    fn is_recent(&self, at: Instant, limit: Duration) -> bool {
+        self.paused_until.map_or(at, |until| until.max(at)).elapsed() <= limit
     }
 }
 
@@ -194,7 +223,7 @@ impl Drop for Running {
         let mut state = self.0.lock();
         state.running -= 1;
         if state.running == 0 {
-            (state.asked_at, state.asks_at) = ([None; 2], None);
+            (state.asked_at, state.asks_at) = ([None; 3], None);
         }
     }
 }

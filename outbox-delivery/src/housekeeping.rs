@@ -49,7 +49,7 @@ async fn count(store: &dyn StatsStore, record: &Record) {
     loop {
         match stats_of(store).await {
             Ok(stats) => record.stats(&stats),
-            Err(error) => record.store_failed(&error),
+            Err(error) => record.store_failed(error),
         }
         sleep(STATS_INTERVAL).await;
     }
@@ -67,7 +67,7 @@ async fn purge(store: &dyn OutboxStore, older_than: Duration, record: &Record, p
         let Ok(_one_at_a_time) = purging.try_lock() else { continue };
         match guard::in_time(PURGE_TIMEOUT, async { store.purge(older_than).await }).await {
             Ok(count) => record.purged(count),
-            Err(error) => record.store_failed(&error),
+            Err(error) => record.store_failed(error),
         }
     }
 }

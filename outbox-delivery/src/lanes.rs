@@ -36,7 +36,6 @@ struct Failed {
     backoff: Option<Backoff>,
     /// `None`: never.
     retry_at: Option<Instant>,
-    is_suspect: bool,
 }
 
 impl Lanes {
@@ -48,10 +47,9 @@ impl Lanes {
         self.failed.get(lane).is_some_and(|failed| failed.retry_at.is_none_or(|retry_at| retry_at > now))
     }
 
-    /// Whether the lane was in a batch that made the transport panic: nobody knows which event it was, so each
-    /// is tried by itself.
-    pub(crate) fn is_suspect(&self, lane: &Lane) -> bool {
-        self.failed.get(lane).is_some_and(|failed| failed.is_suspect)
+    /// Whether it is tried by itself: it may be what makes a whole batch fail.
+    pub(crate) fn has_failed(&self, lane: &Lane) -> bool {
+        self.failed.contains_key(lane)
     }
 
     pub(crate) fn accepted(&mut self, lane: &Lane) {
@@ -59,15 +57,13 @@ impl Lanes {
     }
 
     /// For at least this time. It says whether the lane had failed before.
-    pub(crate) fn failed(&mut self, lane: Lane, now: Instant, is_suspect: bool, asked_for: Duration) -> bool {
+    pub(crate) fn failed(&mut self, lane: Lane, now: Instant, asked_for: Duration) -> bool {
         let retry = self.retry;
         let is_again = self.failed.contains_key(&lane);
-        let failed = self.failed.entry(lane).or_insert_with(|| Failed {
-            backoff: retry.map(Retry::start),
-            retry_at: None,
-            is_suspect: false,
-        });
-        failed.is_suspect |= is_suspect;
+        let failed = self
+            .failed
+            .entry(lane)
+            .or_insert_with(|| Failed { backoff: retry.map(Retry::start), retry_at: None });
         failed.retry_at =
             failed.backoff.as_mut().and_then(|backoff| now.checked_add(backoff.next().max(asked_for)));
         is_again

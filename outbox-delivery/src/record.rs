@@ -55,6 +55,11 @@ impl Record {
         self.health.answered(question);
     }
 
+    /// What it was asked is of no interest any more.
+    pub(crate) fn asks_no_more(&self, question: Question) {
+        self.health.answered(question);
+    }
+
     /// The transport is left alone until then, and with it the store.
     pub(crate) fn paused(&self, until: Instant) {
         self.health.paused(until);
@@ -90,8 +95,8 @@ impl Record {
     }
 
     /// At the end of a lease that could not be renewed. No event is to blame, and it is no progress.
-    pub(crate) fn cut_off(&self) {
-        self.health.failed(false);
+    pub(crate) fn cut_off(&self, lease: Duration) {
+        self.health.cut_off(lease);
     }
 
     /// The run ends with an error in the place of its report.
@@ -128,8 +133,8 @@ impl Record {
         self.health.oldest_due(stats.oldest_due);
     }
 
-    pub(crate) fn store_failed(&self, error: &Error) {
-        let error = guard::text(error);
+    pub(crate) fn store_failed(&self, error: Error) {
+        let error = guard::into_text(error);
         tracing::warn!(error, "the outbox store failed");
         self.lock().last_error = Some(error);
         self.count(Counter::StoreErrors, 1);

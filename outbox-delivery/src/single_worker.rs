@@ -115,7 +115,7 @@ impl<'a> Worker<'a> {
                     Some(until)
                 }
                 Err(error) if error.is_retryable() => {
-                    self.record.store_failed(&error);
+                    self.record.store_failed(error);
                     Some(Instant::now() + self.store_backoff.next())
                 }
                 Err(error) => return Err(error),
@@ -218,20 +218,20 @@ impl<'a> Worker<'a> {
         events.iter().filter(|event| self.blame.is_accused(event.id())).map(Lane::of).collect()
     }
 
-    /// One batch, and the first event of each suspect or accused lane by itself.
+    /// One batch, and the first event of each lane that failed or is accused by itself.
     fn split(&self, events: Vec<Event>) -> Vec<Vec<Event>> {
         if self.relay.common.is_strict {
             return events.into_iter().map(|event| vec![event]).collect();
         }
         let mut together = Vec::new();
         let mut alone = Vec::new();
-        let mut suspects = HashSet::new();
+        let mut heads = HashSet::new();
         let accused = self.accused_lanes(&events);
         for event in events {
             let lane = Lane::of(&event);
-            if !self.lanes.is_suspect(&lane) && !accused.contains(&lane) {
+            if !self.lanes.has_failed(&lane) && !accused.contains(&lane) {
                 together.push(event);
-            } else if suspects.insert(lane) {
+            } else if heads.insert(lane) {
                 alone.push(vec![event]);
             }
         }
@@ -277,7 +277,7 @@ impl<'a> Worker<'a> {
             let lane = Lane::of(event);
             // One failure a batch: what came behind it in its lane is no second one.
             if (is_to_blame || is_broken) && lanes.insert(lane.clone()) {
-                is_again |= self.lanes.failed(lane, now, is_broken, asks_for(error));
+                is_again |= self.lanes.failed(lane, now, asks_for(error));
             }
         }
         self.record.answered(events.len(), &failures, is_again);

@@ -33,7 +33,7 @@ pub(crate) async fn listen(store: &dyn WakeStore, woken: &Notify) {
                 let (Ok(panic) | Err(panic)) = guard::wait(listening).await;
                 format!("what it listens by panicked: {panic}")
             }
-            Err(error) => guard::text(&error),
+            Err(error) => guard::into_text(error),
         };
         tracing::warn!(error, "the relay cannot listen for wake-ups, and looks by itself until it can");
         sleep(backoff.next()).await;

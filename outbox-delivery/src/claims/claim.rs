@@ -8,7 +8,11 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::{Done, Worker, one_each, patience};
-use crate::{guard::in_time, health::Question, lanes::Lane};
+use crate::{
+    guard::{self, in_time},
+    health::Question,
+    lanes::Lane,
+};
 
 /// An event whose worker died so often with it is published while nothing else is held, and so before it is set aside.
 const SUSPICIOUS_CRASHES: u32 = 3;
@@ -42,7 +46,10 @@ impl Worker<'_> {
 
     /// When it is to claim; `None`: something else comes first.
     fn next_claim(&self, now: Instant) -> Option<Instant> {
-        let has_room = if self.transport.is_in_doubt() {
+        let has_room = if self.relay.common.is_strict {
+            // Beside what is held, a claim goes past the rest of its keys, and so past what comes first.
+            self.is_empty_handed()
+        } else if self.transport.is_in_doubt() {
             // One batch is enough to see whether it is back, unless that has only what may be to blame.
             self.is_empty_handed() || self.is_to_look_for_others()
         } else {
@@ -113,7 +120,8 @@ impl Worker<'_> {
             }
             has_work = true;
             let crashes = crashes(&leased);
-            if crashes >= self.relay.way.max_crashes {
+            // In strict mode what comes before it has its turn first.
+            if crashes >= self.relay.way.max_crashes && !self.relay.common.is_strict {
                 passed_over.insert(lane);
                 self.crashed(now, leased, crashes);
             } else if crashes < SUSPICIOUS_CRASHES.min(self.relay.way.max_crashes.saturating_sub(1)).max(1) {
@@ -153,10 +161,12 @@ impl Worker<'_> {
     fn make_way_for_suspect(&mut self) {
         let Some(suspect) = &self.suspect else { return };
         let calls = self.blame.calls(suspect.event.id());
+        // What comes before it in its lane is to be published first.
+        let is_first = !self.queue.has(&Lane::of(&suspect.event));
         let kept = mem::take(&mut self.kept);
         self.give_back(kept);
         // Where all else may be to blame for the state of the transport, it shows whether that is back.
-        if self.transport.is_in_doubt() && self.waits_in_vain(calls) {
+        if self.transport.is_in_doubt() && is_first && self.waits_in_vain(calls) {
             let waiting = self.queue.take_all();
             self.give_back(waiting);
         }
@@ -173,7 +183,7 @@ impl Worker<'_> {
     }
 
     /// It is not published any more. In strict mode that is left to somebody who looks.
-    fn crashed(&mut self, now: Instant, leased: Leased, crashes: u32) {
+    pub(super) fn crashed(&mut self, now: Instant, leased: Leased, crashes: u32) {
         let error = format!(
             "{crashes} deliveries were started and never ended: the event may kill the worker that publishes it"
         );
@@ -220,9 +230,11 @@ impl Worker<'_> {
         }
         let leases = self.leases.to_renew(now);
         if leases.is_empty() {
+            // Nobody waits for a renewal that failed, when what was held is settled.
+            self.record.asks_no_more(Question::Leases);
             return;
         }
-        self.record.asks_store(Question::Events);
+        self.record.asks_store(Question::Leases);
         self.calling.renew = true;
         let way = &self.relay.way;
         // It is a small call, and if it is not answered there is to be time for another.
@@ -246,20 +258,22 @@ impl Worker<'_> {
             Err(error) => return self.store_failed(now, error),
         };
         self.store.reset(now);
-        self.record.store_answered(Question::Events);
+        self.record.store_answered(Question::Leases);
         let mut lost = HashSet::new();
         let mut failure = None;
         for (lease, result) in leases.iter().zip(one_each(results, leases.len())) {
             match result {
                 Ok(()) => self.leases.renewed(lease, sent_at),
-                // One that was settled meanwhile is none any more, and not lost.
-                Err(error) if error.kind() == ErrorKind::LeaseLost && self.leases.has(lease) => {
-                    self.record.lease_lost(lease.event());
-                    self.leases.take(lease.event());
-                    lost.insert(lease.event());
+                Err(error) if error.kind() == ErrorKind::LeaseLost => {
+                    // One that was settled meanwhile is none any more, and not lost.
+                    if self.leases.has(lease) {
+                        self.record.lease_lost(lease.event());
+                        self.leases.take(lease.event());
+                        lost.insert(lease.event());
+                    }
+                    guard::discard(error);
                 }
-                Err(error) if error.kind() == ErrorKind::LeaseLost => {}
-                Err(error) => failure = Some(error),
+                Err(error) => guard::discard(failure.replace(error)),
             }
         }
         self.end(&lost);
@@ -279,8 +293,11 @@ impl Worker<'_> {
         }
     }
 
-    /// No publish of these begins any more, nor of what is behind them in their lanes.
+    /// No publish of these begins any more, nor of what is behind them in their lanes, in strict mode of anything.
     fn end(&mut self, ids: &HashSet<EventId>) {
+        if self.relay.common.is_strict && !ids.is_empty() {
+            self.give_back_all();
+        }
         let lanes = self.queue.lanes_of(ids);
         self.give_back_lanes(&lanes);
         if let Some(suspect) = self.suspect.take_if(|suspect| ids.contains(&suspect.event.id())) {
@@ -295,6 +312,6 @@ impl Worker<'_> {
 }
 
 /// How many deliveries were started before this one and never ended.
-fn crashes(leased: &Leased) -> u32 {
+pub(super) fn crashes(leased: &Leased) -> u32 {
     leased.attempts.saturating_sub(1).saturating_sub(leased.failures)
 }

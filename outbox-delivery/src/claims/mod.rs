@@ -214,7 +214,7 @@ impl<'a> Worker<'a> {
 
     fn store_failed(&mut self, now: Instant, error: Error) {
         if error.is_retryable() && self.once.is_none() && !self.is_giving_up() {
-            self.record.store_failed(&error);
+            self.record.store_failed(error);
             self.store.begin(now, Duration::ZERO);
         } else {
             self.give_up(now, error);

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     Done, Worker,
+    claim::crashes,
     flight::{History, Landed},
 };
 use crate::{
@@ -52,12 +53,22 @@ impl Worker<'_> {
             }
             self.publish(batch);
         }
+        self.start_suspect(now);
+    }
+
+    /// Once nothing else is held, it is its turn.
+    fn start_suspect(&mut self, now: Instant) {
         let is_alone = self.queue.is_empty() && self.flights.is_empty() && self.unsettled.is_empty();
-        if is_alone
-            && self.settling == 0
-            && !self.calling.claim
-            && let Some(suspect) = self.suspect.take()
-        {
+        if !is_alone || self.settling > 0 || self.calling.claim {
+            return;
+        }
+        let Some(suspect) = self.suspect.take() else { return };
+        let crashes = crashes(&suspect);
+        if crashes >= self.relay.way.max_crashes {
+            self.crashed(now, suspect, crashes);
+            // What is to be settled was looked for before.
+            self.start_settling(now);
+        } else {
             self.suspect_flight = Some(self.publish(vec![suspect]));
         }
     }
@@ -144,7 +155,7 @@ impl Worker<'_> {
         if answers.ending == Ending::Cut {
             if self.stop.is_none() {
                 // At the end of its lease, of which no renewal took.
-                self.record.cut_off();
+                self.record.cut_off(self.relay.way.lease);
             }
         } else {
             self.record.answered(events.len(), &failures, is_again);

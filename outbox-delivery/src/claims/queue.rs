@@ -68,6 +68,11 @@ impl Queue {
         Vec::from(taken)
     }
 
+    /// Whether an event of this lane is here.
+    pub(super) fn has(&self, lane: &Lane) -> bool {
+        self.0.iter().any(|leased| Lane::of(&leased.event) == *lane)
+    }
+
     /// Takes out everything.
     pub(super) fn take_all(&mut self) -> Vec<Leased> {
         self.0.drain(..).collect()

@@ -8,7 +8,10 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::{Done, Worker, one_each, patience};
-use crate::{guard::in_time, health::Question};
+use crate::{
+    guard::{self, in_time},
+    health::Question,
+};
 
 /// So many moments are remembered at which something becomes due; the rest is found by looking now and then.
 const MAX_DUE: usize = 10_000;
@@ -58,15 +61,15 @@ impl Worker<'_> {
                 Ok(()) => self.took(now, &settlement),
                 Err(error) if error.kind() == ErrorKind::LeaseLost => {
                     self.record.lease_lost(settlement.lease.event());
+                    guard::discard(error);
                 }
                 Err(error) => {
                     if error.is_retryable() && !self.is_giving_up() {
                         self.unsettled.push(settlement);
                     }
                     // One call has failed once, and worst where it is for good.
-                    if failure.as_ref().is_none_or(Error::is_retryable) {
-                        failure = Some(error);
-                    }
+                    let is_worse = failure.as_ref().is_none_or(Error::is_retryable);
+                    guard::discard(if is_worse { failure.replace(error) } else { Some(error) });
                 }
             }
         }

@@ -6,6 +6,7 @@ use outbox_traits::Error;
 use tokio::time::Instant;
 
 use super::{Worker, patience, pause::Pause, store_retry};
+use crate::guard;
 
 /// It was told to stop, or has to.
 pub(super) struct Stop {
@@ -44,7 +45,9 @@ impl Worker<'_> {
         self.begin_stop(now);
         if let Some(stop) = &mut self.stop {
             stop.has_given_up = stop.error.is_some();
-            stop.error.get_or_insert(error);
+            // The first one is the reason.
+            let later = if stop.has_given_up { Some(error) } else { stop.error.replace(error) };
+            guard::discard(later);
         }
     }
 

@@ -145,7 +145,8 @@ impl Relay<Claims> {
     /// After three of them, or one less than this, an event is published while its worker holds nothing else, so that it
     /// takes no other with it. With one alone nobody can tell which it was, and all that the worker held is set aside.
     /// Leases that ran out for another reason count too, such as those of a claim whose answer was lost. In
-    /// [strict](Self::with_strict) mode nothing is set aside: the relay stops at it, and it stays pending.
+    /// [strict](Self::with_strict) mode nothing is set aside: when all before it is published, the relay stops at it, and it
+    /// stays pending.
     #[must_use]
     pub fn with_max_crashes(mut self, crashes: u32) -> Self {
         self.way.max_crashes = crashes.max(1);

@@ -148,6 +148,11 @@ impl<W> Relay<W> {
     ///
     /// Events are then published one by one, each after the one before it was accepted. The report says where it
     /// ended: [`Report::stopped_at`] and [`Report::last_error`].
+    ///
+    /// That is the order of what can be published: what is hidden until a time is gone past, and on claims what is leased to
+    /// another worker, or to one that has died. There the next batch is claimed when all of one is settled; and where that
+    /// cannot be settled at which it stopped, it ends after the [grace period](Self::with_grace_period), or after as long as
+    /// a settlement may take where that is more.
     #[must_use]
     pub fn with_strict(mut self) -> Self {
         self.common.is_strict = true;

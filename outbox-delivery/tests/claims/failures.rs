@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use outbox_delivery::{Decision, ExponentialRetry, Failed, Relay};
-use outbox_traits::PublishError;
+use outbox_traits::{OutboxStore, PublishError};
 use tokio::time::sleep;
 
 use crate::{
     MILLISECOND, MINUTE, SECOND, one_a_key,
     support::{
-        Scripted, consumer::Consumer, consumer::Ending, event, remote::Remote, start_on_claims as start,
+        Scripted, consumer::Consumer, consumer::Ending, event, remote::Remote, start as start_single,
+        start_on_claims as start,
     },
 };
 
@@ -144,4 +145,33 @@ async fn a_flapping_transport_gets_every_event_and_keeps_the_order_of_each_key()
         assert_eq!(relay.stop().await.lost_leases, 0);
     }
     assert_eq!((store.counts().await.delivered, consumer.faults()), (100, vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_is_published_by_itself_from_then_on() {
+    for is_single in [false, true] {
+        let mut events = one_a_key(10);
+        events[4] = event("poison", "a");
+        let store = Remote::with(&events).await;
+        let transport = Scripted::refusing_batches_with_poison(PublishError::failed);
+        let relay = if is_single {
+            start_single(Relay::single_worker(store.clone(), transport.clone()))
+        } else {
+            start(Relay::new(store.clone(), transport.clone()))
+        };
+        // There are others beside it at each of its tries.
+        for n in 0..600 {
+            store.save(&event("later", &format!("later {n}"))).await.unwrap();
+            sleep(SECOND / 10).await;
+        }
+        sleep(MINUTE).await;
+        let report = relay.stop().await;
+        let calls = transport.calls();
+        let (alone, with_others): (Vec<_>, Vec<_>) = calls
+            .iter()
+            .filter(|call| call.iter().any(|kind| kind == "poison"))
+            .partition(|call| call.len() == 1);
+        assert!(with_others.len() == 1 && alone.len() > 3, "single: {is_single}: {with_others:?}, {alone:?}");
+        assert_eq!(report.published, 609, "single: {is_single}");
+    }
 }

@@ -265,6 +265,81 @@ async fn it_is_unhealthy_where_each_publish_is_cut_off_because_no_lease_can_be_r
     assert_eq!((health.check(), running.stop().await.published), (Ok(()), 3));
 }
 
+/// So that a limit goes by between two of them.
+#[tokio::test(start_paused = true)]
+async fn so_it_is_where_leases_are_longer_than_the_limit() {
+    let store = Remote::with(&one_a_key(3)).await;
+    store.decide(|call| if call == Call::Renew { Fate::Fails(ErrorKind::Unavailable) } else { Fate::Works });
+    let relay = Relay::new(store.clone(), Scripted::accepting().with_delay(30 * MINUTE));
+    let relay = relay.with_publish_timeout(60 * MINUTE).with_lease(10 * MINUTE);
+    let (health, running) = (relay.health(), start(relay));
+    // One that was cut off says nothing of the next one.
+    sleep(17 * MINUTE).await;
+    assert_eq!(health.check(), Ok(()));
+    for _ in 0..60 {
+        sleep(2 * MINUTE).await;
+        assert!(matches!(health.check(), Err(Unhealthy::NothingAccepted(_))), "{:?}", health.check());
+    }
+    store.decide(|_| Fate::Works);
+    sleep(50 * MINUTE).await;
+    assert_eq!((health.check(), running.stop().await.published), (Ok(()), 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publish_that_was_cut_off_once_is_not_held_against_one_that_has_nothing_more_to_do() {
+    let events = one_a_key(1);
+    let store = Remote::with(&events).await;
+    store.fail_each_renewal(ErrorKind::Unavailable);
+    let transport = Scripted::accepting().with_delay(30 * MINUTE);
+    let relay = Relay::new(store.clone(), transport).with_publish_timeout(60 * MINUTE);
+    let relay = relay.with_lease(10 * MINUTE);
+    let (health, running) = (relay.health(), start(relay));
+    sleep(8 * MINUTE).await;
+    // Somebody else takes care of it.
+    store.acknowledge(events[0].id()).await.unwrap();
+    for _ in 0..30 {
+        sleep(MINUTE).await;
+        assert_eq!(health.check(), Ok(()));
+    }
+    assert_eq!(running.stop().await.lost_leases, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_unhealthy_where_no_claim_is_answered_though_leases_are_renewed() {
+    for fate in [Fate::Hangs, Fate::Fails(ErrorKind::Unavailable)] {
+        let store = Remote::with(&one_a_key(1)).await;
+        let mut claims = 0;
+        store.decide(move |call| {
+            claims += usize::from(call == Call::Claim);
+            if call == Call::Claim && claims > 1 { fate } else { Fate::Works }
+        });
+        let relay = Relay::new(store.clone(), Scripted::accepting().with_delay(60 * MINUTE));
+        let relay = relay.with_publish_timeout(120 * MINUTE).with_health_limit(2 * MINUTE);
+        let (health, running) = (relay.health(), start(relay));
+        sleep(MINUTE).await;
+        assert_eq!(health.check(), Ok(()), "{fate:?}");
+        for _ in 0..20 {
+            sleep(MINUTE + SECOND).await;
+            assert!(matches!(health.check(), Err(Unhealthy::NoAnswer(_))), "{fate:?}: {:?}", health.check());
+        }
+        running.kill().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_failed_is_not_waited_for_when_what_was_held_is_settled() {
+    let store = Remote::with(&one_a_key(1)).await;
+    store.decide(|call| if call == Call::Renew { Fate::Fails(ErrorKind::Unavailable) } else { Fate::Works });
+    let relay = Relay::new(store.clone(), Scripted::accepting().with_delay(7 * SECOND));
+    let relay = relay.with_lease(10 * SECOND).with_health_limit(MINUTE);
+    let (health, running) = (relay.health(), start(relay));
+    for _ in 0..20 {
+        sleep(MINUTE).await;
+        assert_eq!((health.check(), store.counts().await.delivered), (Ok(()), 1));
+    }
+    assert!(running.stop().await.store_errors > 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn while_a_transport_hangs_the_store_is_not_to_blame() {
     let consumer = Consumer::of(&[]);

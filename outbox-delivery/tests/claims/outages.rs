@@ -6,9 +6,7 @@ use std::sync::{
 };
 
 use outbox_delivery::{ExponentialRetry, Relay};
-use outbox_traits::{
-    Claim, ClaimStore, ErrorKind, Event, OutboxStore, Outcome, PublishError, Published, Settlement,
-};
+use outbox_traits::{Claim, ClaimStore, ErrorKind, Event, OutboxStore, Outcome, PublishError, Settlement};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -118,26 +116,35 @@ async fn an_event_that_makes_the_transport_unavailable_holds_up_its_key_alone() 
 #[tokio::test(start_paused = true)]
 async fn an_event_that_takes_its_whole_batch_with_it_holds_up_its_key_alone() {
     for poisonous in [0, 4, 9] {
-        let mut events = one_a_key(10);
-        events[poisonous] = event("poison", "a");
-        let transport = Scripted::batches(|events| {
-            let is_broken = events.iter().any(|event| event.event_type() == "poison");
-            let result =
-                || if is_broken { Err(PublishError::unavailable("the connection broke")) } else { Ok(()) };
-            events.iter().map(|event| Published { id: event.id(), result: result() }).collect()
-        });
-        for is_single in [false, true] {
-            let store = Remote::with(&events).await;
-            let relay = if is_single {
-                start_single(Relay::single_worker(store.clone(), transport.clone()))
-            } else {
-                start(Relay::new(store.clone(), transport.clone()))
-            };
-            // Nothing else comes by which it could be told.
-            sleep(5 * MINUTE).await;
-            assert_eq!(store.counts().await.delivered, 9, "at {poisonous}, single: {is_single}");
-            relay.stop().await;
-        }
+        holds_up_its_key_alone(10, poisonous, 100).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_does_one_that_takes_a_very_large_batch_with_it() {
+    // The second time, another batch comes behind it.
+    for count in [1001, 1500] {
+        holds_up_its_key_alone(count, 4, 1200).await;
+    }
+}
+
+/// One of so many events takes each batch with it that it is in.
+async fn holds_up_its_key_alone(count: usize, poisonous: usize, batch_size: usize) {
+    let mut events = one_a_key(count);
+    events[poisonous] = event("poison", "a");
+    let transport = Scripted::refusing_batches_with_poison(PublishError::unavailable);
+    for is_single in [false, true] {
+        let store = Remote::with(&events).await;
+        let relay = if is_single {
+            start_single(Relay::single_worker(store.clone(), transport.clone()).with_batch_size(batch_size))
+        } else {
+            start(Relay::new(store.clone(), transport.clone()).with_batch_size(batch_size))
+        };
+        // Nothing else comes by which it could be told.
+        sleep(5 * MINUTE).await;
+        let delivered = usize::try_from(store.counts().await.delivered).unwrap();
+        assert_eq!(delivered, count - 1, "of {count}, at {poisonous}, single: {is_single}");
+        relay.stop().await;
     }
 }
 
@@ -294,4 +301,25 @@ async fn after_an_outage_events_that_may_kill_their_workers_are_tried_without_a_
         let is_alone = |call: &Vec<String>| call.len() == 1;
         assert!(transport.calls().iter().all(is_alone), "{:?}", transport.calls());
     }
+}
+
+/// The first one met the outage, and is left out of the next try; that may be of what might kill its worker, but for one that
+/// comes behind it in its key.
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_an_event_that_may_kill_its_worker_waits_for_what_comes_before_it_in_its_key() {
+    let events = [event("first", "a"), event("suspect", "a")];
+    let store = Remote::with(&events).await;
+    for _ in 0..3 {
+        assert_eq!(store.die_with("suspect").await, 1);
+    }
+    let consumer = Consumer::of(&events);
+    let mut tries = 0;
+    consumer.decide(move |_| {
+        tries += 1;
+        if tries <= 2 { Ending::Unavailable } else { Ending::Accepted }
+    });
+    let relay = start(Relay::new(store.clone(), consumer.clone()));
+    sleep(5 * MINUTE).await;
+    let report = relay.stop().await;
+    assert_eq!((report.published, consumer.faults()), (2, vec![]));
 }

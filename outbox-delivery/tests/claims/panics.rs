@@ -1,15 +1,14 @@
 //! What others wrote panics, and the relay goes on.
 
 use std::{
-    collections::HashSet,
-    fmt,
-    sync::atomic::{AtomicBool, Ordering},
+    collections::{HashMap, HashSet},
+    mem,
     time::Duration,
 };
 
-use outbox_delivery::{Decision, Failed, Relay};
+use outbox_delivery::{Decision, Failed, Relay, Report};
 use outbox_traits::{
-    Error, ErrorKind, Event, OutboxStore, PublishError, Published, Transport, Wakeups, async_trait,
+    Error, ErrorKind, Event, OutboxStore, PublishError, Published, Result, Transport, Wakeups, async_trait,
 };
 use tokio::time::sleep;
 
@@ -17,7 +16,7 @@ use crate::{
     MINUTE, SECOND, one_a_key,
     support::{
         Scripted, event,
-        remote::{Call, Fate, Remote, Unspeakable},
+        remote::{Call, Explosive, Fate, Remote, Treacherous, Unspeakable},
         start_on_claims as start,
     },
     wake::is_asked_ever_less_often,
@@ -85,15 +84,6 @@ async fn wakeups_that_panic_are_begun_anew_and_ever_less_often() {
 
 /// It never answers, and whoever gives it up meets a panic.
 #[derive(Debug)]
-struct Explosive;
-
-impl Drop for Explosive {
-    fn drop(&mut self) {
-        panic!("told to panic when it is dropped");
-    }
-}
-
-#[derive(Debug)]
 struct Unending;
 
 #[async_trait]
@@ -139,10 +129,29 @@ async fn an_error_whose_text_panics_keeps_its_kind() {
 
 #[tokio::test(start_paused = true)]
 async fn an_error_of_the_store_whose_text_panics_is_survived() {
+    let report = survives_errors_of_the_store(Fate::FailsWithoutText, || {
+        Err(Error::new(ErrorKind::Unavailable, "told to fail").with_source(Unspeakable))
+    });
+    assert_eq!(report.await.store_errors, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_the_store_that_panics_where_it_is_dropped_is_survived() {
+    let report = survives_errors_of_the_store(Fate::FailsTreacherously, || {
+        Err(Treacherous::of_kind(ErrorKind::Unavailable))
+    });
+    assert_eq!(report.await.store_errors, 4);
+}
+
+/// A relay goes on after one of its calls of each kind has come to this, and each of its tries to listen to that.
+async fn survives_errors_of_the_store(
+    fate: Fate,
+    wakes: impl FnMut() -> Result<Box<dyn Wakeups>> + Send + 'static,
+) -> Report {
     let store = Remote::with(&one_a_key(3)).await;
     let mut failed = HashSet::new();
-    store.decide(move |call| if failed.insert(call) { Fate::FailsWithoutText } else { Fate::Works });
-    store.wake_by(|| Err(Error::new(ErrorKind::Unavailable, "told to fail").with_source(Unspeakable)));
+    store.decide(move |call| if failed.insert(call) { fate } else { Fate::Works });
+    store.wake_by(wakes);
     let relay = Relay::new(store.clone(), Scripted::accepting())
         .with_wakeups(store.clone())
         .with_stats(store.clone())
@@ -151,7 +160,36 @@ async fn an_error_of_the_store_whose_text_panics_is_survived() {
     sleep(200 * SECOND).await;
     let report = relay.stop().await;
     assert_eq!((report.published, store.counts().await.delivered), (3, 3));
-    assert_eq!(report.store_errors, 4);
+    report
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_single_leases_too_such_an_error_is_survived() {
+    for kind in [ErrorKind::LeaseLost, ErrorKind::Unavailable] {
+        let store = Remote::with(&one_a_key(3)).await;
+        // Two of a call, so that one of them has to make way for the other.
+        let mut refused = HashMap::new();
+        store.refuse(move |call, _| {
+            let count = refused.entry(call).or_insert(0);
+            *count += 1;
+            if *count <= 2 { Err(Treacherous::of_kind(kind)) } else { Ok(()) }
+        });
+        let relay = Relay::new(store.clone(), Scripted::accepting().with_delay(8 * SECOND));
+        let relay = start(relay.with_lease(10 * SECOND));
+        sleep(5 * MINUTE).await;
+        relay.stop().await;
+        assert_eq!(store.counts().await.delivered, 3, "{kind:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn such_an_error_ends_publish_pending_and_the_later_ones_do_no_more() {
+    let store = Remote::with(&one_a_key(3)).await;
+    store.decide(|call| if call == Call::Settle { Fate::FailsTreacherously } else { Fate::Works });
+    let error = Relay::new(store.clone(), Scripted::accepting()).publish_pending().await.unwrap_err();
+    assert_eq!(error.to_string(), "told to fail: treacherous");
+    assert!(store.count(Call::Settle) > 1);
+    mem::forget(error);
 }
 
 #[cfg(feature = "metrics")]
@@ -202,25 +240,6 @@ async fn a_panic_whose_payload_panics_does_not_end_the_relay() {
         _ => Ok(()),
     });
     survives(transport).await;
-}
-
-/// An error that panics where it is dropped, and where its text is asked for the second time.
-#[derive(Debug, Default)]
-struct Treacherous(AtomicBool);
-
-impl fmt::Display for Treacherous {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        assert!(!self.0.swap(true, Ordering::Relaxed), "told to panic");
-        f.write_str("treacherous")
-    }
-}
-
-impl std::error::Error for Treacherous {}
-
-impl Drop for Treacherous {
-    fn drop(&mut self) {
-        std::panic::panic_any(Explosive);
-    }
 }
 
 #[tokio::test(start_paused = true)]

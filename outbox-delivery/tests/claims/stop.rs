@@ -1,9 +1,12 @@
 //! How it ends.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use outbox_delivery::{CancellationToken, Relay};
-use outbox_traits::{Claim, ClaimStore, ErrorKind, PublishError};
+use outbox_traits::{Claim, ClaimStore, Error, ErrorKind, PublishError};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -68,6 +71,65 @@ async fn in_strict_mode_nothing_is_published_before_an_event_that_may_kill_its_w
     assert_eq!((report.published, report.stopped_at), (1, Some(events[1].id())), "{report}");
     assert_eq!(transport.given(), ["a", "suspect"]);
     assert_eq!(store.pending().await, ["suspect", "c", "d"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_strict_mode_what_comes_before_an_event_that_is_published_no_more_is_published() {
+    let events = [event("a", "1"), event("crashes", "2"), event("c", "3")];
+    let store = Remote::with(&events).await;
+    for _ in 0..10 {
+        assert_eq!(store.die_with("crashes").await, 1);
+    }
+    for published in [vec!["a"], vec![]] {
+        let transport = Scripted::accepting();
+        let started = Instant::now();
+        let report = start(Relay::new(store.clone(), transport.clone()).with_strict()).end().await.unwrap();
+        assert_eq!((report.stopped_at, started.elapsed()), (Some(events[1].id()), Duration::ZERO));
+        assert_eq!(transport.given(), published);
+        assert_eq!(store.pending().await, ["crashes", "c"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_strict_mode_nothing_is_published_before_what_comes_earlier_and_is_of_a_key_that_is_held() {
+    let events = [event("a", "1"), event("b", "2"), event("c", "1"), event("bad", "3")];
+    let store = Remote::with(&events).await;
+    let transport = Scripted::events(|event| match event.event_type() {
+        "bad" => Err(PublishError::failed("no")),
+        _ => Ok(()),
+    });
+    let relay = Relay::new(store.clone(), transport.with_delay(SECOND)).with_strict().with_batch_size(2);
+    let report = start(relay).end().await.unwrap();
+    assert_eq!((report.published, report.stopped_at), (3, Some(events[3].id())), "{report}");
+    assert_eq!(store.pending().await, ["bad"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_strict_mode_nothing_is_published_before_what_comes_earlier_and_lost_its_lease() {
+    for (lost, published) in [(0, vec!["a", "a", "b", "c"]), (1, vec!["a", "b", "c"])] {
+        let events = [event("a", "1"), event("b", "2"), event("c", "3")];
+        let store = Remote::with(&events).await;
+        let id = events[lost].id();
+        store.refuse(move |call, lease| match call {
+            Call::Renew if lease.event() == id => Err(Error::new(ErrorKind::Unavailable, "told to fail")),
+            _ => Ok(()),
+        });
+        let given = Arc::new(Mutex::new(Vec::new()));
+        let consumer = Consumer::of(&events);
+        consumer.decide({
+            let given = Arc::clone(&given);
+            move |event| {
+                given.lock().unwrap().push(event.event_type().to_owned());
+                // The first one takes longer than nine tenths of a lease.
+                if given.lock().unwrap().len() == 1 { Ending::Takes(12 * SECOND) } else { Ending::Accepted }
+            }
+        });
+        let relay = Relay::new(store.clone(), consumer).with_strict().with_lease(10 * SECOND);
+        let relay = start(relay);
+        sleep(MINUTE).await;
+        assert_eq!((relay.stop().await.published, store.counts().await.delivered), (3, 3));
+        assert_eq!(*given.lock().unwrap(), published);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -166,17 +228,20 @@ async fn cancelled_after_the_store_was_away_it_does_not_wait_to_give_back_what_i
 
 #[tokio::test(start_paused = true)]
 async fn in_strict_mode_it_ends_also_where_nothing_can_be_written_down() {
-    let store = Remote::with(&[event("bad", "1")]).await;
-    store.decide(|call| match call {
-        Call::Settle => Fate::Fails(ErrorKind::Unavailable),
-        _ => Fate::Works,
-    });
-    let transport = Scripted::events(|_| Err(PublishError::failed("no")));
-    let relay = start(Relay::new(store.clone(), transport).with_strict().with_grace_period(10 * SECOND));
-    let started = Instant::now();
-    let report = relay.end().await.unwrap();
-    assert_eq!((report.published, started.elapsed()), (0, 10 * SECOND));
-    assert!(report.stopped_at.is_some() && report.store_errors < 100, "{report}");
+    // After the grace period, or when a settlement would have had its time.
+    for (grace_period, time) in [(10 * SECOND, 10 * SECOND), (SECOND, 6 * SECOND)] {
+        let store = Remote::with(&[event("bad", "1")]).await;
+        store.decide(|call| match call {
+            Call::Settle => Fate::Fails(ErrorKind::Unavailable),
+            _ => Fate::Works,
+        });
+        let transport = Scripted::events(|_| Err(PublishError::failed("no")));
+        let relay = Relay::new(store.clone(), transport).with_strict().with_grace_period(grace_period);
+        let started = Instant::now();
+        let report = start(relay).end().await.unwrap();
+        assert_eq!((report.published, started.elapsed()), (0, time));
+        assert!(report.stopped_at.is_some() && report.store_errors < 100, "{report}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,6 +21,7 @@ pub(crate) enum Ending {
     Failed,
     Rejected,
     Unavailable,
+    NotAttempted,
     Panics,
     Takes(Duration),
     Hangs,
@@ -72,6 +73,14 @@ impl Consumer {
         }
     }
 
+    /// For these events, of which each is to come after all that are before it, whatever their keys.
+    pub(crate) fn of_all_in_order(events: &[Event]) -> Self {
+        let consumer = Self::of(events);
+        let pairs = events.windows(2).map(|pair| (pair[1].id(), pair[0].id()));
+        consumer.lock().before.extend(pairs);
+        consumer
+    }
+
     pub(crate) fn with_turns(mut self, turns: usize) -> Self {
         self.turns = turns;
         self
@@ -121,6 +130,14 @@ impl Consumer {
     /// What broke a promise.
     pub(crate) fn faults(&self) -> Vec<String> {
         self.lock().faults.clone()
+    }
+
+    /// No promise was broken, and all of these are accepted and delivered by nobody else.
+    pub(crate) fn check(&self, store: &Remote, events: &[Event]) {
+        assert_eq!(self.faults(), Vec::<String>::new());
+        let accepted = self.accepted();
+        assert!(store.delivered().is_subset(&accepted));
+        assert!(events.iter().all(|event| accepted.contains(&event.id())));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -180,6 +197,7 @@ impl Transport for Consumer {
             Ending::Failed => return Err(PublishError::failed("no")),
             Ending::Rejected => return Err(PublishError::rejected("never")),
             Ending::Unavailable => return Err(PublishError::unavailable("down")),
+            Ending::NotAttempted => return Err(PublishError::not_attempted()),
             Ending::Panics => panic!("told to panic"),
             Ending::Hangs => std::future::pending().await,
             Ending::Takes(time) => sleep(time).await,

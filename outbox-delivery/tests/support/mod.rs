@@ -8,6 +8,7 @@ pub(crate) mod remote;
 use std::{
     collections::VecDeque,
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -19,7 +20,7 @@ use outbox_traits::{
     async_trait,
 };
 use serde_json::json;
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{runtime::Builder, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) fn event(event_type: &str, key: &str) -> Event {
@@ -35,6 +36,17 @@ pub(crate) async fn outbox_with(events: &[Event]) -> MemoryOutbox {
 pub(crate) async fn pending(outbox: &MemoryOutbox) -> Vec<String> {
     let pending = outbox.get_pending(usize::MAX).await.unwrap();
     pending.iter().map(|event| event.event_type().to_owned()).collect()
+}
+
+/// Runs it on a runtime of its own, in simulated time: nothing of it depends on anything but the seed, which is said with
+/// what else there is to say where it panics.
+pub(crate) fn seeded<T>(seed: u64, more: &impl fmt::Debug, work: impl Future<Output = T>) -> T {
+    fastrand::seed(seed);
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    catch_unwind(AssertUnwindSafe(|| runtime.block_on(work))).unwrap_or_else(|panic| {
+        eprintln!("shown by seed {seed}, {more:?}");
+        resume_unwind(panic)
+    })
 }
 
 type Answer = dyn Fn(&[Event]) -> Vec<Published> + Send + Sync;
@@ -80,6 +92,15 @@ impl Scripted {
 
     pub(crate) fn accepting() -> Self {
         Self::events(|_| Ok(()))
+    }
+
+    /// Takes no event of a batch with one of the type `poison`, as where the connection breaks that is that of all.
+    pub(crate) fn refusing_batches_with_poison(error: fn(&'static str) -> PublishError) -> Self {
+        Self::batches(move |events| {
+            let is_broken = events.iter().any(|event| event.event_type() == "poison");
+            let result = || if is_broken { Err(error("the batch broke")) } else { Ok(()) };
+            events.iter().map(|event| Published { id: event.id(), result: result() }).collect()
+        })
     }
 
     pub(crate) fn with_delay(mut self, delay: Duration) -> Self {

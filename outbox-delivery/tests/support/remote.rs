@@ -40,6 +40,8 @@ pub(crate) enum Fate {
     Fails(ErrorKind),
     /// It does not arrive, and the text of the error panics.
     FailsWithoutText,
+    /// It does not arrive, and the error panics where it is dropped.
+    FailsTreacherously,
     /// It is done, and the answer is lost.
     AnswerIsLost,
     /// It is done so much later.
@@ -62,7 +64,45 @@ impl fmt::Display for Unspeakable {
 
 impl std::error::Error for Unspeakable {}
 
+/// Whoever drops it meets a panic.
+#[derive(Debug)]
+pub(crate) struct Explosive;
+
+impl Drop for Explosive {
+    fn drop(&mut self) {
+        panic!("told to panic when it is dropped");
+    }
+}
+
+/// An error that panics where it is dropped, and where its text is asked for the second time.
+#[derive(Debug, Default)]
+pub(crate) struct Treacherous(AtomicBool);
+
+impl fmt::Display for Treacherous {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        assert!(!self.0.swap(true, Relaxed), "told to panic");
+        f.write_str("treacherous")
+    }
+}
+
+impl std::error::Error for Treacherous {}
+
+impl Drop for Treacherous {
+    fn drop(&mut self) {
+        std::panic::panic_any(Explosive);
+    }
+}
+
+impl Treacherous {
+    /// An error of the store that has it as its cause.
+    pub(crate) fn of_kind(kind: ErrorKind) -> Error {
+        Error::new(kind, "told to fail").with_source(Self::default())
+    }
+}
+
 type Fates = dyn FnMut(Call) -> Fate + Send;
+
+type Refusals = dyn FnMut(Call, &Lease) -> Result<()> + Send;
 
 type Wakes = dyn FnMut() -> Result<Box<dyn Wakeups>> + Send;
 
@@ -85,8 +125,8 @@ pub(crate) struct Remote {
     fates: Arc<Mutex<Box<Fates>>>,
     is_unreliable: Arc<AtomicBool>,
     wakes: Arc<Mutex<Option<Box<Wakes>>>>,
-    /// What the renewal of each lease fails with.
-    renewals: Arc<Mutex<Option<ErrorKind>>>,
+    /// Whether each lease of a renewal or a settlement is refused.
+    refusals: Arc<Mutex<Box<Refusals>>>,
     /// The call that answers for one lease less than it was asked for.
     forgetful: Arc<Mutex<Option<Call>>>,
     /// Up to so many turns go to others before and after each call.
@@ -114,7 +154,7 @@ impl Remote {
             fates: Arc::new(Mutex::new(Box::new(|_| Fate::Works))),
             is_unreliable: Arc::default(),
             wakes: Arc::default(),
-            renewals: Arc::default(),
+            refusals: Arc::new(Mutex::new(Box::new(|_, _| Ok(())))),
             forgetful: Arc::default(),
             turns: 0,
             calls: Arc::default(),
@@ -150,7 +190,20 @@ impl Remote {
 
     /// The renewal of each lease fails so from now on, in a call that works.
     pub(crate) fn fail_each_renewal(&self, kind: ErrorKind) {
-        *self.renewals.lock().unwrap() = Some(kind);
+        self.refuse(move |call, _| match call {
+            Call::Renew => Err(Error::new(kind, "told to fail")),
+            _ => Ok(()),
+        });
+    }
+
+    /// Which leases are refused from now on, in a renewal or a settlement that works.
+    pub(crate) fn refuse(&self, refusals: impl FnMut(Call, &Lease) -> Result<()> + Send + 'static) {
+        *self.refusals.lock().unwrap() = Box::new(refusals);
+    }
+
+    fn refused<'a>(&self, call: Call, leases: impl Iterator<Item = &'a Lease>) -> Vec<Result<()>> {
+        let mut refusals = self.refusals.lock().unwrap();
+        leases.map(|lease| refusals(call, lease)).collect()
     }
 
     /// Against the contract, such a call says nothing of its last lease from now on.
@@ -158,7 +211,11 @@ impl Remote {
         *self.forgetful.lock().unwrap() = Some(call);
     }
 
-    fn answer(&self, call: Call, mut results: Vec<Result<()>>) -> Vec<Result<()>> {
+    /// What a call answers, where so many were refused and the others have come to these.
+    fn answer(&self, call: Call, refused: Vec<Result<()>>, others: Vec<Result<()>>) -> Vec<Result<()>> {
+        let mut others = others.into_iter();
+        let answer = |refused: Result<()>| refused.and_then(|()| others.next().unwrap());
+        let mut results: Vec<_> = refused.into_iter().map(answer).collect();
         if *self.forgetful.lock().unwrap() == Some(call) {
             results.pop();
         }
@@ -237,6 +294,15 @@ impl Remote {
         self.is_requeued.load(Relaxed)
     }
 
+    /// A worker dies with the first events of a type: with how many.
+    pub(crate) async fn die_with(&self, event_type: &str) -> usize {
+        let lease = Duration::from_secs(1);
+        let claim = Claim::new("dies").with_types([event_type]).with_lease(lease);
+        let claimed = self.claim(&claim).await.unwrap().len();
+        sleep(2 * lease).await;
+        claimed
+    }
+
     /// Requeues any one dead letter, if somebody looks at them.
     pub(crate) async fn requeue_one(&self) {
         if self.is_requeued_now_and_then()
@@ -285,6 +351,7 @@ impl Remote {
             Fate::FailsWithoutText => {
                 return Err(Error::new(ErrorKind::Unavailable, "told to fail").with_source(Unspeakable));
             }
+            Fate::FailsTreacherously => return Err(Treacherous::of_kind(ErrorKind::Unavailable)),
             Fate::Takes(time) => sleep(time).await,
             Fate::Hangs => std::future::pending().await,
             Fate::Panics => panic!("told to panic"),
@@ -307,6 +374,11 @@ impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Remote")
     }
+}
+
+/// Those that are not refused.
+fn accepted<T: Clone>(asked: &[T], refused: &[Result<()>]) -> Vec<T> {
+    asked.iter().zip(refused).filter(|(_, refused)| refused.is_ok()).map(|(one, _)| one.clone()).collect()
 }
 
 #[async_trait]
@@ -367,30 +439,29 @@ impl ClaimStore for Remote {
     }
 
     async fn renew(&self, leases: &[Lease], length: Duration) -> Result<Vec<Result<()>>> {
-        let failure = *self.renewals.lock().unwrap();
-        if let Some(kind) = failure {
-            let fail = |_| Err(Error::new(kind, "told to fail"));
-            return self.call(Call::Renew, async { Ok(leases.iter().map(fail).collect()) }).await;
-        }
         let work = async {
-            let results = self.inner.renew(leases, length).await?;
+            let refused = self.refused(Call::Renew, leases.iter());
+            let leases: Vec<_> = accepted(leases, &refused);
+            let results = self.inner.renew(&leases, length).await?;
             let mut held = self.held.lock().unwrap();
             for (lease, _) in leases.iter().zip(&results).filter(|(_, result)| result.is_ok()) {
                 if let Some(hold) = held.get_mut(&lease.event()).filter(|hold| hold.token == lease.token()) {
                     hold.until = Instant::now() + length;
                 }
             }
-            Ok(self.answer(Call::Renew, results))
+            Ok(self.answer(Call::Renew, refused, results))
         };
         self.call(Call::Renew, work).await
     }
 
     async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Result<()>>> {
         let settle = async {
-            let results = self.inner.settle(settlements).await?;
-            self.settlements.lock().unwrap().push(settlements.to_vec());
+            let refused = self.refused(Call::Settle, settlements.iter().map(|settlement| &settlement.lease));
+            let settlements = accepted(settlements, &refused);
+            let results = self.inner.settle(&settlements).await?;
+            self.settlements.lock().unwrap().push(settlements.clone());
             let mut held = self.held.lock().unwrap();
-            for Settlement { lease, .. } in settlements {
+            for Settlement { lease, .. } in &settlements {
                 if held.get(&lease.event()).is_some_and(|hold| hold.token == lease.token()) {
                     held.remove(&lease.event());
                 }
@@ -403,7 +474,7 @@ impl ClaimStore for Remote {
                     witness(lease.event());
                 }
             }
-            Ok(self.answer(Call::Settle, results))
+            Ok(self.answer(Call::Settle, refused, results))
         };
         self.call(Call::Settle, settle).await
     }
