@@ -331,7 +331,9 @@ impl<const DELETES: bool> NamesHarness for MongoOf<DELETES> {
 
     async fn spoil(&self, name: &str, way: usize) -> Option<&'static str> {
         let outbox = self.database().collection::<Document>(name);
-        outbox.drop_index("eventId_1").await.unwrap();
+        if way < 3 {
+            outbox.drop_index("eventId_1").await.unwrap();
+        }
         match way {
             0 => {
                 let mut options = IndexOptions::default();
@@ -349,6 +351,13 @@ impl<const DELETES: bool> NamesHarness for MongoOf<DELETES> {
                 let mut twice = outbox.find_one(doc! {}).await.unwrap().unwrap();
                 twice.remove("_id");
                 outbox.insert_one(twice).await.unwrap();
+                Some("another name")
+            }
+            // Something else beside it.
+            3 | 4 => {
+                let beside = format!("{name}{}", self.endings()[way - 3]);
+                let other = doc! { "_id": "x", "what": "else" };
+                self.database().collection(&beside).insert_one(other).await.unwrap();
                 Some("another name")
             }
             _ => None,
