@@ -75,7 +75,9 @@ use syn::{DeriveInput, parse_macro_input};
 /// - Without a partition key, or where it is `None`, the resource id serves.
 /// - The type is checked when the program is compiled: it is not blank, has at most 256 characters, does not
 ///   start with `$` and contains no NUL.
-/// - The crate is found in `Cargo.toml` as `outbox` or `outbox-traits`, renamed or not.
+/// - The crate is found in `Cargo.toml` as `outbox-traits` or `outbox`, renamed or not. It is not told whether one is
+///   there for tests alone: where `outbox-traits` is a dev-dependency and `outbox` a dependency, say
+///   `#[domain_event(crate = "outbox")]`.
 #[proc_macro_derive(DomainEvent, attributes(domain_event))]
 pub fn derive_domain_event(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);

@@ -70,8 +70,9 @@ impl ClaimStore for MemoryOutbox {
                 Outcome::DeadLetter { error, holds_key } => {
                     state.end_failed(seq, Status::Dead { at: now, holds_key: *holds_key }, error, now);
                 }
-                Outcome::Released => state.release_lease(seq),
-                _ => state.deliver(seq, now, self.retention),
+                Outcome::Delivered => state.deliver(seq, now, self.retention),
+                // Any other is of a later version of the contract: nobody has said that it was delivered, so it comes again.
+                Outcome::Released | _ => state.release_lease(seq),
             }
             Ok(())
         };

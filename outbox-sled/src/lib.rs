@@ -64,6 +64,7 @@ mod dead_letter;
 mod error;
 mod inbox;
 mod keys;
+mod lost;
 mod peers;
 mod reservations;
 mod row;

@@ -13,18 +13,18 @@ use sled::IVec;
 
 use crate::{row::Row, trees::Trees};
 
-/// Names one open session among all of the process.
+/// Names who holds something, among all of the process: an open session, or one save in it until that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SessionId(u64);
+pub(crate) struct Holder(u64);
 
-impl SessionId {
-    pub(crate) fn next() -> Self {
+impl Holder {
+    fn next() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self(NEXT.fetch_add(1, Relaxed))
     }
 }
 
-/// What only one session at a time may save.
+/// What only one holder at a time may save.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Held {
     Id(EventId),
@@ -34,14 +34,15 @@ pub(crate) enum Held {
     Mark(IVec),
 }
 
-/// Which session holds what, so that two cannot both be told that they stored it.
+/// Who holds what, so that two cannot both be told that they stored it.
 #[derive(Debug, Default)]
-pub(crate) struct Reservations(Mutex<HashMap<Held, SessionId>>);
+pub(crate) struct Reservations(Mutex<HashMap<Held, Holder>>);
 
-/// What one session holds; dropped, it is free again.
+/// What one holder holds; dropped, it is free again.
 #[derive(Debug)]
 pub(crate) struct Reserved {
     table: Arc<Reservations>,
+    pub(crate) holder: Holder,
     taken: Vec<Held>,
     /// The highest place among the committed events of which the session met a duplicate.
     pub(crate) met: u64,
@@ -49,33 +50,35 @@ pub(crate) struct Reserved {
 
 impl Reservations {
     /// Held for moments only, and never beside sled's lock: sessions are dropped on threads of the async runtime.
-    fn lock(&self) -> MutexGuard<'_, HashMap<Held, SessionId>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Held, Holder>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Reserved {
     pub(crate) fn none(table: &Arc<Reservations>) -> Self {
-        Self { table: Arc::clone(table), taken: Vec::new(), met: 0 }
+        Self { table: Arc::clone(table), holder: Holder::next(), taken: Vec::new(), met: 0 }
     }
 
-    /// Takes the row's id and key, unless they are taken.
-    pub(crate) fn take(&mut self, row: &Row, session: SessionId, trees: &Trees) -> Result<Saved> {
+    /// Takes the row's id and key for a session, unless they are taken.
+    ///
+    /// A save that nobody waits for any more goes on for a while and gives back what it holds: that is no duplicate, to its
+    /// own session neither.
+    pub(crate) fn take(&mut self, row: &Row, session: Holder, trees: &Trees) -> Result<Saved> {
         if self.meets(row, trees)? {
             return Ok(Saved::Duplicate);
         }
         let (id, key) = (Held::Id(row.id), row.idempotency_key.clone().map(Held::Key));
-        match self.hold([id].into_iter().chain(key), session) {
-            Ok(()) => {}
-            Err(holder) if holder == session => return Ok(Saved::Duplicate),
-            Err(_) => {
-                // To wait for the other session would be a deadlock where that one waits for this one.
-                let message =
-                    "another open session has saved this id or idempotency key: try again when it ended";
-                return Err(Error::new(ErrorKind::Conflict, message).with_event(row.id));
+        if let Err(holders) = self.hold([id].into_iter().chain(key)) {
+            if holders.iter().any(|holder| [self.holder, session].contains(holder)) {
+                return Ok(Saved::Duplicate);
             }
+            // To wait for the other session would be a deadlock where that one waits for this one.
+            let message = "another open session, or a save that was cut off and has not ended, has this id or \
+                           idempotency key: try again when it ended";
+            return Err(Error::new(ErrorKind::Conflict, message).with_event(row.id));
         }
-        // Again, now that no other session can take it: one may have committed it in between.
+        // Again, now that no other can take it: one may have committed it in between.
         if self.meets(row, trees)? {
             self.free(1 + usize::from(row.idempotency_key.is_some()));
             return Ok(Saved::Duplicate);
@@ -90,25 +93,22 @@ impl Reserved {
         Ok(taken.is_some())
     }
 
-    /// Holds all of it, or none and says who holds one: this session itself, or else another.
-    pub(crate) fn hold(
-        &mut self,
-        all: impl IntoIterator<Item = Held>,
-        session: SessionId,
-    ) -> Result<(), SessionId> {
+    /// Holds all of it, or none and says who holds some of it.
+    pub(crate) fn hold(&mut self, all: impl IntoIterator<Item = Held>) -> Result<(), Vec<Holder>> {
         let all: Vec<Held> = all.into_iter().collect();
         let mut table = self.table.lock();
-        let holders: Vec<SessionId> = all.iter().filter_map(|one| table.get(one).copied()).collect();
-        if let Some(first) = holders.first() {
-            return Err(if holders.contains(&session) { session } else { *first });
+        let holders: Vec<Holder> = all.iter().filter_map(|one| table.get(one).copied()).collect();
+        if !holders.is_empty() {
+            return Err(holders);
         }
-        table.extend(all.iter().cloned().map(|one| (one, session)));
+        table.extend(all.iter().cloned().map(|one| (one, self.holder)));
         self.taken.extend(all);
         Ok(())
     }
 
     /// Takes over what another holds.
     pub(crate) fn absorb(&mut self, mut other: Self) {
+        self.table.lock().extend(other.taken.iter().cloned().map(|held| (held, self.holder)));
         self.taken.append(&mut other.taken);
     }
 

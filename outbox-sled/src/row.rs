@@ -89,6 +89,11 @@ impl Row {
         Self { status, ..row }
     }
 
+    /// Whether nothing of it could be read.
+    pub(crate) fn is_nobodys(&self) -> bool {
+        self.id.as_uuid().is_nil()
+    }
+
     fn new(id: EventId, r#type: String) -> Self {
         Self {
             id,

@@ -10,7 +10,7 @@ use sled::{
 
 use crate::{
     error,
-    reservations::{Held, Reservations, Reserved, SessionId},
+    reservations::{Held, Reservations, Reserved},
     row::NewRow,
     store::{Shared, blocking},
     trees::{Done, Trees},
@@ -49,7 +49,6 @@ use crate::{
 /// ```
 pub struct SledSession {
     shared: Arc<Shared>,
-    id: SessionId,
     events: Vec<NewRow>,
     reserved: Reserved,
     /// By each inbox that was asked.
@@ -68,14 +67,7 @@ struct Touched {
 impl SledSession {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let reserved = Reserved::none(&shared.trees.peers.reservations);
-        Self {
-            shared,
-            id: SessionId::next(),
-            events: Vec::new(),
-            reserved,
-            marks: Vec::new(),
-            touched: Vec::new(),
-        }
+        Self { shared, events: Vec::new(), reserved, marks: Vec::new(), touched: Vec::new() }
     }
 
     /// The value of a key, as this session sees it: asked twice, it answers the same.
@@ -124,7 +116,7 @@ impl SledSession {
     /// was taken, by somebody else: nothing is written. [`Unavailable`](ErrorKind::Unavailable) if the disk failed:
     /// the writes may or may not outlive the process.
     pub async fn commit(self) -> Result<()> {
-        let Self { shared, events, reserved, marks, touched, .. } = self;
+        let Self { shared, events, reserved, marks, touched } = self;
         if events.is_empty() && touched.is_empty() {
             return Ok(());
         }
@@ -150,10 +142,10 @@ impl SledSession {
             return Err(Error::new(ErrorKind::Backend, message));
         }
         let rows = events.iter().map(NewRow::of).collect::<Result<Vec<_>>>()?;
-        let (trees, id) = (Arc::clone(&shared.trees), self.id);
+        let (trees, session) = (Arc::clone(&shared.trees), self.reserved.holder);
         let mut reserved = Reserved::none(&shared.trees.peers.reservations);
         let (rows, saved, reserved) = blocking(move || {
-            let outcomes = rows.iter().map(|new| reserved.take(&new.row, id, &trees));
+            let outcomes = rows.iter().map(|new| reserved.take(&new.row, session, &trees));
             let saved = outcomes.collect::<Result<Vec<_>>>()?;
             Ok((rows, saved, reserved))
         })
@@ -183,7 +175,7 @@ impl SledSession {
             return Ok(false);
         }
         let mut reserved = Reserved::none(table);
-        if reserved.hold([Held::Mark(key.clone())], self.id).is_err() {
+        if reserved.hold([Held::Mark(key.clone())]).is_err() {
             return Err(conflict());
         }
         let found = {
@@ -280,9 +272,45 @@ impl Touched {
 impl fmt::Debug for SledSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SledSession")
-            .field("id", &self.id)
+            .field("id", &self.reserved.holder)
             .field("events", &self.events.len())
             .field("trees", &self.touched.len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use outbox_traits::{EventId, OutboxStore};
+
+    use super::*;
+    use crate::SledOutbox;
+
+    /// As where a time-out drops it: a thread goes on with it for a while, and what that holds is in no session.
+    #[tokio::test]
+    async fn what_a_save_that_was_cut_off_holds_is_a_conflict_in_its_session_and_no_duplicate() {
+        let db = sled::Config::new().temporary(true).open().unwrap();
+        let outbox = SledOutbox::open(&db).unwrap();
+        let trees = &outbox.shared.trees;
+        let one = Event::new("t", ()).unwrap().with_idempotency_key("key");
+        let row = NewRow::of(&one).unwrap().row;
+        let all = [one.clone(), one.clone().with_id(EventId::new())];
+
+        let mut session = outbox.begin();
+        let mut cut_off = Reserved::none(&trees.peers.reservations);
+        assert_eq!(cut_off.take(&row, session.reserved.holder, trees).unwrap(), Saved::Stored);
+        for again in &all {
+            let error = outbox.save_in_session(again, &mut session).await.unwrap_err();
+            assert_eq!((error.kind(), error.event()), (ErrorKind::Conflict, Some(again.id())));
+        }
+        drop(cut_off);
+        let saved = outbox.save_all_in_session(&all, &mut session).await.unwrap();
+        assert_eq!(saved, [Saved::Stored, Saved::Duplicate], "of one batch");
+        for again in &all {
+            let saved = outbox.save_in_session(again, &mut session).await.unwrap();
+            assert_eq!(saved, Saved::Duplicate, "of one session");
+        }
+        session.commit().await.unwrap();
+        assert_eq!(outbox.get_pending(10).await.unwrap(), all[..1]);
     }
 }

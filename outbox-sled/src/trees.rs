@@ -12,6 +12,7 @@ use crate::{
     clock::Clock,
     error,
     keys::Counts,
+    lost::Lost,
     peers::Peers,
     row::{self, Status},
     store::BATCH,
@@ -138,16 +139,11 @@ impl Trees {
         {
             new.clear().map_err(failed)?;
         }
-        // When they were saved is not known.
         let now = Clock::default().now();
-        for old in [&self.pending, &self.scheduled, &self.dead] {
-            let entries: Vec<IVec> = old.iter().keys().collect::<sled::Result<_>>().map_err(failed)?;
-            for batch in entries.chunks(BATCH) {
-                self.change(|view| {
-                    batch.iter().try_for_each(|entry| view.adopt(&view::place_in(entry), now))
-                })?;
-            }
-        }
+        let reason = || "the stored row cannot be read".to_owned();
+        self.adopt(&self.pending, |_| Status::Pending, now)?;
+        self.adopt(&self.scheduled, |due| Status::Scheduled(view::millis_of(due)), now)?;
+        self.adopt(&self.dead, |_| Status::Dead { at: now, reason: reason(), holds_key: false }, now)?;
         let pending = self.pending.len() + self.scheduled.len();
         let counts = [pending, 0, self.delivered.len(), self.dead.len()].map(|count| count as u64);
         self.meta.insert(COUNTS, Counts(counts).encode()).map_err(failed)?;
@@ -155,6 +151,17 @@ impl Trees {
         self.meta.flush().map_err(failed)?;
         self.meta.insert(FORMAT, FORMAT_VERSION).map_err(failed)?;
         self.meta.flush().map_err(failed)?;
+        Ok(())
+    }
+
+    /// Gives the events of an index what format 1 did not keep. When they were saved is not known.
+    fn adopt(&self, index: &Tree, status: impl Fn(&IVec) -> Status, now: i64) -> Result<()> {
+        let entries: Vec<IVec> = self.read(|| index.iter().keys().collect())?;
+        for batch in entries.chunks(BATCH) {
+            self.change(|view| {
+                batch.iter().try_for_each(|entry| view.adopt(&view::place_in(entry), status(entry), now))
+            })?;
+        }
         Ok(())
     }
 
@@ -203,13 +210,19 @@ impl Trees {
         change: impl Fn(&View<'_>, &[TransactionalTree]) -> Done<T>,
     ) -> Result<T> {
         let trees: Vec<&Tree> = self.all().into_iter().chain(others.iter().copied()).collect();
-        let wakes = Cell::new(false);
-        let changed = trees
-            .as_slice()
-            .transaction(|views| {
+        let (wakes, mut lost) = (Cell::new(false), Lost::default());
+        let changed = loop {
+            let changed = trees.as_slice().transaction(|views| {
                 let (own, others) = views.split_first_chunk().expect("a view of each tree");
-                change(&View::of(own, &wakes), others)
-            })
+                let changed = change(&View::of(own, &wakes, &lost), others)?;
+                lost.check()?;
+                Ok(changed)
+            });
+            if !self.read(|| lost.find(self))? {
+                break changed;
+            }
+        };
+        let changed = changed
             .map_err(|error| error::of_transaction(&format!("change the outbox `{}`", self.name), error))?;
         if wakes.get() {
             self.peers.wake();

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::{
     clock,
     keys::Counts,
+    lost::{Lost, id_made_of},
     row::{NewRow, Row, Status, reason},
     trees::{COUNT, COUNTS, Done, LAST_SEQ},
 };
@@ -33,6 +34,8 @@ pub(crate) struct View<'a> {
     meta: &'a TransactionalTree,
     /// Set by what others may want to hear of when the transaction is committed.
     wakes: &'a Cell<bool>,
+    /// Asked for what a row has taken of which nothing can be read.
+    lost: &'a Lost,
 }
 
 /// An index has no values.
@@ -43,7 +46,7 @@ const HOLDS_KEY: &[u8] = &[1];
 
 impl<'a> View<'a> {
     /// In the order of `Trees::all`.
-    pub(crate) fn of(trees: &'a [TransactionalTree; COUNT], wakes: &'a Cell<bool>) -> Self {
+    pub(crate) fn of(trees: &'a [TransactionalTree; COUNT], wakes: &'a Cell<bool>, lost: &'a Lost) -> Self {
         let [
             events,
             rows,
@@ -78,6 +81,7 @@ impl<'a> View<'a> {
             heads,
             meta,
             wakes,
+            lost,
         }
     }
 
@@ -116,11 +120,11 @@ impl<'a> View<'a> {
         self.tally(&place, None, Some(&row.status))
     }
 
-    /// Gives an event of format 1 what that one did not keep.
-    pub(crate) fn adopt(self, place: &IVec, now: i64) -> Done<()> {
+    /// Gives an event of format 1 what that one did not keep. The status is that of the index in which it was found.
+    pub(crate) fn adopt(self, place: &IVec, status: Status, now: i64) -> Done<()> {
         let record = self.events.get(place)?.unwrap_or_default();
-        let rebuilt = Row::rebuild(&record, Status::Pending);
-        let row = Row { key: rebuilt.key, saved_at: now, ..self.row(place, Status::Pending)? };
+        let rebuilt = Row::rebuild(&record, status.clone());
+        let row = Row { key: rebuilt.key, saved_at: now, ..self.row(place, status)? };
         if is_open(&row.status) {
             self.open.insert(place, NOTHING)?;
         }
@@ -200,12 +204,13 @@ impl<'a> View<'a> {
                 row.count_attempt(Some(error), now);
                 Status::Dead { at: now, reason: reason(error), holds_key: *holds_key }
             }
-            Outcome::Released => Status::Pending,
-            _ => {
+            Outcome::Delivered => {
                 row.count_attempt(None, now);
                 self.deliver(&place, row, now, retention)?;
                 return Ok(true);
             }
+            // Any other is of a later version of the contract: nobody has said that it was delivered, so it comes again.
+            Outcome::Released | _ => Status::Pending,
         };
         self.set_status(&place, row, status)?;
         Ok(true)
@@ -278,8 +283,20 @@ impl<'a> View<'a> {
     fn row(self, place: &IVec, status: Status) -> Done<Row> {
         match Row::decode(&self.rows.get(place)?.unwrap_or_default()) {
             Some(row) => Ok(row),
-            None => Ok(Row::rebuild(&self.events.get(place)?.unwrap_or_default(), status)),
+            None => self.rebuild(place, status),
         }
+    }
+
+    fn rebuild(self, place: &IVec, status: Status) -> Done<Row> {
+        let mut row = Row::rebuild(&self.events.get(place)?.unwrap_or_default(), status);
+        if row.is_nobodys() {
+            // What it has taken must be free again when it goes.
+            let names = self.lost.names(place);
+            row.id = names.id.unwrap_or_else(|| id_made_of(place));
+            row.idempotency_key = names.idempotency_key;
+            self.ids.insert(&id_key(row.id), place)?;
+        }
+        Ok(row)
     }
 
     fn remove(self, place: &IVec, row: &Row) -> Done<()> {
@@ -401,7 +418,7 @@ pub(crate) fn place_in(entry: &IVec) -> IVec {
     entry.subslice(start, entry.len() - start)
 }
 
-fn millis_of(timed: &[u8]) -> i64 {
+pub(crate) fn millis_of(timed: &[u8]) -> i64 {
     timed.first_chunk().map_or(0, |time| i64::from_be_bytes(*time) ^ i64::MIN)
 }
 

@@ -7,8 +7,8 @@ use outbox_sled::{
     sled::{self, Db, IVec},
 };
 use outbox_traits::{
-    Claim, ClaimStore, DeadLetterFilter, DeadLetterStore, Event, EventId, Leased, OutboxStore, Settlement,
-    StatsStore,
+    Claim, ClaimStore, DeadLetterFilter, DeadLetterStore, Event, EventId, Leased, OutboxStore, Saved,
+    Settlement, StatsStore,
 };
 use serde_json::{Value, json};
 
@@ -114,6 +114,16 @@ async fn a_dead_letter_whose_row_cannot_be_read_can_be_discarded_and_frees_its_k
     assert_eq!(claimed(&claim(&outbox, 10).await), ids([&all[1]]));
 }
 
+/// Its trees as they were before there were claims; but for the rows.
+fn make_format_1(db: &Db) {
+    for name in ["leased", "waiting", "open", "key_places", "key_states", "heads"] {
+        db.open_tree(format!("outbox.{name}")).unwrap().clear().unwrap();
+    }
+    let meta = db.open_tree("outbox.meta").unwrap();
+    meta.remove("counts").unwrap();
+    meta.insert("format", "1").unwrap();
+}
+
 #[tokio::test]
 async fn an_outbox_of_format_1_is_upgraded() {
     let (db, outbox) = temporary();
@@ -125,10 +135,7 @@ async fn an_outbox_of_format_1_is_upgraded() {
     assert_eq!(outbox.get_pending(10).await.unwrap().len(), 3);
     drop(outbox);
 
-    // As it was written before there were claims.
-    for name in ["leased", "waiting", "open", "key_places", "key_states", "heads"] {
-        db.open_tree(format!("outbox.{name}")).unwrap().clear().unwrap();
-    }
+    make_format_1(&db);
     let rows = db.open_tree("outbox.rows").unwrap();
     for row in &rows {
         let (place, row) = row.unwrap();
@@ -136,11 +143,9 @@ async fn an_outbox_of_format_1_is_upgraded() {
         row.as_object_mut().unwrap().retain(|field, _| field != "key" && field != "savedAt");
         rows.insert(place, row.to_string().as_str()).unwrap();
     }
-    let meta = db.open_tree("outbox.meta").unwrap();
-    meta.remove("counts").unwrap();
-    meta.insert("format", "1").unwrap();
 
     let outbox = SledOutbox::open(&db).unwrap();
+    let meta = db.open_tree("outbox.meta").unwrap();
     assert_eq!(meta.get("format").unwrap(), Some(IVec::from("2")));
     assert_eq!(counts(&outbox).await, [4, 0, 1, 1]);
     assert!(outbox.stats().await.unwrap().oldest_pending.unwrap() < Duration::from_secs(60));
@@ -149,6 +154,31 @@ async fn an_outbox_of_format_1_is_upgraded() {
     outbox.advance_clock(Duration::from_secs(61));
     assert_eq!(claimed(&claim(&outbox, 10).await), ids(&all[1..5]));
     assert_eq!(counts(&outbox).await, [0, 4, 1, 1]);
+}
+
+#[tokio::test]
+async fn a_row_that_the_upgrade_cannot_read_stays_what_its_index_says() {
+    let (db, outbox) = temporary();
+    let hidden = event(None).with_not_before(outbox.now() + Duration::from_secs(60));
+    let all = [event(None), hidden, event(None)];
+    outbox.save_all(&all).await.unwrap();
+    let leased = claim(&outbox, 1).await;
+    settle(&outbox, &[Settlement::dead_letter(leased[0].lease, "poison")]).await;
+    drop(outbox);
+    make_format_1(&db);
+    for seq in 1..=3_u64 {
+        db.open_tree("outbox.rows").unwrap().insert(seq.to_be_bytes(), "{").unwrap();
+    }
+
+    let outbox = SledOutbox::open(&db).unwrap();
+    assert_eq!(outbox.get_pending(10).await.unwrap(), all[2..]);
+    assert_eq!(counts(&outbox).await, [2, 0, 0, 1]);
+    let letters = outbox.dead_letters(&DeadLetterFilter::new()).await.unwrap().letters;
+    assert_eq!((letters[0].id, letters[0].reason.is_empty()), (all[0].id(), false));
+    assert_eq!(letters[0].content, Ok(all[0].clone()));
+    outbox.advance_clock(Duration::from_secs(61));
+    assert_eq!(claimed(&claim(&outbox, 10).await), ids(&all[1..]));
+    assert_eq!(counts(&outbox).await, [0, 2, 0, 1]);
 }
 
 #[tokio::test]
@@ -174,6 +204,49 @@ async fn broken_rows_hold_up_nobody_and_keep_their_place() {
         assert_eq!(counts(&outbox).await, [0, 3, 0, 2]);
         assert_eq!(outbox.dead_letters(&DeadLetterFilter::new()).await.unwrap().letters.len(), 2);
     }
+}
+
+/// What they have taken is known from the trees of ids and keys.
+#[tokio::test]
+async fn rows_of_which_nothing_can_be_read_are_known_by_their_ids_and_free_them_when_they_go() {
+    let (db, outbox) = temporary();
+    let all: Vec<Event> = (0..3).map(|index| event(None).with_idempotency_key(index.to_string())).collect();
+    outbox.save_all(&all).await.unwrap();
+    for name in ["outbox.rows", "outbox.events"] {
+        for seq in 1..=3_u64 {
+            db.open_tree(name).unwrap().insert(seq.to_be_bytes(), "{").unwrap();
+        }
+    }
+    // The last one has none any more.
+    let ids_tree = db.open_tree("outbox.ids").unwrap();
+    ids_tree.remove(all[2].id().as_uuid().as_bytes()).unwrap();
+    let shown = async || {
+        assert!(outbox.get_pending(10).await.unwrap().is_empty());
+        let letters = outbox.dead_letters(&DeadLetterFilter::new()).await.unwrap().letters;
+        letters.iter().map(|letter| letter.id).collect::<Vec<_>>()
+    };
+    let letters = shown().await;
+    assert_eq!(letters[..2], ids(&all[..2]));
+    assert!(outbox.requeue(letters[2]).await.unwrap());
+    assert_eq!(shown().await, letters);
+    assert!(outbox.discard(letters[0]).await.unwrap() && outbox.discard(letters[2]).await.unwrap());
+    assert_eq!(outbox.discard_all(&DeadLetterFilter::new()).await.unwrap(), 1);
+    assert_eq!((ids_tree.len(), db.open_tree("outbox.keys").unwrap().len()), (0, 0));
+    assert_eq!(outbox.save_all(&all).await.unwrap(), [Saved::Stored; 3]);
+}
+
+/// Also where it is no fetch that meets it.
+#[tokio::test]
+async fn a_row_that_is_lost_after_its_delivery_frees_its_id_and_key_when_it_is_purged() {
+    let (db, outbox) = temporary();
+    let one = event(None).with_idempotency_key("key");
+    outbox.save(&one).await.unwrap();
+    outbox.acknowledge(one.id()).await.unwrap();
+    for name in ["outbox.rows", "outbox.events"] {
+        db.open_tree(name).unwrap().insert(1_u64.to_be_bytes(), "{").unwrap();
+    }
+    assert_eq!(outbox.purge(Duration::ZERO).await.unwrap(), 1);
+    assert_eq!(outbox.save(&one).await.unwrap(), Saved::Stored);
 }
 
 /// Nobody knows of what key it was: that key begins where it stood, and must not go with it.

@@ -141,6 +141,27 @@ where
     assert!(none.letters.is_empty(), "a page of none");
 }
 
+/// 8.2 and 8.3: who discards each one that is read goes on behind it, and misses none.
+pub async fn a_page_comes_after_the_last_though_what_was_read_is_discarded<H: Harness>(h: Arc<H>)
+where
+    H::Store: DeadLetterStore,
+{
+    let ids = set_aside(&h, 5).await;
+    let (mut read, mut filter) = (Vec::new(), DeadLetterFilter::new().with_limit(2));
+    loop {
+        let page = h.store().dead_letters(&filter).await.expect("dead_letters");
+        for letter in page.letters {
+            assert!(h.store().discard(letter.id).await.expect("discard"));
+            read.push(letter.id);
+        }
+        if page.next.is_none() {
+            break;
+        }
+        filter = filter.with_after(page.next);
+    }
+    assert_eq!(read, ids);
+}
+
 /// 8.2: filtered by type and by time.
 pub async fn dead_letters_are_filtered_by_type_and_time<H: Harness>(h: Arc<H>)
 where

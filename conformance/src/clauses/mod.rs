@@ -226,6 +226,7 @@ macro_rules! __group {
             a_long_transaction_delays_only_its_own_events
             an_event_that_commits_late_is_not_skipped
             an_id_of_a_rolled_back_session_is_free
+            what_an_open_session_has_saved_is_no_duplicate
             a_batch_answers_for_what_is_committed_meanwhile
             a_duplicate_in_an_open_session_delays_nobody
         }
@@ -325,6 +326,7 @@ macro_rules! __group {
             a_purge_does_not_touch_a_dead_event
             the_id_of_a_dead_event_is_taken
             dead_letters_come_oldest_first_in_pages
+            a_page_comes_after_the_last_though_what_was_read_is_discarded
             dead_letters_are_filtered_by_type_and_time
             a_requeued_row_that_cannot_be_decoded_is_set_aside_again
             a_discarded_event_is_gone
@@ -349,6 +351,8 @@ macro_rules! __group {
             a_late_failure_does_not_resurrect_a_delivered_event
             an_undecodable_row_is_never_leased
             a_key_waits_while_one_of_its_events_is_leased
+            a_key_waits_for_an_event_that_was_saved_in_a_session
+            a_hidden_event_waits_for_its_key
             events_without_a_key_do_not_wait_for_one_another
             keys_do_not_wait_for_one_another
             an_empty_key_is_a_key
@@ -370,6 +374,7 @@ macro_rules! __group {
             many_waiting_keys_hold_up_no_other
             one_claim_finds_what_comes_after_many_that_wait
             a_delivered_settlement_is_an_acknowledgement
+            what_was_delivered_by_a_settlement_frees_its_id_and_key
             one_call_settles_many_of_every_outcome
             a_released_event_costs_no_attempt
             attempts_and_failures_are_counted_in_the_store

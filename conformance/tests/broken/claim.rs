@@ -153,6 +153,11 @@ impl ClaimStore for Broken {
         if forgets {
             answers.insert(0, Ok(()));
         }
+        for (answer, settlement) in answers.iter().zip(settlements) {
+            if answer.is_ok() && settlement.outcome == Outcome::Delivered {
+                self.memory().settled.insert(settlement.lease.event());
+            }
+        }
         if self.fault == Fault::SettlementsReachOtherOutboxes {
             self.settle_elsewhere(settlements, &mut answers).await?;
         }

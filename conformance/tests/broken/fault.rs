@@ -39,6 +39,11 @@ faults! {
     IdempotencyKeysFoldCase,
     IdempotencyKeysAreCutOff,
     PurgedKeysStayTaken,
+    /// As if its event were there for ever.
+    ASettlementFreesNoIdOrKey,
+    /// To others that save in a session.
+    WhatAnOpenSessionHasSavedIsADuplicate,
+    TheKeyOfAnOpenSessionIsADuplicate,
     AnErrorRollsBack,
     AnErrorCommits,
     NotBeforeIsIgnored,
@@ -108,6 +113,8 @@ faults! {
     /// The second event of a key is handed out while the first is in flight.
     KeysAreIgnored,
     AnEmptyKeyIsNone,
+    EventsOfSessionsHaveNoKey,
+    HiddenEventsHaveNoKey,
     AWaitingKeyHoldsUpAll,
     ASettlementThatIsForgottenIsReported,
     AcknowledgeLeavesTheLease,
@@ -150,6 +157,8 @@ faults! {
     ALargeRowIsAnError,
     TheTimesOfAFilterAreCutToMilliseconds,
     ALastPagePromisesAnother,
+    /// And not behind the last letter of the one before.
+    APageBeginsAfterSoMany,
     OnlySomeAreRequeued,
     OnlySomeAreDiscarded,
     APageIsCutBeforeItIsFiltered,

@@ -34,6 +34,9 @@ impl DeadLetterStore for Broken {
             cut.before = filter.before.map(|time| time.trunc_subsecs(6));
             page = self.inner.dead_letters(&cut).await?;
         }
+        if self.fault == Fault::APageBeginsAfterSoMany {
+            page = self.page_after_so_many(filter).await?;
+        }
         if self.fault == Fault::APageOfNoneHasOne && filter.limit == 0 {
             page = self.inner.dead_letters(&filter.clone().with_limit(1)).await?;
         }
@@ -127,6 +130,16 @@ impl Broken {
     async fn some_dead(&self, filter: &DeadLetterFilter) -> Result<Vec<EventId>> {
         let page = self.inner.dead_letters(&filter.clone().with_limit(1000)).await?;
         Ok(page.letters.iter().map(|letter| letter.id).collect())
+    }
+
+    async fn page_after_so_many(&self, filter: &DeadLetterFilter) -> Result<DeadLetterPage> {
+        let all = filter.clone().with_after(None).with_limit(usize::MAX);
+        let letters = self.inner.dead_letters(&all).await?.letters;
+        let before = filter.after.unwrap_or_default();
+        let end = before + filter.limit as u64;
+        let next = (end < letters.len() as u64).then_some(end);
+        let page = letters.into_iter().zip(0..).filter(|(_, place)| (before..end).contains(place));
+        Ok(DeadLetterPage::new(page.map(|(letter, _)| letter).collect(), next))
     }
 
     pub(crate) async fn holding(&self) -> Result<Vec<DeadLetter>> {

@@ -126,6 +126,12 @@ rejected! {
     purged_keys_that_stay_taken: PurgedKeysStayTaken
         by "store::purging_frees_an_idempotency_key",
             "expiry::the_engine_deletes_what_was_delivered_long_enough_ago";
+    a_settlement_that_frees_no_id_or_key: ASettlementFreesNoIdOrKey
+        by "claim::what_was_delivered_by_a_settlement_frees_its_id_and_key";
+    a_duplicate_of_what_an_open_session_has_saved: WhatAnOpenSessionHasSavedIsADuplicate
+        by "concurrent::what_an_open_session_has_saved_is_no_duplicate";
+    a_duplicate_of_the_key_of_an_open_session: TheKeyOfAnOpenSessionIsADuplicate
+        by "concurrent::what_an_open_session_has_saved_is_no_duplicate";
     an_error_that_rolls_back: AnErrorRollsBack
         by "store::an_error_leaves_the_session_to_the_caller";
     an_error_that_commits: AnErrorCommits
@@ -255,6 +261,10 @@ rejected! {
     a_second_event_handed_out_while_the_first_is_in_flight: KeysAreIgnored
         by "claim::a_key_waits_while_one_of_its_events_is_leased",
             "claim::a_history_of_many_workers_keeps_the_order_of_each_key";
+    events_of_sessions_that_have_no_key: EventsOfSessionsHaveNoKey
+        by "claim::a_key_waits_for_an_event_that_was_saved_in_a_session";
+    hidden_events_that_have_no_key: HiddenEventsHaveNoKey
+        by "claim::a_hidden_event_waits_for_its_key";
     an_empty_key_that_is_none: AnEmptyKeyIsNone
         by "claim::an_empty_key_is_a_key";
     a_waiting_key_that_holds_up_all: AWaitingKeyHoldsUpAll
@@ -330,6 +340,8 @@ rejected! {
         by "claim::pages_requeues_and_discards_heed_the_whole_filter";
     a_discard_of_all_that_ignores_the_times: ADiscardOfAllIgnoresTheTimes
         by "claim::pages_requeues_and_discards_heed_the_whole_filter";
+    a_page_that_begins_after_so_many: APageBeginsAfterSoMany
+        by "dead_letter::a_page_comes_after_the_last_though_what_was_read_is_discarded";
     times_of_a_filter_that_are_cut_off: TheTimesOfAFilterAreCutOff
         by "claim::pages_requeues_and_discards_heed_the_whole_filter";
 

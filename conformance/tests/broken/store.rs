@@ -30,6 +30,8 @@ pub(crate) struct Memory {
     replaced: HashMap<EventId, Event>,
     keys_ever: HashSet<String>,
     pub(crate) taken: HashSet<EventId>,
+    /// What was settled as delivered.
+    pub(crate) settled: HashSet<EventId>,
     cursor: usize,
     keys: HashMap<EventId, Meta>,
     pub(crate) last_leases: HashMap<EventId, Lease>,
@@ -164,11 +166,9 @@ impl Broken {
             {
                 return Ok(Saved::Duplicate);
             }
-            Fault::KeysAreIgnored => {
-                self.memory().keys.insert(event.id(), event.meta().clone());
-                event.meta_mut().partition_key = None;
-                event.meta_mut().resource_id = None;
-            }
+            Fault::ASettlementFreesNoIdOrKey if self.was_settled(&event) => return Ok(Saved::Duplicate),
+            Fault::KeysAreIgnored => event = self.without_key(event),
+            Fault::HiddenEventsHaveNoKey if event.not_before().is_some() => event = self.without_key(event),
             Fault::AnEmptyKeyIsNone => {
                 self.memory().keys.insert(event.id(), event.meta().clone());
                 event.meta_mut().partition_key =
@@ -206,6 +206,11 @@ impl Broken {
             (Err(error), Fault::InvalidTypesAreTaken) if error.kind() == ErrorKind::InvalidEvent => {
                 Ok(Saved::Stored)
             }
+            (Err(error), Fault::TheKeyOfAnOpenSessionIsADuplicate)
+                if error.kind() == ErrorKind::Conflict && self.is_free_without_key(&event).await =>
+            {
+                Ok(Saved::Duplicate)
+            }
             (Ok(Saved::Duplicate), Fault::ADuplicateIsAnError) => {
                 Err(Error::new(ErrorKind::Backend, "unique constraint violated"))
             }
@@ -224,6 +229,30 @@ impl Broken {
             }
             (saved, _) => saved,
         }
+    }
+
+    /// Whether an event of its id or idempotency key was settled as delivered.
+    fn was_settled(&self, event: &Event) -> bool {
+        let (memory, key) = (self.memory(), &event.meta().idempotency_key);
+        let is_same =
+            |saved: &Event| saved.id() == event.id() || key.is_some() && saved.meta().idempotency_key == *key;
+        memory.saved.iter().any(|saved| memory.settled.contains(&saved.id()) && is_same(saved))
+    }
+
+    /// Whether it could be saved, but for its idempotency key.
+    async fn is_free_without_key(&self, event: &Event) -> bool {
+        let mut event = event.clone();
+        event.meta_mut().idempotency_key = None;
+        let mut trial = self.inner.begin();
+        matches!(self.inner.save_in_session(&event, &mut trial).await, Ok(Saved::Stored))
+    }
+
+    /// The event as claims then see it; who reads it gets the key.
+    fn without_key(&self, mut event: Event) -> Event {
+        self.memory().keys.insert(event.id(), event.meta().clone());
+        event.meta_mut().partition_key = None;
+        event.meta_mut().resource_id = None;
+        event
     }
 
     /// The place of an event in the order of the saves, as a sequence number of an engine is.
@@ -290,8 +319,17 @@ impl OutboxStore for Broken {
             }
             return Err(error);
         }
-        let saved = self.save_inner(event, &mut session.inner).await;
+        let keyless = match self.fault {
+            Fault::EventsOfSessionsHaveNoKey => Some(self.without_key(event.clone())),
+            _ => None,
+        };
+        let saved = self.save_inner(keyless.as_ref().unwrap_or(event), &mut session.inner).await;
         match (&saved, self.fault) {
+            (Err(error), Fault::WhatAnOpenSessionHasSavedIsADuplicate)
+                if error.kind() == ErrorKind::Conflict =>
+            {
+                return Ok(Saved::Duplicate);
+            }
             (Ok(Saved::Duplicate), Fault::ADuplicatePoisonsTheSession) => session.is_poisoned = true,
             (Ok(Saved::Duplicate), Fault::ADuplicateInASessionHoldsUpAll) => self.memory().is_held_up = true,
             (Err(_), Fault::AnErrorRollsBack) => drop(session.inner.take()),

@@ -105,6 +105,28 @@ impl<const DELETES: bool> Harness for Sled<DELETES> {
         r#"{"payload": tru"#
     }
 
+    async fn insert_unreadable(&self, way: usize) -> bool {
+        if way > 3 {
+            return false;
+        }
+        let id = EventId::new();
+        self.insert_undecodable(id).await;
+        let (ids, rows, events) =
+            (self.tree("outbox.ids"), self.tree("outbox.rows"), self.tree("outbox.events"));
+        let place = ids.get(id.as_uuid().as_bytes()).unwrap().unwrap();
+        match way {
+            // No text.
+            0 => drop(events.insert(place, vec![0xff, 0]).unwrap()),
+            1 => drop(rows.insert(place, "{").unwrap()),
+            // Nor is it known of what id they were.
+            _ => {
+                rows.insert(place, "").unwrap();
+                ids.remove(id.as_uuid().as_bytes()).unwrap();
+            }
+        }
+        true
+    }
+
     async fn now(&self) -> DateTime<Utc> {
         self.store().now()
     }

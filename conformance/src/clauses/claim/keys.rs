@@ -2,7 +2,8 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use outbox_traits::{Claim, ClaimStore, DeadLetterStore, Event, EventId, OutboxStore, Settlement};
+use chrono::TimeDelta;
+use outbox_traits::{Claim, ClaimStore, DeadLetterStore, Event, EventId, OutboxStore, Saved, Settlement};
 use serde_json::json;
 
 use super::{
@@ -29,6 +30,56 @@ where
     assert!(claim(&h, 10).await.is_empty(), "one of the key is still leased");
     delivered(&h, &first[1..]).await;
     assert_eq!(leased_ids(&claim(&h, 10).await), ids(&a[2..]));
+}
+
+/// 7.3: so it is with events that were saved in a caller's session, one by one or as a batch.
+pub async fn a_key_waits_for_an_event_that_was_saved_in_a_session<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    for is_batch in [false, true] {
+        let all = of_key("k", 2);
+        let mut transaction = h.begin().await;
+        for batch in all.chunks(if is_batch { 2 } else { 1 }) {
+            let session = h.session(&mut transaction);
+            let saved = match batch {
+                [one] => h.store().save_in_session(one, session).await.map(|saved| vec![saved]),
+                _ => h.store().save_all_in_session(batch, session).await,
+            };
+            assert_eq!(saved.expect("save"), vec![Saved::Stored; batch.len()]);
+        }
+        h.commit(transaction).await;
+        let first = claim(&h, 1).await;
+        assert_eq!(leased_ids(&first), [all[0].id()]);
+        assert!(claim(&h, 10).await.is_empty(), "one of the key is leased");
+        delivered(&h, &first).await;
+        assert_eq!(drained(&h, 10).await, [all[1].id()]);
+    }
+}
+
+/// 7.3: and with one that was hidden until a time, whether it was saved before the one that is leased or after it.
+pub async fn a_hidden_event_waits_for_its_key<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    for is_first in [true, false] {
+        let until = h.now().await + TimeDelta::seconds(60);
+        let (hidden, due) = (keyed("k", "hidden").with_not_before(until), keyed("k", "due"));
+        let mut all = [due.clone(), hidden.clone()];
+        if is_first {
+            all.reverse();
+        }
+        save_all(&h, &all).await;
+        let long = Claim::new("a worker").with_lease(Duration::from_secs(300));
+        let leased = h.store().claim(&long).await.expect("claim");
+        assert_eq!(leased_ids(&leased), [due.id()]);
+        h.advance(Duration::from_secs(61)).await;
+        assert!(claim(&h, 10).await.is_empty(), "one of the key is leased");
+        delivered(&h, &leased).await;
+        let shown = claim(&h, 10).await;
+        assert_eq!(leased_ids(&shown), [hidden.id()]);
+        delivered(&h, &shown).await;
+    }
 }
 
 /// 3.1 and 7.1: however an earlier event of a key comes back beside a later one that has waited, it comes first, however

@@ -10,7 +10,7 @@ use outbox_traits::{
 use super::{LEASE, claim, delivered, keyed, leased_ids, of_key, settled};
 use crate::{
     Harness,
-    support::{event, events, ids, kept, pending, pending_ids, save, save_all},
+    support::{event, events, ids, kept, pending, pending_ids, save, save_all, saved_after_delivery},
 };
 
 /// 7.6: delivered, it is what acknowledging makes of it.
@@ -26,6 +26,28 @@ where
     assert_eq!(leased_ids(&claim(&h, 10).await), [all[2].id()]);
     assert_eq!(h.store().purge(LEASE * 3).await.expect("purge"), 0);
     assert_eq!(h.store().purge(LEASE).await.expect("purge"), kept(&h, 2));
+}
+
+/// 2.6, 2.7 and 7.6: it holds its id and its idempotency key as long as one that was acknowledged: until it is purged or, deleted on
+/// delivery, no longer.
+pub async fn what_was_delivered_by_a_settlement_frees_its_id_and_key<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let first = event("first").with_idempotency_key("order-17");
+    save(&h, &first).await;
+    delivered(&h, &claim(&h, 1).await).await;
+    for again in [first.clone(), event("of the same key").with_idempotency_key("order-17")] {
+        assert_eq!(h.store().save(&again).await.expect("save"), saved_after_delivery(&h));
+        // Where it was stored.
+        delivered(&h, &claim(&h, 1).await).await;
+    }
+    assert_eq!(h.store().purge(Duration::ZERO).await.expect("purge"), kept(&h, 1));
+    let of_the_key = event("second").with_idempotency_key("order-17");
+    save(&h, &of_the_key).await;
+    let of_the_id = event("third").with_id(first.id());
+    save(&h, &of_the_id).await;
+    assert_eq!(pending(&h).await, [of_the_key, of_the_id]);
 }
 
 /// 7.6: many in one call, of every outcome.
