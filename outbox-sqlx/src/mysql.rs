@@ -1,6 +1,6 @@
 //! MySQL and MariaDB.
 
-use std::{collections::HashSet, slice};
+use std::{collections::HashSet, ops::RangeInclusive, slice};
 
 use outbox_traits::{Error, ErrorKind, EventId, Result};
 use sqlx::{
@@ -384,16 +384,29 @@ fn problem(name: &str) -> Option<&'static str> {
 /// What file systems take, which is 255 bytes, without the ending `.ibd` that the server gives a table's file.
 const MAX_FILE_NAME: usize = 251;
 
-/// How many bytes a character takes in the name of a table's file. The server writes other characters than ASCII letters and
-/// digits as `@` and two more for most letters of Latin, Greek and Cyrillic, and as `@` and four hexadecimal digits else. Which
-/// these are was tried on a server, one character after the other.
+/// The letters of Latin, Greek and Cyrillic that the server writes as `@` and two more bytes in the name of a table's file.
+/// Which these are was tried on a server, one character after the other.
+const SHORT: &[RangeInclusive<char>] = &[
+    '\u{c0}'..='\u{d6}',
+    '\u{d8}'..='\u{f6}',
+    '\u{f8}'..='\u{12f}',
+    '\u{131}'..='\u{1be}',
+    '\u{1f8}'..='\u{241}',
+    '\u{250}'..='\u{2af}',
+    '\u{388}'..='\u{38a}',
+    '\u{38e}'..='\u{3a1}',
+    '\u{3a3}'..='\u{3ce}',
+    '\u{3fb}'..='\u{481}',
+    '\u{48a}'..='\u{4ce}',
+    '\u{4d0}'..='\u{4f9}',
+    '\u{500}'..='\u{50f}',
+];
+
+/// How many bytes a character takes there. Other characters than ASCII letters and digits are `@` and four hexadecimal digits.
 fn in_file_name(char: char) -> usize {
     match char {
         '0'..='9' | 'A'..='Z' | 'a'..='z' | '_' => 1,
-        '\u{c0}'..='\u{d6}' | '\u{d8}'..='\u{f6}' | '\u{f8}'..='\u{12f}' | '\u{131}'..='\u{1be}' => 3,
-        '\u{1f8}'..='\u{241}' | '\u{250}'..='\u{2af}' => 3,
-        '\u{388}'..='\u{38a}' | '\u{38e}'..='\u{3a1}' | '\u{3a3}'..='\u{3ce}' => 3,
-        '\u{3fb}'..='\u{481}' | '\u{48a}'..='\u{4ce}' | '\u{4d0}'..='\u{4f9}' | '\u{500}'..='\u{50f}' => 3,
+        char if SHORT.iter().any(|letters| letters.contains(&char)) => 3,
         _ => 5,
     }
 }

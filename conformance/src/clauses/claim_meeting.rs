@@ -166,15 +166,17 @@ impl Scene {
                     *self.handed_out.entry(one.event.id()).or_default() += 1;
                 }
             }
-            (_, Done::Answered(false)) => {}
             (Release, Done::Answered(true)) => {
                 // It is as if it had never been handed out.
                 self.handed_out.entry(self.held[0].id()).and_modify(|count| *count -= 1);
             }
-            (Deliver | Bury | AcknowledgeHeld | AcknowledgeFailed | AcknowledgeFree | Discard, _) => {
+            (
+                Deliver | Bury | AcknowledgeHeld | AcknowledgeFailed | AcknowledgeFree | Discard,
+                Done::Answered(true),
+            ) => {
                 self.ended.extend(self.about(call));
             }
-            (Call::Claim | ClaimLate | Fetch | Renew | Retry | Requeue, _) => {}
+            _ => {}
         }
     }
 
