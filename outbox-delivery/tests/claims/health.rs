@@ -244,45 +244,44 @@ async fn it_is_unhealthy_where_nothing_can_be_settled_though_all_else_is_answere
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn it_is_unhealthy_where_each_publish_is_cut_off_because_no_lease_can_be_renewed() {
+/// Of a relay whose publishes take so long and are cut off, as no renewal takes: after so long it is told for the first time,
+/// so often after that, and no more when renewals take again.
+async fn assert_cut_off(
+    relay: fn(Relay) -> Relay,
+    takes: Duration,
+    first: Duration,
+    times: u32,
+    rest: Duration,
+) {
     let store = Remote::with(&one_a_key(3)).await;
     store.decide(|call| match call {
         Call::Renew => Fate::Fails(ErrorKind::Unavailable),
         _ => Fate::Works,
     });
-    let relay = Relay::new(store.clone(), Scripted::accepting().with_delay(MINUTE));
-    let relay = relay.with_publish_timeout(10 * MINUTE).with_health_limit(2 * MINUTE);
+    let relay = relay(Relay::new(store.clone(), Scripted::accepting().with_delay(takes)));
     let (health, running) = (relay.health(), start(relay));
-    sleep(MINUTE).await;
+    sleep(first).await;
     assert_eq!(health.check(), Ok(()));
-    for _ in 0..20 {
+    for _ in 0..times {
         sleep(2 * MINUTE).await;
         assert!(matches!(health.check(), Err(Unhealthy::NothingAccepted(_))), "{:?}", health.check());
     }
     store.decide(|_| Fate::Works);
-    sleep(3 * MINUTE).await;
+    sleep(rest).await;
     assert_eq!((health.check(), running.stop().await.published), (Ok(()), 3));
 }
 
-/// So that a limit goes by between two of them.
+#[tokio::test(start_paused = true)]
+async fn it_is_unhealthy_where_each_publish_is_cut_off_because_no_lease_can_be_renewed() {
+    let short = |relay: Relay| relay.with_publish_timeout(10 * MINUTE).with_health_limit(2 * MINUTE);
+    assert_cut_off(short, MINUTE, MINUTE, 20, 3 * MINUTE).await;
+}
+
+/// So that a limit goes by between two of them; and one that was cut off says nothing of the next one.
 #[tokio::test(start_paused = true)]
 async fn so_it_is_where_leases_are_longer_than_the_limit() {
-    let store = Remote::with(&one_a_key(3)).await;
-    store.decide(|call| if call == Call::Renew { Fate::Fails(ErrorKind::Unavailable) } else { Fate::Works });
-    let relay = Relay::new(store.clone(), Scripted::accepting().with_delay(30 * MINUTE));
-    let relay = relay.with_publish_timeout(60 * MINUTE).with_lease(10 * MINUTE);
-    let (health, running) = (relay.health(), start(relay));
-    // One that was cut off says nothing of the next one.
-    sleep(17 * MINUTE).await;
-    assert_eq!(health.check(), Ok(()));
-    for _ in 0..60 {
-        sleep(2 * MINUTE).await;
-        assert!(matches!(health.check(), Err(Unhealthy::NothingAccepted(_))), "{:?}", health.check());
-    }
-    store.decide(|_| Fate::Works);
-    sleep(50 * MINUTE).await;
-    assert_eq!((health.check(), running.stop().await.published), (Ok(()), 3));
+    let long = |relay: Relay| relay.with_publish_timeout(60 * MINUTE).with_lease(10 * MINUTE);
+    assert_cut_off(long, 30 * MINUTE, 17 * MINUTE, 60, 50 * MINUTE).await;
 }
 
 #[tokio::test(start_paused = true)]
