@@ -10,8 +10,8 @@ use crate::{
     store::{BATCH, ONE_ANSWER, as_limit},
 };
 
-/// Of such an age, a thousand years, nothing is, and what is asked for beyond it is no more than that: as milliseconds it is within
-/// what the server can subtract.
+/// Such ages, of a thousand years, are older than all that is stored, and as milliseconds within what the server can
+/// subtract.
 const OLDEST: Duration = Duration::from_hours(8_760_000);
 
 /// The `_id`s of the first documents that match.
@@ -29,6 +29,11 @@ pub(crate) async fn find_ids(
     Ok(ids)
 }
 
+/// Whether nothing can be as old as that.
+pub(crate) fn is_older_than_all(age: Duration) -> bool {
+    age > OLDEST
+}
+
 /// Deletes what matches and whose time is at least so long ago by the server's clock; zero means all that matches.
 pub(crate) async fn purge(
     of: &Collection<RawDocumentBuf>,
@@ -39,8 +44,7 @@ pub(crate) async fn purge(
 ) -> Result<u64, DriverError> {
     if !older_than.is_zero() {
         // Rounded up: never early.
-        let millis = older_than.min(OLDEST).as_nanos().div_ceil(1_000_000);
-        let millis = i64::try_from(millis).unwrap_or(i64::MAX);
+        let millis = i64::try_from(older_than.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
         expired.insert(time, doc! { "$type": "date" });
         let before = doc! { "$subtract": ["$$NOW", millis] };
         expired.insert("$expr", doc! { "$lte": [format!("${time}"), before] });

@@ -291,6 +291,9 @@ impl OutboxStore for MongoOutbox {
     }
 
     async fn purge(&self, older_than: Duration) -> Result<u64> {
+        if purge::is_older_than_all(older_than) {
+            return Ok(0);
+        }
         self.ready(PURGE).await?;
         let delivered = doc! { "status": DELIVERED };
         let purged = purge::purge(&self.events, delivered, "deliveredAt", DELIVERED_KEYS, older_than);
