@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use outbox_delivery::{Decision, Failed, Relay, Unhealthy};
+use outbox_delivery::{Decision, Failed, Health, Relay, Unhealthy};
 use outbox_traits::{Claim, ClaimStore, ErrorKind, OutboxStore, PublishError, Settlement};
 use tokio::time::sleep;
 
@@ -224,6 +224,15 @@ async fn failures_with_long_waits_between_them_are_one_series_as_long_as_they_ar
     }
 }
 
+async fn assert_silent_from_the_second_minute_on(health: &Health, fate: Fate) {
+    sleep(MINUTE).await;
+    assert_eq!(health.check(), Ok(()), "{fate:?}");
+    for _ in 0..20 {
+        sleep(MINUTE + SECOND).await;
+        assert!(matches!(health.check(), Err(Unhealthy::NoAnswer(_))), "{fate:?}: {:?}", health.check());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn it_is_unhealthy_where_nothing_can_be_settled_though_all_else_is_answered() {
     for fate in [Fate::Hangs, Fate::Fails(ErrorKind::Unavailable)] {
@@ -231,12 +240,7 @@ async fn it_is_unhealthy_where_nothing_can_be_settled_though_all_else_is_answere
         store.decide(move |call| if call == Call::Settle { fate } else { Fate::Works });
         let relay = Relay::new(store.clone(), Scripted::accepting()).with_health_limit(2 * MINUTE);
         let (health, running) = (relay.health(), start(relay));
-        sleep(MINUTE).await;
-        assert_eq!(health.check(), Ok(()), "{fate:?}");
-        for _ in 0..20 {
-            sleep(MINUTE + SECOND).await;
-            assert!(matches!(health.check(), Err(Unhealthy::NoAnswer(_))), "{fate:?}: {:?}", health.check());
-        }
+        assert_silent_from_the_second_minute_on(&health, fate).await;
         store.decide(|_| Fate::Works);
         sleep(MINUTE).await;
         assert_eq!(health.check(), Ok(()), "{fate:?}");
@@ -315,12 +319,7 @@ async fn it_is_unhealthy_where_no_claim_is_answered_though_leases_are_renewed() 
         let relay = Relay::new(store.clone(), Scripted::accepting().with_delay(60 * MINUTE));
         let relay = relay.with_publish_timeout(120 * MINUTE).with_health_limit(2 * MINUTE);
         let (health, running) = (relay.health(), start(relay));
-        sleep(MINUTE).await;
-        assert_eq!(health.check(), Ok(()), "{fate:?}");
-        for _ in 0..20 {
-            sleep(MINUTE + SECOND).await;
-            assert!(matches!(health.check(), Err(Unhealthy::NoAnswer(_))), "{fate:?}: {:?}", health.check());
-        }
+        assert_silent_from_the_second_minute_on(&health, fate).await;
         running.kill().await;
     }
 }

@@ -120,9 +120,10 @@ impl MongoOutbox {
         let are_all = delivered.len() == count;
         delivered.append(&mut again);
         let is_all = leases.entries.len() == delivered.len();
+        let decided = Decided { id: leases.id.clone(), entries: delivered, is_all };
+        let decided = (!decided.entries.is_empty()).then_some(decided);
         if taken.is_empty() {
-            let decided = Decided { id: leases.id, entries: delivered, is_all };
-            return Ok(Some((taken, (!decided.entries.is_empty()).then_some(decided))));
+            return Ok(Some((taken, decided)));
         }
         let mut this = leases.unchanged();
         this.insert("$expr", doc! { "$gt": ["$until", "$$NOW"] });
@@ -137,8 +138,7 @@ impl MongoOutbox {
             let update = doc! { "$set": set, "$inc": { "revision": 1_i64 } };
             self.past_stalled(self.leases.update_one(this, update).into_future()).await?.matched_count == 1
         };
-        let decided = Decided { id: leases.id, entries: delivered, is_all };
-        Ok(is_written.then(|| (taken, (!decided.entries.is_empty()).then_some(decided))))
+        Ok(is_written.then_some((taken, decided)))
     }
 
     /// Makes delivered what a lease says is so, and takes it from the lease.

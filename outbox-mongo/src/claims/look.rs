@@ -156,10 +156,11 @@ impl MongoOutbox {
                     found.spots.push(spot);
                 }
             }
-            if count < asked && !claim.types.is_empty() {
-                empty = self.without_parked(moment, &empty).await?;
-            }
             if count < asked {
+                // Of other types there may be some.
+                if !claim.types.is_empty() {
+                    empty = self.without_parked(moment, &empty).await?;
+                }
                 found.empty.extend(empty);
             }
             let is_last = ready.len() < KEYS;
