@@ -6,6 +6,7 @@ mod bench;
 mod cargo;
 mod check;
 mod dependencies;
+mod failures;
 mod install;
 mod interrupt;
 mod mutants;

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 
+use crate::failures::Failures;
 use crate::servers::{Kind, Servers};
 use crate::tally::{Tally, without_colours};
 use crate::{cargo, install, process};
@@ -26,6 +27,7 @@ pub(crate) fn test(args: &[String]) -> Result<bool> {
 
     let mut total = Tally::default();
     let mut problems = Vec::new();
+    let mut failures = Vec::new();
     for (step, built) in steps.iter().zip(built) {
         let mut outcome = if built { step.run(&servers)? } else { Outcome::not_built() };
         // A filter may well leave nothing of one step.
@@ -37,6 +39,7 @@ pub(crate) fn test(args: &[String]) -> Result<bool> {
             outcome.tally.failed = 1;
         }
         total.add(outcome.tally);
+        failures.extend_from_slice(outcome.failures.lines());
         problems.extend(outcome.problems.into_iter().map(|problem| format!("{}: {problem}", step.name)));
     }
     if problems.is_empty() && total.ran() == 0 {
@@ -46,6 +49,10 @@ pub(crate) fn test(args: &[String]) -> Result<bool> {
     // The servers are stopped first, so that nothing comes after the closing line.
     drop(servers);
 
+    // Told once more: what came first may be far above, and where only the end is kept, gone.
+    for line in &failures {
+        println!("{line}");
+    }
     for problem in &problems {
         eprintln!("error: {problem}");
     }
@@ -70,12 +77,17 @@ struct Step {
 #[derive(Debug)]
 struct Outcome {
     tally: Tally,
+    failures: Failures,
     problems: Vec<String>,
 }
 
 impl Outcome {
     fn not_built() -> Self {
-        Self { tally: Tally::default(), problems: vec!["it does not build, see above".to_owned()] }
+        Self {
+            tally: Tally::default(),
+            failures: Failures::default(),
+            problems: vec!["it does not build, see above".to_owned()],
+        }
     }
 }
 
@@ -136,18 +148,21 @@ impl Step {
         println!("test: {}", self.name);
         let mut command = self.command(false);
         servers.give_to(&mut command);
-        let seen = Mutex::new((Tally::default(), 0));
+        let seen = Mutex::new((Tally::default(), Failures::default(), 0));
         let status = process::lines(command, |stream, line| {
             echo(stream, line);
             let line = String::from_utf8_lossy(line);
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            let (tally, skipped) = &mut *seen;
+            let (tally, failures, skipped) = &mut *seen;
             tally.add_line(&line);
+            if stream == process::Stream::Stdout {
+                failures.add_line(&line);
+            }
             if without_colours(&line).starts_with("SKIPPED") {
                 *skipped += 1;
             }
         })?;
-        let (tally, skipped) = seen.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let (tally, failures, skipped) = seen.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut problems = Vec::new();
         if !status.success() {
             problems.push(format!("`cargo test` failed ({status})"));
@@ -155,7 +170,7 @@ impl Step {
         if skipped > 0 {
             problems.push(format!("{skipped} lines say SKIPPED, though every server is there"));
         }
-        Ok(Outcome { tally, problems })
+        Ok(Outcome { tally, failures, problems })
     }
 }
 
