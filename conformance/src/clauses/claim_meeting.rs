@@ -378,3 +378,35 @@ where
         assert_in_any_order(&h, &mut away, call, &[other]).await;
     }
 }
+
+/// 7.1: a claim has an answer, though others acknowledge all the time, whatever they acknowledge.
+pub async fn a_claim_comes_to_an_end_beside_others_that_are_quicker<H: OutageHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore + DeadLetterStore,
+{
+    let away = Away::open(&h).await;
+    let first = keyed("first", "it is there before");
+    save_all(&h, std::slice::from_ref(&first)).await;
+    // It is connected then, and knows that there is something.
+    let leased = claim(&away.h, 1).await;
+    settled(&h, leased.iter().map(|one| Settlement::released(one.lease))).await;
+    for others_are_stored in [false, true] {
+        let another = || {
+            let h = Arc::clone(&h);
+            async move {
+                let other = keyed("other", "it is acknowledged at once");
+                if others_are_stored {
+                    save_all(&h, std::slice::from_ref(&other)).await;
+                }
+                acknowledge(&h, other.id()).await;
+            }
+        };
+        let leased = away.meet_always(claim(&away.h, 1), || Box::pin(another())).await;
+        assert_eq!(
+            leased_ids(&leased),
+            [first.id()],
+            "what has waited for the longest time is not handed out"
+        );
+        settled(&h, leased.iter().map(|one| Settlement::released(one.lease))).await;
+    }
+}

@@ -93,15 +93,20 @@ pub async fn what_has_become_due_comes_first_whoever_looks<H: WakeHarness>(h: Ar
 where
     H::Store: ClaimStore,
 {
-    let peers = [h.peer().await, h.peer().await, h.peer().await].map(Arc::new);
+    let mut peers = [h.peer().await, h.peer().await, h.peer().await].map(Arc::new);
     for round in 0..60 {
+        // Each of them is the first to look now and then.
+        peers.rotate_left(1);
         let key = format!("key {round}");
         let due = keyed(&key, "first").with_not_before(h.now().await - LEASE);
         let both = [due, keyed(&key, "second")];
         save_all(&h, &both).await;
-        let claims = peers.clone().map(|peer| tokio::spawn(async move { claim_by(&*peer, 10).await }));
-        let mut leased = claim(&h, 10).await;
-        for claim in claims {
+        let [first, rest @ ..] = peers.clone();
+        let claims = rest.map(|peer| tokio::spawn(async move { claim_by(&*peer, 10).await }));
+        let there = Arc::clone(&h);
+        let own = tokio::spawn(async move { claim(&there, 10).await });
+        let mut leased = claim_by(&*first, 10).await;
+        for claim in claims.into_iter().chain([own]) {
             leased.extend(claim.await.expect("a claim"));
         }
         assert_eq!(leased_ids(&leased), ids(&both), "one has both, the earlier one first");

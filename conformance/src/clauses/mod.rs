@@ -488,6 +488,7 @@ macro_rules! __group {
             whatever_is_done_during_a_renewal_a_lease_ends_once
             whatever_is_done_during_an_acknowledgement_it_counts
             whatever_is_done_during_a_requeue_it_is_done_once
+            a_claim_comes_to_an_end_beside_others_that_are_quicker
         }
     };
     (stats_outage $mode:tt) => {

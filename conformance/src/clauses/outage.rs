@@ -8,7 +8,10 @@ use std::{
 };
 
 use outbox_traits::{Error, ErrorKind, Event, EventId, OutboxStore, Result, Saved};
-use tokio::time::{sleep, timeout};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use crate::{
     OutageHarness, Proxy,
@@ -101,6 +104,33 @@ impl<H: OutageHarness> Away<H> {
             None => other.await,
         };
         tokio::join!(rest_of(early), rest_of_other(met))
+    }
+
+    /// Makes the call, and at each of its messages another one, as somebody would who is quicker all the time.
+    pub(crate) async fn meet_always<T, U: Send + 'static>(
+        &self,
+        call: impl Future<Output = T>,
+        other: impl Fn() -> Pin<Box<dyn Future<Output = U> + Send>>,
+    ) -> T {
+        let mut call = pin!(bounded(call));
+        let mut others = JoinSet::new();
+        for _ in 0..MOST {
+            // Where it is held up at once, this is what the last time let through.
+            self.proxy.hold_at(1);
+            tokio::select! {
+                answer = &mut call => {
+                    self.proxy.let_through();
+                    others.join_all().await;
+                    return answer;
+                }
+                () = self.proxy.is_held() => {}
+            }
+            others.spawn(bounded(other()));
+            // It is done by then, or waits for the call.
+            let _ = timeout(A_MOMENT, others.join_next()).await;
+            self.proxy.let_through();
+        }
+        panic!("a call does not come to an end as long as others are made meanwhile");
     }
 
     async fn answer<T>(&mut self, call: impl Future<Output = T>) -> T {

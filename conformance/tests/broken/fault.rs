@@ -399,6 +399,7 @@ faults! {
     ASettlementIsMadeTwice,
     /// Of calls that other ones come in between.
     AClaimHandsOutWhatItHasSeen,
+    AClaimLooksAgainWithoutEnd,
     ASettlementGoesByWhatItHasSeen,
     ARenewalGoesByWhatItHasSeen,
     AnAcknowledgementGoesByWhatItHasSeen,

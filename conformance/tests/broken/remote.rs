@@ -7,7 +7,7 @@ use std::{
     net::Ipv4Addr,
     sync::{
         Arc, Mutex, MutexGuard, Weak,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     stops: AtomicBool,
     /// No claim goes on.
     is_stuck: AtomicBool,
+    /// How often somebody acknowledged.
+    acknowledged: AtomicUsize,
     /// What a process has told the others.
     pub(crate) told: watch::Sender<()>,
 }
@@ -347,6 +349,7 @@ impl OutboxStore for RemoteStore {
         if self.is_idle(ids) {
             return Ok(());
         }
+        self.shared.acknowledged.fetch_add(1, Relaxed);
         if self.fault == Fault::AnAcknowledgementIsATransaction {
             self.ask_again(3).await?;
         }
@@ -393,7 +396,14 @@ impl ClaimStore for RemoteStore {
         if self.shared.is_stuck.load(Relaxed) {
             return Err(Error::new(ErrorKind::Conflict, "another transaction is in the way"));
         }
-        self.ask().await?;
+        loop {
+            let seen = self.shared.acknowledged.load(Relaxed);
+            self.ask().await?;
+            let is_outdated = self.shared.acknowledged.load(Relaxed) != seen;
+            if !is_outdated || self.fault != Fault::AClaimLooksAgainWithoutEnd {
+                break;
+            }
+        }
         let mut leased = self.inner.claim(claim).await?;
         if self.fault == Fault::AClaimHandsOutWhatItHasSeen {
             self.give_back(&leased).await?;

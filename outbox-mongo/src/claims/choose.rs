@@ -7,9 +7,10 @@ use mongodb::error::Error as DriverError;
 use outbox_traits::{Claim, Event, Lease, Leased};
 
 use super::{
-    LOCK, Turn, end,
+    LOCK, end,
     look::{BUDGET, Busy, PAGES, Spot},
     state::{Entry, Leases, values},
+    turn::Lock,
     view::View,
 };
 use crate::{
@@ -41,7 +42,7 @@ struct Chosen {
 impl MongoOutbox {
     pub(super) async fn claim_once(
         &self,
-        turn: &mut Turn,
+        lock: Lock<'_>,
         claim: &Claim,
         look: usize,
     ) -> Result<Step, DriverError> {
@@ -52,17 +53,19 @@ impl MongoOutbox {
         let is_whole = others == 0;
         let mut moment = self.moment().await?;
         let Some(mut view) = self.view(&mut moment, claim, page_size, is_whole).await? else {
+            lock.let_go().await;
             self.make_lock().await?;
             return Ok(Step::Again);
         };
         if view.is_due {
+            lock.let_go().await;
             self.promote().await?;
             return Ok(Step::Again);
         }
         let (expired, active): (Vec<_>, Vec<_>) =
             std::mem::take(&mut view.leases).into_iter().partition(|leases| leases.until <= view.now);
         if !expired.is_empty() {
-            self.expire(turn, &view, &expired).await?;
+            self.expire(lock, &view, &expired).await?;
             return Ok(Step::Again);
         }
         let (mut busy, mut open) = (Busy::default(), 0);
@@ -77,14 +80,14 @@ impl MongoOutbox {
         self.seen.leased.store(open, Relaxed);
         let found = self.look(&mut moment, &view, claim, look, &busy).await?;
         if found.stepped.len() > BUDGET {
-            if let Some(mut held) = self.hold_after(turn, &view).await? {
+            if let Some(mut held) = self.hold_after(lock, &view).await? {
                 let parked = self.park(&mut held, &found.stepped).await;
                 held.end(parked).await?;
             }
             return Ok(Step::Again);
         }
         if !found.empty.is_empty() {
-            if let Some(held) = self.hold_after(turn, &view).await? {
+            if let Some(held) = self.hold_after(lock, &view).await? {
                 let these = doc! { "_id": { "$in": values(&found.empty) } };
                 let removed = self.keys.delete_many(these).session(&mut *held.session).await;
                 held.end(removed).await?;
@@ -92,10 +95,12 @@ impl MongoOutbox {
             return Ok(Step::Again);
         }
         let Some(mut chosen) = self.read(&view, &found.spots).await? else {
+            lock.let_go().await;
             return Ok(Step::Undecodable);
         };
         chosen.truncate(limit);
         if chosen.is_empty() {
+            lock.let_go().await;
             // What was found may have been acknowledged meanwhile, and others of its key wait no more.
             let is_nothing = found.spots.is_empty();
             return Ok(if is_nothing { Step::Leased(Vec::new()) } else { Step::Again });
@@ -108,7 +113,7 @@ impl MongoOutbox {
         };
         let entries = chosen.iter().map(entry).collect();
         let leases = Leases::new(&claim.worker, end(view.now, claim.lease), entries);
-        if !self.lease(turn, &view, &leases).await? {
+        if !self.lease(lock, &view, &leases).await? {
             return Ok(Step::Again);
         }
         let token = leases.token();
@@ -120,15 +125,28 @@ impl MongoOutbox {
     }
 
     /// Writes leases down, if nobody had the lock since they were decided on.
-    async fn lease(&self, turn: &mut Turn, view: &View, leases: &Leases) -> Result<bool, DriverError> {
-        let mut held = self.begin(turn, view.now, view.version).await?;
-        let version = view.version.saturating_add(1);
-        let both = [
-            rawdoc! { "q": { "_id": LOCK, "version": view.version }, "u": { "$set": { "version": version } } },
+    async fn lease(&self, lock: Lock<'_>, view: &View, leases: &Leases) -> Result<bool, DriverError> {
+        let mut changes = Vec::with_capacity(2);
+        let mut held = match lock {
+            Lock::Free(turn) => {
+                let version = view.version.saturating_add(1);
+                changes.push(rawdoc! {
+                    "q": { "_id": LOCK, "version": view.version }, "u": { "$set": { "version": version } },
+                });
+                self.begin(turn, view.now, view.version).await?
+            }
+            held @ Lock::Held(_) => match self.hold_after(held, view).await? {
+                Some(held) => held,
+                None => return Ok(false),
+            },
+        };
+        changes.push(
             rawdoc! { "q": { "_id": leases.token.as_str() }, "u": leases.document(view.now)?, "upsert": true },
-        ];
-        match self.update(&mut held, self.leases.name(), &both).await {
-            Ok(2) => held.end(Ok(true)).await,
+        );
+        match self.update(&mut held, self.leases.name(), &changes).await {
+            Ok(count) if usize::try_from(count).is_ok_and(|count| count == changes.len()) => {
+                held.end(Ok(true)).await
+            }
             Ok(_) => {
                 held.give_up().await;
                 Ok(false)
@@ -138,7 +156,7 @@ impl MongoOutbox {
     }
 
     /// Ends leases that ran out: each of their events has one more started attempt, but for those that are delivered.
-    async fn expire(&self, turn: &mut Turn, view: &View, expired: &[Leases]) -> Result<(), DriverError> {
+    async fn expire(&self, lock: Lock<'_>, view: &View, expired: &[Leases]) -> Result<(), DriverError> {
         for leases in expired {
             let delivered: Vec<Entry> =
                 leases.entries.iter().filter(|entry| entry.is_delivered).cloned().collect();
@@ -147,7 +165,7 @@ impl MongoOutbox {
         let entries = expired.iter().flat_map(|leases| &leases.entries);
         let events: Vec<&str> =
             entries.filter(|entry| !entry.is_delivered).map(|entry| entry.event.as_str()).collect();
-        let Some(held) = self.hold_after(turn, view).await? else { return Ok(()) };
+        let Some(held) = self.hold_after(lock, view).await? else { return Ok(()) };
         let ended = async {
             let these: Vec<Document> = expired.iter().map(Leases::unchanged).collect();
             let these = doc! { "$or": these };

@@ -6,7 +6,8 @@
 //! of which a document says when to look at it. What waits for a retry is parked likewise.
 //!
 //! One document is the lock, and has a version. A claim reads all that it goes by, the version too, and then writes
-//! its leases in a small transaction that takes the version on, if nobody else has: else it looks again. What parks, ends
+//! its leases in a small transaction that takes the version on, if nobody else has: else it looks again, and after some
+//! looks in vain it takes the lock first. What parks, ends
 //! leases that ran out, renews, writes down failures or acknowledges what is leased or parked is a transaction that
 //! writes the lock first. So all is decided here, on what no other changes meanwhile. Only a settlement that says
 //! delivered or released goes without the lock: it is one change of the document of its lease, which holds as long as
@@ -33,8 +34,8 @@ use mongodb::error::Error as DriverError;
 use outbox_traits::{Claim, ClaimStore, ErrorKind, Lease, Leased, Result, Settlement, async_trait};
 use tokio::time::{Instant, Interval, sleep};
 
-use self::choose::Step;
 pub(crate) use self::turn::{Held, Turn};
+use self::{choose::Step, turn::Lock};
 use crate::{
     MongoOutbox,
     document::{PARKED, PENDING, SCHEDULED},
@@ -56,6 +57,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(32));
 /// How many transactions one claim may take to get past events of busy keys, each of which parks some.
 const MAX_STEPS: usize = 10_000;
+/// After so many looks of one claim in vain, the next ones are with the lock, for which others wait: else those that are quicker
+/// again and again, such as acknowledgements, would keep it from any answer.
+const FREE_LOOKS: usize = 3;
 /// A hundred years: no lease and no wait is longer, and a date can hold it.
 const LONGEST: Duration = Duration::from_hours(876_000);
 
@@ -161,11 +165,16 @@ impl MongoOutbox {
     async fn claim_some(&self, claim: &Claim) -> Result<Vec<Leased>, DriverError> {
         let mut conflicts = Conflicts::new();
         let mut look = claim.limit.min(Claim::MAX_LIMIT);
-        for _ in 0..MAX_STEPS {
+        for steps in 0..MAX_STEPS {
             let step = async {
                 // Those of this process wait here, rather than to look in vain.
                 let mut turn = self.turn.lock().await;
-                self.claim_once(&mut turn, claim, look).await
+                let lock = if steps < FREE_LOOKS {
+                    Lock::Free(&mut turn)
+                } else {
+                    Lock::Held(self.hold(&mut turn).await?)
+                };
+                self.claim_once(lock, claim, look).await
             };
             match step.await {
                 Ok(Step::Leased(leased)) => return Ok(leased),

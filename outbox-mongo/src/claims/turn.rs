@@ -129,6 +129,23 @@ impl Drop for Held<'_> {
     }
 }
 
+/// What a claim has of the lock while it looks.
+pub(super) enum Lock<'a> {
+    /// Nothing: it looks again if another is quicker.
+    Free(&'a mut Turn),
+    /// The lock: others wait.
+    Held(Held<'a>),
+}
+
+impl Lock<'_> {
+    /// Of a look that has nothing to write.
+    pub(super) async fn let_go(self) {
+        if let Self::Held(held) = self {
+            held.give_up().await;
+        }
+    }
+}
+
 impl MongoOutbox {
     /// A transaction of what has to do with claims.
     pub(super) async fn begin<'a>(
@@ -182,10 +199,13 @@ impl MongoOutbox {
     /// One that has the lock, if nobody else had it since this was seen.
     pub(super) async fn hold_after<'a>(
         &self,
-        turn: &'a mut Turn,
+        lock: Lock<'a>,
         view: &View,
     ) -> Result<Option<Held<'a>>, DriverError> {
-        let held = self.hold(turn).await?;
+        let held = match lock {
+            Lock::Free(turn) => self.hold(turn).await?,
+            Lock::Held(held) => held,
+        };
         if held.is_after(view) {
             return Ok(Some(held));
         }
