@@ -103,6 +103,7 @@
 pub mod clauses;
 mod harness;
 mod model;
+mod patience;
 mod proxy;
 mod run;
 mod support;
@@ -122,6 +123,7 @@ pub use crate::{
 pub mod __private {
     pub use crate::{
         model::{check_claim_model, check_model},
+        patience::expect_faults,
         run::{clause, durable_clause, run, run_claim_durable, run_durable, run_transport, transport_clause},
     };
 }

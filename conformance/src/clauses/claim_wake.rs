@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     WakeHarness,
+    patience::patience,
     support::{save, save_all},
 };
 
@@ -47,7 +48,7 @@ where
                 (false, true) => assert_eq!(h.store().requeue_all(&all).await.expect("requeue_all"), 1),
                 (false, false) => assert_eq!(h.store().discard_all(&all).await.expect("discard_all"), 1),
             }
-            let woken = timeout(PATIENCE, listener.wait()).await;
+            let woken = timeout(patience(PATIENCE), listener.wait()).await;
             assert!(woken.is_ok(), "nobody is woken: alone {is_alone}, requeued {requeues}");
             let next = claim(&h, 10).await;
             assert_eq!(leased_ids(&next), if requeues { vec![first, behind] } else { vec![behind] });

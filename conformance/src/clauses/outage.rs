@@ -15,6 +15,7 @@ use tokio::{
 
 use crate::{
     OutageHarness, Proxy,
+    patience::patience,
     support::{acknowledge_all, event, events, ids, kept, pending, pending_ids, retried, rows, save_all},
 };
 
@@ -150,7 +151,9 @@ pub(crate) async fn exchanged<T>(proxy: &Proxy, call: impl Future<Output = T>) -
 }
 
 pub(crate) async fn bounded<T>(call: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, call).await.expect("a call neither answers nor fails where its connection is cut")
+    timeout(patience(PATIENCE), call)
+        .await
+        .expect("a call neither answers nor fails where its connection is cut")
 }
 
 /// That the error is one after which the call is made again.

@@ -11,6 +11,7 @@ use tokio::{
 
 use crate::{
     Harness, WakeHarness,
+    patience::patience,
     support::{acknowledge, event, events, pending_ids, save, save_all},
 };
 
@@ -38,7 +39,7 @@ pub(crate) async fn wakeups_within(time: Duration, listener: &mut Box<dyn Wakeup
 }
 
 async fn woken(listener: &mut Box<dyn Wakeups>) {
-    timeout(PATIENCE, listener.wait()).await.expect("nobody was woken by a commit");
+    timeout(patience(PATIENCE), listener.wait()).await.expect("nobody was woken by a commit");
 }
 
 /// Waits until nothing of the commits before is left to be told.
@@ -54,7 +55,7 @@ pub(crate) async fn calm(listener: &mut Box<dyn Wakeups>) {
 
 /// Waits until it was woken and finds the event. It may be woken for nothing first.
 pub(crate) async fn told_of<H: Harness>(h: &Arc<H>, listener: &mut Box<dyn Wakeups>, event: &Event) {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + patience(PATIENCE);
     loop {
         timeout_at(end, listener.wait())
             .await
@@ -171,7 +172,7 @@ where
                 save(&h, &event("one")).await;
             }
         });
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + patience(PATIENCE);
         let mut is_woken = false;
         while !is_woken || !writer.is_finished() {
             assert!(Instant::now() < end, "a wait that was dropped has lost the wake-up");
@@ -198,7 +199,7 @@ where
             }
         }
     });
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + patience(PATIENCE);
     let mut seen = 0;
     while seen < EVENTS {
         timeout_at(end, listener.wait()).await.unwrap_or_else(|_| panic!("{seen} of {EVENTS} were noticed"));

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     OutageHarness,
+    patience::patience,
     support::{event, retried, save},
 };
 
@@ -42,7 +43,7 @@ where
         let meanwhile = event("meanwhile");
         save(&h, &meanwhile).await;
         let outage = async {
-            let end = Instant::now() + PATIENCE;
+            let end = Instant::now() + patience(PATIENCE);
             while away.proxy.connections() < connected + 3 {
                 assert!(Instant::now() < end, "it does not try to connect again");
                 sleep(Duration::from_millis(5)).await;

@@ -35,6 +35,7 @@ use crate::{
 /// The clauses that a store with this fault fails, of those that are asked for.
 fn failures(fault: Fault, is_asked: impl Fn(&str) -> bool) -> Vec<(&'static str, String)> {
     hush_expected_panics();
+    outbox_conformance::__private::expect_faults();
     <Faulty>::with(fault);
     let mut clauses = all_clauses();
     if fault == Fault::DeliveredEventsAreNotDeleted {
