@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     DurableHarness, Harness,
-    support::{ALL, events, ids, pending_ids, save_all},
+    support::{ALL, event, events, ids, pending_ids, save_all},
 };
 
 async fn dead<H: Harness>(h: &Arc<H>) -> Vec<DeadLetter>
@@ -89,8 +89,8 @@ pub async fn what_claims_have_written_survives_closing_and_opening<H: DurableHar
     assert_eq!((freed[0].attempts, freed[0].failures), (1, 0));
 }
 
-/// 7.6: a `kill -9` right after a settlement returned takes nothing of it back, and one that it cut off took as a whole or
-/// not at all.
+/// 7.6 and 7.7: a `kill -9` right after a claim or a settlement returned takes nothing of it back, and a settlement that it cut
+/// off took as a whole or not at all.
 pub async fn settlements_survive_a_kill<H: DurableHarness>(h: Arc<H>, test: String)
 where
     H::Store: ClaimStore + DeadLetterStore,
@@ -99,11 +99,15 @@ where
         let mut child = spawn_child(&h.location(), &test);
         let output = BufReader::new(child.stdout.take().expect("its standard output"));
         let mut batches: Vec<Vec<EventId>> = Vec::new();
+        let mut claimed: HashSet<EventId> = HashSet::new();
         let (mut returned, mut is_killed) = (0, false);
         for line in output.lines().map_while(Result::ok) {
             match line.split_once(' ') {
+                Some(("claimed", id)) => drop(claimed.insert(id.parse().expect("an id"))),
                 Some(("settling", ids)) => {
-                    batches.push(ids.split(' ').map(|id| id.parse().expect("an id")).collect());
+                    let batch: Vec<EventId> = ids.split(' ').map(|id| id.parse().expect("an id")).collect();
+                    claimed.extend(&batch);
+                    batches.push(batch);
                 }
                 Some(("settled", _)) => returned = batches.len(),
                 _ => continue,
@@ -135,6 +139,12 @@ where
                 batch.len()
             );
         }
+        let again = claim(&h, ALL).await;
+        let again: Vec<_> = again.iter().filter(|one| claimed.contains(&one.event.id())).collect();
+        assert!(!again.is_empty(), "what was claimed and never settled is gone");
+        for one in again {
+            assert_eq!(one.attempts, 2, "it was claimed before, and is told so: {:?}", one.event);
+        }
         let pending: Vec<EventId> = pending.into_iter().collect();
         h.store().acknowledge_all(&pending).await.expect("acknowledge_all");
     }
@@ -146,6 +156,8 @@ where
     H::Store: ClaimStore,
 {
     let h = Arc::new(H::reopen(location).await);
+    save_all(&h, &[event("never settled")]).await;
+    say("claimed", claim(&h, 1).await[0].event.id());
     for number in 0..10_000 {
         save_all(&h, &events(6)).await;
         let leased = claim(&h, 6).await;

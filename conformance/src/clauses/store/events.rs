@@ -65,6 +65,8 @@ pub async fn unknown_meta_fields_survive<H: Harness>(h: Arc<H>) {
             "timestamp": "2024-02-29T12:00:00.001Z",
             "region": "eu",
             "limits": { "a.b": [1, 2.5, null], "$set": u64::MAX },
+            "nothing": null,
+            "Region": "",
         },
     });
     let event: Event = serde_json::from_value(written.clone()).expect("an event");
@@ -169,7 +171,16 @@ pub async fn every_meta_field_comes_back_exactly<H: Harness>(h: Arc<H>) {
         .with_source("")
         .with_partition_key("")
         .with_schema_version(0);
-    let saved = [full, bare, empty];
+    let at = |time: &str| time.parse().expect("a time");
+    // Beyond what 32 bits hold, with a sign or without; and a name that differs in nothing but its case.
+    let large = Event::new("large", json!({}))
+        .expect("valid")
+        .with_timestamp(at("2106-02-07T06:28:16.001Z"))
+        .with_not_before(at("1901-12-13T20:45:51.999Z"))
+        .with_schema_version(u32::MAX)
+        .with_header("x-tenant", "lower")
+        .with_header("X-Tenant", "upper");
+    let saved = [full, bare, empty, large];
     save_all(&h, &saved).await;
     assert_eq!(pending(&h).await, saved);
 }
