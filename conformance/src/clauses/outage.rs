@@ -127,8 +127,13 @@ impl<H: OutageHarness> Away<H> {
                 () = self.proxy.is_held() => {}
             }
             others.spawn(bounded(other()));
-            // It is done by then, or waits for the call.
-            let _ = timeout(A_MOMENT, others.join_next()).await;
+            // They are done by then, or wait for the call.
+            let done = async {
+                while let Some(other) = others.join_next().await {
+                    other.expect("the other call");
+                }
+            };
+            timeout(A_MOMENT, done).await.ok();
             self.proxy.let_through();
         }
         panic!("a call does not come to an end as long as others are made meanwhile");

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use bson::{Bson, Document, RawDocument, doc, rawdoc};
+use bson::{Bson, Document, RawDocument, RawDocumentBuf, doc, rawdoc};
 use mongodb::error::Error as DriverError;
 use outbox_traits::{Claim, Event, Lease, Leased};
 
@@ -23,8 +23,10 @@ use crate::{
 /// What came of one look.
 pub(super) enum Step {
     Leased(Vec<Leased>),
-    /// Something was put in order, or another was quicker.
+    /// Something was put in order.
     Again,
+    /// Another was quicker.
+    Outrun,
     /// Some events could not be read, and were set aside.
     Undecodable,
 }
@@ -39,6 +41,9 @@ struct Chosen {
     failures: u32,
 }
 
+/// A document that is no event, and why.
+type Unread = (RawDocumentBuf, String);
+
 impl MongoOutbox {
     pub(super) async fn claim_once(
         &self,
@@ -51,7 +56,10 @@ impl MongoOutbox {
         let page_size = look.saturating_add(others).clamp(1, PAGES.1);
         // Where nothing is in the way the first ones are those to take.
         let is_whole = others == 0;
-        let mut moment = self.moment().await?;
+        let mut moment = match lock.version_before() {
+            None => self.moment().await?,
+            Some(version) => self.moment_with(version).await?,
+        };
         let Some(mut view) = self.view(&mut moment, claim, page_size, is_whole).await? else {
             lock.let_go().await;
             self.make_lock().await?;
@@ -65,8 +73,7 @@ impl MongoOutbox {
         let (expired, active): (Vec<_>, Vec<_>) =
             std::mem::take(&mut view.leases).into_iter().partition(|leases| leases.until <= view.now);
         if !expired.is_empty() {
-            self.expire(lock, &view, &expired).await?;
-            return Ok(Step::Again);
+            return Ok(if self.expire(lock, &view, &expired).await? { Step::Again } else { Step::Outrun });
         }
         let (mut busy, mut open) = (Busy::default(), 0);
         for entry in active.into_iter().flat_map(|leases| leases.entries) {
@@ -80,30 +87,33 @@ impl MongoOutbox {
         self.seen.leased.store(open, Relaxed);
         let found = self.look(&mut moment, &view, claim, look, &busy).await?;
         if found.stepped.len() > BUDGET {
-            if let Some(mut held) = self.hold_after(lock, &view).await? {
-                let parked = self.park(&mut held, &found.stepped).await;
-                held.end(parked).await?;
-            }
+            let Some(mut held) = self.hold_after(lock, &view).await? else { return Ok(Step::Outrun) };
+            let parked = self.park(&mut held, &found.stepped).await;
+            held.end(parked).await?;
             return Ok(Step::Again);
         }
         if !found.empty.is_empty() {
-            if let Some(held) = self.hold_after(lock, &view).await? {
-                let these = doc! { "_id": { "$in": values(&found.empty) } };
-                let removed = self.keys.delete_many(these).session(&mut *held.session).await;
-                held.end(removed).await?;
-            }
+            let Some(held) = self.hold_after(lock, &view).await? else { return Ok(Step::Outrun) };
+            let these = doc! { "_id": { "$in": values(&found.empty) } };
+            let removed = self.keys.delete_many(these).session(&mut *held.session).await;
+            held.end(removed).await?;
             return Ok(Step::Again);
         }
-        let Some(mut chosen) = self.read(&view, &found.spots).await? else {
+        let (mut chosen, undecodable) = self.read(&view, &found.spots).await?;
+        if !undecodable.is_empty() {
+            // Nobody has to wait for that.
             lock.let_go().await;
+            for (raw, reason) in &undecodable {
+                self.set_aside(raw, reason).await?;
+            }
             return Ok(Step::Undecodable);
-        };
+        }
         chosen.truncate(limit);
         if chosen.is_empty() {
             lock.let_go().await;
             // What was found may have been acknowledged meanwhile, and others of its key wait no more.
             let is_nothing = found.spots.is_empty();
-            return Ok(if is_nothing { Step::Leased(Vec::new()) } else { Step::Again });
+            return Ok(if is_nothing { Step::Leased(Vec::new()) } else { Step::Outrun });
         }
         let entry = |one: &Chosen| Entry {
             id: one.id.clone(),
@@ -114,7 +124,7 @@ impl MongoOutbox {
         let entries = chosen.iter().map(entry).collect();
         let leases = Leases::new(&claim.worker, end(view.now, claim.lease), entries);
         if !self.lease(lock, &view, &leases).await? {
-            return Ok(Step::Again);
+            return Ok(Step::Outrun);
         }
         let token = leases.token();
         let leased = chosen.into_iter().map(|one| {
@@ -155,8 +165,9 @@ impl MongoOutbox {
         }
     }
 
-    /// Ends leases that ran out: each of their events has one more started attempt, but for those that are delivered.
-    async fn expire(&self, lock: Lock<'_>, view: &View, expired: &[Leases]) -> Result<(), DriverError> {
+    /// Ends leases that ran out, if nobody was quicker: each of their events has one more started attempt, but for those that are
+    /// delivered.
+    async fn expire(&self, lock: Lock<'_>, view: &View, expired: &[Leases]) -> Result<bool, DriverError> {
         for leases in expired {
             let delivered: Vec<Entry> =
                 leases.entries.iter().filter(|entry| entry.is_delivered).cloned().collect();
@@ -165,7 +176,7 @@ impl MongoOutbox {
         let entries = expired.iter().flat_map(|leases| &leases.entries);
         let events: Vec<&str> =
             entries.filter(|entry| !entry.is_delivered).map(|entry| entry.event.as_str()).collect();
-        let Some(held) = self.hold_after(lock, view).await? else { return Ok(()) };
+        let Some(held) = self.hold_after(lock, view).await? else { return Ok(false) };
         let ended = async {
             let these: Vec<Document> = expired.iter().map(Leases::unchanged).collect();
             let these = doc! { "$or": these };
@@ -184,14 +195,14 @@ impl MongoOutbox {
         match ended.await {
             Ok(false) => {
                 held.give_up().await;
-                Ok(())
+                Ok(false)
             }
-            ended => held.end(ended).await.map(|_| ()),
+            ended => held.end(ended).await,
         }
     }
 
-    /// Reads the events themselves, in order; `None` where some could not be, and were set aside.
-    async fn read(&self, view: &View, spots: &[Spot]) -> Result<Option<Vec<Chosen>>, DriverError> {
+    /// Reads the events themselves, in order, and those that cannot be read, with the reason.
+    async fn read(&self, view: &View, spots: &[Spot]) -> Result<(Vec<Chosen>, Vec<Unread>), DriverError> {
         let mut read = Vec::with_capacity(spots.len());
         let mut undecodable = Vec::new();
         let mut take = |raw: &RawDocument| -> Result<(), DriverError> {
@@ -224,13 +235,7 @@ impl MongoOutbox {
                 take(cursor.current())?;
             }
         }
-        for (raw, reason) in &undecodable {
-            self.set_aside(raw, reason).await?;
-        }
-        if !undecodable.is_empty() {
-            return Ok(None);
-        }
         read.sort_by_key(|chosen| chosen.position);
-        Ok(Some(read))
+        Ok((read, undecodable))
     }
 }

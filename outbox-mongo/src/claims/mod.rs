@@ -165,22 +165,32 @@ impl MongoOutbox {
     async fn claim_some(&self, claim: &Claim) -> Result<Vec<Leased>, DriverError> {
         let mut conflicts = Conflicts::new();
         let mut look = claim.limit.min(Claim::MAX_LIMIT);
-        for steps in 0..MAX_STEPS {
+        let mut in_vain = 0;
+        for _ in 0..MAX_STEPS {
+            let mut has_lock = false;
             let step = async {
                 // Those of this process wait here, rather than to look in vain.
                 let mut turn = self.turn.lock().await;
-                let lock = if steps < FREE_LOOKS {
+                let lock = if in_vain < FREE_LOOKS {
                     Lock::Free(&mut turn)
                 } else {
-                    Lock::Held(self.hold(&mut turn).await?)
+                    let held = self.hold(&mut turn).await?;
+                    has_lock = true;
+                    Lock::Held(held)
                 };
                 self.claim_once(lock, claim, look).await
             };
             match step.await {
                 Ok(Step::Leased(leased)) => return Ok(leased),
-                Ok(Step::Again) => {}
+                // What puts much in order lets others in between.
+                Ok(Step::Again) => in_vain = 0,
+                Ok(Step::Outrun) => in_vain += 1,
                 Ok(Step::Undecodable) => look = look_further(look),
-                Err(error) => conflicts.wait(self, error).await?,
+                Err(error) => {
+                    conflicts.wait(self, error).await?;
+                    // Whose look takes so long that others end it looks as before again: else two would end each other's.
+                    in_vain = if has_lock { 0 } else { in_vain + 1 };
+                }
             }
         }
         Ok(Vec::new())

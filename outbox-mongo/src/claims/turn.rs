@@ -138,6 +138,14 @@ pub(super) enum Lock<'a> {
 }
 
 impl Lock<'_> {
+    /// What the lock's version was before it was taken, if it is.
+    pub(super) fn version_before(&self) -> Option<i64> {
+        match self {
+            Self::Free(_) => None,
+            Self::Held(held) => Some(held.version.saturating_sub(1)),
+        }
+    }
+
     /// Of a look that has nothing to write.
     pub(super) async fn let_go(self) {
         if let Self::Held(held) = self {
@@ -233,6 +241,10 @@ impl MongoOutbox {
     /// Makes claims that are under way look again, unless they have leased already; what was done before they see then.
     /// Returns whether anybody ever claimed: else nothing is to be done.
     pub(crate) async fn outdate_claims(&self) -> Result<bool, DriverError> {
+        // Not beside a claim of this process, which needs a connection to come to its end: each of those that wait at the
+        // server would keep one. Nor behind what a call of it has left open.
+        let mut turn = self.turn.lock().await;
+        turn.end_open().await;
         let next = doc! { "$inc": { "version": 1_i64 } };
         let lock = self.leases.find_one_and_update(doc! { "_id": LOCK }, next).projection(doc! { "_id": 1 });
         let lock = self.past_stalled(lock.into_future()).await?;

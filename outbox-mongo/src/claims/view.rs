@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use bson::{DateTime, RawDocumentBuf, doc};
 use mongodb::{ClientSession, error::Error as DriverError, options::ReadConcern};
 use outbox_traits::Claim;
+use tokio::time::sleep;
 
 use super::{
-    LOCK,
+    LOCK, PAUSE,
     look::{self, Spot},
     stalled::SESSIONS,
     state::Leases,
@@ -19,6 +20,8 @@ use crate::{
     store::{ONE_ANSWER, as_limit},
 };
 
+/// So often it is asked, a millisecond after the other, whether the majority has what it is to have.
+const MOST_MOMENTS: usize = 500;
 /// Keys with documents that are read at once; where there are more, only those that are asked for.
 const KNOWN_KEYS: usize = 200;
 
@@ -47,6 +50,22 @@ impl MongoOutbox {
     /// Whose reads are all of one moment.
     pub(crate) async fn moment(&self) -> Result<ClientSession, DriverError> {
         self.database.client().start_session().snapshot(true).await
+    }
+
+    /// The same, of a moment at which the lock has this version: what its last holder has written the majority may not have yet.
+    pub(super) async fn moment_with(&self, version: i64) -> Result<ClientSession, DriverError> {
+        for _ in 0..MOST_MOMENTS {
+            let mut moment = self.moment().await?;
+            let lock = self.leases.find_one(doc! { "_id": LOCK }).read_concern(ReadConcern::snapshot());
+            let lock = lock.session(&mut moment).await?;
+            let reached = lock.and_then(|lock| lock.get_i64("version").ok()).unwrap_or_default();
+            if reached >= version {
+                return Ok(moment);
+            }
+            sleep(PAUSE.0).await;
+        }
+        // It is found out later, and the lock is let go of then.
+        self.moment().await
     }
 
     /// With the first pending events, whole or in what they are chosen by; `None` where there is no lock yet.
