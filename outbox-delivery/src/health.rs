@@ -222,8 +222,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.running -= 1;
-        if state.running == 0 {
-            (state.asked_at, state.asks_at) = ([None; 3], None);
-        }
+        // What it was waiting for nobody waits for any more. Another run that waits asks again before long.
+        (state.asked_at, state.asks_at) = ([None; 3], None);
     }
 }

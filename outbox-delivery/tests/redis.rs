@@ -364,6 +364,24 @@ async fn a_wrong_password_is_no_event_s_fault() {
     assert_eq!(error.kind(), PublishErrorKind::Unavailable, "{error}");
 }
 
+#[tokio::test]
+async fn a_user_who_may_add_to_no_stream_is_no_event_s_fault_and_one_who_may_not_to_this_is() {
+    let Some(broker) = require("redis::permissions", Broker::redis().await) else { return };
+    for (name, rules, expected) in [
+        ("nowhere", &["~*", "&*", "+@all", "-xadd"][..], PublishErrorKind::Unavailable),
+        ("elsewhere", &["~elsewhere", "&*", "+@all"], PublishErrorKind::Failed),
+    ] {
+        let user = [&["SETUSER", name, "on", ">word"], rules].concat();
+        ask::<()>(broker.url(), "ACL", user).await;
+        let url = format!("redis://{name}:word@127.0.0.1:{}/", broker.port());
+        let transport = RedisStreams::new(&url).unwrap();
+        let error = transport.publish(&event()).await.unwrap_err();
+        assert_eq!(error.kind(), expected, "{error}");
+        let elsewhere = transport.with_route(Route::to("elsewhere")).publish(&event()).await;
+        assert_eq!(elsewhere.is_ok(), name == "elsewhere", "{elsewhere:?}");
+    }
+}
+
 /// Of a client that has not said a password the server reads short commands only.
 #[tokio::test]
 async fn a_password_that_was_not_said_is_no_event_s_fault() {

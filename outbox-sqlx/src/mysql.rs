@@ -363,8 +363,9 @@ fn kind(number: u16) -> ErrorKind {
         1205 | 1213 | 1020 | 3572 => ErrorKind::Conflict,
         // No such database, column, table, index; a view that nothing can be written into.
         1049 | 1054 | 1146 | 1176 | 1288 | 1471 => ErrorKind::Schema,
-        // Too many connections, also of an account, shutting down, interrupted, killed, out of time, idle for too long.
-        1040 | 1053 | 1203 | 1226 | 1317 | 1927 | 1969 | 3024 | 4031 => ErrorKind::Unavailable,
+        // Too many connections, also of an account, shutting down, interrupted, killed, out of time, offline for maintenance, not
+        // available, idle for too long.
+        1040 | 1053 | 1203 | 1226 | 1317 | 1927 | 1969 | 3024 | 3032 | 3168 | 4031 => ErrorKind::Unavailable,
         _ => ErrorKind::Backend,
     }
 }
@@ -569,7 +570,7 @@ mod tests {
         for (numbers, expected) in [
             (&[1020, 1205, 1213, 3572][..], ErrorKind::Conflict),
             (&[1049, 1054, 1146, 1176, 1288, 1471], ErrorKind::Schema),
-            (&[1040, 1053, 1203, 1226, 1317, 1927, 1969, 3024, 4031], ErrorKind::Unavailable),
+            (&[1040, 1053, 1203, 1226, 1317, 1927, 1969, 3024, 3032, 3168, 4031], ErrorKind::Unavailable),
             (&[0, 1062, 1064, 1142, 1366, 1406], ErrorKind::Backend),
         ] {
             for number in numbers {

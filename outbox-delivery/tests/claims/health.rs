@@ -1,11 +1,12 @@
 //! Whether it says that it makes progress.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 use outbox_delivery::{Decision, Failed, Health, Relay, Unhealthy};
 use outbox_traits::{Claim, ClaimStore, ErrorKind, OutboxStore, PublishError, Settlement};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     MINUTE, SECOND, one_a_key,
@@ -246,6 +247,31 @@ async fn it_is_unhealthy_where_nothing_can_be_settled_though_all_else_is_answere
         assert_eq!(health.check(), Ok(()), "{fate:?}");
         running.stop().await;
     }
+}
+
+/// Beside a run that has nothing to do, another one ends while it waits for an answer to what it has settled.
+#[tokio::test(start_paused = true)]
+async fn what_a_run_waited_for_when_it_ended_is_not_held_against_another() {
+    let store = Remote::new();
+    store.decide(|call| if call == Call::Settle { Fate::Hangs } else { Fate::Works });
+    let relay = Arc::new(Relay::new(store.clone(), Scripted::accepting()).with_health_limit(2 * MINUTE));
+    let (health, shutdown) = (relay.health(), CancellationToken::new());
+    let (there, token) = (Arc::clone(&relay), shutdown.clone());
+    let idle = tokio::spawn(async move { there.run(token).await });
+    sleep(MINUTE).await;
+    let event = event("happened", "");
+    store.save(&event).await.unwrap();
+    timeout(SECOND, relay.publish_pending()).await.unwrap_err();
+    assert!(!store.times(Call::Settle).is_empty(), "it was waiting for that");
+    // So that nothing is left to be settled.
+    store.acknowledge(event.id()).await.unwrap();
+    store.decide(|_| Fate::Works);
+    for _ in 0..20 {
+        sleep(MINUTE).await;
+        assert_eq!(health.check(), Ok(()));
+    }
+    shutdown.cancel();
+    idle.await.unwrap().unwrap();
 }
 
 /// Of a relay whose publishes take so long and are cut off, as no renewal takes: after so long it is told for the first time,

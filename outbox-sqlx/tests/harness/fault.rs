@@ -108,8 +108,11 @@ impl Faulty for MySql {
     const CODES: &'static [(ErrorKind, &'static [&'static str])] = &[
         // Lock wait timeout, deadlock, record changed since it was read, lock not available.
         (ErrorKind::Conflict, &["1205", "1213", "1020", "3572"]),
-        // Too many connections, shutting down, interrupted, killed, out of time, idle for too long.
-        (ErrorKind::Unavailable, &["1040", "1053", "1203", "1226", "1317", "1927", "1969", "3024", "4031"]),
+        // Too many connections, shutting down, interrupted, killed, out of time, offline, not available, idle for too long.
+        (
+            ErrorKind::Unavailable,
+            &["1040", "1053", "1203", "1226", "1317", "1927", "1969", "3024", "3032", "3168", "4031"],
+        ),
         // No such database, column, table, index; a view that nothing can be written into.
         (ErrorKind::Schema, &["1049", "1054", "1146", "1176", "1288", "1471"]),
         // A full disk, no memory, one of a trigger, damage, read only, and a duplicate of who knows what.

@@ -225,6 +225,13 @@ fn is_of_event(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
         && error.code().is_some_and(|code| !OF_SERVER.contains(&code))
         && !is_of_protocol(error)
+        && !is_of_command(error)
+}
+
+/// Whether the user may add to no stream at all. It may also be one stream that is not his.
+fn is_of_command(error: &RedisError) -> bool {
+    error.code() == Some("NOPERM")
+        && error.detail().is_some_and(|detail| detail.contains("permissions to run the 'xadd' command"))
 }
 
 #[async_trait]
