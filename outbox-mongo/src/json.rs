@@ -1,5 +1,7 @@
 //! JSON as BSON, and back.
 
+use std::ops::RangeInclusive;
+
 use bson::{Bson, Document, RawBson, RawBsonRef};
 use serde_json::{Map, Number, Value};
 
@@ -47,13 +49,15 @@ fn is_exact_number(number: &Number) -> bool {
     write(bson.as_raw_bson_ref(), &mut back).is_ok() && back == number.to_string()
 }
 
-/// The whole number that JavaScript's driver has written as a float, as it does with those that are longer than 32 bits, such
-/// as a time in milliseconds. A shorter one it writes as an integer, so that a float is one that was meant.
-#[allow(clippy::cast_possible_truncation, reason = "a whole number of 53 bits")]
+/// What JavaScript's driver writes as a float although it is whole: what is longer than 32 bits, as far as it is exact.
+const LONG: RangeInclusive<u64> = (1 << 31)..=(1 << 53) - 1;
+
+/// The whole number that JavaScript's driver has written as a float, such as a time in milliseconds. A shorter one it writes as
+/// an integer, so that a float is one that was meant.
+#[allow(clippy::cast_possible_truncation, reason = "what has more bits is out of the range")]
 fn long_integer(number: f64) -> Option<i64> {
-    let (shortest, longest) = (f64::from(i32::MAX), 9_007_199_254_740_991_f64);
-    let is_long = number.abs() > shortest && number.abs() <= longest;
-    (is_long && number.fract() == 0.0).then_some(number as i64)
+    let whole = number as i64;
+    (LONG.contains(&whole.unsigned_abs()) && number.fract() == 0.0).then_some(whole)
 }
 
 /// Writes a stored value as JSON, as JavaScript's `JSON.stringify` does: a date as text, an object id as hex. What has no
