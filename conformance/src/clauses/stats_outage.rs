@@ -27,6 +27,12 @@ where
         if let Err(error) = away.cut(there.store().settle(&settlements)).await {
             assert_cut_off(&error);
         }
+        // Until somebody makes it again, too.
+        let stats = h.store().stats().await.expect("stats");
+        assert!(matches!((stats.pending, stats.leased, stats.dead), (0, 0 | 3, 0)), "{stats:?}");
+        if stats.leased == 0 {
+            assert_eq!((stats.oldest_pending, stats.oldest_due), (None, None));
+        }
         // It took now, or before.
         retried(|| h.store().settle(&settlements)).await;
         delivered += 3;

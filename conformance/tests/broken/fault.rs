@@ -383,6 +383,7 @@ faults! {
     ARequeueThatWasCutOffIsReported,
     AttemptsAreForgottenAfterTheRequeue,
     WhatWasCutOffIsCountedTwice,
+    WhatWasCutOffIsPendingUntilItIsMadeAgain,
     /// As by a lock of the server's that nobody gives back.
     ARenewalThatWasCutOffHoldsUpAll,
     LeasesEndWithTheConnection,

@@ -799,6 +799,8 @@ rejected! {
         by "claim_outage::what_is_done_to_dead_letters_is_done_though_it_was_cut_off";
     a_settlement_that_was_cut_off_and_is_counted_twice: WhatWasCutOffIsCountedTwice
         by "stats_outage::what_was_settled_is_counted_though_it_was_cut_off";
+    a_settlement_that_was_cut_off_and_is_pending: WhatWasCutOffIsPendingUntilItIsMadeAgain
+        by "stats_outage::what_was_settled_is_counted_though_it_was_cut_off";
     a_renewal_that_was_cut_off_and_holds_up_all: ARenewalThatWasCutOffHoldsUpAll
         by "claim_outage::what_nobody_goes_on_with_does_not_hold_up_others";
     leases_that_end_with_the_connection: LeasesEndWithTheConnection

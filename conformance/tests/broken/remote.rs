@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     stops: AtomicBool,
     /// No claim goes on.
     is_stuck: AtomicBool,
+    /// So many settlements were cut off, and not made again since.
+    cut_off: AtomicUsize,
     /// How often somebody acknowledged.
     acknowledged: AtomicUsize,
     /// What a process has told the others.
@@ -482,6 +484,10 @@ impl ClaimStore for RemoteStore {
             (Err(_), Fault::ASettlementIsMadeAgainBehindTheScenes) => {
                 self.call(self.inner.settle(settlements)).await
             }
+            (settled, Fault::WhatWasCutOffIsPendingUntilItIsMadeAgain) => {
+                self.shared.cut_off.store(if settled.is_err() { settlements.len() } else { 0 }, Relaxed);
+                settled
+            }
             (Ok(answers), Fault::ALostLeaseHoldsUpItsKey) => {
                 if let ([Err(_)], [Settlement { outcome: Outcome::Retry { .. }, .. }]) =
                     (&*answers, settlements)
@@ -503,6 +509,7 @@ impl StatsStore for RemoteStore {
             // As delivered, and as what it was before.
             stats.leased += self.leases().len() as u64;
         }
+        stats.pending += self.shared.cut_off.load(Relaxed) as u64;
         Ok(stats)
     }
 }
