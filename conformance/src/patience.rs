@@ -15,7 +15,17 @@ pub fn expect_faults() {
     EXPECTS_FAULTS.store(true, Relaxed);
 }
 
-/// So long, unless faults are expected.
-pub(crate) fn patience(long: Duration) -> Duration {
+/// Who is not woken by then never will be.
+pub(crate) fn of_a_wakeup() -> Duration {
+    seconds(20)
+}
+
+/// Who has no answer by then never will.
+pub(crate) fn of_a_call() -> Duration {
+    seconds(60)
+}
+
+fn seconds(long: u64) -> Duration {
+    let long = Duration::from_secs(long);
     if EXPECTS_FAULTS.load(Relaxed) { long.min(SHORT) } else { long }
 }

@@ -7,11 +7,10 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     claim::{claim, delivered, keyed, leased_ids, settled},
-    wake::{FEW, PATIENCE, calm, listen, wakeups_within},
+    wake::{FEW, calm, listen, wakeups_within},
 };
 use crate::{
-    WakeHarness,
-    patience::patience,
+    WakeHarness, patience,
     support::{save, save_all},
 };
 
@@ -48,7 +47,7 @@ where
                 (false, true) => assert_eq!(h.store().requeue_all(&all).await.expect("requeue_all"), 1),
                 (false, false) => assert_eq!(h.store().discard_all(&all).await.expect("discard_all"), 1),
             }
-            let woken = timeout(patience(PATIENCE), listener.wait()).await;
+            let woken = timeout(patience::of_a_wakeup(), listener.wait()).await;
             assert!(woken.is_ok(), "nobody is woken: alone {is_alone}, requeued {requeues}");
             let next = claim(&h, 10).await;
             assert_eq!(leased_ids(&next), if requeues { vec![first, behind] } else { vec![behind] });

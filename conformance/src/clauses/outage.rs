@@ -14,16 +14,12 @@ use tokio::{
 };
 
 use crate::{
-    OutageHarness, Proxy,
-    patience::patience,
+    OutageHarness, Proxy, patience,
     support::{acknowledge_all, event, events, ids, kept, pending, pending_ids, retried, rows, save_all},
 };
 
 /// More messages than any call here exchanges with its server.
 const MOST: usize = 500;
-
-/// Who has no answer by then never will. It is not a measure of speed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// So long a call has that is made while another one is held up: by then it is done, or waits for that one.
 const A_MOMENT: Duration = Duration::from_millis(80);
@@ -156,7 +152,7 @@ pub(crate) async fn exchanged<T>(proxy: &Proxy, call: impl Future<Output = T>) -
 }
 
 pub(crate) async fn bounded<T>(call: impl Future<Output = T>) -> T {
-    timeout(patience(PATIENCE), call)
+    timeout(patience::of_a_call(), call)
         .await
         .expect("a call neither answers nor fails where its connection is cut")
 }

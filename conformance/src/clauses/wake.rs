@@ -10,13 +10,9 @@ use tokio::{
 };
 
 use crate::{
-    Harness, WakeHarness,
-    patience::patience,
+    Harness, WakeHarness, patience,
     support::{acknowledge, event, events, pending_ids, save, save_all},
 };
-
-/// Who is not woken by then never will be. It is not a measure of speed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) async fn listen<H: Harness>(h: &Arc<H>) -> Box<dyn Wakeups>
 where
@@ -39,7 +35,7 @@ pub(crate) async fn wakeups_within(time: Duration, listener: &mut Box<dyn Wakeup
 }
 
 async fn woken(listener: &mut Box<dyn Wakeups>) {
-    timeout(patience(PATIENCE), listener.wait()).await.expect("nobody was woken by a commit");
+    timeout(patience::of_a_wakeup(), listener.wait()).await.expect("nobody was woken by a commit");
 }
 
 /// Waits until nothing of the commits before is left to be told.
@@ -55,7 +51,7 @@ pub(crate) async fn calm(listener: &mut Box<dyn Wakeups>) {
 
 /// Waits until it was woken and finds the event. It may be woken for nothing first.
 pub(crate) async fn told_of<H: Harness>(h: &Arc<H>, listener: &mut Box<dyn Wakeups>, event: &Event) {
-    let end = Instant::now() + patience(PATIENCE);
+    let end = Instant::now() + patience::of_a_wakeup();
     loop {
         timeout_at(end, listener.wait())
             .await
@@ -172,7 +168,7 @@ where
                 save(&h, &event("one")).await;
             }
         });
-        let end = Instant::now() + patience(PATIENCE);
+        let end = Instant::now() + patience::of_a_wakeup();
         let mut is_woken = false;
         while !is_woken || !writer.is_finished() {
             assert!(Instant::now() < end, "a wait that was dropped has lost the wake-up");
@@ -199,7 +195,7 @@ where
             }
         }
     });
-    let end = Instant::now() + patience(PATIENCE);
+    let end = Instant::now() + patience::of_a_wakeup();
     let mut seen = 0;
     while seen < EVENTS {
         timeout_at(end, listener.wait()).await.unwrap_or_else(|_| panic!("{seen} of {EVENTS} were noticed"));

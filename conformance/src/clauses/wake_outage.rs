@@ -6,12 +6,11 @@ use outbox_traits::{OutboxStore, WakeStore, Wakeups};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    outage::{Away, PATIENCE, exchanged},
+    outage::{Away, exchanged},
     wake::{calm, listen, woken_by},
 };
 use crate::{
-    OutageHarness,
-    patience::patience,
+    OutageHarness, patience,
     support::{event, retried, save},
 };
 
@@ -43,7 +42,7 @@ where
         let meanwhile = event("meanwhile");
         save(&h, &meanwhile).await;
         let outage = async {
-            let end = Instant::now() + patience(PATIENCE);
+            let end = Instant::now() + patience::of_a_call();
             while away.proxy.connections() < connected + 3 {
                 assert!(Instant::now() < end, "it does not try to connect again");
                 sleep(Duration::from_millis(5)).await;
