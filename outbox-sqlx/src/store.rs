@@ -11,7 +11,7 @@ use sqlx::{Connection, Pool, Row, Transaction, pool::PoolConnection};
 use tokio::sync::Mutex;
 
 use crate::{
-    claims::{Conflicts, sql},
+    claims::{Conflicts, Stretches, sql},
     dialect::Dialect,
     error,
     names::Names,
@@ -40,6 +40,8 @@ pub struct SqlxOutbox<DB: Dialect> {
     pub(crate) turn: Arc<Mutex<()>>,
     /// Whether the last claim that looked has met events of keys that are busy.
     pub(crate) is_crowded: Arc<AtomicBool>,
+    /// What claims have found out about events of keys that have very many.
+    pub(crate) stretches: Arc<Stretches>,
 }
 
 impl<DB: Dialect> SqlxOutbox<DB> {
@@ -55,6 +57,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
             wake,
             turn: Arc::default(),
             is_crowded: Arc::default(),
+            stretches: Arc::default(),
         }
     }
 
@@ -92,6 +95,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
             wake,
             turn: Arc::default(),
             is_crowded: Arc::default(),
+            stretches: Arc::default(),
         }
     }
 
@@ -472,6 +476,7 @@ impl<DB: Dialect> Clone for SqlxOutbox<DB> {
             wake: Arc::clone(&self.wake),
             turn: Arc::clone(&self.turn),
             is_crowded: Arc::clone(&self.is_crowded),
+            stretches: Arc::clone(&self.stretches),
         }
     }
 }

@@ -10,7 +10,8 @@ use outbox_traits::{Claim, EventId};
 
 use super::{
     CHUNK, MAX_MESSAGE_BYTES, sql,
-    state::{EVENT, Key, Spot, State, key},
+    state::{Busy, EVENT, Key, Spot, State, key},
+    stretch::{Finder, Stretch},
 };
 use crate::{SqlxOutbox, dialect::Dialect, row::ReadRow, store::as_limit};
 
@@ -33,8 +34,12 @@ const PAGE: (usize, usize) = (100, 2000);
 const NEXT_PAGE: usize = 500;
 /// How many keys are passed over that have too many events to park at once.
 const HOT: usize = 8;
-/// How many places a walk looks at where it passes over such keys: a tenth of a second's worth.
+/// How many places a walk looks at where it passes over such keys: some tenths of a second's worth.
 const WALK: i64 = 500_000;
+/// How many of their events it reads at once.
+const READ: usize = 10_000;
+/// After so many that cannot be taken, and again after as many, it is asked whether the next ones are known to be such too.
+const ASKED: usize = 100;
 /// A lease of less than so many microseconds may be about to end: what is behind it is not parked.
 const FRESH: i64 = 100_000;
 
@@ -77,6 +82,91 @@ struct Behind {
     key: Key,
     /// Its key is leased; or else it has parked events.
     by_lease: bool,
+}
+
+/// What a walk has met of pending events.
+struct Met {
+    busy: HashMap<Key, Busy>,
+    now: i64,
+    /// How many can be taken.
+    taken: usize,
+    /// What cannot be taken, and would be met again and again.
+    behind: Vec<Behind>,
+    /// How many cannot be taken, and stay where they are.
+    passed: usize,
+    /// Keys of which no further event can be taken.
+    blocked: HashSet<Key>,
+    /// Keys whose events were left out behind a place.
+    left_out: Vec<(Vec<Key>, i64)>,
+}
+
+impl Met {
+    fn new(state: &State) -> Self {
+        Self {
+            busy: state.busy(),
+            now: state.now,
+            taken: 0,
+            behind: Vec::new(),
+            passed: 0,
+            blocked: HashSet::new(),
+            left_out: Vec::new(),
+        }
+    }
+
+    /// How many cannot be taken.
+    fn stepped(&self) -> usize {
+        self.behind.len() + self.passed
+    }
+
+    /// Takes the event of a row of [`sql::walk`], or not, and returns its place. What is not taken may be parked, up to so many.
+    fn meet<R: ReadRow>(&mut self, row: &R, found: &mut Found, most: usize) -> sqlx::Result<i64> {
+        let (seq, id) = row.position()?;
+        // A key that is none is that of an event that cannot be decoded, and found out later.
+        let key = key(row, 2).unwrap_or_default();
+        let is_in_place = found.read_to.get(&key).is_some_and(|read_to| seq <= *read_to);
+        let has_parked = !row.is_null(3)?;
+        // What is not wanted is there only to be parked.
+        let is_keyed = has_parked && (row.is_null(4)? || !is_in_place);
+        let holder = self.busy.get(&key);
+        if !is_keyed && holder.is_none() {
+            found.spots.push(Spot { seq, id, key, parked: false });
+            self.taken += 1;
+            return Ok(seq);
+        }
+        if holder.is_some() || !is_in_place {
+            self.blocked.insert(key);
+        }
+        let is_old = holder.is_some_and(|holder| holder.since.saturating_add(FRESH) <= self.now);
+        if self.behind.len() < most && (is_keyed || is_old) {
+            self.behind.push(Behind { seq, key, by_lease: !is_keyed });
+        } else {
+            self.passed += 1;
+        }
+        Ok(seq)
+    }
+
+    /// The keys that have most of what is behind, with their shares of it.
+    fn hot_keys(&self) -> Vec<(Key, usize)> {
+        let mut keys: Vec<Key> = self.behind.iter().map(|one| one.key).collect();
+        keys.sort_unstable();
+        let keys = keys.chunk_by(|one, next| one == next);
+        let mut keys: Vec<(Key, usize)> = keys.map(|events| (events[0], events.len())).collect();
+        keys.sort_unstable_by_key(|(_, events)| Reverse(*events));
+        keys.truncate(HOT);
+        keys
+    }
+
+    /// Leaves out what these keys have behind a place. What of them has been met comes first, and so it need not be parked.
+    fn leave_out(&mut self, keys: Vec<Key>, place: i64) {
+        self.behind.retain(|one| !keys.contains(&one.key));
+        self.left_out.push((keys, place));
+    }
+
+    /// Up to which place the pending events of a key were seen, where those of others were up to another.
+    fn seen_to(&self, key: &Key, seen_to: i64) -> i64 {
+        let left_out = self.left_out.iter().find(|(keys, _)| keys.contains(key));
+        left_out.map_or(seen_to, |(_, place)| *place)
+    }
 }
 
 impl Found {
@@ -198,68 +288,67 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         state: &mut State,
         found: &mut Found,
     ) -> sqlx::Result<()> {
-        let (leased, busy) = (state.leased_places(), state.busy());
+        let leased = state.leased_places();
+        let mut met = Met::new(state);
         let budget = BUDGET.max(limit);
         let most = budget.saturating_mul(STEP);
-        let (mut behind, mut hot) = (Vec::new(), Vec::new());
-        // Up to where the events of hot keys were seen.
-        let mut hot_to = i64::MAX;
-        let (mut after, mut taken, mut passed, mut is_crowded) = (0_i64, 0, 0, false);
-        // More than are wanted: some may have to be stepped over.
-        let mut size = limit.saturating_mul(2).clamp(PAGE.0, PAGE.1);
+        let mut hot = Vec::new();
+        let mut after = 0_i64;
+        // More than are wanted: some may have to be stepped over. But few where most of them may be known to be so.
+        let full = limit.saturating_mul(2).clamp(PAGE.0, PAGE.1);
+        let mut size = if self.stretches.are_known() { ASKED } else { full };
+        let (names, types, has_keys) = (&self.names, &claim.types, state.has_keys);
         let seen_to = 'walk: loop {
-            let (names, types, size_now) = (&self.names, &claim.types, as_limit(size));
             let walks_to = if hot.is_empty() { i64::MAX } else { after.saturating_add(WALK) };
             let places = (after, walks_to);
-            let sql = sql::walk::<DB>(names, types, state.has_keys, places, &leased, &hot, size_now);
+            let sql = sql::walk::<DB>(names, types, has_keys, places, &leased, &hot, as_limit(size));
             let rows = DB::rows(connection, sql).await?;
             for row in &rows {
-                let (seq, id) = row.position()?;
-                after = seq;
-                // A key that is none is that of an event that cannot be decoded, and found out later.
-                let key = key(row, 2).unwrap_or_default();
-                let is_in_place = found.read_to.get(&key).is_some_and(|read_to| seq <= *read_to);
-                // What is not wanted is there only to be parked.
-                let is_keyed = !row.is_null(3)? && (row.is_null(4)? || !is_in_place);
-                let holder = busy.get(&key);
-                if !is_keyed && holder.is_none() {
-                    found.spots.push(Spot { seq, id, key, parked: false });
-                    taken += 1;
-                } else {
-                    is_crowded = true;
-                    let is_old = holder.is_some_and(|holder| holder.since.saturating_add(FRESH) <= state.now);
-                    if hot.is_empty() && (is_keyed || is_old) {
-                        behind.push(Behind { seq, key, by_lease: !is_keyed });
-                    } else {
-                        passed += 1;
-                    }
-                }
-                if taken == limit || passed == PASSED.max(limit) {
+                let before = met.stepped();
+                after = met.meet(row, found, most)?;
+                if met.taken == limit || met.passed == PASSED.max(limit) {
                     break 'walk after;
                 }
-                if hot.is_empty() && behind.len() == most {
-                    // Enough for one transaction. What comes behind the events of those keys that have most of it is
-                    // looked for all the same, so that others do not wait until all are parked.
-                    let mut keys: Vec<Key> = behind.iter().map(|one| one.key).collect();
-                    keys.sort_unstable();
-                    let mut keys: Vec<&[Key]> = keys.chunk_by(|one, next| one == next).collect();
-                    keys.sort_unstable_by_key(|events| Reverse(events.len()));
-                    hot = keys.iter().take(HOT).map(|events| events[0]).collect();
-                    hot_to = after;
+                let steps = met.stepped();
+                if steps == before || !hot.is_empty() {
+                    continue;
+                }
+                // Enough for one transaction. What comes behind the events of those keys that have most of it is looked for
+                // all the same, so that others do not wait until all are parked.
+                let is_full = met.behind.len() == most;
+                let hot_keys = if is_full { met.hot_keys() } else { Vec::new() };
+                if is_full {
+                    self.find_stretches(connection, &met, &hot_keys, after).await?;
+                }
+                if (is_full || steps % ASKED == 0)
+                    && let Some(stretch) = self.stretches.after(after, &met.blocked)
+                    && let Some(rows) = self.between(connection, claim, has_keys, &leased, &stretch).await?
+                {
+                    met.leave_out(stretch.keys, after);
+                    for row in &rows {
+                        after = met.meet(row, found, most)?;
+                        if met.taken == limit {
+                            break 'walk after;
+                        }
+                    }
+                    (after, size) = (stretch.to, full);
+                    continue 'walk;
+                }
+                if is_full {
+                    hot = hot_keys.into_iter().map(|(key, _)| key).collect();
+                    met.left_out.push((hot.clone(), after));
                     continue 'walk;
                 }
             }
             if rows.len() < size {
                 break walks_to;
             }
-            size = size.max(NEXT_PAGE);
+            size = size.max(full).max(NEXT_PAGE);
         };
         // Of what lies beyond, an earlier event of the same key may be pending that was not met.
-        found.spots.retain(|spot| {
-            let seen_to = if hot.contains(&spot.key) { hot_to } else { seen_to };
-            !spot.parked || spot.seq <= seen_to
-        });
-        self.is_crowded.store(is_crowded, Relaxed);
+        found.spots.retain(|spot| !spot.parked || spot.seq <= met.seen_to(&spot.key, seen_to));
+        self.is_crowded.store(met.stepped() > 0, Relaxed);
+        let Met { behind, busy, .. } = met;
         let (leases, keyed): (Vec<Behind>, Vec<Behind>) = behind.into_iter().partition(|one| one.by_lease);
         let mut to_park: Vec<i64> = keyed.iter().map(|one| one.seq).collect();
         let mut statements = Vec::new();
@@ -279,5 +368,70 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         statements.extend(to_park.chunks(CHUNK).flat_map(|places| sql::park::<DB>(&self.names, places)));
         found.more |= !statements.is_empty();
         self.run(connection, statements).await
+    }
+
+    /// Finds out which places hold nothing but events of the keys that have met most of what is behind, so that neither this claim
+    /// nor the next ones step over them.
+    async fn find_stretches(
+        &self,
+        connection: &mut DB::Connection,
+        met: &Met,
+        hot: &[(Key, usize)],
+        after: i64,
+    ) -> sqlx::Result<()> {
+        // Keys that have few of them would seldom be met again by who is to leave out the others.
+        let few = met.behind.len() / (2 * HOT);
+        let keys: Vec<Key> = hot.iter().filter(|(_, events)| *events >= few).map(|(key, _)| *key).collect();
+        let of = keys.clone();
+        let mut finder = Finder::new(keys);
+        met.behind.iter().filter(|one| of.contains(&one.key)).for_each(|one| finder.tell(one.seq));
+        let (mut last, to) = (after, after.saturating_add(WALK));
+        while finder.is_worth_it() {
+            let rows =
+                DB::rows(connection, sql::places_of_keys::<DB>(&self.names, (last, to), &of, as_limit(READ)))
+                    .await?;
+            for row in &rows {
+                (last, _) = row.position()?;
+                finder.tell(last);
+            }
+            if rows.len() < READ {
+                break;
+            }
+        }
+        self.stretches.add(finder.end());
+        Ok(())
+    }
+
+    /// What is pending in the open places of a stretch, as [`sql::walk`] has it; none if the stretch is not as it was, because the
+    /// table was made anew, say, or all of it is gone.
+    async fn between(
+        &self,
+        connection: &mut DB::Connection,
+        claim: &Claim,
+        has_keys: bool,
+        leased: &[i64],
+        stretch: &Stretch,
+    ) -> sqlx::Result<Option<Vec<DB::Row>>> {
+        let names = &self.names;
+        let last = DB::rows(
+            connection,
+            sql::places_of_keys::<DB>(names, (stretch.to - 1, stretch.to), &stretch.keys, 1),
+        )
+        .await?;
+        if last.is_empty() {
+            self.stretches.forget(stretch.to);
+            return Ok(None);
+        }
+        let mut rows = Vec::new();
+        for open in stretch.open.chunks(CHUNK) {
+            for row in DB::rows(connection, sql::walk_open::<DB>(names, &claim.types, has_keys, open, leased))
+                .await?
+            {
+                rows.push((row.position()?.0, row));
+            }
+        }
+        rows.sort_unstable_by_key(|(place, _)| *place);
+        let rows = rows.into_iter().map(|(_, row)| row).collect();
+        Ok(Some(rows))
     }
 }

@@ -19,6 +19,7 @@ mod pending;
 mod settle;
 pub(crate) mod sql;
 mod state;
+mod stretch;
 mod take;
 
 use std::time::{Duration, Instant};
@@ -28,6 +29,7 @@ use outbox_traits::{Claim, ClaimStore, ErrorKind, Lease, Leased, Result, Settlem
 use sqlx::Transaction;
 use tokio::sync::MutexGuard;
 
+pub(crate) use self::stretch::Stretches;
 use self::take::Step;
 use crate::{SqlxOutbox, dialect::Dialect, error};
 

@@ -209,13 +209,36 @@ pub(in crate::claims) fn walk<DB: Dialect>(
     passed: &[Key],
     limit: i64,
 ) -> String {
-    let leased = but_for::<DB>(leased);
     let passed = if passed.is_empty() {
         String::new()
     } else {
         let keys = list(passed, |key| DB::bytes(key));
         format!("AND partition_hash NOT IN ({keys})")
     };
+    let condition = format!("seq > {after} AND seq <= {to} {} {passed}", but_for::<DB>(leased));
+    let places = places_of::<DB>(names, types, has_keys, &DB::hint(names, "fifo"), &condition);
+    format!("{places} ORDER BY seq LIMIT {limit}")
+}
+
+/// The same of what is pending in some places, in no order.
+pub(in crate::claims) fn walk_open<DB: Dialect>(
+    names: &Names,
+    types: &[String],
+    has_keys: bool,
+    open: &[i64],
+    leased: &[i64],
+) -> String {
+    let condition = format!("{} {}", DB::one_of("seq", open), but_for::<DB>(leased));
+    places_of::<DB>(names, types, has_keys, DB::BY_PLACE, &condition)
+}
+
+fn places_of<DB: Dialect>(
+    names: &Names,
+    types: &[String],
+    has_keys: bool,
+    index: &str,
+    condition: &str,
+) -> String {
     let key = if has_keys { key_of(names) } else { "NULL".to_owned() };
     let wanted = wanted::<DB>(types);
     let (types, is_wanted) = match wanted.strip_prefix("AND ").filter(|_| has_keys) {
@@ -225,11 +248,25 @@ pub(in crate::claims) fn walk<DB: Dialect>(
         None => (wanted, "seq".to_owned()),
     };
     format!(
-        "SELECT seq, id, partition_hash, {key} AS keyed, {is_wanted} AS wanted FROM {} AS e {}
-        WHERE status = 'pending' AND seq > {after} AND seq <= {to} {leased} {passed} {types}
+        "SELECT seq, id, partition_hash, {key} AS keyed, {is_wanted} AS wanted FROM {} AS e {index}
+        WHERE status = 'pending' AND {condition} {types}",
+        names.quoted_table(),
+    )
+}
+
+/// The places of pending events of these keys, after the first place and up to the second one.
+pub(in crate::claims) fn places_of_keys<DB: Dialect>(
+    names: &Names,
+    (after, to): (i64, i64),
+    of: &[Key],
+    limit: i64,
+) -> String {
+    format!(
+        "SELECT seq, id FROM {} {} WHERE status = 'pending' AND seq > {after} AND seq <= {to} AND partition_hash IN ({})
         ORDER BY seq LIMIT {limit}",
         names.quoted_table(),
         DB::hint(names, "fifo"),
+        list(of, |key| DB::bytes(key)),
     )
 }
 
@@ -407,6 +444,7 @@ pub(crate) const PLACE: &str = "place";
 pub(crate) fn statements<DB: Dialect>(names: &Names, events: &[EventId]) -> Vec<(String, &'static str)> {
     let keys: Vec<[u8; 16]> = (0..40).map(|number| [number; 16]).collect();
     let types = ["t".to_owned()];
+    let between: Vec<i64> = (1..=500).map(|number| 2 * number).collect();
     let spots = |parked| {
         let spot = move |(seq, id): (i64, &EventId)| Spot { seq, id: *id, key: [0; 16], parked };
         (1..).zip(events).map(spot).collect::<Vec<Spot>>()
@@ -420,6 +458,9 @@ pub(crate) fn statements<DB: Dialect>(names: &Names, events: &[EventId]) -> Vec<
         (beside::<DB>(names, &types, true, &[5001, 5002], 500), "fifo"),
         (walk::<DB>(names, &[], true, (5000, i64::MAX), &[], &[], 2000), "fifo"),
         (walk::<DB>(names, &types, true, (5000, 9000), &[5001, 5002], &keys[..1], 2000), "fifo"),
+        (walk_open::<DB>(names, &[], true, &[5001, 5002, 7000], &[5003]), PLACE),
+        (walk_open::<DB>(names, &types, true, &between, &[]), PLACE),
+        (places_of_keys::<DB>(names, (5000, 9000), &keys[..2], 1000), "fifo"),
         (self::events::<DB>(names, events), "id"),
         (bury::<DB>(names, events[0], "why"), "id"),
         (ready::<DB>(names, 0, None, 500), "key_ready"),
