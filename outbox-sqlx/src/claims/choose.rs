@@ -36,8 +36,8 @@ const NEXT_PAGE: usize = 500;
 const HOT: usize = 8;
 /// How many places a walk looks at where it passes over such keys: some tenths of a second's worth.
 const WALK: i64 = 500_000;
-/// How many of their events it reads at once.
-const READ: usize = 10_000;
+/// How many places it looks for their events at once.
+const READ: i64 = 10_000;
 /// After so many that cannot be taken, and again after as many, it is asked whether the next ones are known to be such too.
 const ASKED: usize = 100;
 /// A lease of less than so many microseconds may be about to end: what is behind it is not parked.
@@ -298,8 +298,12 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         let full = limit.saturating_mul(2).clamp(PAGE.0, PAGE.1);
         let mut size = if self.stretches.are_known() { ASKED } else { full };
         let (names, types, has_keys) = (&self.names, &claim.types, state.has_keys);
+        // Each statement may see more than the one before it. What is saved from now on is left to the next claim: it may come
+        // after something that commits now, in a place that this one has passed.
+        let last = DB::rows(connection, sql::last::<DB>(names, 1)).await?;
+        let last = last.first().map_or(Ok(0), |row| row.number(0))?;
         let seen_to = 'walk: loop {
-            let walks_to = if hot.is_empty() { i64::MAX } else { after.saturating_add(WALK) };
+            let walks_to = if hot.is_empty() { last } else { last.min(after.saturating_add(WALK)) };
             let places = (after, walks_to);
             let sql = sql::walk::<DB>(names, types, has_keys, places, &leased, &hot, as_limit(size));
             let rows = DB::rows(connection, sql).await?;
@@ -316,9 +320,8 @@ impl<DB: Dialect> SqlxOutbox<DB> {
                 // Enough for one transaction. What comes behind the events of those keys that have most of it is looked for
                 // all the same, so that others do not wait until all are parked.
                 let is_full = met.behind.len() == most;
-                let hot_keys = if is_full { met.hot_keys() } else { Vec::new() };
-                if is_full {
-                    self.find_stretches(connection, &met, &hot_keys, after).await?;
+                if is_full || met.behind.len() == budget.saturating_mul(2) {
+                    self.find_stretches(connection, &met, (after, last)).await?;
                 }
                 if (is_full || steps % ASKED == 0)
                     && let Some(stretch) = self.stretches.after(after, &met.blocked)
@@ -335,13 +338,14 @@ impl<DB: Dialect> SqlxOutbox<DB> {
                     continue 'walk;
                 }
                 if is_full {
-                    hot = hot_keys.into_iter().map(|(key, _)| key).collect();
+                    hot = met.hot_keys().into_iter().map(|(key, _)| key).collect();
                     met.left_out.push((hot.clone(), after));
                     continue 'walk;
                 }
             }
             if rows.len() < size {
-                break walks_to;
+                // Parked events may have later places; what is pending before them was there to be seen.
+                break if walks_to < last { walks_to } else { i64::MAX };
             }
             size = size.max(full).max(NEXT_PAGE);
         };
@@ -370,33 +374,40 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         self.run(connection, statements).await
     }
 
-    /// Finds out which places hold nothing but events of the keys that have met most of what is behind, so that neither this claim
-    /// nor the next ones step over them.
+    /// Finds out which places, up to a last one, hold nothing but events of the keys that have most of what is behind, so that
+    /// neither this claim nor the next ones step over them.
     async fn find_stretches(
         &self,
         connection: &mut DB::Connection,
         met: &Met,
-        hot: &[(Key, usize)],
-        after: i64,
+        (after, last): (i64, i64),
     ) -> sqlx::Result<()> {
         // Keys that have few of them would seldom be met again by who is to leave out the others.
         let few = met.behind.len() / (2 * HOT);
-        let keys: Vec<Key> = hot.iter().filter(|(_, events)| *events >= few).map(|(key, _)| *key).collect();
-        let of = keys.clone();
-        let mut finder = Finder::new(keys);
-        met.behind.iter().filter(|one| of.contains(&one.key)).for_each(|one| finder.tell(one.seq));
-        let (mut last, to) = (after, after.saturating_add(WALK));
-        while finder.is_worth_it() {
-            let rows =
-                DB::rows(connection, sql::places_of_keys::<DB>(&self.names, (last, to), &of, as_limit(READ)))
-                    .await?;
-            for row in &rows {
-                (last, _) = row.position()?;
-                finder.tell(last);
+        let keys: Vec<Key> =
+            met.hot_keys().into_iter().filter(|(_, events)| *events >= few).map(|(key, _)| key).collect();
+        let mut finder = Finder::new(keys.clone());
+        let of_these = met.behind.iter().filter(|one| keys.contains(&one.key));
+        of_these.for_each(|one| finder.tell(one.seq, one.seq));
+        let (mut after, last) = (after, last.min(after.saturating_add(WALK)));
+        while finder.is_worth_it() && after < last {
+            let (names, to) = (&self.names, after.saturating_add(READ));
+            // Mostly they have all of these places, or none: nothing but that is to be sent.
+            let sql = sql::count_of_keys::<DB>(names, (after, to), &keys);
+            let count = DB::rows(connection, sql).await?.first().map_or(Ok(0), |row| row.number(0))?;
+            if count == READ {
+                finder.tell(after + 1, to);
+            } else {
+                let sql = sql::places_of_keys::<DB>(names, (after, to), &keys);
+                for row in &DB::rows(connection, sql).await? {
+                    let (place, _) = row.position()?;
+                    finder.tell(place, place);
+                }
             }
-            if rows.len() < READ {
+            if count < READ / 2 {
                 break;
             }
+            after = to;
         }
         self.stretches.add(finder.end());
         Ok(())
@@ -413,11 +424,8 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         stretch: &Stretch,
     ) -> sqlx::Result<Option<Vec<DB::Row>>> {
         let names = &self.names;
-        let last = DB::rows(
-            connection,
-            sql::places_of_keys::<DB>(names, (stretch.to - 1, stretch.to), &stretch.keys, 1),
-        )
-        .await?;
+        let last = sql::places_of_keys::<DB>(names, (stretch.to - 1, stretch.to), &stretch.keys);
+        let last = DB::rows(connection, last).await?;
         if last.is_empty() {
             self.stretches.forget(stretch.to);
             return Ok(None);

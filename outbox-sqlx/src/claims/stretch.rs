@@ -46,17 +46,18 @@ impl Finder {
         Self { keys, found: Vec::new(), last: None }
     }
 
-    pub(super) fn tell(&mut self, place: i64) {
+    /// These places, and all between them.
+    pub(super) fn tell(&mut self, from: i64, to: i64) {
         if let Some(last) = &mut self.last {
-            let between = usize::try_from(place - last.to - 1).unwrap_or(usize::MAX);
+            let between = usize::try_from(from - last.to - 1).unwrap_or(usize::MAX);
             if between.saturating_add(last.open.len()) <= MAX_OPEN {
-                last.open.extend(last.to + 1..place);
-                last.to = place;
+                last.open.extend(last.to + 1..from);
+                last.to = to;
                 return;
             }
         }
         self.close();
-        self.last = Some(Stretch { keys: self.keys.clone(), from: place, to: place, open: Vec::new() });
+        self.last = Some(Stretch { keys: self.keys.clone(), from, to, open: Vec::new() });
     }
 
     /// Whether anything of what it was told is a stretch.
@@ -120,7 +121,7 @@ mod tests {
 
     fn found(places: impl IntoIterator<Item = i64>) -> Vec<Stretch> {
         let mut finder = Finder::new(vec![HOT]);
-        places.into_iter().for_each(|place| finder.tell(place));
+        places.into_iter().for_each(|place| finder.tell(place, place));
         finder.end()
     }
 
@@ -134,6 +135,11 @@ mod tests {
         assert_eq!(found(places.clone()), [stretch(1, 2000, vec![500, 700, 701])]);
         let both = [stretch(1, 2000, vec![500, 700, 701]), stretch(9000, 10_000, Vec::new())];
         assert_eq!(found(places.chain([10_000])), both);
+        let mut finder = Finder::new(vec![HOT]);
+        for (from, to) in [(1, 499), (501, 699), (702, 2000), (9000, 10_000)] {
+            finder.tell(from, to);
+        }
+        assert_eq!(finder.end(), both);
     }
 
     #[test]

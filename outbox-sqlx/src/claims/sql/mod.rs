@@ -257,13 +257,20 @@ fn places_of<DB: Dialect>(
 /// The places of pending events of these keys, after the first place and up to the second one.
 pub(in crate::claims) fn places_of_keys<DB: Dialect>(
     names: &Names,
-    (after, to): (i64, i64),
+    places: (i64, i64),
     of: &[Key],
-    limit: i64,
 ) -> String {
+    format!("SELECT seq, id FROM {} ORDER BY seq", of_keys::<DB>(names, places, of))
+}
+
+/// How many there are.
+pub(in crate::claims) fn count_of_keys<DB: Dialect>(names: &Names, places: (i64, i64), of: &[Key]) -> String {
+    format!("SELECT COUNT(*) FROM {}", of_keys::<DB>(names, places, of))
+}
+
+fn of_keys<DB: Dialect>(names: &Names, (after, to): (i64, i64), of: &[Key]) -> String {
     format!(
-        "SELECT seq, id FROM {} {} WHERE status = 'pending' AND seq > {after} AND seq <= {to} AND partition_hash IN ({})
-        ORDER BY seq LIMIT {limit}",
+        "{} {} WHERE status = 'pending' AND seq > {after} AND seq <= {to} AND partition_hash IN ({})",
         names.quoted_table(),
         DB::hint(names, "fifo"),
         list(of, |key| DB::bytes(key)),
@@ -271,13 +278,17 @@ pub(in crate::claims) fn places_of_keys<DB: Dialect>(
 }
 
 /// The last pending events, the newest first.
-pub(crate) fn newest<DB: Engine>(names: &Names, limit: i64) -> String {
+pub(in crate::claims) fn last<DB: Engine>(names: &Names, limit: i64) -> String {
     format!(
-        "{}SELECT seq, id FROM {} {} WHERE status = 'pending' ORDER BY seq DESC LIMIT {limit}",
-        DB::ALONE,
+        "SELECT seq, id FROM {} {} WHERE status = 'pending' ORDER BY seq DESC LIMIT {limit}",
         names.quoted_table(),
         DB::hint(names, "fifo"),
     )
+}
+
+/// The same outside of a transaction.
+pub(crate) fn newest<DB: Engine>(names: &Names, limit: i64) -> String {
+    DB::ALONE.to_owned() + &last::<DB>(names, limit)
 }
 
 /// Which of these events are there.
@@ -458,9 +469,11 @@ pub(crate) fn statements<DB: Dialect>(names: &Names, events: &[EventId]) -> Vec<
         (beside::<DB>(names, &types, true, &[5001, 5002], 500), "fifo"),
         (walk::<DB>(names, &[], true, (5000, i64::MAX), &[], &[], 2000), "fifo"),
         (walk::<DB>(names, &types, true, (5000, 9000), &[5001, 5002], &keys[..1], 2000), "fifo"),
+        (last::<DB>(names, 1), "fifo"),
         (walk_open::<DB>(names, &[], true, &[5001, 5002, 7000], &[5003]), PLACE),
         (walk_open::<DB>(names, &types, true, &between, &[]), PLACE),
-        (places_of_keys::<DB>(names, (5000, 9000), &keys[..2], 1000), "fifo"),
+        (places_of_keys::<DB>(names, (5000, 9000), &keys[..2]), "fifo"),
+        (count_of_keys::<DB>(names, (5000, 9000), &keys[..2]), "fifo"),
         (self::events::<DB>(names, events), "id"),
         (bury::<DB>(names, events[0], "why"), "id"),
         (ready::<DB>(names, 0, None, 500), "key_ready"),
