@@ -7,7 +7,7 @@ use std::{collections::HashSet, time::Duration};
 use harness::{DeletingMongo, Mongo, MongoOf};
 use outbox_conformance::{Harness, SchemaHarness, require};
 use outbox_mongo::mongodb::bson::{DateTime, Document, doc};
-use outbox_traits::{Claim, ClaimStore, Event, EventId, MAX_REASON_CHARS, OutboxStore, Settlement};
+use outbox_traits::{Claim, ClaimStore, Event, EventId, Leased, MAX_REASON_CHARS, OutboxStore, Settlement};
 use serde_json::json;
 
 #[tokio::test]
@@ -408,5 +408,39 @@ async fn a_settlement_with_a_failure_leaves_of_a_lease_what_it_does_not_name() {
     let settlements = [Settlement::delivered(all[0].lease), Settlement::dead_letter(all[1].lease, "failed")];
     assert!(h.store.settle(&settlements).await.unwrap().iter().all(Result::is_ok));
     assert_eq!(leases.count_documents(doc! { "token": { "$exists": true } }).await.unwrap(), 0);
+    h.close().await;
+}
+
+/// Those behind a key that has more events than a claim parks at once are claimed before all of these are parked.
+#[tokio::test]
+async fn a_claim_puts_a_part_of_a_hot_key_aside_and_goes_on_with_others() {
+    let Some(h) = require("claims::hot_key", Mongo::open().await) else { return };
+    let of = |key: &str, number: u32| Event::new("t", json!(number)).unwrap().with_partition_key(key);
+    let claim = |limit| Claim::new("w").with_lease(Duration::from_mins(10)).with_limit(limit);
+    let ids = |leased: &[Leased]| leased.iter().map(|one| one.event.id()).collect::<Vec<_>>();
+    let hot = |numbers: std::ops::Range<u32>| numbers.map(|number| of("hot", number)).collect::<Vec<_>>();
+    h.store.save_all(&hot(0..10)).await.unwrap();
+    let mut leased = h.store.claim(&claim(10)).await.unwrap();
+    let others = ["a", "b", "c"].map(|key| of(key, 0));
+    h.store.save_all(&hot(10..9000)).await.unwrap();
+    h.store.save(&others[0]).await.unwrap();
+    h.store.save_all(&hot(9000..14_000)).await.unwrap();
+    h.store.save_all(&others[1..]).await.unwrap();
+
+    assert_eq!(ids(&h.store.claim(&claim(2)).await.unwrap()), [others[0].id(), others[1].id()]);
+    let last = doc! { "status": "pending", "payload": { "$gte": 13_000 } };
+    assert_eq!(h.outbox().count_documents(last).await.unwrap(), 1000, "parked by one claim");
+    assert_eq!(ids(&h.store.claim(&claim(2)).await.unwrap()), [others[2].id()]);
+    let mut next = 0;
+    while !leased.is_empty() {
+        for one in &leased {
+            assert_eq!(*one.event.payload(), json!(next));
+            next += 1;
+        }
+        let delivered: Vec<_> = leased.iter().map(|one| Settlement::delivered(one.lease)).collect();
+        assert!(h.store.settle(&delivered).await.unwrap().iter().all(Result::is_ok));
+        leased = h.store.claim(&claim(1000)).await.unwrap();
+    }
+    assert_eq!(next, 14_000);
     h.close().await;
 }

@@ -25,6 +25,8 @@ pub(super) enum Step {
     Leased(Vec<Leased>),
     /// Something was put in order.
     Again,
+    /// Some of what is in the way was put aside.
+    Parked,
     /// Another was quicker.
     Outrun,
     /// Some events could not be read, and were set aside.
@@ -50,6 +52,7 @@ impl MongoOutbox {
         lock: Lock<'_>,
         claim: &Claim,
         look: usize,
+        has_parked: bool,
     ) -> Result<Step, DriverError> {
         let limit = claim.limit.min(Claim::MAX_LIMIT);
         let others = self.seen.leased.load(Relaxed);
@@ -75,7 +78,7 @@ impl MongoOutbox {
         if !expired.is_empty() {
             return Ok(if self.expire(lock, &view, &expired).await? { Step::Again } else { Step::Outrun });
         }
-        let (mut busy, mut open) = (Busy::default(), 0);
+        let (mut busy, mut open) = (Busy { is_passed: has_parked, ..Busy::default() }, 0);
         for entry in active.into_iter().flat_map(|leases| leases.entries) {
             busy.events.insert(entry.event);
             // What is delivered is pending for a moment at most.
@@ -86,11 +89,12 @@ impl MongoOutbox {
         }
         self.seen.leased.store(open, Relaxed);
         let found = self.look(&mut moment, &view, claim, look, &busy).await?;
-        if found.stepped.len() > BUDGET {
+        // Others are not to wait until all is parked: who has done its share of that goes on with what it has found.
+        if found.stepped.len() > BUDGET && (found.spots.is_empty() || !has_parked) {
             let Some(mut held) = self.hold_after(lock, &view).await? else { return Ok(Step::Outrun) };
             let parked = self.park(&mut held, &found.stepped).await;
             held.end(parked).await?;
-            return Ok(Step::Again);
+            return Ok(Step::Parked);
         }
         if !found.empty.is_empty() {
             let Some(held) = self.hold_after(lock, &view).await? else { return Ok(Step::Outrun) };

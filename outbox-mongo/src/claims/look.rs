@@ -1,6 +1,9 @@
 //! Where a claim looks for events: among the parked ones of ready keys, and the pending ones in their order.
 
-use std::collections::HashSet;
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
+};
 
 use bson::{Bson, Document, RawDocument, doc};
 use mongodb::{ClientSession, error::Error as DriverError, options::ReadConcern};
@@ -20,6 +23,8 @@ const KEYS: usize = 100;
 pub(super) const BUDGET: usize = 1000;
 /// Events that one transaction parks, roughly, so that none is long.
 const MAX_PARKED: usize = 5000;
+/// How many keys are passed over at once that have more than that.
+const HOT: usize = 8;
 /// A further page of the walk, at least and at most.
 pub(super) const PAGES: (usize, usize) = (100, 2000);
 
@@ -59,6 +64,8 @@ pub(super) struct Busy {
     /// Leased, or delivered and still to be marked so.
     pub(super) events: HashSet<String>,
     pub(super) keys: HashSet<Key>,
+    /// Whether the claim has parked its share of what stands there, and is to pass over the rest.
+    pub(super) is_passed: bool,
 }
 
 /// What a claim has found so far.
@@ -199,7 +206,8 @@ impl MongoOutbox {
         Ok(found)
     }
 
-    /// Walks the pending events in order, past those of busy keys.
+    /// Walks the pending events in order, past those of busy keys. Where these are too many to be parked at once it passes over
+    /// those of the keys that have most of them, if it has parked its share.
     async fn find_pending(
         &self,
         moment: &mut ClientSession,
@@ -209,7 +217,8 @@ impl MongoOutbox {
         busy: &Busy,
         found: &mut Found,
     ) -> Result<(), DriverError> {
-        let mut met = 0;
+        let (mut met, mut hot) = (0, Vec::new());
+        let mut keys_of_leased = Vec::new();
         let enough = found.spots.len().saturating_add(limit);
         let mut page_size = view.page_size;
         let mut page = Vec::with_capacity(view.page.len());
@@ -226,6 +235,7 @@ impl MongoOutbox {
             }
             for spot in page {
                 if spot.is_one_of(&busy.events) {
+                    keys_of_leased.push(spot.key);
                     continue;
                 }
                 let has_document = view.keys.contains_key(&spot.key) || have_documents.contains(&spot.key);
@@ -238,11 +248,17 @@ impl MongoOutbox {
                     return Ok(());
                 }
             }
-            if is_last || found.stepped.len() >= MAX_PARKED {
+            let are_many = found.stepped.len() >= MAX_PARKED;
+            if is_last || are_many && !(busy.is_passed && hot.is_empty()) {
                 return Ok(());
             }
+            if are_many {
+                hot = hot_keys(&found.stepped);
+                let left_out = found.stepped.iter().map(|spot| &spot.key).chain(&keys_of_leased);
+                met -= left_out.filter(|key| hot.contains(key)).count();
+            }
             page_size = page_size.saturating_mul(2).clamp(PAGES.0, PAGES.1);
-            page = self.page_of_pending(moment, claim, met, page_size).await?;
+            page = self.page_of_pending(moment, claim, &hot, met, page_size).await?;
         }
     }
 
@@ -251,10 +267,15 @@ impl MongoOutbox {
         &self,
         moment: &mut ClientSession,
         claim: &Claim,
+        but_for: &[Key],
         skip: usize,
         size: usize,
     ) -> Result<Vec<Spot>, DriverError> {
-        let find = self.events.find(pending(claim)).sort(doc! { "seq": 1 }).hint(keys(FIFO_KEYS));
+        let mut these = pending(claim);
+        if !but_for.is_empty() {
+            these.insert("partitionHash", doc! { "$nin": values(but_for) });
+        }
+        let find = self.events.find(these).sort(doc! { "seq": 1 }).hint(keys(FIFO_KEYS));
         let find = find.projection(Spot::fields()).skip(skip as u64);
         let mut cursor = find
             .limit(as_limit(size))
@@ -279,6 +300,17 @@ impl MongoOutbox {
         let now = held.now;
         self.add_keys(held, spots.iter().map(|spot| (spot.key.clone(), now)).collect()).await
     }
+}
+
+/// The keys that have most of these events.
+fn hot_keys(events: &[Spot]) -> Vec<Key> {
+    let mut counts: HashMap<&Key, usize> = HashMap::new();
+    for event in events {
+        *counts.entry(&event.key).or_default() += 1;
+    }
+    let mut keys: Vec<(&Key, usize)> = counts.into_iter().collect();
+    keys.sort_unstable_by_key(|(_, events)| Reverse(*events));
+    keys.into_iter().take(HOT).map(|(key, _)| key.clone()).collect()
 }
 
 /// The pending events that a claim wants.

@@ -165,7 +165,7 @@ impl MongoOutbox {
     async fn claim_some(&self, claim: &Claim) -> Result<Vec<Leased>, DriverError> {
         let mut conflicts = Conflicts::new();
         let mut look = claim.limit.min(Claim::MAX_LIMIT);
-        let mut in_vain = 0;
+        let (mut in_vain, mut has_parked) = (0, false);
         for _ in 0..MAX_STEPS {
             let mut has_lock = false;
             let step = async {
@@ -178,12 +178,13 @@ impl MongoOutbox {
                     has_lock = true;
                     Lock::Held(held)
                 };
-                self.claim_once(lock, claim, look).await
+                self.claim_once(lock, claim, look, has_parked).await
             };
             match step.await {
                 Ok(Step::Leased(leased)) => return Ok(leased),
                 // What puts much in order lets others in between.
                 Ok(Step::Again) => in_vain = 0,
+                Ok(Step::Parked) => (in_vain, has_parked) = (0, true),
                 Ok(Step::Outrun) => in_vain += 1,
                 Ok(Step::Undecodable) => look = look_further(look),
                 Err(error) => {

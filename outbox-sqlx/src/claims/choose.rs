@@ -323,7 +323,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
                 if is_full || met.behind.len() == budget.saturating_mul(2) {
                     self.find_stretches(connection, &met, (after, last)).await?;
                 }
-                if (is_full || steps % ASKED == 0)
+                if (is_full || steps.is_multiple_of(ASKED))
                     && let Some(stretch) = self.stretches.after(after, &met.blocked)
                     && let Some(rows) = self.between(connection, claim, has_keys, &leased, &stretch).await?
                 {
