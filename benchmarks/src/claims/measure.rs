@@ -126,7 +126,7 @@ pub(super) struct HotKey {
     /// How long that was.
     pub(super) time: Duration,
     /// How many events of other keys a second one worker took after that, until as many as a measurement has were
-    /// gone: while the rest of the key's events is put aside.
+    /// gone.
     pub(super) meanwhile: f64,
 }
 

@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use outbox_traits::{Claim, ClaimStore, DeadLetterStore, Event, EventId, Lease, Leased, Settlement};
+use outbox_traits::{
+    Claim, ClaimStore, DeadLetterStore, Event, EventId, Lease, Leased, OutboxStore, Settlement,
+};
 
 use super::{
     claim::{LEASE, claim, delivered, keyed, leased_ids, settled},
@@ -409,4 +411,42 @@ where
         );
         settled(&h, leased.iter().map(|one| Settlement::released(one.lease))).await;
     }
+}
+
+/// Behind a busy key: more than one page of any look.
+const BEHIND: usize = 150;
+
+/// 3.1 and 7.3: an event that commits while a claim looks, in a place that this has passed, is not overtaken by what is saved of
+/// its key after that.
+pub async fn what_commits_while_a_claim_looks_comes_before_what_is_saved_then<H: OutageHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let mut away = Away::open(&h).await;
+    let busy = |count: usize| (0..count).map(|_| keyed("busy", "it waits")).collect::<Vec<_>>();
+    save_all(&h, &busy(1)).await;
+    let long = Claim::new("a worker").with_limit(1).with_lease(LONG);
+    let first = h.store().claim(&long).await.expect("claim");
+    while away.goes_on().await {
+        let (early, late) = (keyed("key", "early"), keyed("key", "late"));
+        save_all(&h, &busy(BEHIND)).await;
+        let mut transaction = h.begin().await;
+        h.store().save_in_session(&early, h.session(&mut transaction)).await.expect("save_in_session");
+        save_all(&h, &busy(BEHIND)).await;
+        let meanwhile = async {
+            h.commit(transaction).await;
+            save_all(&h, std::slice::from_ref(&late)).await;
+        };
+        let there = Arc::clone(&away.h);
+        let (mut leased, ()) = away.meet(claim(&there, 2), meanwhile).await;
+        let mut order = Vec::new();
+        for _ in 0..3 {
+            order.extend(leased_ids(&leased));
+            delivered(&h, &leased).await;
+            leased = claim(&h, 2).await;
+        }
+        let how = format!("at message {} of the claim", away.at);
+        assert_eq!(order, [early.id(), late.id()], "{how}: of a key, what is handed out is not in order");
+    }
+    settled(&h, first.iter().map(|one| Settlement::released(one.lease))).await;
 }

@@ -489,6 +489,7 @@ macro_rules! __group {
             whatever_is_done_during_an_acknowledgement_it_counts
             whatever_is_done_during_a_requeue_it_is_done_once
             a_claim_comes_to_an_end_beside_others_that_are_quicker
+            what_commits_while_a_claim_looks_comes_before_what_is_saved_then
         }
     };
     (stats_outage $mode:tt) => {

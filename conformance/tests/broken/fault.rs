@@ -400,6 +400,7 @@ faults! {
     ASettlementIsMadeTwice,
     /// Of calls that other ones come in between.
     AClaimHandsOutWhatItHasSeen,
+    AClaimSeesNotAllThatHasComeSince,
     AClaimLooksAgainWithoutEnd,
     ASettlementGoesByWhatItHasSeen,
     ARenewalGoesByWhatItHasSeen,

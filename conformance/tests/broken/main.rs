@@ -723,6 +723,8 @@ rejected! {
         by "claim_meeting::whatever_is_done_during_a_requeue_it_is_done_once";
     a_claim_that_looks_again_as_often_as_another_is_quicker: AClaimLooksAgainWithoutEnd
         by "claim_meeting::a_claim_comes_to_an_end_beside_others_that_are_quicker";
+    a_claim_that_passes_over_what_commits_behind_it: AClaimSeesNotAllThatHasComeSince
+        by "claim_meeting::what_commits_while_a_claim_looks_comes_before_what_is_saved_then";
     a_batch_of_one_that_is_a_transaction: ABatchOfOneIsATransaction
         by "outage::a_batch_of_one_or_none_takes_no_more_than_it_has_to";
     a_lost_lease_that_holds_up_its_key: ALostLeaseHoldsUpItsKey

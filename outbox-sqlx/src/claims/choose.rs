@@ -39,7 +39,7 @@ const WALK: i64 = 500_000;
 /// How many places it looks for their events at once.
 const READ: i64 = 10_000;
 /// After so many that cannot be taken, and again after as many, it is asked whether the next ones are known to be such too.
-const ASKED: usize = 100;
+const ASKED: usize = 10;
 /// A lease of less than so many microseconds may be about to end: what is behind it is not parked.
 const FRESH: i64 = 100_000;
 
