@@ -308,7 +308,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
             let sql = sql::walk::<DB>(names, types, has_keys, places, &leased, &hot, as_limit(size));
             let rows = DB::rows(connection, sql).await?;
             for row in &rows {
-                let before = met.stepped();
+                let (before, behind) = (met.stepped(), met.behind.len());
                 after = met.meet(row, found, most)?;
                 if met.taken == limit || met.passed == PASSED.max(limit) {
                     break 'walk after;
@@ -319,12 +319,13 @@ impl<DB: Dialect> SqlxOutbox<DB> {
                 }
                 // Enough for one transaction. What comes behind the events of those keys that have most of it is looked for
                 // all the same, so that others do not wait until all are parked.
-                let is_full = met.behind.len() == most;
-                if is_full || met.behind.len() == budget.saturating_mul(2) {
+                let has_now = |count| behind < met.behind.len() && met.behind.len() == count;
+                let is_full = has_now(most);
+                if is_full || has_now(budget.saturating_mul(2)) {
                     self.find_stretches(connection, &met, (after, last)).await?;
                 }
                 if (is_full || steps.is_multiple_of(ASKED))
-                    && let Some(stretch) = self.stretches.after(after, &met.blocked)
+                    && let Some(stretch) = self.stretches.between((after, last), &met.blocked)
                     && let Some(rows) = self.between(connection, claim, has_keys, &leased, &stretch).await?
                 {
                     met.leave_out(stretch.keys, after);

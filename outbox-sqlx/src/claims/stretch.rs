@@ -84,12 +84,12 @@ impl Stretches {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What lies behind a place within a stretch, if all of its keys are busy.
-    pub(super) fn after(&self, place: i64, busy: &HashSet<Key>) -> Option<Stretch> {
+    /// The stretch around a place, if all of its keys are busy, with what is open after that and up to another one.
+    pub(super) fn between(&self, (after, to): (i64, i64), busy: &HashSet<Key>) -> Option<Stretch> {
         let all = self.all();
-        let mut around = all.iter().filter(|stretch| stretch.from <= place && place < stretch.to);
+        let mut around = all.iter().filter(|stretch| stretch.from <= after && after < stretch.to);
         let stretch = around.find(|stretch| stretch.keys.iter().all(|key| busy.contains(key)))?;
-        let open = stretch.open.iter().copied().filter(|open| *open > place).collect();
+        let open = stretch.open.iter().copied().filter(|open| (after + 1..=to).contains(open)).collect();
         Some(Stretch { open, ..stretch.clone() })
     }
 
@@ -164,12 +164,13 @@ mod tests {
         stretches.add(vec![both.clone()]);
         assert!(stretches.are_known());
         let busy = HashSet::from([HOT, WARM]);
-        assert_eq!(stretches.after(9, &busy), None);
-        assert_eq!(stretches.after(10, &busy), Some(both.clone()));
-        assert_eq!(stretches.after(100, &busy), Some(Stretch { open: vec![200], ..both.clone() }));
-        assert_eq!(stretches.after(2999, &busy), Some(Stretch { open: Vec::new(), ..both }));
-        assert_eq!(stretches.after(3000, &busy), None);
-        assert_eq!(stretches.after(10, &HashSet::from([HOT])), None);
+        assert_eq!(stretches.between((9, 9000), &busy), None);
+        assert_eq!(stretches.between((10, 9000), &busy), Some(both.clone()));
+        assert_eq!(stretches.between((100, 9000), &busy), Some(Stretch { open: vec![200], ..both.clone() }));
+        assert_eq!(stretches.between((10, 199), &busy), Some(Stretch { open: vec![100], ..both.clone() }));
+        assert_eq!(stretches.between((2999, 9000), &busy), Some(Stretch { open: Vec::new(), ..both }));
+        assert_eq!(stretches.between((3000, 9000), &busy), None);
+        assert_eq!(stretches.between((10, 9000), &HashSet::from([HOT])), None);
         stretches.forget(3000);
         assert!(!stretches.are_known());
     }
@@ -180,9 +181,9 @@ mod tests {
         let busy = HashSet::from([HOT]);
         stretches.add(vec![stretch(1, 2000, Vec::new()), stretch(5000, 8000, Vec::new())]);
         stretches.add(vec![stretch(2000, 4000, Vec::new())]);
-        assert_eq!(stretches.after(1, &busy), None);
-        assert_eq!(stretches.after(2000, &busy).map(|stretch| stretch.to), Some(4000));
-        assert_eq!(stretches.after(5000, &busy).map(|stretch| stretch.to), Some(8000));
+        assert_eq!(stretches.between((1, 9000), &busy), None);
+        assert_eq!(stretches.between((2000, 9000), &busy).map(|stretch| stretch.to), Some(4000));
+        assert_eq!(stretches.between((5000, 9000), &busy).map(|stretch| stretch.to), Some(8000));
         stretches.add(
             (0..40).map(|number| stretch(10_000 * number, 10_000 * number + 9000, Vec::new())).collect(),
         );
