@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     OutageHarness,
-    support::{acknowledge, pending_ids, save_all},
+    support::{acknowledge, acknowledge_all, ids, pending_ids, save_all},
 };
 
 /// Of the lease that does not run out by itself.
@@ -413,8 +413,9 @@ where
     }
 }
 
-/// Behind a busy key: more than one page of any look.
-const BEHIND: usize = 150;
+/// Of a busy key, in front of what commits and behind it: so that this is in the first page of a look, and what is saved then in
+/// a later one.
+const AROUND: [usize; 2] = [50, 150];
 
 /// 3.1 and 7.3: an event that commits while a claim looks, in a place that this has passed, is not overtaken by what is saved of
 /// its key after that.
@@ -429,10 +430,11 @@ where
     let first = h.store().claim(&long).await.expect("claim");
     while away.goes_on().await {
         let (early, late) = (keyed("key", "early"), keyed("key", "late"));
-        save_all(&h, &busy(BEHIND)).await;
+        let around = AROUND.map(busy);
+        save_all(&h, &around[0]).await;
         let mut transaction = h.begin().await;
         h.store().save_in_session(&early, h.session(&mut transaction)).await.expect("save_in_session");
-        save_all(&h, &busy(BEHIND)).await;
+        save_all(&h, &around[1]).await;
         let meanwhile = async {
             h.commit(transaction).await;
             save_all(&h, std::slice::from_ref(&late)).await;
@@ -447,6 +449,7 @@ where
         }
         let how = format!("at message {} of the claim", away.at);
         assert_eq!(order, [early.id(), late.id()], "{how}: of a key, what is handed out is not in order");
+        acknowledge_all(&h, &ids(&around.concat())).await;
     }
     settled(&h, first.iter().map(|one| Settlement::released(one.lease))).await;
 }
