@@ -326,7 +326,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
                 }
                 if (is_full || steps.is_multiple_of(ASKED))
                     && let Some(stretch) = self.stretches.between((after, last), &met.blocked)
-                    && let Some(rows) = self.between(connection, claim, has_keys, &leased, &stretch).await?
+                    && let Some(rows) = self.open_of(connection, claim, has_keys, &leased, &stretch).await?
                 {
                     met.leave_out(stretch.keys, after);
                     for row in &rows {
@@ -416,7 +416,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
 
     /// What is pending in the open places of a stretch, as [`sql::walk`] has it; none if the stretch is not as it was, because the
     /// table was made anew, say, or all of it is gone.
-    async fn between(
+    async fn open_of(
         &self,
         connection: &mut DB::Connection,
         claim: &Claim,

@@ -90,7 +90,7 @@ impl Stretches {
         let mut around = all.iter().filter(|stretch| stretch.from <= after && after < stretch.to);
         let stretch = around.find(|stretch| stretch.keys.iter().all(|key| busy.contains(key)))?;
         let open = stretch.open.iter().copied().filter(|open| (after + 1..=to).contains(open)).collect();
-        Some(Stretch { open, ..stretch.clone() })
+        Some(Stretch { keys: stretch.keys.clone(), from: stretch.from, to: stretch.to, open })
     }
 
     pub(super) fn are_known(&self) -> bool {
