@@ -18,11 +18,24 @@ fn of(key: &str) -> Event {
 /// A place in the first page was nobody's yet when that was read. What was saved after its commit is not to come before it.
 #[tokio::test]
 async fn what_commits_behind_a_claim_that_looks_is_not_overtaken_by_what_was_saved_after_it() {
-    let Some(h) = require("late_commit::postgres", Pg::open().await) else { return };
+    // A claim whose answers come while it is polled does not stop at its first page, and on a busy machine one may.
+    for _ in 0..50 {
+        let Some(h) = require("late_commit::postgres", Pg::open().await) else { return };
+        let stopped = commit_behind_the_first_page(&h).await;
+        h.close().await;
+        if stopped {
+            return;
+        }
+    }
+    panic!("no claim has stopped between its first page and the next");
+}
+
+/// Whether the claim stopped there. If it did, the order is asserted.
+async fn commit_behind_the_first_page(h: &Pg) -> bool {
     let store = &h.store;
     store.save(&of("busy")).await.unwrap();
     let claim = Claim::new("worker").with_lease(Duration::from_mins(10)).with_limit(1);
-    let busy = store.claim(&claim).await.unwrap();
+    assert_eq!(store.claim(&claim).await.unwrap().len(), 1);
     let behind = |count| (0..count).map(|_| of("busy")).collect::<Vec<_>>();
     store.save_all(&behind(50)).await.unwrap();
     let (early, late) = (of("key"), of("key"));
@@ -38,8 +51,9 @@ async fn what_commits_behind_a_claim_that_looks_is_not_overtaken_by_what_was_sav
         h.place
     );
     loop {
-        let polled = poll_fn(|context| Poll::Ready(claiming.as_mut().poll(context))).await;
-        assert!(polled.is_pending(), "it has not come to the walk");
+        if poll_fn(|context| Poll::Ready(claiming.as_mut().poll(context))).await.is_ready() {
+            return false;
+        }
         tokio::time::sleep(Duration::from_millis(20)).await;
         let read: i64 =
             sqlx::query_scalar(sqlx::AssertSqlSafe(has_read.as_str())).fetch_one(h.pool()).await.unwrap();
@@ -59,6 +73,5 @@ async fn what_commits_behind_a_claim_that_looks_is_not_overtaken_by_what_was_sav
         claimed = store.claim(&claim).await.unwrap();
     }
     assert_eq!(order, [early.id(), late.id()]);
-    drop(busy);
-    h.close().await;
+    true
 }
