@@ -8,14 +8,15 @@ use mongodb::{
     options::{Hint, IndexOptions},
 };
 
-use crate::document::{DELIVERED, PARKED, SCHEDULED};
+use crate::document::{DELIVERED, PARKED, PENDING, SCHEDULED};
 
 pub(crate) const ID_KEYS: &str = "eventId";
 const KEY_KEYS: &str = "idempotencyKey";
 pub(crate) const FIFO_KEYS: &str = "status,seq";
 pub(crate) const SCHEDULED_KEYS: &str = "status,notBefore";
 pub(crate) const DELIVERED_KEYS: &str = "status,deliveredAt";
-pub(crate) const PARKED_KEYS: &str = "partitionHash,seq";
+/// Of what is pending or parked.
+pub(crate) const PARTITION_KEYS: &str = "partitionHash,status,seq";
 pub(crate) const RETRY_KEYS: &str = "partitionHash,retryAt";
 /// Of the keys, beside the events.
 pub(crate) const READY_KEYS: &str = "readyAt";
@@ -104,7 +105,8 @@ pub(crate) fn indexes() -> Vec<Index> {
         Index::of(FIFO_KEYS),
         Index::of(SCHEDULED_KEYS).only(doc! { "status": SCHEDULED }),
         Index::of(DELIVERED_KEYS).only(doc! { "status": DELIVERED }),
-        Index::of(PARKED_KEYS).only(doc! { "status": PARKED }),
+        // As a range, for servers before 6.0: of all that a status may be, nothing else comes between these two.
+        Index::of(PARTITION_KEYS).only(doc! { "status": { "$gte": PARKED, "$lte": PENDING } }),
         Index::of(RETRY_KEYS).only(doc! { "status": PARKED, "retryAt": { "$exists": true } }),
     ]
 }

@@ -15,7 +15,7 @@ use outbox_traits::{Error, Event, EventId, OutboxStore, Result, Retention, Saved
 use tokio::sync::Mutex;
 
 use crate::{
-    claims::{Held, Turn},
+    claims::{Held, Passed, Turn},
     collection::{self, KEYS, LEASES},
     document::{DELIVERED, NewDocument, PENDING, SCHEDULED},
     error,
@@ -69,6 +69,7 @@ pub(crate) struct Seen {
     pub(crate) is_idle: AtomicBool,
     /// How many events were leased when it was last looked: as many more are to be read to get past them.
     pub(crate) leased: AtomicUsize,
+    pub(crate) passed: Passed,
 }
 
 impl MongoOutbox {

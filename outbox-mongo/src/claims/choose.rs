@@ -5,10 +5,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use bson::{Bson, Document, RawDocument, RawDocumentBuf, doc, rawdoc};
 use mongodb::error::Error as DriverError;
 use outbox_traits::{Claim, Event, Lease, Leased};
+use tokio::time::Instant;
 
 use super::{
     LOCK, end,
-    look::{BUDGET, Busy, PAGES, Spot},
+    look::{BUDGET, Busy, MAX_PARKED, PAGES, Spot},
+    passed::{Passed, Start},
     state::{Entry, Leases, values},
     turn::Lock,
     view::View,
@@ -27,10 +29,37 @@ pub(super) enum Step {
     Again,
     /// Some of what is in the way was put aside.
     Parked,
+    /// It is to be looked for from the first event on.
+    InFront,
     /// Another was quicker.
     Outrun,
     /// Some events could not be read, and were set aside.
     Undecodable,
+}
+
+/// How far a claim has come.
+pub(super) struct Effort {
+    since: Option<Instant>,
+    /// How many events are looked for.
+    pub(super) look: usize,
+    /// Where the next look begins, if not in front.
+    pub(super) start: Option<Start>,
+    pub(super) is_in_front: bool,
+    /// Whether it has parked its share of what is in the way.
+    pub(super) has_parked: bool,
+}
+
+impl Effort {
+    pub(super) fn new(claim: &Claim) -> Self {
+        let look = claim.limit.min(Claim::MAX_LIMIT);
+        Self { since: None, look, start: None, is_in_front: false, has_parked: false }
+    }
+
+    /// Begins a look. Others may have come past what is in front while this one waited for its turn.
+    pub(super) fn begin(&mut self, passed: &Passed) {
+        self.since.get_or_insert_with(Instant::now);
+        self.start = passed.start().filter(|_| !self.is_in_front);
+    }
 }
 
 /// An event that is taken, with its place, its own `_id`, and its counts.
@@ -51,19 +80,20 @@ impl MongoOutbox {
         &self,
         lock: Lock<'_>,
         claim: &Claim,
-        look: usize,
-        has_parked: bool,
+        effort: &Effort,
     ) -> Result<Step, DriverError> {
         let limit = claim.limit.min(Claim::MAX_LIMIT);
         let others = self.seen.leased.load(Relaxed);
-        let page_size = look.saturating_add(others).clamp(1, PAGES.1);
+        let page_size = effort.look.saturating_add(others).clamp(1, PAGES.1);
         // Where nothing is in the way the first ones are those to take.
         let is_whole = others == 0;
         let mut moment = match lock.version_before() {
             None => self.moment().await?,
             Some(version) => self.moment_with(version).await?,
         };
-        let Some(mut view) = self.view(&mut moment, claim, page_size, is_whole).await? else {
+        let Some(mut view) =
+            self.view(&mut moment, claim, effort.start.as_ref(), page_size, is_whole).await?
+        else {
             lock.let_go().await;
             self.make_lock().await?;
             return Ok(Step::Again);
@@ -78,7 +108,7 @@ impl MongoOutbox {
         if !expired.is_empty() {
             return Ok(if self.expire(lock, &view, &expired).await? { Step::Again } else { Step::Outrun });
         }
-        let (mut busy, mut open) = (Busy { is_passed: has_parked, ..Busy::default() }, 0);
+        let (mut busy, mut open) = (Busy { is_passed: effort.has_parked, ..Busy::default() }, 0);
         for entry in active.into_iter().flat_map(|leases| leases.entries) {
             busy.events.insert(entry.event);
             // What is delivered is pending for a moment at most.
@@ -88,11 +118,17 @@ impl MongoOutbox {
             }
         }
         self.seen.leased.store(open, Relaxed);
-        let found = self.look(&mut moment, &view, claim, look, &busy).await?;
+        let Some(found) = self.look(&mut moment, &view, claim, effort, &busy).await? else {
+            lock.let_go().await;
+            return Ok(Step::InFront);
+        };
+        if let (Some(start), Some(since)) = (&found.passed, effort.since) {
+            self.seen.passed.remember(start.clone(), since);
+        }
         // Others are not to wait until all is parked: who has done its share of that goes on with what it has found.
-        if found.stepped.len() > BUDGET && (found.spots.is_empty() || !has_parked) {
+        if found.stepped.len() > BUDGET && !effort.has_parked {
             let Some(mut held) = self.hold_after(lock, &view).await? else { return Ok(Step::Outrun) };
-            let parked = self.park(&mut held, &found.stepped).await;
+            let parked = self.park(&mut held, &found.stepped[..found.stepped.len().min(MAX_PARKED)]).await;
             held.end(parked).await?;
             return Ok(Step::Parked);
         }

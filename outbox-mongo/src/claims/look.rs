@@ -9,11 +9,11 @@ use bson::{Bson, Document, RawDocument, doc};
 use mongodb::{ClientSession, error::Error as DriverError, options::ReadConcern};
 use outbox_traits::Claim;
 
-use super::{Held, is_ready, state::values, view::View};
+use super::{Held, choose::Effort, is_ready, passed::Start, state::values, view::View};
 use crate::{
     MongoOutbox,
     document::{self, Key, PARKED, PENDING},
-    indexes::{FIFO_KEYS, PARKED_KEYS, READY_KEYS, keys},
+    indexes::{FIFO_KEYS, PARTITION_KEYS, READY_KEYS, keys},
     store::{ONE_ANSWER, as_limit},
 };
 
@@ -21,8 +21,8 @@ use crate::{
 const KEYS: usize = 100;
 /// Events that are stepped over, rather than parked, as long as there are no more of them.
 pub(super) const BUDGET: usize = 1000;
-/// Events that one transaction parks, roughly, so that none is long.
-const MAX_PARKED: usize = 5000;
+/// Events that one transaction parks at most, so that none is long.
+pub(super) const MAX_PARKED: usize = 2000;
 /// How many keys are passed over at once that have more than that.
 const HOT: usize = 8;
 /// A further page of the walk, at least and at most.
@@ -78,27 +78,91 @@ pub(super) struct Found {
     pub(super) empty: HashSet<Key>,
     /// Pending events that were stepped over.
     pub(super) stepped: Vec<Spot>,
+    /// Where the next claim may begin, if this one has passed over many.
+    pub(super) passed: Option<Start>,
 }
 
 impl MongoOutbox {
     /// Finds the events to take, in order. All that is older than the last of them and of its key is among them:
-    /// the walk has met so many pending events, or all, and the parked ones of each key are read from the first on.
+    /// the walk has met so many pending events, or all, and the parked ones of each key are read from the first on; and what
+    /// stands before the start, if it has one, is found by key. `None` if it is to be looked for in front.
     pub(super) async fn look(
         &self,
         moment: &mut ClientSession,
         view: &View,
         claim: &Claim,
-        limit: usize,
+        effort: &Effort,
         busy: &Busy,
-    ) -> Result<Found, DriverError> {
+    ) -> Result<Option<Found>, DriverError> {
         let mut found = Found::default();
         if !view.keys.is_empty() {
-            self.find_parked(moment, view, claim, limit, busy, &mut found).await?;
+            self.find_parked(moment, view, claim, effort.look, busy, &mut found).await?;
         }
-        self.find_pending(moment, view, claim, limit, busy, &mut found).await?;
+        if let Some(start) = &effort.start
+            && !self.are_blocked(moment, view, busy, &found.ready, &start.keys).await?
+        {
+            return Ok(None);
+        }
+        self.find_pending(moment, view, claim, effort, busy, &mut found).await?;
+        if let Some(start) = &effort.start {
+            let is_all =
+                self.find_in_front(moment, (claim, start), view, busy, effort.look, &mut found).await?;
+            if !is_all || found.stepped.len() > BUDGET {
+                return Ok(None);
+            }
+        }
         found.spots.sort_by_key(|spot| spot.seq);
-        found.spots.truncate(limit);
-        Ok(found)
+        found.spots.truncate(effort.look);
+        Ok(Some(found))
+    }
+
+    /// Whether all of these keys are busy or wait.
+    async fn are_blocked(
+        &self,
+        moment: &mut ClientSession,
+        view: &View,
+        busy: &Busy,
+        ready: &HashSet<Key>,
+        all: &[Key],
+    ) -> Result<bool, DriverError> {
+        let others: HashSet<Key> = all.iter().filter(|key| !busy.keys.contains(*key)).cloned().collect();
+        if !others.is_disjoint(ready) {
+            return Ok(false);
+        }
+        if view.has_all_keys {
+            return Ok(others.iter().all(|key| view.keys.contains_key(key)));
+        }
+        Ok(self.have_documents(moment, &others).await?.len() == others.len())
+    }
+
+    /// Finds what stands in front of the start, of the keys of what was found behind it or among the parked events; or, where that
+    /// is nothing, of all keys but those that it is about. Whether that is all that can be taken there.
+    async fn find_in_front(
+        &self,
+        moment: &mut ClientSession,
+        (claim, start): (&Claim, &Start),
+        view: &View,
+        busy: &Busy,
+        limit: usize,
+        found: &mut Found,
+    ) -> Result<bool, DriverError> {
+        let is_nothing = found.spots.is_empty();
+        let mut in_front = pending(claim, None);
+        if is_nothing {
+            in_front.insert("partitionHash", doc! { "$nin": values(&start.keys) });
+            // What has no place is there too.
+            in_front.insert("seq", doc! { "$not": { "$gt": document::seq(start.after) } });
+        } else {
+            let of: HashSet<&Key> = found.spots.iter().map(|spot| &spot.key).collect();
+            in_front.insert("partitionHash", doc! { "$in": values(of) });
+            in_front.insert("seq", doc! { "$lte": document::seq(start.after) });
+        }
+        // Some may be delivered already, and some wait.
+        let asked = limit.saturating_add(busy.events.len()).saturating_add(BUDGET);
+        let page = self.spots(moment, in_front, PARTITION_KEYS, 0, asked).await?;
+        let is_all = page.len() < asked;
+        self.sort_out(moment, view, busy, page, usize::MAX, found).await?;
+        Ok(is_all || !found.spots.is_empty())
     }
 
     /// Keys that are ready, and neither busy nor known as such; not all, where there are many.
@@ -151,14 +215,10 @@ impl MongoOutbox {
             of_types(&mut parked, claim);
             // Some may be delivered already.
             let asked = limit.saturating_add(busy.events.len());
-            let find = self.events.find(parked).sort(doc! { "seq": 1 }).hint(keys(PARKED_KEYS));
-            let find = find.projection(Spot::fields()).limit(as_limit(asked)).batch_size(ONE_ANSWER);
-            let mut cursor = find.read_concern(ReadConcern::snapshot()).session(&mut *moment).await?;
-            let (mut count, mut empty) = (0, ready.clone());
-            while cursor.advance(moment).await? {
-                let spot = Spot::of(cursor.current())?;
+            let parked = self.spots(moment, parked, PARTITION_KEYS, 0, asked).await?;
+            let (count, mut empty) = (parked.len(), ready.clone());
+            for spot in parked {
                 empty.remove(&spot.key);
-                count += 1;
                 if !spot.is_one_of(&busy.events) {
                     found.spots.push(spot);
                 }
@@ -213,81 +273,103 @@ impl MongoOutbox {
         moment: &mut ClientSession,
         view: &View,
         claim: &Claim,
-        limit: usize,
+        effort: &Effort,
         busy: &Busy,
         found: &mut Found,
     ) -> Result<(), DriverError> {
-        let (mut met, mut hot) = (0, Vec::new());
-        let mut keys_of_leased = Vec::new();
-        let enough = found.spots.len().saturating_add(limit);
+        let enough = found.spots.len().saturating_add(effort.look);
+        let (mut met, mut hot) = (Vec::new(), HashSet::new());
         let mut page_size = view.page_size;
         let mut page = Vec::with_capacity(view.page.len());
         for (index, raw) in view.page.iter().enumerate() {
             page.push(Spot { in_page: view.is_whole.then_some(index), ..Spot::of(raw)? });
         }
         loop {
-            met += page.len();
+            met.extend(page.iter().map(|spot| spot.key.clone()));
             let is_last = page.len() < page_size;
-            let mut have_documents = HashSet::new();
-            if !view.has_all_keys {
-                let keys = page.iter().map(|spot| spot.key.clone()).filter(|key| !busy.keys.contains(key));
-                have_documents = self.have_documents(moment, &keys.collect()).await?;
-            }
-            for spot in page {
-                if spot.is_one_of(&busy.events) {
-                    keys_of_leased.push(spot.key);
-                    continue;
-                }
-                let has_document = view.keys.contains_key(&spot.key) || have_documents.contains(&spot.key);
-                if busy.keys.contains(&spot.key) || has_document && !found.ready.contains(&spot.key) {
-                    found.stepped.push(spot);
-                    continue;
-                }
-                found.spots.push(spot);
-                if found.spots.len() >= enough {
-                    return Ok(());
-                }
-            }
+            self.sort_out(moment, view, busy, page, enough, found).await?;
             let are_many = found.stepped.len() >= MAX_PARKED;
-            if is_last || are_many && !(busy.is_passed && hot.is_empty()) {
+            if found.spots.len() >= enough || is_last || are_many && !busy.is_passed {
                 return Ok(());
             }
             if are_many {
-                hot = hot_keys(&found.stepped);
-                let left_out = found.stepped.iter().map(|spot| &spot.key).chain(&keys_of_leased);
-                met -= left_out.filter(|key| hot.contains(key)).count();
+                // Never fewer: what was passed over would come again, and be counted for something else.
+                hot.extend(hot_keys(&found.stepped, &hot));
             }
+            let mut these = pending(claim, effort.start.as_ref());
+            if !hot.is_empty() {
+                these.insert("partitionHash", doc! { "$nin": values(&hot) });
+            }
+            // By how many come before, and not by the last one: some that were written elsewhere have no place.
+            let before = met.iter().filter(|key| !hot.contains(*key)).count();
             page_size = page_size.saturating_mul(2).clamp(PAGES.0, PAGES.1);
-            page = self.page_of_pending(moment, claim, &hot, met, page_size).await?;
+            page = self.spots(moment, these, FIFO_KEYS, before, page_size).await?;
+            if are_many && effort.start.is_none() && found.passed.is_none() {
+                let after = match page.first() {
+                    Some(first) => first.seq.saturating_sub(1),
+                    None => self.last_place(moment).await?,
+                };
+                found.passed = Some(Start { keys: hot.iter().cloned().collect(), after });
+            }
         }
     }
 
-    /// By how many come before, and not by the last one: some that were written elsewhere have no place.
-    async fn page_of_pending(
+    /// Puts what can be taken to what is found, until that is enough, and what comes before to what is in the way.
+    async fn sort_out(
         &self,
         moment: &mut ClientSession,
-        claim: &Claim,
-        but_for: &[Key],
+        view: &View,
+        busy: &Busy,
+        page: Vec<Spot>,
+        enough: usize,
+        found: &mut Found,
+    ) -> Result<(), DriverError> {
+        let mut have_documents = HashSet::new();
+        if !view.has_all_keys {
+            let keys = page.iter().map(|spot| spot.key.clone()).filter(|key| !busy.keys.contains(key));
+            have_documents = self.have_documents(moment, &keys.collect()).await?;
+        }
+        for spot in page.into_iter().filter(|spot| !spot.is_one_of(&busy.events)) {
+            let has_document = view.keys.contains_key(&spot.key) || have_documents.contains(&spot.key);
+            if busy.keys.contains(&spot.key) || has_document && !found.ready.contains(&spot.key) {
+                found.stepped.push(spot);
+                continue;
+            }
+            found.spots.push(spot);
+            if found.spots.len() >= enough {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The place of the last pending event, or before all others.
+    async fn last_place(&self, moment: &mut ClientSession) -> Result<u64, DriverError> {
+        let last = self.events.find_one(doc! { "status": PENDING }).sort(doc! { "seq": -1 });
+        let last =
+            last.projection(Spot::fields()).hint(keys(FIFO_KEYS)).read_concern(ReadConcern::snapshot());
+        let last = last.session(&mut *moment).await?;
+        Ok(last.map_or(0, |last| document::position(&last)))
+    }
+
+    /// The first of these events, but for so many.
+    async fn spots(
+        &self,
+        moment: &mut ClientSession,
+        these: Document,
+        index: &str,
         skip: usize,
-        size: usize,
+        limit: usize,
     ) -> Result<Vec<Spot>, DriverError> {
-        let mut these = pending(claim);
-        if !but_for.is_empty() {
-            these.insert("partitionHash", doc! { "$nin": values(but_for) });
-        }
-        let find = self.events.find(these).sort(doc! { "seq": 1 }).hint(keys(FIFO_KEYS));
-        let find = find.projection(Spot::fields()).skip(skip as u64);
-        let mut cursor = find
-            .limit(as_limit(size))
-            .batch_size(ONE_ANSWER)
-            .read_concern(ReadConcern::snapshot())
-            .session(&mut *moment)
-            .await?;
-        let mut page = Vec::with_capacity(size);
+        let find =
+            self.events.find(these).sort(doc! { "seq": 1 }).hint(keys(index)).projection(Spot::fields());
+        let find = find.skip(skip as u64).limit(as_limit(limit)).batch_size(ONE_ANSWER);
+        let mut cursor = find.read_concern(ReadConcern::snapshot()).session(&mut *moment).await?;
+        let mut spots = Vec::new();
         while cursor.advance(moment).await? {
-            page.push(Spot::of(cursor.current())?);
+            spots.push(Spot::of(cursor.current())?);
         }
-        Ok(page)
+        Ok(spots)
     }
 
     /// Takes events out of the order of all.
@@ -302,10 +384,10 @@ impl MongoOutbox {
     }
 }
 
-/// The keys that have most of these events.
-fn hot_keys(events: &[Spot]) -> Vec<Key> {
+/// The keys that have most of these events, of those that are not known as such.
+fn hot_keys(events: &[Spot], known: &HashSet<Key>) -> Vec<Key> {
     let mut counts: HashMap<&Key, usize> = HashMap::new();
-    for event in events {
+    for event in events.iter().filter(|event| !known.contains(&event.key)) {
         *counts.entry(&event.key).or_default() += 1;
     }
     let mut keys: Vec<(&Key, usize)> = counts.into_iter().collect();
@@ -313,9 +395,12 @@ fn hot_keys(events: &[Spot]) -> Vec<Key> {
     keys.into_iter().take(HOT).map(|(key, _)| key.clone()).collect()
 }
 
-/// The pending events that a claim wants.
-pub(super) fn pending(claim: &Claim) -> Document {
+/// The pending events that a claim wants, from there on.
+pub(super) fn pending(claim: &Claim, start: Option<&Start>) -> Document {
     let mut pending = doc! { "status": PENDING };
+    if let Some(start) = start {
+        pending.insert("seq", doc! { "$gt": document::seq(start.after) });
+    }
     of_types(&mut pending, claim);
     pending
 }

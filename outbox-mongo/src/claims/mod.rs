@@ -20,6 +20,7 @@ mod choose;
 mod dead;
 mod deliver;
 mod look;
+mod passed;
 mod settle;
 mod stalled;
 mod state;
@@ -34,8 +35,14 @@ use mongodb::error::Error as DriverError;
 use outbox_traits::{Claim, ClaimStore, ErrorKind, Lease, Leased, Result, Settlement, async_trait};
 use tokio::time::{Instant, Interval, sleep};
 
-pub(crate) use self::turn::{Held, Turn};
-use self::{choose::Step, turn::Lock};
+use self::{
+    choose::{Effort, Step},
+    turn::Lock,
+};
+pub(crate) use self::{
+    passed::Passed,
+    turn::{Held, Turn},
+};
 use crate::{
     MongoOutbox,
     document::{PARKED, PENDING, SCHEDULED},
@@ -164,13 +171,14 @@ impl MongoOutbox {
 
     async fn claim_some(&self, claim: &Claim) -> Result<Vec<Leased>, DriverError> {
         let mut conflicts = Conflicts::new();
-        let mut look = claim.limit.min(Claim::MAX_LIMIT);
-        let (mut in_vain, mut has_parked) = (0, false);
+        let mut effort = Effort::new(claim);
+        let mut in_vain = 0;
         for _ in 0..MAX_STEPS {
             let mut has_lock = false;
             let step = async {
                 // Those of this process wait here, rather than to look in vain.
                 let mut turn = self.turn.lock().await;
+                effort.begin(&self.seen.passed);
                 let lock = if in_vain < FREE_LOOKS {
                     Lock::Free(&mut turn)
                 } else {
@@ -178,15 +186,16 @@ impl MongoOutbox {
                     has_lock = true;
                     Lock::Held(held)
                 };
-                self.claim_once(lock, claim, look, has_parked).await
+                self.claim_once(lock, claim, &effort).await
             };
             match step.await {
                 Ok(Step::Leased(leased)) => return Ok(leased),
                 // What puts much in order lets others in between.
                 Ok(Step::Again) => in_vain = 0,
-                Ok(Step::Parked) => (in_vain, has_parked) = (0, true),
-                Ok(Step::Outrun) => in_vain += 1,
-                Ok(Step::Undecodable) => look = look_further(look),
+                Ok(Step::Parked) => (in_vain, effort.has_parked) = (0, true),
+                Ok(Step::InFront) => effort.is_in_front = true,
+                Ok(Step::Outrun) => (in_vain, effort.is_in_front) = (in_vain + 1, false),
+                Ok(Step::Undecodable) => effort.look = look_further(effort.look),
                 Err(error) => {
                     conflicts.wait(self, error).await?;
                     // Whose look takes so long that others end it looks as before again: else two would end each other's.

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use super::{
     LOCK, PAUSE,
     look::{self, Spot},
+    passed::Start,
     stalled::SESSIONS,
     state::Leases,
 };
@@ -68,16 +69,17 @@ impl MongoOutbox {
         self.moment().await
     }
 
-    /// With the first pending events, whole or in what they are chosen by; `None` where there is no lock yet.
+    /// With the first pending events from there on, whole or in what they are chosen by; `None` where there is no lock yet.
     pub(super) async fn view(
         &self,
         moment: &mut ClientSession,
         claim: &Claim,
+        start: Option<&Start>,
         page_size: usize,
         is_whole: bool,
     ) -> Result<Option<View>, DriverError> {
         let mut question = vec![
-            doc! { "$match": look::pending(claim) },
+            doc! { "$match": look::pending(claim, start) },
             doc! { "$sort": { "seq": 1 } },
             doc! { "$limit": as_limit(page_size) },
         ];

@@ -1,0 +1,67 @@
+//! What claims have passed over: events of busy keys at the front that are too many to be parked at once.
+//!
+//! The next claims begin behind them, and ask by key whether anything of what they find there stands before. That keeps the order
+//! of each key, whatever stands in front; and what else stands there, released or committed late, is found by a claim that begins
+//! in front again: when nothing is behind, when one of the keys is free, and from time to time.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::document::Key;
+
+/// To look at all of it takes no more than one in so many parts of the time.
+const SHARE: u32 = 10;
+/// It is looked at no less often.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// Where a claim may begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Start {
+    /// Which have most of what is before it, as long as they are busy.
+    pub(super) keys: Vec<Key>,
+    /// The last place that is before it.
+    pub(super) after: u64,
+}
+
+/// What claims of one handle and its clones have passed over.
+#[derive(Default)]
+pub(crate) struct Passed(Mutex<Option<(Start, Instant)>>);
+
+impl Passed {
+    /// Where the next claim may begin, if not in front.
+    pub(super) fn start(&self) -> Option<Start> {
+        let passed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        passed.as_ref().filter(|(_, until)| Instant::now() < *until).map(|(start, _)| start.clone())
+    }
+
+    /// A claim that began in front, so long ago, has come past all of it.
+    pub(super) fn remember(&self, start: Start, since: Instant) {
+        let until = Instant::now() + since.elapsed().saturating_mul(SHARE).min(LONGEST);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((start, until));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_claim_begins_in_front_again_after_ten_times_as_long_as_it_took() {
+        let passed = Passed::default();
+        assert_eq!(passed.start(), None);
+        let start = Start { keys: vec![vec![1; 16]], after: 7 };
+        for (took, long) in [(100, 1000), (900, 9000), (5000, 10_000)] {
+            let since = Instant::now();
+            tokio::time::advance(Duration::from_millis(took)).await;
+            passed.remember(start.clone(), since);
+            tokio::time::advance(Duration::from_millis(long - 1)).await;
+            assert_eq!(passed.start(), Some(start.clone()));
+            tokio::time::advance(Duration::from_millis(1)).await;
+            assert_eq!(passed.start(), None);
+        }
+    }
+}
