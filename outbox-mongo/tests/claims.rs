@@ -523,3 +523,32 @@ async fn a_claim_comes_past_many_busy_keys_that_have_many_events_each() {
     assert!(claim(1).await.is_empty());
     h.close().await;
 }
+
+/// Of each of these, more than a claim parks, one after the other and mixed.
+#[tokio::test]
+async fn claims_begin_behind_the_events_of_all_hot_keys() {
+    let Some(h) = require("claims::behind_all", Mongo::open().await) else { return };
+    let of = |key: &str| Event::new("t", json!(key)).unwrap().with_partition_key(key);
+    let claim = async |limit| {
+        let claim = Claim::new("w").with_lease(Duration::from_mins(10)).with_limit(limit);
+        h.store.claim(&claim).await.unwrap()
+    };
+    h.store.save_all(&["hot", "warm", "busy"].map(of)).await.unwrap();
+    assert_eq!(claim(3).await.len(), 3);
+    for keys in [["hot"; 2], ["warm"; 2], ["hot", "warm"]] {
+        let stretch: Vec<_> = (0..3000).map(|number| of(keys[number % 2])).collect();
+        h.store.save_all(&stretch).await.unwrap();
+        h.store.save(&of("busy")).await.unwrap();
+    }
+    let others: Vec<_> = (0..8).map(|number| of(&format!("{number}"))).collect();
+    h.store.save_all(&others).await.unwrap();
+    for other in others {
+        let leased = claim(1).await;
+        assert_eq!(leased.iter().map(|one| one.event.id()).collect::<Vec<_>>(), [other.id()]);
+    }
+    assert!(claim(1).await.is_empty());
+    // Each claim that begins in front parks 2,000; one may, after some time.
+    let parked = h.outbox().count_documents(doc! { "status": "parked" }).await.unwrap();
+    assert!((2000..=4000).contains(&parked), "{parked}");
+    h.close().await;
+}

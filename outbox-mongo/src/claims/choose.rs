@@ -56,9 +56,18 @@ impl Effort {
     }
 
     /// Begins a look. Others may have come past what is in front while this one waited for its turn.
-    pub(super) fn begin(&mut self, passed: &Passed) {
+    pub(super) fn begin(&mut self, claim: &Claim, passed: &Passed) {
         self.since.get_or_insert_with(Instant::now);
-        self.start = passed.start().filter(|_| !self.is_in_front);
+        self.start = passed.start(&claim.types).filter(|_| !self.is_in_front);
+    }
+
+    /// What it has come past, once it has what it found: else the next look would leave that out.
+    fn remember(&self, start: Option<Start>, passed: &Passed) {
+        match (start, &self.start, self.since) {
+            (Some(start), Some(from), _) => passed.extend(from, start),
+            (Some(start), None, Some(since)) => passed.remember(start, since),
+            _ => {}
+        }
     }
 }
 
@@ -122,9 +131,6 @@ impl MongoOutbox {
             lock.let_go().await;
             return Ok(Step::InFront);
         };
-        if let (Some(start), Some(since)) = (&found.passed, effort.since) {
-            self.seen.passed.remember(start.clone(), since);
-        }
         // Others are not to wait until all is parked: who has done its share of that goes on with what it has found.
         if found.stepped.len() > BUDGET && !effort.has_parked {
             let Some(mut held) = self.hold_after(lock, &view).await? else { return Ok(Step::Outrun) };
@@ -152,8 +158,11 @@ impl MongoOutbox {
         if chosen.is_empty() {
             lock.let_go().await;
             // What was found may have been acknowledged meanwhile, and others of its key wait no more.
-            let is_nothing = found.spots.is_empty();
-            return Ok(if is_nothing { Step::Leased(Vec::new()) } else { Step::Outrun });
+            if !found.spots.is_empty() {
+                return Ok(Step::Outrun);
+            }
+            effort.remember(found.passed, &self.seen.passed);
+            return Ok(Step::Leased(Vec::new()));
         }
         let entry = |one: &Chosen| Entry {
             id: one.id.clone(),
@@ -166,6 +175,7 @@ impl MongoOutbox {
         if !self.lease(lock, &view, &leases).await? {
             return Ok(Step::Outrun);
         }
+        effort.remember(found.passed, &self.seen.passed);
         let token = leases.token();
         let leased = chosen.into_iter().map(|one| {
             let lease = Lease::new(one.event.id(), token);

@@ -107,7 +107,7 @@ impl MongoOutbox {
         if let Some(start) = &effort.start {
             let is_all =
                 self.find_in_front(moment, (claim, start), view, busy, effort.look, &mut found).await?;
-            if !is_all || found.stepped.len() > BUDGET {
+            if !is_all {
                 return Ok(None);
             }
         }
@@ -304,12 +304,17 @@ impl MongoOutbox {
             let before = met.iter().filter(|key| !hot.contains(*key)).count();
             page_size = page_size.saturating_mul(2).clamp(PAGES.0, PAGES.1);
             page = self.spots(moment, these, FIFO_KEYS, before, page_size).await?;
-            if are_many && effort.start.is_none() && found.passed.is_none() {
-                let after = match page.first() {
-                    Some(first) => first.seq.saturating_sub(1),
-                    None => self.last_place(moment).await?,
+            if are_many {
+                let is_free = |spot: &&Spot| !busy.keys.contains(&spot.key);
+                let after = match (page.iter().find(is_free), page.last()) {
+                    (Some(free), _) => free.seq.saturating_sub(1),
+                    (None, Some(last)) => last.seq,
+                    (None, None) => self.last_place(moment).await?,
                 };
-                found.passed = Some(Start { keys: hot.iter().cloned().collect(), after });
+                let before = effort.start.iter().flat_map(|start| &start.keys);
+                let keys: HashSet<Key> = hot.iter().chain(before).cloned().collect();
+                let keys = keys.into_iter().collect();
+                found.passed = Some(Start { types: claim.types.clone(), keys, after });
             }
         }
     }
@@ -384,7 +389,7 @@ impl MongoOutbox {
     }
 }
 
-/// The keys that have most of these events, of those that are not known as such.
+/// The keys that have most of these events, of those that are not known as such; not one that happens to be busy with a few.
 fn hot_keys(events: &[Spot], known: &HashSet<Key>) -> Vec<Key> {
     let mut counts: HashMap<&Key, usize> = HashMap::new();
     for event in events.iter().filter(|event| !known.contains(&event.key)) {
@@ -392,7 +397,9 @@ fn hot_keys(events: &[Spot], known: &HashSet<Key>) -> Vec<Key> {
     }
     let mut keys: Vec<(&Key, usize)> = counts.into_iter().collect();
     keys.sort_unstable_by_key(|(_, events)| Reverse(*events));
-    keys.into_iter().take(HOT).map(|(key, _)| key.clone()).collect()
+    let most = keys.first().map_or(0, |(_, events)| *events);
+    let hot = keys.into_iter().take(HOT).filter(|(_, events)| events * HOT >= most);
+    hot.map(|(key, _)| key.clone()).collect()
 }
 
 /// The pending events that a claim wants, from there on.

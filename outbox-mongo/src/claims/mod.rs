@@ -14,7 +14,7 @@
 //! the lease does.
 //!
 //! What keeps the order of a key: a claim merges its parked events with the pending ones that the walk has met, and
-//! takes only what is older than all that it has not looked at.
+//! takes only what is older than all of the key that it has not looked at.
 
 mod choose;
 mod dead;
@@ -178,7 +178,7 @@ impl MongoOutbox {
             let step = async {
                 // Those of this process wait here, rather than to look in vain.
                 let mut turn = self.turn.lock().await;
-                effort.begin(&self.seen.passed);
+                effort.begin(claim, &self.seen.passed);
                 let lock = if in_vain < FREE_LOOKS {
                     Lock::Free(&mut turn)
                 } else {
@@ -194,7 +194,7 @@ impl MongoOutbox {
                 Ok(Step::Again) => in_vain = 0,
                 Ok(Step::Parked) => (in_vain, effort.has_parked) = (0, true),
                 Ok(Step::InFront) => effort.is_in_front = true,
-                Ok(Step::Outrun) => (in_vain, effort.is_in_front) = (in_vain + 1, false),
+                Ok(Step::Outrun) => in_vain += 1,
                 Ok(Step::Undecodable) => effort.look = look_further(effort.look),
                 Err(error) => {
                     conflicts.wait(self, error).await?;

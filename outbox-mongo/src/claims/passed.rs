@@ -5,7 +5,7 @@
 //! in front again: when nothing is behind, when one of the keys is free, and from time to time.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -21,6 +21,8 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// Where a claim may begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Start {
+    /// Of claims of these types.
+    pub(super) types: Vec<String>,
     /// Which have most of what is before it, as long as they are busy.
     pub(super) keys: Vec<Key>,
     /// The last place that is before it.
@@ -32,16 +34,29 @@ pub(super) struct Start {
 pub(crate) struct Passed(Mutex<Option<(Start, Instant)>>);
 
 impl Passed {
-    /// Where the next claim may begin, if not in front.
-    pub(super) fn start(&self) -> Option<Start> {
-        let passed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        passed.as_ref().filter(|(_, until)| Instant::now() < *until).map(|(start, _)| start.clone())
+    fn all(&self) -> MutexGuard<'_, Option<(Start, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A claim that began in front, so long ago, has come past all of it.
+    /// Where the next claim of these types may begin, if not in front.
+    pub(super) fn start(&self, types: &[String]) -> Option<Start> {
+        let passed = self.all();
+        let (start, _) =
+            passed.as_ref().filter(|(start, until)| Instant::now() < *until && start.types == types)?;
+        Some(start.clone())
+    }
+
+    /// A claim that began in front, so long ago, has come past all of it, and has what it found there.
     pub(super) fn remember(&self, start: Start, since: Instant) {
         let until = Instant::now() + since.elapsed().saturating_mul(SHARE).min(LONGEST);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((start, until));
+        *self.all() = Some((start, until));
+    }
+
+    /// A claim that began behind has come past more. That puts off nothing of what is in front.
+    pub(super) fn extend(&self, from: &Start, start: Start) {
+        if let Some((old, _)) = self.all().as_mut().filter(|(old, _)| old == from) {
+            *old = start;
+        }
     }
 }
 
@@ -52,16 +67,34 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_claim_begins_in_front_again_after_ten_times_as_long_as_it_took() {
         let passed = Passed::default();
-        assert_eq!(passed.start(), None);
-        let start = Start { keys: vec![vec![1; 16]], after: 7 };
+        assert_eq!(passed.start(&[]), None);
+        let start = Start { types: Vec::new(), keys: vec![vec![1; 16]], after: 7 };
         for (took, long) in [(100, 1000), (900, 9000), (5000, 10_000)] {
             let since = Instant::now();
             tokio::time::advance(Duration::from_millis(took)).await;
             passed.remember(start.clone(), since);
             tokio::time::advance(Duration::from_millis(long - 1)).await;
-            assert_eq!(passed.start(), Some(start.clone()));
+            assert_eq!(passed.start(&[]), Some(start.clone()));
             tokio::time::advance(Duration::from_millis(1)).await;
-            assert_eq!(passed.start(), None);
+            assert_eq!(passed.start(&[]), None);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn more_of_what_is_passed_over_puts_nothing_off_and_is_of_the_same_types() {
+        let passed = Passed::default();
+        let types = ["a".to_owned()];
+        let [first, more, other] =
+            [7, 9, 8].map(|after| Start { types: types.to_vec(), keys: vec![vec![1; 16]], after });
+        let since = Instant::now();
+        tokio::time::advance(Duration::from_millis(100)).await;
+        passed.remember(first.clone(), since);
+        assert_eq!(passed.start(&[]), None);
+        tokio::time::advance(Duration::from_millis(999)).await;
+        passed.extend(&first, more.clone());
+        passed.extend(&first, other);
+        assert_eq!(passed.start(&types), Some(more));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(passed.start(&types), None);
     }
 }
