@@ -1,24 +1,36 @@
-//! How much of its time a call of the transport has used up.
+//! For how long a call of the transport may begin events.
 //!
-//! A call that is given up at its end has failed with all of its events, those among them that were accepted. So who
-//! publishes one after the other stops in time and leaves the rest for the next call.
+//! A call that is given up at its end has failed with all of its events, those among them that were accepted; and of one that is
+//! cut off at the end of the relay nobody knows which were. So who publishes one after the other stops in time and leaves the rest
+//! for the next call.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+struct Limits {
+    /// When half of the time is over. The other half is for what has begun by then.
+    half: Instant,
+    /// Cancelled when the relay is to stop.
+    stop: CancellationToken,
+}
 
 tokio::task_local! {
-    /// When half of the time is over. The other half is for what has begun by then.
-    static HALF: Instant;
+    static LIMITS: Limits;
 }
 
-/// A call that may take so long.
-pub(crate) fn limited<T>(time: Duration, call: impl Future<Output = T>) -> impl Future<Output = T> {
-    HALF.scope(Instant::now() + time / 2, call)
+/// A call that may take so long, of a relay that may be stopped.
+pub(crate) fn limited<T>(
+    time: Duration,
+    stop: &CancellationToken,
+    call: impl Future<Output = T>,
+) -> impl Future<Output = T> {
+    LIMITS.scope(Limits { half: Instant::now() + time / 2, stop: stop.clone() }, call)
 }
 
-/// Whether the call in which this runs has used up half of its time. Where no relay has made it, it has all the time
-/// that there is.
+/// Whether the call in which this runs is to begin nothing more: it has used up half of its time, or its relay stops. Where no
+/// relay has made it, it has all the time that there is.
 #[cfg(any(
     feature = "http",
     feature = "in-process",
@@ -27,8 +39,8 @@ pub(crate) fn limited<T>(time: Duration, call: impl Future<Output = T>) -> impl 
     feature = "rabbitmq",
     feature = "redis"
 ))]
-pub(crate) fn is_half_over() -> bool {
-    HALF.try_with(|half| *half <= Instant::now()).unwrap_or(false)
+pub(crate) fn is_to_end() -> bool {
+    LIMITS.try_with(|limits| limits.half <= Instant::now() || limits.stop.is_cancelled()).unwrap_or(false)
 }
 
 /// The report on an event that was left for the next call.
@@ -36,6 +48,7 @@ pub(crate) fn is_half_over() -> bool {
 pub(crate) fn not_begun() -> outbox_traits::PublishError {
     use outbox_traits::{PublishError, PublishErrorKind};
 
-    let message = "not attempted, because half of the time for the call was used up by events before it";
+    let message =
+        "not attempted, because the relay stops, or events before it used up half of the time for the call";
     PublishError::new(PublishErrorKind::NotAttempted, message)
 }

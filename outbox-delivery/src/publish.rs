@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use outbox_traits::{Event, EventId, PublishError, PublishErrorKind, Published, Transport};
+use outbox_traits::{Event, EventId, PublishError, PublishErrorKind, Published};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -26,16 +26,20 @@ pub(crate) enum Ending {
     Cut,
 }
 
-/// Publishes events, until the time-out or until it is cut off, and writes down that it did.
+/// Publishes events, until the time-out or until it is cut off, and writes down that it did. Once the relay is to stop, those that
+/// have begun are finished, and others need not begin.
 pub(crate) async fn publish(
     common: &Common,
     record: &Record,
     events: &[Event],
+    stop: &CancellationToken,
     cut: &CancellationToken,
 ) -> Answers {
     let spans = Spans::new(&common.name, events);
     let began = Instant::now();
-    let call = call(&*common.transport, events, common.publish_timeout, cut);
+    let published = guard::wait(async { common.transport.publish_all(events).await });
+    let published = call_time::limited(common.publish_timeout, stop, published);
+    let call = call(published, events, common.publish_timeout, cut);
     let answers = call.instrument(spans.call.clone()).await;
     record.called(events.len(), began.elapsed(), answers.ending);
     spans.end(&answers.results);
@@ -43,12 +47,11 @@ pub(crate) async fn publish(
 }
 
 async fn call(
-    transport: &dyn Transport,
+    call: impl Future<Output = Result<Vec<Published>, String>>,
     events: &[Event],
     timeout: Duration,
     cut: &CancellationToken,
 ) -> Answers {
-    let call = call_time::limited(timeout, guard::wait(async { transport.publish_all(events).await }));
     let all_failed = |message: String, ending| {
         let results = events.iter().map(|_| Err(PublishError::failed(message.clone()))).collect();
         Answers { results, ending }

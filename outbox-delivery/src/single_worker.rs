@@ -162,7 +162,7 @@ impl<'a> Worker<'a> {
             let common = &self.relay.common;
             // Nobody cuts it off: there is no lease that ends, and the end of the grace period drops the whole loop.
             let never = CancellationToken::new();
-            let answers = publish(common, self.record, &batch, &never).await;
+            let answers = publish(common, self.record, &batch, shutdown, &never).await;
             let has_failed = answers.results.iter().any(Result::is_err);
             self.unavailable = self.settle(&batch, answers);
             self.acknowledge().await?;

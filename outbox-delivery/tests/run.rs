@@ -421,3 +421,22 @@ async fn delivered_events_are_purged_beside_the_work() {
     sleep(2 * MINUTE).await;
     assert_eq!(relay.stop().await.purged, 1);
 }
+
+/// A grace period that is enough for an event and not for its batch.
+#[cfg(feature = "in-process")]
+#[tokio::test(start_paused = true)]
+async fn stopped_it_acknowledges_what_a_handler_had_begun_and_begins_no_more_of_the_batch() {
+    let outbox = outbox_with(&[event("a", "1"), event("b", "2"), event("c", "3")]).await;
+    let transport = outbox_delivery::transport::InProcess::new().subscribe("*", |_| async {
+        sleep(Duration::from_secs(4)).await;
+        Ok::<_, PublishError>(())
+    });
+    let relay = Relay::single_worker(outbox.clone(), transport);
+    let relay = start(relay.with_grace_period(Duration::from_secs(5)));
+    sleep(Duration::from_secs(5)).await;
+    let cancelled = Instant::now();
+    let report = relay.stop().await;
+    assert!(cancelled.elapsed() < Duration::from_secs(4), "{:?}", cancelled.elapsed());
+    assert_eq!((report.published, report.failed), (2, 0));
+    assert_eq!(pending(&outbox).await, ["c"]);
+}

@@ -79,6 +79,8 @@ pub(crate) struct Worker<'a> {
     transport: Pause,
     blame: Blame,
     stop: Option<Stop>,
+    /// Tells the publishes in flight of it.
+    stopping: CancellationToken,
     /// What has been tried, where everything is tried once.
     once: Option<HashSet<EventId>>,
 }
@@ -126,6 +128,7 @@ impl<'a> Worker<'a> {
             transport: Pause::new(Retry::default()),
             blame: Blame::default(),
             stop: None,
+            stopping: CancellationToken::new(),
             once: None,
         }
     }

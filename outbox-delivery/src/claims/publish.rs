@@ -101,9 +101,9 @@ impl Worker<'_> {
             })
             .unzip();
         let (number, cut) = self.flights.start(&events);
-        let (relay, record) = (self.relay, self.record);
+        let (relay, record, stopping) = (self.relay, self.record, self.stopping.clone());
         let call = async move {
-            let answers = publish(&relay.common, record, &events, &cut).await;
+            let answers = publish(&relay.common, record, &events, &stopping, &cut).await;
             Done::Published(Landed { number, events, histories, answers })
         };
         self.calls.push(call.boxed());

@@ -34,6 +34,7 @@ impl Worker<'_> {
             let cut_at = now + grace_period.mul_f64(0.9);
             let end_at = now + grace_period;
             self.stop = Some(Stop { cut_at, end_at, error: None, has_given_up: false });
+            self.stopping.cancel();
             // There may be less time than the store was to be left alone for.
             self.store = Pause::new(store_retry(self.relay.way.lease));
         }

@@ -34,7 +34,7 @@ where
             for event in chain {
                 let result = if has_failed || is_down.load(Ordering::Relaxed) {
                     Err(PublishError::not_attempted())
-                } else if has_begun.swap(true, Ordering::Relaxed) && call_time::is_half_over() {
+                } else if has_begun.swap(true, Ordering::Relaxed) && call_time::is_to_end() {
                     Err(call_time::not_begun())
                 } else {
                     publish(event).await
@@ -60,7 +60,7 @@ where
 
 /// The same in rounds: the next event of each key, so many keys at the same time, and nothing more until it is known
 /// what became of all of them, and whether another round is to begin. None does once half of the time of the relay's
-/// call is over.
+/// call is over, or the relay is to stop.
 #[cfg(feature = "rabbitmq")]
 pub(crate) async fn publish_in_rounds<'a, P, F>(
     events: &'a [Event],
@@ -77,7 +77,7 @@ where
     let mut running: Vec<VecDeque<&Event>> = Vec::new();
     let mut published = Vec::with_capacity(events.len());
     let mut goes_on = true;
-    while goes_on && (published.is_empty() || !call_time::is_half_over()) {
+    while goes_on && (published.is_empty() || !call_time::is_to_end()) {
         running.extend(waiting.by_ref().take(keys_at_once - running.len()));
         let round: Vec<_> = running.iter_mut().filter_map(VecDeque::pop_front).collect();
         if round.is_empty() {
@@ -191,6 +191,7 @@ mod slow_tests {
     use outbox_traits::PublishErrorKind;
     use serde_json::json;
     use tokio::time::{Instant, sleep};
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
 
@@ -217,12 +218,29 @@ mod slow_tests {
 
     #[tokio::test(start_paused = true)]
     async fn nothing_begins_once_half_of_the_time_is_over_but_the_first() {
+        let never = CancellationToken::new();
         for in_rounds in [false, true] {
             for (keys, seconds, expected) in [(1, 10, 5), (2, 10, 10), (20, 10, 20), (1, 0, 1)] {
                 let begun = Instant::now();
-                let found = call_time::limited(seconds * SECOND, accepted(keys, in_rounds)).await;
+                let found = call_time::limited(seconds * SECOND, &never, accepted(keys, in_rounds)).await;
                 assert_eq!(found, expected, "with {keys} keys, in rounds: {in_rounds}");
                 assert!(begun.elapsed() <= 6 * SECOND);
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_begins_once_the_relay_is_to_stop() {
+        for in_rounds in [false, true] {
+            for (after, expected) in [(0, 1), (3, 4)] {
+                let stop = CancellationToken::new();
+                let stopping = async {
+                    sleep(after * SECOND + SECOND / 2).await;
+                    stop.cancel();
+                };
+                let call = call_time::limited(100 * SECOND, &stop, accepted(1, in_rounds));
+                let (found, ()) = tokio::join!(call, stopping);
+                assert_eq!(found, expected, "after {after} s, in rounds: {in_rounds}");
             }
         }
     }

@@ -109,12 +109,12 @@ impl Transport for InProcess {
         Ok(())
     }
 
-    /// As by default, but for the end of the time. Not key by key: handlers see events of different keys in the order
+    /// As by default, but for the end of the time and of the relay. Not key by key: handlers see events of different keys in the order
     /// of the batch.
     async fn publish_all(&self, events: &[Event]) -> Vec<Published> {
         let mut has_begun = false;
         publish_in_order(events, |event| {
-            let is_late = mem::replace(&mut has_begun, true) && call_time::is_half_over();
+            let is_late = mem::replace(&mut has_begun, true) && call_time::is_to_end();
             async move { if is_late { Err(call_time::not_begun()) } else { self.publish(event).await } }
         })
         .await

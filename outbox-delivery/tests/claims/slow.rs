@@ -75,10 +75,14 @@ async fn a_batch_that_takes_longer_than_a_call_may_is_handled_once_each() {
 async fn what_was_left_for_the_next_call_has_cost_no_attempt() {
     let store = Remote::with(&hundred(7)).await;
     let relay = start_on_claims(Relay::new(store.clone(), slow().0).with_concurrency(1));
-    sleep(10 * SECOND).await;
-    // It ends at half of the time, and claims nothing more.
+    // The first call has ended at half of the time.
+    sleep(15_500 * MILLISECOND).await;
     let stopped = relay.stop().await;
     assert!((30..=40).contains(&stopped.published), "{stopped}");
+    assert!(
+        stopped.published + stopped.released > 100,
+        "left for the next call, and again at the end: {stopped}"
+    );
     let histories = store.histories().await;
     assert_eq!(histories.len() as u64, 100 - stopped.published);
     assert!(histories.iter().all(|(_, attempts, failures)| (*attempts, *failures) == (0, 0)));
@@ -125,4 +129,33 @@ async fn a_handler_that_takes_more_than_half_of_the_time_has_one_event_after_the
     sleep(61 * SECOND).await;
     let report = relay.stop().await;
     assert_eq!((report.published, report.failed), (3, 0));
+}
+
+/// A grace period that is enough for an event and not for its batch.
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_is_stopped_finishes_what_has_begun_and_leaves_the_rest_of_the_batch() {
+    for keys in [1, 7, 100] {
+        let events = hundred(keys);
+        let store = Remote::with(&events).await;
+        let (transport, handled) = slow();
+        let relay = start_on_claims(Relay::new(store.clone(), transport).with_grace_period(2 * SECOND));
+        sleep(3 * SECOND).await;
+        let stopped = Instant::now();
+        let report = relay.stop().await;
+        assert!(stopped.elapsed() < SECOND, "{:?}", stopped.elapsed());
+        assert_eq!((report.published, report.failed, report.last_error), (8, 0, None));
+        assert_eq!(handled.lock().unwrap().len(), 8, "handled, and handed out again");
+        assert!(
+            store.histories().await.iter().all(|(_, attempts, failures)| (*attempts, *failures) == (0, 0))
+        );
+
+        let (transport, again) = slow();
+        let relay = start_on_claims(Relay::new(store.clone(), transport));
+        while store.counts().await.delivered < 100 {
+            sleep(100 * MILLISECOND).await;
+        }
+        relay.stop().await;
+        handled.lock().unwrap().append(&mut again.lock().unwrap());
+        assert_in_order_and_once(&events, &handled);
+    }
 }
