@@ -16,7 +16,7 @@ pub(crate) const FIFO_KEYS: &str = "status,seq";
 pub(crate) const SCHEDULED_KEYS: &str = "status,notBefore";
 pub(crate) const DELIVERED_KEYS: &str = "status,deliveredAt";
 /// Of what is pending or parked.
-pub(crate) const PARTITION_KEYS: &str = "partitionHash,status,seq";
+pub(crate) const PARTITION_KEYS: &str = "status,partitionHash,seq";
 pub(crate) const RETRY_KEYS: &str = "partitionHash,retryAt";
 /// Of the keys, beside the events.
 pub(crate) const READY_KEYS: &str = "readyAt";

@@ -142,7 +142,7 @@ async fn claims_go_by_their_indexes() {
         seen.insert(plan.split_inclusive(" }").next().unwrap().to_owned());
     }
     for wanted in [
-        "IXSCAN { partitionHash: 1, status: 1, seq: 1 }",
+        "IXSCAN { status: 1, partitionHash: 1, seq: 1 }",
         "IXSCAN { partitionHash: 1, retryAt: 1 }",
         "IXSCAN { status: 1, seq: 1 }",
         "COUNT_SCAN { status: 1, seq: 1 }",
