@@ -9,15 +9,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-struct Limits {
-    /// When half of the time is over. The other half is for what has begun by then.
-    half: Instant,
-    /// Cancelled when the relay is to stop.
-    stop: CancellationToken,
-}
-
 tokio::task_local! {
-    static LIMITS: Limits;
+    /// When half of the time is over, and what is cancelled when the relay is to stop. The rest of the time is for what has begun by
+    /// then. A pair, since the fields of a type would be read by nobody where no transport is there that asks.
+    static LIMITS: (Instant, CancellationToken);
 }
 
 /// A call that may take so long, of a relay that may be stopped.
@@ -26,7 +21,7 @@ pub(crate) fn limited<T>(
     stop: &CancellationToken,
     call: impl Future<Output = T>,
 ) -> impl Future<Output = T> {
-    LIMITS.scope(Limits { half: Instant::now() + time / 2, stop: stop.clone() }, call)
+    LIMITS.scope((Instant::now() + time / 2, stop.clone()), call)
 }
 
 /// Whether the call in which this runs is to begin nothing more: it has used up half of its time, or its relay stops. Where no
@@ -40,7 +35,7 @@ pub(crate) fn limited<T>(
     feature = "redis"
 ))]
 pub(crate) fn is_to_end() -> bool {
-    LIMITS.try_with(|limits| limits.half <= Instant::now() || limits.stop.is_cancelled()).unwrap_or(false)
+    LIMITS.try_with(|(half, stop)| *half <= Instant::now() || stop.is_cancelled()).unwrap_or(false)
 }
 
 /// The report on an event that was left for the next call.
