@@ -306,7 +306,9 @@ async fn cancelled_after_the_store_was_away_it_does_not_wait_to_acknowledge() {
     store.save(&event("a", "1")).await.unwrap();
     store.acknowledge_errors.lock().unwrap().extend([ErrorKind::Unavailable; 2]);
     let relay = Relay::single_worker(store.clone(), Scripted::accepting());
-    let relay = start(relay.with_retry_delay(60 * MINUTE, 60 * MINUTE));
+    let relay = relay.with_retry_delay(60 * MINUTE, 60 * MINUTE);
+    // A delay is anything up to an hour, and hardly ever as short as that.
+    let relay = start(relay.with_grace_period(50 * MILLISECOND));
     sleep(MILLISECOND).await;
     assert_eq!(pending(&store.inner).await, ["a"]);
     // Once more when it is told to stop, and then after the first delay: the second does not fit into the grace period.
