@@ -411,26 +411,35 @@ async fn a_settlement_with_a_failure_leaves_of_a_lease_what_it_does_not_name() {
     h.close().await;
 }
 
+/// Under a lease that does not run out meanwhile.
+async fn claim_for_long(h: &Mongo, limit: usize) -> Vec<Leased> {
+    let claim = Claim::new("w").with_lease(Duration::from_mins(10)).with_limit(limit);
+    h.store.claim(&claim).await.unwrap()
+}
+
+fn ids(leased: &[Leased]) -> Vec<EventId> {
+    leased.iter().map(|one| one.event.id()).collect()
+}
+
 /// Those behind a key that has more events than a claim parks at once are claimed before all of these are parked.
 #[tokio::test]
 async fn a_claim_puts_a_part_of_a_hot_key_aside_and_goes_on_with_others() {
     let Some(h) = require("claims::hot_key", Mongo::open().await) else { return };
     let of = |key: &str, number: u32| Event::new("t", json!(number)).unwrap().with_partition_key(key);
-    let claim = |limit| Claim::new("w").with_lease(Duration::from_mins(10)).with_limit(limit);
-    let ids = |leased: &[Leased]| leased.iter().map(|one| one.event.id()).collect::<Vec<_>>();
+    let claim = async |limit| claim_for_long(&h, limit).await;
     let hot = |numbers: std::ops::Range<u32>| numbers.map(|number| of("hot", number)).collect::<Vec<_>>();
     h.store.save_all(&hot(0..10)).await.unwrap();
-    let mut leased = h.store.claim(&claim(10)).await.unwrap();
+    let mut leased = claim(10).await;
     let others = ["a", "b", "c"].map(|key| of(key, 0));
     h.store.save_all(&hot(10..9000)).await.unwrap();
     h.store.save(&others[0]).await.unwrap();
     h.store.save_all(&hot(9000..14_000)).await.unwrap();
     h.store.save_all(&others[1..]).await.unwrap();
 
-    assert_eq!(ids(&h.store.claim(&claim(2)).await.unwrap()), [others[0].id(), others[1].id()]);
+    assert_eq!(ids(&claim(2).await), [others[0].id(), others[1].id()]);
     let parked = h.outbox().count_documents(doc! { "status": "parked" }).await.unwrap();
     assert_eq!(parked, 2000, "by one claim");
-    assert_eq!(ids(&h.store.claim(&claim(2)).await.unwrap()), [others[2].id()]);
+    assert_eq!(ids(&claim(2).await), [others[2].id()]);
     let mut next = 0;
     while !leased.is_empty() {
         for one in &leased {
@@ -439,7 +448,7 @@ async fn a_claim_puts_a_part_of_a_hot_key_aside_and_goes_on_with_others() {
         }
         let delivered: Vec<_> = leased.iter().map(|one| Settlement::delivered(one.lease)).collect();
         assert!(h.store.settle(&delivered).await.unwrap().iter().all(Result::is_ok));
-        leased = h.store.claim(&claim(1000)).await.unwrap();
+        leased = claim(1000).await;
     }
     assert_eq!(next, 14_000);
     h.close().await;
@@ -450,11 +459,7 @@ async fn a_claim_puts_a_part_of_a_hot_key_aside_and_goes_on_with_others() {
 async fn what_comes_late_in_front_of_a_hot_key_comes_before_what_is_behind() {
     let Some(h) = require("claims::in_front", Mongo::open().await) else { return };
     let of = |key: &str| Event::new("t", json!(key)).unwrap().with_partition_key(key);
-    let claim = async |limit| {
-        let claim = Claim::new("w").with_lease(Duration::from_mins(10)).with_limit(limit);
-        h.store.claim(&claim).await.unwrap()
-    };
-    let ids = |leased: &[Leased]| leased.iter().map(|one| one.event.id()).collect::<Vec<_>>();
+    let claim = async |limit| claim_for_long(&h, limit).await;
     let settle = async |settlements: Vec<Settlement>| {
         assert!(h.store.settle(&settlements).await.unwrap().iter().all(Result::is_ok));
     };
@@ -502,10 +507,7 @@ async fn what_comes_late_in_front_of_a_hot_key_comes_before_what_is_behind() {
 async fn a_claim_comes_past_many_busy_keys_that_have_many_events_each() {
     let Some(h) = require("claims::many_hot_keys", Mongo::open().await) else { return };
     let of = |key: usize| Event::new("t", json!(key)).unwrap().with_partition_key(format!("{key}"));
-    let claim = async |limit| {
-        let claim = Claim::new("w").with_lease(Duration::from_mins(10)).with_limit(limit);
-        h.store.claim(&claim).await.unwrap()
-    };
+    let claim = async |limit| claim_for_long(&h, limit).await;
     let keys: Vec<_> = (0..30).map(of).collect();
     h.store.save_all(&keys).await.unwrap();
     assert_eq!(claim(30).await.len(), 30);
@@ -517,8 +519,7 @@ async fn a_claim_comes_past_many_busy_keys_that_have_many_events_each() {
         h.store.save(&others[round]).await.unwrap();
     }
     for other in others {
-        let leased = claim(1).await;
-        assert_eq!(leased.iter().map(|one| one.event.id()).collect::<Vec<_>>(), [other.id()]);
+        assert_eq!(ids(&claim(1).await), [other.id()]);
     }
     assert!(claim(1).await.is_empty());
     h.close().await;
@@ -529,10 +530,7 @@ async fn a_claim_comes_past_many_busy_keys_that_have_many_events_each() {
 async fn claims_begin_behind_the_events_of_all_hot_keys() {
     let Some(h) = require("claims::behind_all", Mongo::open().await) else { return };
     let of = |key: &str| Event::new("t", json!(key)).unwrap().with_partition_key(key);
-    let claim = async |limit| {
-        let claim = Claim::new("w").with_lease(Duration::from_mins(10)).with_limit(limit);
-        h.store.claim(&claim).await.unwrap()
-    };
+    let claim = async |limit| claim_for_long(&h, limit).await;
     h.store.save_all(&["hot", "warm", "busy"].map(of)).await.unwrap();
     assert_eq!(claim(3).await.len(), 3);
     for keys in [["hot"; 2], ["warm"; 2], ["hot", "warm"]] {
@@ -543,8 +541,7 @@ async fn claims_begin_behind_the_events_of_all_hot_keys() {
     let others: Vec<_> = (0..8).map(|number| of(&format!("{number}"))).collect();
     h.store.save_all(&others).await.unwrap();
     for other in others {
-        let leased = claim(1).await;
-        assert_eq!(leased.iter().map(|one| one.event.id()).collect::<Vec<_>>(), [other.id()]);
+        assert_eq!(ids(&claim(1).await), [other.id()]);
     }
     assert!(claim(1).await.is_empty());
     // Each claim that begins in front parks 2,000; one may, after some time.
