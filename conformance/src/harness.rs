@@ -3,7 +3,8 @@
 use std::{fmt, time::Duration};
 
 use chrono::{DateTime, Utc};
-use outbox_traits::{ErrorKind, EventId, InboxStore, OutboxStore, Result, Retention, async_trait};
+use outbox_traits::{ErrorKind, Event, EventId, InboxStore, OutboxStore, Result, Retention, async_trait};
+use serde_json::Value;
 
 /// The session of a harness's store.
 pub type SessionOf<H> = <<H as Harness>::Store as OutboxStore>::Session;
@@ -246,6 +247,21 @@ pub trait ExpiryHarness: SchemaHarness + InboxHarness {
 
     /// Has the engine delete what is old enough now, and waits until it has.
     async fn expire(&self);
+}
+
+/// A harness whose outbox is shared with programs that do without this library, as those in another language do, and know no
+/// more than the shape of its rows, which is published.
+#[async_trait]
+pub trait ElsewhereHarness: Harness {
+    /// Writes this event, of which no more than type, payload, id and timestamp are set, as such a program does: pending, made
+    /// at its timestamp, and numbers as its language has them.
+    async fn write_elsewhere(&self, event: &Event);
+
+    /// Says of an event, as such a program does, that it is delivered now.
+    async fn deliver_elsewhere(&self, id: EventId);
+
+    /// What such a program reads of an event that is pending: an object with `type`, `payload` and `meta`.
+    async fn read_elsewhere(&self, id: EventId) -> Option<Value>;
 }
 
 /// A harness whose engine can be made to refuse events, as by what somebody has added to its schema.

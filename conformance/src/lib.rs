@@ -65,6 +65,7 @@
 //! | `migration` | [`MigrationHarness`] | a schema that is made by hand |
 //! | `inbox_migration` | [`InboxMigrationHarness`] | the same of inboxes |
 //! | `expiry` | [`ExpiryHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what the engine deletes by itself, by age; one that cannot leaves it out |
+//! | `elsewhere` | [`ElsewhereHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) and a [`StatsStore`](outbox_traits::StatsStore) | what programs write and read that do without this library |
 //! | `refusal` | [`RefusalHarness`] | what the engine refuses for reasons that are not the outbox's |
 //! | `fault` | [`FaultHarness`] | what the engine answers at times, such as a deadlock: its kind, what is tried again, and that nothing is half done |
 //! | `claim_fault` | [`FaultHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | the same of claims, settlements and dead letters |
@@ -111,9 +112,9 @@ pub mod transport;
 
 pub use crate::{
     harness::{
-        CostHarness, DurableHarness, ExpiryHarness, Fault, FaultHarness, Harness, InboxHarness,
-        InboxMigrationHarness, InboxNamesHarness, MigrationHarness, NamesHarness, OutageHarness,
-        RefusalHarness, SchemaHarness, SessionOf, Skip, WakeHarness,
+        CostHarness, DurableHarness, ElsewhereHarness, ExpiryHarness, Fault, FaultHarness, Harness,
+        InboxHarness, InboxMigrationHarness, InboxNamesHarness, MigrationHarness, NamesHarness,
+        OutageHarness, RefusalHarness, SchemaHarness, SessionOf, Skip, WakeHarness,
     },
     proxy::Proxy,
     run::{Clause, require},

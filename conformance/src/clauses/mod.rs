@@ -18,6 +18,7 @@ pub mod concurrent;
 pub mod cost;
 pub mod dead_letter;
 pub mod durable;
+pub mod elsewhere;
 pub mod expiry;
 pub mod fault;
 pub mod inbox;
@@ -285,6 +286,17 @@ macro_rules! __group {
             the_engine_is_told_what_the_owner_said_last
             many_may_tell_the_engine_at_once
             another_name_keeps_the_time_to_live
+        }
+    };
+    (elsewhere $mode:tt) => {
+        $crate::__emit! { $mode elsewhere:
+            what_is_written_elsewhere_is_an_event_like_any_other
+            what_is_written_elsewhere_is_claimed_and_settled
+            many_that_are_written_elsewhere_are_claimed_and_die_page_by_page
+            numbers_that_are_written_elsewhere_are_those_that_were_meant
+            what_is_delivered_elsewhere_is_delivered
+            what_is_written_elsewhere_has_an_age
+            what_is_saved_is_read_elsewhere
         }
     };
     (refusal $mode:tt) => {
@@ -614,6 +626,7 @@ mod tests {
             names: "names.rs";
             migration: "migration.rs";
             inbox_migration: "inbox_migration.rs";
+            elsewhere: "elsewhere.rs";
             refusal: "refusal.rs";
             fault: "fault.rs";
             claim_fault: "claim_fault.rs";

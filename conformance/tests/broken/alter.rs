@@ -49,7 +49,7 @@ pub(crate) fn without_not_before(event: &Event) -> Event {
     serde_json::from_value(json!(event)).expect("an event is an event")
 }
 
-fn with_payload(event: &Event, alter: &dyn Fn(Value) -> Value) -> Event {
+pub(crate) fn with_payload(event: &Event, alter: &dyn Fn(Value) -> Value) -> Event {
     let mut whole = json!(event);
     whole["payload"] = map(whole["payload"].take(), alter);
     let altered: Event = serde_json::from_value(whole).expect("still an event");

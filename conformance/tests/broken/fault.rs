@@ -253,6 +253,15 @@ faults! {
     VerifyDoesNotRound,
     AnotherNameLosesTheTimeToLive,
 
+    // What is written elsewhere.
+    WhatIsWrittenElsewhereIsSetAside,
+    WhatIsWrittenElsewhereHasOneKey,
+    OnlySomeThatAreWrittenElsewhereAreFound,
+    NumbersThatAreWrittenElsewhereAreFloats,
+    WhatIsWrittenElsewhereHasNoAge,
+    WhatIsDeliveredElsewhereIsPending,
+    WhatIsSavedHasNoMetaElsewhere,
+
     // What the engine refuses.
     ARefusedEventIsADuplicate,
     ARefusedEventOfABatchIsADuplicate,

@@ -8,11 +8,13 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use outbox_conformance::{
-    CostHarness, DurableHarness, ExpiryHarness, Harness, InboxHarness, InboxMigrationHarness,
-    InboxNamesHarness, MigrationHarness, NamesHarness, RefusalHarness, SchemaHarness, Skip, WakeHarness,
+    CostHarness, DurableHarness, ElsewhereHarness, ExpiryHarness, Harness, InboxHarness,
+    InboxMigrationHarness, InboxNamesHarness, MigrationHarness, NamesHarness, RefusalHarness, SchemaHarness,
+    Skip, WakeHarness,
 };
 use outbox_memory::{ManualClock, MemoryOutbox};
-use outbox_traits::{EventId, Retention, async_trait};
+use outbox_traits::{Event, EventId, Retention, async_trait};
+use serde_json::Value;
 
 use crate::{
     fault::Fault,
@@ -310,6 +312,21 @@ impl ExpiryHarness for Faulty {
 
     async fn expire(&self) {
         self.store.expire().await.unwrap();
+    }
+}
+
+#[async_trait]
+impl ElsewhereHarness for Faulty {
+    async fn write_elsewhere(&self, event: &Event) {
+        self.store.write_elsewhere(event).await;
+    }
+
+    async fn deliver_elsewhere(&self, id: EventId) {
+        self.store.deliver_elsewhere(id).await;
+    }
+
+    async fn read_elsewhere(&self, id: EventId) -> Option<Value> {
+        self.store.read_elsewhere(id).await
     }
 }
 

@@ -7,6 +7,7 @@ mod rejection;
 
 mod alter;
 mod claim;
+mod elsewhere;
 mod expiry;
 mod fault;
 mod fitful;
@@ -52,7 +53,8 @@ fn failures(fault: Fault, is_asked: impl Fn(&str) -> bool) -> Vec<(&'static str,
 fn all_clauses() -> Vec<Clause> {
     let mut clauses = clauses!(
         Faulty; store, concurrent, schema, dead_letter, claim, claim_concurrent, claim_schema, claim_durable, stats,
-        cost, claim_cost, wake, wake_concurrent, claim_peer, claim_wake, inbox, resource, names, claim_names, inbox_names, migration, inbox_migration, expiry, refusal
+        cost, claim_cost, wake, wake_concurrent, claim_peer, claim_wake, inbox, resource, names, claim_names, inbox_names, migration, inbox_migration, expiry, elsewhere,
+        refusal
     );
     clauses.extend(clauses!(Fitful; fault, claim_fault, inbox_fault));
     clauses.extend(clauses!(Remote; outage, claim_outage, claim_meeting, stats_outage, wake_outage));
@@ -519,6 +521,20 @@ rejected! {
     another_name_that_loses_the_time_to_live: AnotherNameLosesTheTimeToLive
         by "expiry::another_name_keeps_the_time_to_live";
 
+    what_is_written_elsewhere_set_aside: WhatIsWrittenElsewhereIsSetAside
+        by "elsewhere::what_is_written_elsewhere_is_an_event_like_any_other";
+    one_key_for_all_that_is_written_elsewhere: WhatIsWrittenElsewhereHasOneKey
+        by "elsewhere::what_is_written_elsewhere_is_claimed_and_settled";
+    some_alone_of_what_is_written_elsewhere: OnlySomeThatAreWrittenElsewhereAreFound
+        by "elsewhere::many_that_are_written_elsewhere_are_claimed_and_die_page_by_page";
+    floats_for_numbers_that_are_written_elsewhere: NumbersThatAreWrittenElsewhereAreFloats
+        by "elsewhere::numbers_that_are_written_elsewhere_are_those_that_were_meant";
+    what_is_written_elsewhere_without_an_age: WhatIsWrittenElsewhereHasNoAge
+        by "elsewhere::what_is_written_elsewhere_has_an_age";
+    what_is_delivered_elsewhere_and_pending: WhatIsDeliveredElsewhereIsPending
+        by "elsewhere::what_is_delivered_elsewhere_is_delivered";
+    what_has_no_meta_elsewhere: WhatIsSavedHasNoMetaElsewhere
+        by "elsewhere::what_is_saved_is_read_elsewhere";
     a_refused_event_that_is_a_duplicate: ARefusedEventIsADuplicate
         by "refusal::what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored",
             "refusal::another_duplicate_is_an_error_and_not_an_outcome";

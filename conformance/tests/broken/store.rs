@@ -49,6 +49,8 @@ pub(crate) struct Memory {
     pub(crate) requeued_at: Option<DateTime<Utc>>,
     /// Whoever fetches waits for a session that has met a duplicate.
     is_held_up: bool,
+    /// What was written without the store.
+    pub(crate) elsewhere: Vec<EventId>,
     /// The session of a batch of which an event was refused.
     pub(crate) left_open: Option<MemorySession>,
 }

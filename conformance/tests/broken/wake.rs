@@ -238,6 +238,11 @@ impl StatsStore for Broken {
                     self.memory().requeued_at.and_then(|time| (self.clock.now() - time).to_std().ok());
                 stats.oldest_due = stats.oldest_due.min(since.or(stats.oldest_due));
             }
+            Fault::WhatIsWrittenElsewhereHasNoAge
+                if stats.pending + stats.leased <= self.memory().elsewhere.len() as u64 =>
+            {
+                (stats.oldest_pending, stats.oldest_due) = (None, None);
+            }
             Fault::WhatIsLeasedIsNotDue if stats.leased > 0 => stats.oldest_due = None,
             // It sees none that waits, and takes the one behind it for free.
             Fault::WhatIsBehindARetryIsDue if stats.pending > 1 => stats.oldest_due = stats.oldest_pending,

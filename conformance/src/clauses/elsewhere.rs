@@ -1,0 +1,247 @@
+//! Section 9.7: what programs write and read that know no more than the published shape of a row.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use outbox_traits::{
+    ClaimStore, DeadLetterFilter, DeadLetterStore, Event, EventId, OutboxStore, Saved, Settlement, StatsStore,
+};
+use serde_json::{Value, json};
+
+use super::claim::{claim, leased_ids, settled};
+use crate::{
+    ElsewhereHarness,
+    support::{acknowledge, event, ids, kept, pending, pending_ids, save, saved_after_delivery},
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+async fn write_all<H: ElsewhereHarness>(h: &Arc<H>, count: usize) -> Vec<Event> {
+    let mut all = Vec::with_capacity(count);
+    for number in 0..count {
+        let event = Event::new("elsewhere.written", json!({ "number": number })).expect("valid");
+        h.write_elsewhere(&event).await;
+        all.push(event);
+    }
+    all
+}
+
+/// Such events have no place among each other.
+fn any_order(ids: impl IntoIterator<Item = EventId>) -> HashSet<EventId> {
+    ids.into_iter().collect()
+}
+
+async fn with_id<H: ElsewhereHarness>(h: &Arc<H>, id: EventId) -> Option<Event> {
+    pending(h).await.into_iter().find(|event| event.id() == id)
+}
+
+/// 9.7, 2.6, 5.1 and 6.1: it is handed out as it was written, its id is taken, and it is acknowledged and purged.
+pub async fn what_is_written_elsewhere_is_an_event_like_any_other<H: ElsewhereHarness>(h: Arc<H>) {
+    let theirs = write_all(&h, 3).await;
+    let ours = event("ours");
+    save(&h, &ours).await;
+    for event in &theirs {
+        assert_eq!(with_id(&h, event.id()).await.as_ref(), Some(event));
+    }
+    assert_eq!(any_order(pending_ids(&h).await), any_order(ids(&theirs).into_iter().chain([ours.id()])));
+    let again = event("again").with_id(theirs[0].id());
+    assert_eq!(h.store().save(&again).await.expect("save"), Saved::Duplicate);
+    let batch = [again.clone(), event("beside")];
+    let saved = h.store().save_all(&batch).await.expect("save_all");
+    assert_eq!(saved, [Saved::Duplicate, Saved::Stored]);
+    acknowledge(&h, theirs[0].id()).await;
+    let left = [theirs[1].id(), theirs[2].id(), ours.id(), batch[1].id()];
+    assert_eq!(any_order(pending_ids(&h).await), any_order(left));
+    assert_eq!(h.store().save(&again).await.expect("save"), saved_after_delivery(&h));
+    assert_eq!(h.store().purge(Duration::ZERO).await.expect("purge"), kept(&h, 1));
+}
+
+/// 9.7, 7.1, 7.7, 8.1 and 8.3: it is claimed, fails, waits, dies and comes back like any other.
+pub async fn what_is_written_elsewhere_is_claimed_and_settled<H: ElsewhereHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore + DeadLetterStore,
+{
+    let theirs = write_all(&h, 4).await;
+    let first = claim(&h, 1).await;
+    let rest = claim(&h, 9).await;
+    assert_eq!((first.len(), rest.len()), (1, 3));
+    assert_eq!(
+        any_order(leased_ids(&first).into_iter().chain(leased_ids(&rest))),
+        any_order(ids(&theirs)),
+        "one was claimed twice",
+    );
+    assert!(pending_ids(&h).await.is_empty(), "what is leased is not pending");
+    settled(
+        &h,
+        [
+            Settlement::retry(first[0].lease, HOUR, "failed"),
+            Settlement::delivered(rest[0].lease),
+            Settlement::dead_letter(rest[1].lease, "failed for good"),
+            Settlement::released(rest[2].lease),
+        ],
+    )
+    .await;
+    let released = claim(&h, 9).await;
+    assert_eq!(leased_ids(&released), [rest[2].event.id()]);
+    assert_eq!((released[0].attempts, released[0].failures), (1, 0));
+    settled(&h, [Settlement::delivered(released[0].lease)]).await;
+    let dead = h.store().dead_letters(&DeadLetterFilter::new()).await.expect("dead_letters").letters;
+    assert_eq!(dead.len(), 1);
+    assert_eq!(dead[0].content.as_ref(), Ok(&rest[1].event));
+    assert_eq!((dead[0].attempts, dead[0].failures, dead[0].reason.as_str()), (1, 1, "failed for good"));
+    assert!(h.store().requeue(dead[0].id).await.expect("requeue"));
+    let requeued = claim(&h, 9).await;
+    assert_eq!(leased_ids(&requeued), [dead[0].id]);
+    assert_eq!((requeued[0].attempts, requeued[0].failures), (1, 0));
+    settled(&h, [Settlement::delivered(requeued[0].lease)]).await;
+    h.advance(HOUR).await;
+    let again = claim(&h, 9).await;
+    assert_eq!(leased_ids(&again), leased_ids(&first));
+    assert_eq!((again[0].attempts, again[0].failures), (2, 1));
+    assert_eq!(again[0].event, first[0].event);
+    settled(&h, [Settlement::delivered(again[0].lease)]).await;
+    assert!(pending_ids(&h).await.is_empty());
+    assert_eq!(h.store().purge(Duration::ZERO).await.expect("purge"), kept(&h, 4));
+}
+
+/// 9.7, 7.1 and 8.2: however many there are, each is claimed once, what comes after them is found, and those that died are all
+/// on some page.
+pub async fn many_that_are_written_elsewhere_are_claimed_and_die_page_by_page<H: ElsewhereHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore + DeadLetterStore,
+{
+    const MANY: usize = 1100;
+    let all = any_order(ids(&write_all(&h, MANY).await));
+    let ours = event("ours");
+    save(&h, &ours).await;
+    let mut leased = Vec::new();
+    loop {
+        let next = claim(&h, 400).await;
+        if next.is_empty() {
+            break;
+        }
+        leased.extend(next);
+    }
+    assert_eq!(leased.len(), MANY + 1, "some were claimed twice, or not at all");
+    assert_eq!(any_order(leased_ids(&leased)), all.iter().copied().chain([ours.id()]).collect());
+    settled(&h, leased.iter().map(|one| Settlement::dead_letter(one.lease, "failed"))).await;
+    let mut found = Vec::new();
+    let mut after = None;
+    loop {
+        let filter = DeadLetterFilter::new().with_limit(600).with_after(after);
+        let page = h.store().dead_letters(&filter).await.expect("dead_letters");
+        assert!(page.letters.len() <= 600);
+        found.extend(page.letters.into_iter().map(|letter| letter.id));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found.len(), MANY + 1, "some are on two pages, or on none");
+    assert_eq!(any_order(found), any_order(leased_ids(&leased)));
+    let requeued = h.store().requeue_all(&DeadLetterFilter::new()).await.expect("requeue_all");
+    assert_eq!(requeued, MANY as u64 + 1);
+    assert_eq!(h.store().get_pending(2 * MANY).await.expect("get_pending").len(), MANY + 1);
+}
+
+/// 9.7 and 1.6: a number is the one that was meant, in whatever way the other language writes numbers down.
+pub async fn numbers_that_are_written_elsewhere_are_those_that_were_meant<H: ElsewhereHarness>(h: Arc<H>) {
+    const LAST: i64 = (1 << 53) - 1;
+    let shorter = [0, 1, -1, i64::from(i32::MAX), i64::from(i32::MIN), -i64::from(i32::MAX)];
+    let longer = [1 << 31, -(1 << 31) - 1, 1 << 32, 1_700_000_000_000, -1_700_000_000_000, LAST, -LAST];
+    let floats = [0.5, -0.25, 9.75, 4_294_967_296.5, -2_147_483_648.5, 1e17, -1e17, 1e300, 5e-324];
+    let payload =
+        json!({ "shorter": shorter, "longer": longer, "floats": floats, "nested": [{ "at": LAST }] });
+    let event = Event::new("elsewhere.numbers", payload).expect("valid");
+    h.write_elsewhere(&event).await;
+    let read = pending(&h).await;
+    assert_eq!(read[0].payload().to_string(), event.payload().to_string());
+    assert_eq!(read, [event]);
+}
+
+/// 9.7, 5.1 and 6.1: what such a program has delivered is delivered, whoever wrote it, and is purged when it is old enough.
+pub async fn what_is_delivered_elsewhere_is_delivered<H: ElsewhereHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore + StatsStore,
+{
+    let theirs = write_all(&h, 2).await;
+    let ours = [event("delivered elsewhere"), event("ours")];
+    for event in &ours {
+        save(&h, event).await;
+    }
+    for id in [theirs[0].id(), ours[0].id()] {
+        h.deliver_elsewhere(id).await;
+    }
+    let left = any_order([theirs[1].id(), ours[1].id()]);
+    assert_eq!(any_order(pending_ids(&h).await), left);
+    let stats = h.store().stats().await.expect("stats");
+    assert_eq!((stats.pending, stats.delivered), (2, 2));
+    assert_eq!(any_order(leased_ids(&claim(&h, 9).await)), left);
+    // Said again it is no error, and the time stays.
+    h.advance(HOUR).await;
+    acknowledge(&h, ours[0].id()).await;
+    assert_eq!(h.store().purge(HOUR * 2).await.expect("purge"), 0);
+    assert_eq!(h.store().purge(HOUR).await.expect("purge"), 2);
+    assert_eq!(h.store().stats().await.expect("stats").delivered, 0);
+}
+
+/// 9.7 and 9.1: it is counted, and is as old as it says.
+pub async fn what_is_written_elsewhere_has_an_age<H: ElsewhereHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore + StatsStore,
+{
+    let hours = |age: Option<Duration>| age.map(|age| age.as_secs() / HOUR.as_secs());
+    save(&h, &event("ours")).await;
+    h.advance(HOUR * 2).await;
+    let written = event("theirs").with_timestamp(h.now().await);
+    h.write_elsewhere(&written).await;
+    h.advance(HOUR).await;
+    let stats = h.store().stats().await.expect("stats");
+    assert_eq!((stats.pending, hours(stats.oldest_pending)), (2, Some(3)), "{stats:?}");
+    let leased = claim(&h, 9).await;
+    let ours = leased.iter().find(|one| one.event.id() != written.id()).expect("it is claimed");
+    settled(&h, [Settlement::delivered(ours.lease)]).await;
+    let stats = h.store().stats().await.expect("stats");
+    assert_eq!((stats.leased, hours(stats.oldest_pending)), (1, Some(1)), "{stats:?}");
+    h.advance(HOUR).await;
+    let stats = h.store().stats().await.expect("stats");
+    assert_eq!((stats.pending, hours(stats.oldest_due)), (1, Some(2)), "{stats:?}");
+}
+
+/// 9.7: such a program reads what this library has saved: as long as it is pending, and as JSON has it.
+pub async fn what_is_saved_is_read_elsewhere<H: ElsewhereHarness>(h: Arc<H>) {
+    let payload = json!({
+        "total": 4200, "big": 1_i64 << 40, "less": -7, "price": 9.5, "lines": [{ "sku": "a" }, []], "note": null,
+        "is_paid": true, "$set": { "a.b": "c" },
+    });
+    let plain = Event::new("elsewhere.read", payload)
+        .expect("valid")
+        .with_resource("order", "17")
+        .with_idempotency_key("k-17")
+        .with_header("tenant", "acme");
+    // What there is no room for in the shape may be left out, but neither id nor time.
+    let mut large = Event::new("elsewhere.large", json!({})).expect("valid");
+    large.meta_mut().extra.insert("long".to_owned(), Value::Array(vec![json!(0); 1_400_000]));
+    // What other languages have no number for is near enough, and all else in it is as it was.
+    let beyond = Event::new("elsewhere.beyond", json!({ "n": u64::MAX, "name": "x" })).expect("valid");
+    for event in [&plain, &large, &beyond] {
+        save(&h, event).await;
+    }
+    assert_eq!(h.read_elsewhere(plain.id()).await, Some(json!(plain)));
+    for (event, name) in [(&large, "large"), (&beyond, "beyond")] {
+        let read = h.read_elsewhere(event.id()).await.unwrap_or_else(|| panic!("{name} is not there"));
+        assert_eq!(read["type"], event.event_type());
+        let meta = json!(event.meta());
+        assert_eq!((&read["meta"]["id"], &read["meta"]["timestamp"]), (&meta["id"], &meta["timestamp"]));
+        if name == "beyond" {
+            assert_eq!(read["payload"]["name"], "x");
+            assert_eq!(read["payload"]["n"].as_f64(), json!(u64::MAX).as_f64());
+        }
+    }
+    assert_eq!(
+        pending(&h).await,
+        [plain.clone(), large, beyond],
+        "read by this library, nothing is left out"
+    );
+    acknowledge(&h, plain.id()).await;
+    assert_eq!(h.read_elsewhere(plain.id()).await, None, "what is delivered is still to be read");
+}

@@ -1,0 +1,50 @@
+//! What is written, delivered and read without the store.
+
+use outbox_traits::{Event, EventId, OutboxStore};
+use serde_json::{Value, json};
+
+use crate::{
+    alter,
+    fault::Fault,
+    store::{Broken, Memory},
+};
+
+impl Broken {
+    pub(crate) async fn write_elsewhere(&self, event: &Event) {
+        let before = {
+            let Memory { elsewhere, .. } = &mut *self.memory();
+            elsewhere.push(event.id());
+            elsewhere.len() - 1
+        };
+        let event = match self.fault {
+            Fault::WhatIsWrittenElsewhereIsSetAside => {
+                return self.inner.insert_undecodable(event.id(), event.event_type(), "{");
+            }
+            Fault::OnlySomeThatAreWrittenElsewhereAreFound if before >= 1000 => return,
+            Fault::WhatIsWrittenElsewhereHasOneKey => event.clone().with_partition_key(""),
+            Fault::NumbersThatAreWrittenElsewhereAreFloats => {
+                alter::with_payload(event, &|value| match value.as_i64() {
+                    Some(integer) if i32::try_from(integer).is_err() => json!(value.as_f64()),
+                    _ => value,
+                })
+            }
+            _ => event.clone(),
+        };
+        self.inner.save(&event).await.unwrap();
+    }
+
+    pub(crate) async fn deliver_elsewhere(&self, id: EventId) {
+        if self.fault != Fault::WhatIsDeliveredElsewhereIsPending {
+            self.inner.acknowledge(id).await.unwrap();
+        }
+    }
+
+    pub(crate) async fn read_elsewhere(&self, id: EventId) -> Option<Value> {
+        let pending = self.inner.get_pending(usize::MAX).await.unwrap();
+        let mut read = pending.iter().find(|event| event.id() == id).map(|event| json!(event))?;
+        if self.fault == Fault::WhatIsSavedHasNoMetaElsewhere {
+            read["meta"] = json!({});
+        }
+        Some(read)
+    }
+}
