@@ -48,6 +48,9 @@ mod sealed {
         const INSERT_CHUNK: (usize, usize);
         /// Whether such an insert is one statement, and so atomic by itself.
         const INSERT_IS_ATOMIC: bool;
+        /// What comes before several statements in the caller's transaction, after them, and where one of them fails, so that
+        /// nothing of them is left in it; none where such an error ends the whole transaction.
+        const AROUND_BATCH: Option<[&'static str; 3]>;
 
         /// Goes before a statement in the same message, and makes an index the way whatever the statistics say.
         const BY_INDEX: &'static str;
@@ -175,12 +178,23 @@ mod sealed {
             names: &Names,
             table: &str,
         ) -> impl Future<Output = sqlx::Result<Vec<String>>> + Send;
-        /// The names of the indexes of one of the tables.
+        /// The names of the indexes of one of the tables, and whether each is unique.
         fn indexes(
             connection: &mut Self::Connection,
             names: &Names,
             table: &str,
-        ) -> impl Future<Output = sqlx::Result<Vec<String>>> + Send;
+        ) -> impl Future<Output = sqlx::Result<Vec<(String, bool)>>> + Send;
+        /// Whether one of the indexes, by what follows the name of the outbox or inbox in its own, is made with its table: if it
+        /// is lost, the migrations do not make it again.
+        fn is_made_with_table(index: &str) -> bool;
+        /// Whether a table is where a migration looks for one of its name: if not, that would make another one, and hide it.
+        fn is_where_made(
+            _connection: &mut Self::Connection,
+            _names: &Names,
+            _table: &str,
+        ) -> impl Future<Output = sqlx::Result<bool>> + Send {
+            async { Ok(true) }
+        }
         /// Applies what is missing, under a lock that all processes share.
         fn migrate(pool: &Pool<Self>, names: &Names) -> impl Future<Output = Result<()>> + Send;
 

@@ -82,6 +82,10 @@ impl Engine for MySql {
     const INSERT_CHUNK: (usize, usize) = (1000, 1_048_576);
     // With a duplicate among them, it is several.
     const INSERT_IS_ATOMIC: bool = false;
+    // The name is free again when the transaction ends, or the next batch takes it. A connection that has no transaction open
+    // has nothing to release.
+    const AROUND_BATCH: Option<[&'static str; 3]> =
+        Some(["SAVEPOINT outbox_batch", "", "ROLLBACK TO SAVEPOINT outbox_batch"]);
     const BY_INDEX: &'static str = "";
     const ALONE: &'static str = "";
     const ISOLATE: &'static str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; ";
@@ -311,15 +315,21 @@ impl Engine for MySql {
         connection: &mut MySqlConnection,
         names: &Names,
         table: &str,
-    ) -> sqlx::Result<Vec<String>> {
-        sqlx::query_scalar(
-            "SELECT DISTINCT CAST(index_name AS CHAR) FROM information_schema.statistics
+    ) -> sqlx::Result<Vec<(String, bool)>> {
+        let indexes: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT DISTINCT CAST(index_name AS CHAR), CAST(non_unique AS SIGNED)
+            FROM information_schema.statistics
             WHERE table_schema = COALESCE(?, DATABASE()) AND table_name = ?",
         )
         .bind(names.schema.as_deref())
         .bind(table)
         .fetch_all(connection)
-        .await
+        .await?;
+        Ok(indexes.into_iter().map(|(name, is_not_unique)| (name, is_not_unique == 0)).collect())
+    }
+
+    fn is_made_with_table(_index: &str) -> bool {
+        true
     }
 
     async fn migrate(pool: &Pool<Self>, names: &Names) -> Result<()> {

@@ -192,8 +192,8 @@ mod tests {
         name: "outbox",
         migrations: &[],
         tables: &[
-            Table { suffix: None, columns: &[], indexes: &[] },
-            Table { suffix: Some(KEY), columns: &[], indexes: &[] },
+            Table { suffix: None, columns: &[], indexes: &[], unique: &[] },
+            Table { suffix: Some(KEY), columns: &[], indexes: &[], unique: &[] },
         ],
     };
 

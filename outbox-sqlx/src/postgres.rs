@@ -112,6 +112,7 @@ impl Engine for Postgres {
     const FIRST_YEAR: i32 = 0;
     const INSERT_CHUNK: (usize, usize) = (10_000, 16_777_216);
     const INSERT_IS_ATOMIC: bool = true;
+    const AROUND_BATCH: Option<[&'static str; 3]> = None;
     const BY_INDEX: &'static str = BY_INDEX;
     const ALONE: &'static str = ALONE;
     // What a lost claim or settlement costs is a redelivery.
@@ -312,13 +313,36 @@ impl Engine for Postgres {
         Self::rows(connection, sql).await?.iter().map(|row| ReadRow::text(row, 0)).collect()
     }
 
-    async fn indexes(connection: &mut PgConnection, names: &Names, table: &str) -> sqlx::Result<Vec<String>> {
+    async fn indexes(
+        connection: &mut PgConnection,
+        names: &Names,
+        table: &str,
+    ) -> sqlx::Result<Vec<(String, bool)>> {
         let table = Self::text(&names.quoted(table));
         let sql = format!(
-            "SELECT relname::text FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+            "SELECT relname::text, indisunique::int::bigint
+            FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
             WHERE indrelid = to_regclass({table}) AND indisvalid"
         );
-        Self::rows(connection, sql).await?.iter().map(|row| ReadRow::text(row, 0)).collect()
+        let index = |row| Ok((ReadRow::text(row, 0)?, ReadRow::number(row, 1)? == 1));
+        Self::rows(connection, sql).await?.iter().map(index).collect()
+    }
+
+    fn is_made_with_table(index: &str) -> bool {
+        index == "id"
+    }
+
+    async fn is_where_made(connection: &mut PgConnection, names: &Names, table: &str) -> sqlx::Result<bool> {
+        if names.schema.is_some() {
+            return Ok(true);
+        }
+        // It is found along the search path, and made in the first schema there.
+        let table = Self::text(&names.quoted(table));
+        let sql = format!(
+            "SELECT 1 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+            WHERE pg_class.oid = to_regclass({table}) AND nspname = current_schema()"
+        );
+        Ok(!Self::rows(connection, sql).await?.is_empty())
     }
 
     async fn migrate(pool: &Pool<Self>, names: &Names) -> Result<()> {

@@ -1,5 +1,7 @@
 //! Creating, upgrading and checking the tables.
 
+use std::fmt;
+
 use outbox_traits::{Error, ErrorKind, Result, SchemaReport, SchemaStore, async_trait};
 use sqlx::Pool;
 
@@ -32,6 +34,8 @@ pub struct Table {
     pub columns: &'static [&'static str],
     /// By what follows the name of the outbox or inbox in theirs.
     pub indexes: &'static [&'static str],
+    /// Those of the indexes by which duplicates are told.
+    pub unique: &'static [&'static str],
 }
 
 impl Table {
@@ -60,6 +64,7 @@ impl Table {
                 "last_error",
             ],
             indexes,
+            unique: &["id", "idempotency"],
         }
     }
 
@@ -67,17 +72,27 @@ impl Table {
         suffix: Some(LEASE),
         columns: &["token", "leased_until", "claimed_at", "worker", "entries"],
         indexes: &[],
+        unique: &[],
     };
-    pub(crate) const KEYS: Self =
-        Self { suffix: Some(KEY), columns: &["partition_hash", "ready_at"], indexes: &["key_ready"] };
+    pub(crate) const KEYS: Self = Self {
+        suffix: Some(KEY),
+        columns: &["partition_hash", "ready_at"],
+        indexes: &["key_ready"],
+        unique: &[],
+    };
     pub(crate) const PARKED: Self = Self {
         suffix: Some(PARKED),
         columns: &["seq", "id", "partition_hash", "retry_at"],
         indexes: &["parked_id", "parked_key", "parked_last", "parked_retry"],
+        unique: &[],
     };
     /// What consumers have processed, in an inbox.
-    pub(crate) const MARKS: Self =
-        Self { suffix: None, columns: &["consumer", "event_id", "processed_at"], indexes: &["processed"] };
+    pub(crate) const MARKS: Self = Self {
+        suffix: None,
+        columns: &["consumer", "event_id", "processed_at"],
+        indexes: &["processed"],
+        unique: &[],
+    };
 
     fn name(&self, names: &Names) -> String {
         self.suffix.map_or_else(|| names.table.clone(), |suffix| names.part(suffix))
@@ -101,19 +116,26 @@ pub(crate) async fn migrate<DB: Dialect>(pool: &Pool<DB>, names: &Names) -> Resu
     // is amiss is only said under the lock, when no other process is half-way.
     let applied = version::<DB>(&mut connection, names).await.map_err(failed)?;
     if let Some(reason) = unfit::<DB>(&mut connection).await.map_err(failed)? {
-        let message = format!("could not migrate table `{}`: {reason}", names.display());
-        return Err(Error::new(ErrorKind::Schema, message));
+        return Err(refused(names, &reason));
     }
+    let is_whole = applied == Some(newest(names))
+        && problems::<DB>(&mut connection, names, applied).await.map_err(failed)?.is_empty();
     drop(connection);
-    if applied == Some(newest(names)) { Ok(()) } else { DB::migrate(pool, names).await }
+    if is_whole { Ok(()) } else { DB::migrate(pool, names).await }
 }
 
 pub(crate) async fn verify<DB: Dialect>(pool: &Pool<DB>, names: &Names) -> Result<SchemaReport> {
     let failed = |error| error::of::<DB>(names, VERIFY, error);
     let mut connection = pool.acquire().await.map_err(failed)?;
-    let mut all = problems::<DB>(&mut connection, names).await?;
+    let applied = version::<DB>(&mut connection, names).await.map_err(failed)?;
+    let problems = problems::<DB>(&mut connection, names, applied).await.map_err(failed)?;
+    let mut all: Vec<String> = problems.iter().map(Problem::to_string).collect();
     all.extend(unfit::<DB>(&mut connection).await.map_err(failed)?);
     Ok(SchemaReport::new(all))
+}
+
+fn refused(names: &Names, why: &str) -> Error {
+    Error::new(ErrorKind::Schema, format!("could not migrate table `{}`: {why}", names.display()))
 }
 
 /// Why connections of this kind cannot be used.
@@ -143,37 +165,90 @@ impl<DB: Dialect> SchemaStore for SqlxOutbox<DB> {
     }
 }
 
-/// Applies the versions that are missing; called under the lock.
+/// Applies the versions that are missing and, where a part was lost since, all of them again; called under the lock. It brings
+/// back all or, where something is to be done by hand first, nothing.
 pub(crate) async fn apply_missing<DB: Dialect>(connection: &mut DB::Connection, names: &Names) -> Result<()> {
     let failed = |error| error::of::<DB>(names, MIGRATE, error);
     let missing = missing::<DB>(connection, names).await?;
-    if missing.is_empty() {
-        return Ok(());
-    }
     // A table of somebody else's that has the name of a part would be passed over by `IF NOT EXISTS`. The first one was looked
     // at with the version.
     for table in names.layout.tables.iter().skip(1) {
         if is_foreign::<DB>(connection, names, table).await.map_err(failed)? {
-            let message = format!("there is {}", taken(names, &table.name(names)));
-            return Err(Error::new(ErrorKind::Schema, message));
+            let taken = taken(names, &table.name(names));
+            return Err(Error::new(ErrorKind::Schema, taken.to_string()));
         }
     }
     for sql in missing {
         DB::execute(connection, names.rewrite(sql)).await.map_err(failed)?;
     }
-    // So would an index.
-    match problems::<DB>(connection, names).await?.first() {
-        Some(problem) => {
-            let message = format!(
-                "could not migrate table `{}`, because something else has the name of a part of it: {problem}; \
-                 or choose another name for the {} with `with_table`",
-                names.display(),
-                names.layout.name
-            );
-            Err(Error::new(ErrorKind::Schema, message))
-        }
-        None => Ok(()),
+    let applied = version::<DB>(connection, names).await.map_err(failed)?;
+    let mut problems = problems::<DB>(connection, names, applied).await.map_err(failed)?;
+    if let Some(first) = problems.first()
+        && problems.iter().all(|problem| problem.is_made_again)
+    {
+        apply_again::<DB>(connection, names, first).await?;
+        problems = self::problems::<DB>(connection, names, applied).await.map_err(failed)?;
     }
+    let outbox = names.layout.name;
+    if let Some(by_hand) = problems.iter().find(|problem| !problem.is_made_again) {
+        let why = format!(
+            "{by_hand}; or, if something else has the name of that table, choose another name for the \
+             {outbox} with `with_table`"
+        );
+        return Err(refused(names, &why));
+    }
+    // So would an index of somebody else's.
+    problems.first().map_or(Ok(()), |problem| {
+        let why = format!(
+            "{}, and it could not be made, because something else has its name: drop or rename that, which may be \
+             an index that is not valid, or choose another name for the {outbox} with `with_table`",
+            problem.what
+        );
+        Err(refused(names, &why))
+    })
+}
+
+/// Applies all versions again, for what was lost.
+async fn apply_again<DB: Dialect>(
+    connection: &mut DB::Connection,
+    names: &Names,
+    lost: &Problem,
+) -> Result<()> {
+    let failed = |error| error::of::<DB>(names, MIGRATE, error);
+    let tables = names.layout.tables.iter().map(|table| table.name(names));
+    for table in tables.chain([names.part(VERSION)]) {
+        let is_there = !DB::columns(connection, names, &table).await.map_err(failed)?.is_empty();
+        if is_there && !DB::is_where_made(connection, names, &table).await.map_err(failed)? {
+            let why = format!(
+                "{}, and it would be made elsewhere than the table `{table}`, which is not where these connections \
+                 make tables: have them make tables there, or apply the files in `migrations/{}` of outbox-sqlx \
+                 there again",
+                lost.what,
+                DB::DIRECTORY
+            );
+            return Err(refused(names, &why));
+        }
+    }
+    for sql in names.layout.migrations {
+        DB::execute(connection, names.rewrite(sql))
+            .await
+            .map_err(|error| not_made::<DB>(names, lost, error))?;
+    }
+    Ok(())
+}
+
+/// Says what was to be made again, beside the error of the driver.
+fn not_made<DB: Dialect>(names: &Names, lost: &Problem, error: sqlx::Error) -> Error {
+    let is_duplicate = matches!(&error, sqlx::Error::Database(error) if error.is_unique_violation());
+    // No index can be unique before that.
+    let (kind, hint) = if is_duplicate {
+        (ErrorKind::Schema, ", as there are duplicates: delete all but one of each, and run `migrate` again")
+    } else {
+        (error::kind::<DB>(&error), "")
+    };
+    let (table, what) = (names.display(), &lost.what);
+    let message = format!("could not migrate table `{table}`: {what}, and it could not be made{hint}");
+    Error::new(kind, message).with_source(error)
 }
 
 fn newest(names: &Names) -> i64 {
@@ -236,7 +311,7 @@ async fn applied<DB: Dialect>(connection: &mut DB::Connection, names: &Names) ->
         return Ok(version);
     }
     match in_the_way::<DB>(connection, names).await.map_err(failed)? {
-        Some(table) => Err(Error::new(ErrorKind::Schema, format!("there is {}", taken(names, &table)))),
+        Some(table) => Err(Error::new(ErrorKind::Schema, taken(names, &table).to_string())),
         None => Ok(0),
     }
 }
@@ -258,57 +333,105 @@ async fn in_the_way<DB: Dialect>(
     Ok(None)
 }
 
-fn taken(names: &Names, table: &str) -> String {
-    let what = names.layout.name;
-    format!(
-        "a table `{table}` already which is not of an {what}: choose another name for the {what} with `with_table`"
+fn taken(names: &Names, table: &str) -> Problem {
+    let outbox = names.layout.name;
+    Problem::by_hand(
+        format!("there is a table `{table}` already which is not of an {outbox}"),
+        format!("choose another name for the {outbox} with `with_table`"),
     )
 }
 
-async fn problems<DB: Dialect>(connection: &mut DB::Connection, names: &Names) -> Result<Vec<String>> {
-    let failed = |error| error::of::<DB>(names, VERIFY, error);
-    let newest = newest(names);
-    let remedy =
-        format!("run `migrate` or apply the files in `migrations/{}` of outbox-sqlx again", DB::DIRECTORY);
-    let mut problems = Vec::new();
+/// What is amiss.
+struct Problem {
+    what: String,
+    remedy: String,
+    /// Whether a migration makes what is missing, so that it can be applied again.
+    is_made_again: bool,
+}
 
-    if let Some(applied) = version::<DB>(connection, names).await.map_err(failed)? {
-        if applied < newest {
-            problems.push(format!(
-                "the schema of table `{}` has version {applied}, not {newest}: {remedy}",
-                names.table
-            ));
-        } else if applied > newest {
-            problems.push(format!(
-                "the schema of table `{}` has version {applied} and this library knows versions up to \
-                 {newest}: upgrade the library",
-                names.table
-            ));
-        }
-    } else if let Some(table) = in_the_way::<DB>(connection, names).await.map_err(failed)? {
-        return Ok(vec![format!("there is {}", taken(names, &table))]);
-    } else {
-        problems.push(format!("the table `{}` is missing: {remedy}", names.part(VERSION)));
+impl Problem {
+    /// The migrations pass it over.
+    fn by_hand(what: String, remedy: impl Into<String>) -> Self {
+        Self { what, remedy: remedy.into(), is_made_again: false }
     }
 
-    // Once its version is there `migrate` has nothing more to do: what somebody dropped is to be put back.
-    let file =
-        format!("create it as `migrations/{}` of outbox-sqlx does, or apply its files again", DB::DIRECTORY);
+    fn made_again(what: String, remedy: &str) -> Self {
+        Self { what, remedy: remedy.to_owned(), is_made_again: true }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.remedy)
+    }
+}
+
+/// What is amiss with the tables, of which this version was applied.
+async fn problems<DB: Dialect>(
+    connection: &mut DB::Connection,
+    names: &Names,
+    applied: Option<i64>,
+) -> sqlx::Result<Vec<Problem>> {
+    let newest = newest(names);
+    let files = format!("the files in `migrations/{}` of outbox-sqlx", DB::DIRECTORY);
+    let again = format!("run `migrate` or apply {files} again");
+    // What stands in the statement that makes a table is passed over where the table is there.
+    let by_hand = format!("create it as {files} do");
+    let mut problems = Vec::new();
+
+    if let Some(applied) = applied {
+        if applied < newest {
+            let what = format!("the schema of table `{}` has version {applied}, not {newest}", names.table);
+            problems.push(Problem::made_again(what, &again));
+        } else if applied > newest {
+            let what = format!(
+                "the schema of table `{}` has version {applied} and this library knows versions up to {newest}",
+                names.table
+            );
+            problems.push(Problem::by_hand(what, "upgrade the library"));
+        }
+    } else if let Some(table) = in_the_way::<DB>(connection, names).await? {
+        return Ok(vec![taken(names, &table)]);
+    } else {
+        let what = format!("the table `{}` is missing", names.part(VERSION));
+        problems.push(Problem::made_again(what, &again));
+    }
+
     for table in names.layout.tables {
         let name = table.name(names);
-        let found = DB::columns(connection, names, &name).await.map_err(failed)?;
+        let found = DB::columns(connection, names, &name).await?;
         if found.is_empty() {
-            problems.push(format!("the table `{name}` is missing: {remedy}"));
+            problems.push(Problem::made_again(format!("the table `{name}` is missing"), &again));
             continue;
         }
         for column in absent(table.columns, &found) {
-            problems.push(format!("the table `{name}` has no column `{column}`: {file}"));
+            let what = format!("the table `{name}` has no column `{column}`");
+            problems.push(Problem::by_hand(what, &*by_hand));
         }
-        let found = DB::indexes(connection, names, &name).await.map_err(failed)?;
-        for index in table.indexes.iter().map(|suffix| names.index(suffix)) {
+        if table.indexes.is_empty() {
+            continue;
+        }
+        let found = DB::indexes(connection, names, &name).await?;
+        for suffix in table.indexes {
+            let (index, is_by_hand) = (names.index(suffix), DB::is_made_with_table(suffix));
             // SQLite and MySQL do not tell upper from lower case here.
-            if !found.iter().any(|found| found.eq_ignore_ascii_case(&index)) {
-                problems.push(format!("the table `{name}` has no index `{index}`: {file}"));
+            match found.iter().find(|(found, _)| found.eq_ignore_ascii_case(&index)) {
+                None => {
+                    let what = format!("the table `{name}` has no index `{index}`");
+                    problems.push(if is_by_hand {
+                        Problem::by_hand(what, &*by_hand)
+                    } else {
+                        Problem::made_again(what, &again)
+                    });
+                }
+                Some((_, false)) if table.unique.contains(suffix) => {
+                    let what = format!(
+                        "the index `{index}` of the table `{name}` is not unique, so that duplicates are stored"
+                    );
+                    let then = if is_by_hand { &by_hand } else { &again };
+                    problems.push(Problem::by_hand(what, format!("drop it, and {then}")));
+                }
+                Some(_) => {}
             }
         }
     }

@@ -77,6 +77,11 @@ impl Engine for Sqlite {
     // It takes one after the other: there is no round trip to spare.
     const INSERT_CHUNK: (usize, usize) = (usize::MAX, usize::MAX);
     const INSERT_IS_ATOMIC: bool = false;
+    const AROUND_BATCH: Option<[&'static str; 3]> = Some([
+        "SAVEPOINT outbox_batch",
+        "RELEASE outbox_batch",
+        "ROLLBACK TO outbox_batch; RELEASE outbox_batch",
+    ]);
     const BY_INDEX: &'static str = "";
     const ALONE: &'static str = "";
     const ISOLATE: &'static str = "";
@@ -279,12 +284,31 @@ impl Engine for Sqlite {
         connection: &mut SqliteConnection,
         _names: &Names,
         table: &str,
-    ) -> sqlx::Result<Vec<String>> {
-        sqlx::query_scalar("SELECT name FROM pragma_index_list(?1)")
-            .persistent(false)
-            .bind(table)
-            .fetch_all(connection)
-            .await
+    ) -> sqlx::Result<Vec<(String, bool)>> {
+        let indexes: Vec<(String, i64)> =
+            sqlx::query_as(r#"SELECT name, "unique" FROM pragma_index_list(?1)"#)
+                .persistent(false)
+                .bind(table)
+                .fetch_all(connection)
+                .await?;
+        Ok(indexes.into_iter().map(|(name, is_unique)| (name, is_unique == 1)).collect())
+    }
+
+    fn is_made_with_table(_index: &str) -> bool {
+        false
+    }
+
+    async fn is_where_made(
+        connection: &mut SqliteConnection,
+        _names: &Names,
+        table: &str,
+    ) -> sqlx::Result<bool> {
+        // It is found in an attached database too.
+        let sql =
+            "SELECT 1 FROM main.sqlite_master WHERE type IN ('table', 'view') AND name = ?1 COLLATE NOCASE";
+        let found: Option<i64> =
+            sqlx::query_scalar(sql).persistent(false).bind(table).fetch_optional(connection).await?;
+        Ok(found.is_some())
     }
 
     async fn migrate(pool: &Pool<Self>, names: &Names) -> Result<()> {

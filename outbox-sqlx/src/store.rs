@@ -155,6 +155,30 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         Ok(saved)
     }
 
+    /// Inserts them in the caller's transaction, who may commit it though this fails.
+    async fn insert_in_session(
+        &self,
+        rows: &[NewRow],
+        session: &mut DB::Connection,
+    ) -> Result<Vec<Saved>, sqlx::Error> {
+        let around = DB::AROUND_BATCH.filter(|_| !rows.is_empty() && !is_one_statement::<DB>(rows));
+        let Some([before, after, undo]) = around else { return self.insert(rows, session).await };
+        DB::execute(session, before.to_owned()).await?;
+        let saved = async {
+            let saved = self.insert(rows, &mut *session).await?;
+            if !after.is_empty() {
+                DB::execute(&mut *session, after.to_owned()).await?;
+            }
+            Ok(saved)
+        };
+        let saved = saved.await;
+        if saved.is_err() {
+            // An error that has ended the transaction has undone them too.
+            let _ended = DB::execute(session, undo.to_owned()).await;
+        }
+        saved
+    }
+
     /// Changes rows by their ids, with a statement for each batch of them.
     pub(crate) async fn change(
         &self,
@@ -290,6 +314,12 @@ fn rows<DB: Dialect>(events: &[Event]) -> Result<Vec<NewRow>> {
     events.iter().map(|event| NewRow::of(event, DB::FIRST_YEAR)).collect()
 }
 
+/// Whether their insert is atomic by itself.
+fn is_one_statement<DB: Dialect>(rows: &[NewRow]) -> bool {
+    let is_atomic = rows.len() == 1 || DB::INSERT_IS_ATOMIC;
+    is_atomic && row::chunks(rows, DB::INSERT_CHUNK.0, DB::INSERT_CHUNK.1).len() == 1
+}
+
 const SAVE: &str = "save an event in";
 const SAVE_ALL: &str = "save events in";
 const FETCH: &str = "fetch pending events from";
@@ -317,9 +347,7 @@ impl<DB: Dialect> OutboxStore for SqlxOutbox<DB> {
             _ => {}
         }
         let rows = rows::<DB>(events)?;
-        let is_atomic =
-            DB::INSERT_IS_ATOMIC && row::chunks(&rows, DB::INSERT_CHUNK.0, DB::INSERT_CHUNK.1).len() == 1;
-        let saved = if is_atomic {
+        let saved = if is_one_statement::<DB>(&rows) {
             self.insert(&rows, &mut *self.acquire(SAVE_ALL).await?).await
         } else {
             self.insert_in_transaction(&rows).await
@@ -343,7 +371,7 @@ impl<DB: Dialect> OutboxStore for SqlxOutbox<DB> {
         session: &mut DB::Connection,
     ) -> Result<Vec<Saved>> {
         let rows = rows::<DB>(events)?;
-        let saved = self.insert(&rows, session).await.map_err(self.error(SAVE_ALL))?;
+        let saved = self.insert_in_session(&rows, session).await.map_err(self.error(SAVE_ALL))?;
         self.expect(events, &saved);
         Ok(saved)
     }

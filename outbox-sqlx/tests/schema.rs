@@ -11,7 +11,7 @@ use outbox_traits::{
 use serde_json::json;
 use std::time::Duration;
 
-use harness::{mysql::My, postgres::Pg, sqlite::Lite};
+use harness::{Engine, Sql, mysql::My, postgres::Pg, sqlite::Lite};
 
 /// The name of an index of the suite's own outbox.
 async fn a_taken_name_is_refused<H, DB>(h: &H)
@@ -310,6 +310,281 @@ async fn a_migration_waits_for_one_of_its_own_name_alone_on_postgresql() {
     h.unmigrated("another").migrate().await.unwrap();
     let mine = h.unmigrated("mine");
     let mut migration = std::pin::pin!(mine.migrate());
+    let a_while = tokio::time::timeout(Duration::from_millis(200), migration.as_mut()).await;
+    assert!(a_while.is_err(), "another is at it");
+    h.rollback(other).await;
+    migration.await.unwrap();
+    h.close().await;
+}
+
+/// The statements that the shipped files make an index by, of its own, are run again; those within a table are not.
+const PUT_BACK: &str = "run `migrate`";
+const BY_HAND: &str = "create it as the files";
+
+/// Somebody has dropped a table, and an index where that comes by a statement of its own.
+async fn what_was_lost_is_put_back<E: Engine>(h: &Sql<E, false>)
+where
+    Sql<E, false>: Harness<Store = SqlxOutbox<E>>,
+{
+    let events: Vec<Event> = (0..3).map(|number| Event::new("t", json!(number)).unwrap()).collect();
+    h.store.save_all(&events).await.unwrap();
+    let mut lost = vec!["the table `outbox_lease` is missing", "the table `outbox_parked` is missing"];
+    for table in ["outbox_lease", "outbox_parked"] {
+        h.run(&format!("DROP TABLE {}", E::table(&h.place, table))).await;
+    }
+    if E::INDEXES_ARE_AMONG_TABLES {
+        h.run(&E::drop_index(&h.place, "outbox", "outbox_idempotency")).await;
+        lost.insert(0, "the table `outbox` has no index `outbox_idempotency`");
+    }
+
+    let report = h.store.verify().await.unwrap();
+    assert_eq!(report.problems().len(), lost.len(), "{report}");
+    for (problem, lost) in report.problems().iter().zip(lost) {
+        assert!(problem.starts_with(lost) && problem.contains(PUT_BACK), "{problem}");
+    }
+    let error = h.store.claim(&Claim::new("w")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
+    assert!(error.to_string().contains(PUT_BACK), "{error}");
+
+    for _ in 0..2 {
+        h.store.migrate().await.unwrap();
+        assert_eq!(h.store.verify().await.unwrap().problems(), <[String; 0]>::default());
+    }
+    assert_eq!(h.store.get_pending(9).await.unwrap(), events);
+    let leased = h.store.claim(&Claim::new("w")).await.unwrap();
+    assert_eq!(leased.into_iter().map(|one| one.event).collect::<Vec<_>>(), events);
+}
+
+/// A part that no migration makes again: the error names it, and nothing else is made before it is there.
+async fn what_is_put_back_by_hand_is_said<E: Engine>(h: &Sql<E, false>, part: &str, lose: &str, make: &str)
+where
+    Sql<E, false>: Harness<Store = SqlxOutbox<E>>,
+{
+    let event = Event::new("t", json!(1)).unwrap();
+    h.store.save(&event).await.unwrap();
+    h.run(lose).await;
+    h.run(&format!("DROP TABLE {}", E::table(&h.place, "outbox_key"))).await;
+    let before = h.store.verify().await.unwrap();
+    assert_eq!(before.problems().len(), 2, "{before}");
+    assert!(before.problems()[0].contains(part) && before.problems()[0].contains(BY_HAND), "{before}");
+    assert!(!before.problems()[0].contains(PUT_BACK), "it would not: {before}");
+    for _ in 0..2 {
+        let error = h.store.migrate().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
+        assert!(error.to_string().contains(part) && error.to_string().contains(BY_HAND), "{error}");
+        assert!(!error.to_string().contains(PUT_BACK), "that has just failed: {error}");
+        assert_eq!(h.store.verify().await.unwrap(), before);
+    }
+    h.run(make).await;
+    h.store.migrate().await.unwrap();
+    assert_eq!(h.store.verify().await.unwrap().problems(), <[String; 0]>::default());
+    assert_eq!(h.store.get_pending(9).await.unwrap(), [event]);
+}
+
+#[tokio::test]
+async fn what_was_lost_is_put_back_or_said_on_each_engine() {
+    if let Some(h) = require("schema::lost_postgres", Pg::open().await) {
+        what_was_lost_is_put_back(&h).await;
+        h.close().await;
+    }
+    if let Some(h) = require("schema::lost_mysql", My::open().await) {
+        what_was_lost_is_put_back(&h).await;
+        h.close().await;
+    }
+    what_was_lost_is_put_back(&Lite::open().await.unwrap()).await;
+
+    let (lose, make) =
+        ("ALTER TABLE {s}.outbox DROP last_error", "ALTER TABLE {s}.outbox ADD last_error text");
+    if let Some(h) = require("schema::lost_postgres", Pg::open().await) {
+        what_is_put_back_by_hand_is_said(&h, "no column `last_error`", lose, make).await;
+        h.close().await;
+        let h = Pg::open().await.unwrap();
+        let lose = "ALTER TABLE {s}.outbox DROP CONSTRAINT outbox_id";
+        let make = "ALTER TABLE {s}.outbox ADD CONSTRAINT outbox_id PRIMARY KEY (id)";
+        what_is_put_back_by_hand_is_said(&h, "no index `outbox_id`", lose, make).await;
+        h.close().await;
+    }
+    if let Some(h) = require("schema::lost_mysql", My::open().await) {
+        what_is_put_back_by_hand_is_said(&h, "no column `last_error`", lose, make).await;
+        h.close().await;
+        let h = My::open().await.unwrap();
+        let lose = "DROP INDEX outbox_scheduled ON {s}.outbox";
+        let make = "CREATE INDEX outbox_scheduled ON {s}.outbox (status, not_before)";
+        what_is_put_back_by_hand_is_said(&h, "no index `outbox_scheduled`", lose, make).await;
+        h.close().await;
+    }
+    let (lose, make) = (&*lose.replace("{s}.", ""), &*make.replace("{s}.", ""));
+    let h = Lite::open().await.unwrap();
+    what_is_put_back_by_hand_is_said(&h, "no column `last_error`", lose, make).await;
+}
+
+/// An index has the name and is of another kind: without it nobody is told of a duplicate.
+async fn an_index_of_another_kind_is_named<E: Engine>(
+    h: &Sql<E, false>,
+    index: &str,
+    spoil: &str,
+    then: [&str; 2],
+) where
+    Sql<E, false>: Harness<Store = SqlxOutbox<E>>,
+{
+    h.run(spoil).await;
+    let before = h.store.verify().await.unwrap();
+    let amiss = format!("the index `{index}` of the table `outbox` is not unique");
+    assert_eq!(before.problems().len(), 1, "{before}");
+    assert!(before.problems()[0].starts_with(&amiss), "{before}");
+    assert!(before.problems()[0].contains("drop it, and"), "{before}");
+    for _ in 0..2 {
+        let error = h.store.migrate().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
+        assert!(error.to_string().contains(&amiss), "{error}");
+        assert_eq!(h.store.verify().await.unwrap(), before);
+    }
+    let [drop, make] = then;
+    h.run(drop).await;
+    if make.is_empty() {
+        h.store.migrate().await.unwrap();
+    } else {
+        h.run(make).await;
+    }
+    assert_eq!(h.store.verify().await.unwrap().problems(), <[String; 0]>::default());
+    let event = Event::new("t", json!(1)).unwrap().with_idempotency_key(index);
+    assert_eq!(h.store.save(&event).await.unwrap(), Saved::Stored);
+    assert_eq!(h.store.save(&event).await.unwrap(), Saved::Duplicate);
+}
+
+#[tokio::test]
+async fn an_index_of_another_kind_is_named_on_each_engine() {
+    let key = "CREATE INDEX outbox_idempotency ON {s}.outbox (idempotency_hash)";
+    let id = "CREATE INDEX outbox_id ON {s}.outbox (id)";
+    if let Some(h) = require("schema::kinds_postgres", Pg::open().await) {
+        let drop = "DROP INDEX {s}.outbox_idempotency";
+        let spoil = format!("{drop}; {key}");
+        an_index_of_another_kind_is_named(&h, "outbox_idempotency", &spoil, [drop, ""]).await;
+        let spoil = format!("ALTER TABLE {{s}}.outbox DROP CONSTRAINT outbox_id; {id}");
+        let make = "ALTER TABLE {s}.outbox ADD CONSTRAINT outbox_id PRIMARY KEY (id)";
+        an_index_of_another_kind_is_named(&h, "outbox_id", &spoil, ["DROP INDEX {s}.outbox_id", make]).await;
+        h.close().await;
+    }
+    if let Some(h) = require("schema::kinds_mysql", My::open().await) {
+        for (index, made) in [("outbox_idempotency", key), ("outbox_id", id)] {
+            let drop = format!("DROP INDEX {index} ON {{s}}.outbox");
+            let make = made.replace("CREATE INDEX", "CREATE UNIQUE INDEX");
+            an_index_of_another_kind_is_named(&h, index, &format!("{drop}; {made}"), [&drop, &make]).await;
+        }
+        h.close().await;
+    }
+    let h = Lite::open().await.unwrap();
+    for (index, made) in [("outbox_idempotency", key), ("outbox_id", id)] {
+        let drop = format!("DROP INDEX {index}");
+        let spoil = format!("{drop}; {}", made.replace("{s}.", ""));
+        an_index_of_another_kind_is_named(&h, index, &spoil, [&drop, ""]).await;
+    }
+}
+
+/// No index can be made unique before they are gone.
+#[tokio::test]
+async fn duplicates_that_keep_an_index_from_being_put_back_are_said() {
+    let h = Lite::open().await.unwrap();
+    h.run("DROP INDEX outbox_id; CREATE INDEX outbox_id ON outbox (id)").await;
+    let event = Event::new("t", json!(1)).unwrap();
+    for _ in 0..2 {
+        assert_eq!(h.store.save(&event).await.unwrap(), Saved::Stored, "nothing tells of it");
+    }
+    h.run("DROP INDEX outbox_id").await;
+    let error = h.store.migrate().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
+    assert!(error.to_string().contains("has no index `outbox_id`"), "{error}");
+    assert!(error.to_string().contains("delete all but one"), "{error}");
+    h.run("DELETE FROM outbox WHERE seq = (SELECT MAX(seq) FROM outbox)").await;
+    h.store.migrate().await.unwrap();
+    assert_eq!(h.store.get_pending(9).await.unwrap(), std::slice::from_ref(&event));
+    assert_eq!(h.store.save(&event).await.unwrap(), Saved::Duplicate);
+}
+
+/// Where something else has the name of an index, `IF NOT EXISTS` passes it over.
+#[tokio::test]
+async fn an_index_whose_name_is_taken_is_not_put_back() {
+    let h = Lite::open().await.unwrap();
+    h.run("DROP INDEX outbox_fifo; CREATE INDEX outbox_fifo ON business (name)").await;
+    for _ in 0..2 {
+        let error = h.store.migrate().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
+        assert!(error.to_string().contains("has no index `outbox_fifo`"), "{error}");
+        assert!(error.to_string().contains("something else has its name"), "{error}");
+        assert!(!error.to_string().contains(PUT_BACK), "that has just failed: {error}");
+    }
+    h.run("DROP INDEX outbox_fifo").await;
+    h.store.migrate().await.unwrap();
+    assert_eq!(h.store.verify().await.unwrap().problems(), <[String; 0]>::default());
+}
+
+/// New and empty tables would hide the ones in which the events are.
+#[tokio::test]
+async fn nothing_is_put_back_elsewhere_than_where_the_outbox_is() {
+    if let Some(h) = require("schema::elsewhere_postgres", Pg::open().await) {
+        let first = format!("{}_first", h.place);
+        h.run(&format!("CREATE SCHEMA {first}")).await;
+        let along = |path: String| {
+            let options = h.pool().connect_options().as_ref().clone().options([("search_path", path)]);
+            PgOutbox::new(PgPool::connect_lazy_with(options))
+        };
+        let (outbox, at_home) = (along(format!("{first},{}", h.place)), along(h.place.clone()));
+        nothing_is_put_back_elsewhere(&outbox, &at_home).await;
+        for outbox in [outbox, at_home] {
+            outbox.pool().close().await;
+        }
+        h.run(&format!("DROP SCHEMA {first}")).await;
+        h.close().await;
+    }
+    let (h, main) = (Lite::open().await.unwrap(), Lite::open().await.unwrap());
+    let options = main.pool().connect_options().as_ref().clone();
+    let pool = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options);
+    let sql = format!(
+        "{}; ATTACH '{}' AS shop",
+        DROP_ALL.replace("{s}.", "").replace(", ", "; DROP TABLE "),
+        h.place
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&pool).await.unwrap();
+    nothing_is_put_back_elsewhere(&outbox_sqlx::SqliteOutbox::new(pool), &h.store).await;
+}
+
+async fn nothing_is_put_back_elsewhere<DB: Dialect>(outbox: &SqlxOutbox<DB>, at_home: &SqlxOutbox<DB>)
+where
+    for<'c> &'c mut DB::Connection: sqlx::Executor<'c, Database = DB>,
+{
+    assert_eq!(outbox.verify().await.unwrap().problems(), <[String; 0]>::default());
+    outbox.migrate().await.unwrap();
+    let event = Event::new("t", json!(1)).unwrap();
+    at_home.save(&event).await.unwrap();
+    let mut connection = at_home.pool().acquire().await.unwrap();
+    sqlx::raw_sql("DROP TABLE outbox_parked").execute(&mut *connection).await.unwrap();
+    drop(connection);
+    let before = outbox.verify().await.unwrap();
+    for _ in 0..2 {
+        let error = outbox.migrate().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
+        assert!(error.to_string().contains("`outbox_parked` is missing"), "{error}");
+        assert!(error.to_string().contains("elsewhere"), "{error}");
+        assert_eq!(outbox.verify().await.unwrap(), before, "another is found there");
+    }
+    at_home.migrate().await.unwrap();
+    for outbox in [outbox, at_home] {
+        assert_eq!(outbox.verify().await.unwrap().problems(), <[String; 0]>::default());
+        assert_eq!(outbox.get_pending(9).await.unwrap(), std::slice::from_ref(&event));
+    }
+}
+
+/// A program that starts where all is well waits for nobody.
+#[tokio::test]
+async fn a_whole_outbox_is_migrated_without_the_lock_on_postgresql() {
+    let Some(h) = require("schema::postgres", Pg::open().await) else { return };
+    let mut other = h.begin().await;
+    let lock = "SELECT pg_advisory_xact_lock(hashtextextended('outbox outbox', 0))";
+    sqlx::raw_sql(lock).execute(&mut *other).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), h.store.migrate()).await.expect("it waits").unwrap();
+    // Where a part was lost, it does.
+    h.run("DROP TABLE {s}.outbox_parked").await;
+    let mut migration = std::pin::pin!(h.store.migrate());
     let a_while = tokio::time::timeout(Duration::from_millis(200), migration.as_mut()).await;
     assert!(a_while.is_err(), "another is at it");
     h.rollback(other).await;

@@ -302,6 +302,7 @@ macro_rules! __group {
     (refusal $mode:tt) => {
         $crate::__emit! { $mode refusal:
             what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored
+            nothing_of_a_refused_batch_is_left_in_its_session
             another_duplicate_is_an_error_and_not_an_outcome
         }
     };

@@ -62,6 +62,33 @@ pub async fn what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored<H: 
     assert_eq!(pending_ids(&h).await, [vec![known.id()], ids(&after)].concat());
 }
 
+/// 2.5 and 2.8: of a batch that the engine refused in a session nothing is stored, though the caller commits.
+pub async fn nothing_of_a_refused_batch_is_left_in_its_session<H: RefusalHarness>(h: Arc<H>) {
+    const REFUSED: &str = "suite.refused";
+    let known = event("known");
+    save(&h, &known).await;
+    h.refuse(REFUSED).await;
+    for length in [1, 2, 40, 130, 1001, 10_001] {
+        for has_duplicate in [false, true] {
+            let duplicate = has_duplicate.then(|| known.clone());
+            let batch: Vec<Event> =
+                duplicate.into_iter().chain(events(length)).chain([of_type(REFUSED)]).collect();
+            let mut transaction = h.begin().await;
+            let saved = h.store().save_all_in_session(&batch, h.session(&mut transaction)).await;
+            assert_refused(&saved.expect_err("one of them is refused"));
+            let committing = Arc::clone(&h);
+            // Where the error has ended the session there is nothing to commit, as the harness may say by a panic.
+            let _said = tokio::spawn(async move { committing.commit(transaction).await }).await;
+            assert_eq!(
+                pending(&h).await,
+                std::slice::from_ref(&known),
+                "a part of a batch of {} is stored",
+                batch.len()
+            );
+        }
+    }
+}
+
 /// 2.6: a duplicate that is not the outbox's, of its ids or idempotency keys, is an error: an event that is not there yet was
 /// not stored.
 pub async fn another_duplicate_is_an_error_and_not_an_outcome<H: RefusalHarness>(h: Arc<H>) {

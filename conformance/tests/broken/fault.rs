@@ -272,6 +272,7 @@ faults! {
     ALongBatchIsStoredInParts,
     /// And the next one goes on where it was refused.
     ARefusedBatchIsLeftOpen,
+    ARefusedBatchStaysInItsSession,
     ARefusedEventIsAConflict,
     ARefusedEventIsOfTheSchema,
     ARefusedEventAsksForAMigration,

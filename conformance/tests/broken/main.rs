@@ -550,6 +550,8 @@ rejected! {
         by "refusal::what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored";
     a_refused_batch_that_is_left_open: ARefusedBatchIsLeftOpen
         by "refusal::what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored";
+    a_refused_batch_that_stays_in_its_session: ARefusedBatchStaysInItsSession
+        by "refusal::nothing_of_a_refused_batch_is_left_in_its_session";
     a_refused_event_that_is_a_conflict: ARefusedEventIsAConflict
         by "refusal::what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored",
             "refusal::another_duplicate_is_an_error_and_not_an_outcome";

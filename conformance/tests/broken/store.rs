@@ -346,6 +346,15 @@ impl OutboxStore for Broken {
     async fn save_all_in_session(&self, events: &[Event], session: &mut BrokenSession) -> Result<Vec<Saved>> {
         events.iter().try_for_each(|event| EncodedEvent::new(event).map(drop))?;
         let mut saved = Vec::new();
+        let is_whole = !matches!(
+            self.fault,
+            Fault::ARefusedBatchStaysInItsSession | Fault::ARefusedEventOfABatchInASessionIsADuplicate
+        );
+        if let Some(error) = events.iter().find_map(|event| self.refusal(event)?.err())
+            && is_whole
+        {
+            return Err(error);
+        }
         for event in events {
             saved.push(match (self.save_in_session(event, session).await, self.fault) {
                 (Err(_), Fault::ARefusedEventOfABatchInASessionIsADuplicate) => Saved::Duplicate,
