@@ -8,6 +8,9 @@ use crate::{MemoryOutbox, state::State};
 #[async_trait]
 impl DeadLetterStore for MemoryOutbox {
     async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<DeadLetterPage> {
+        if filter.limit == 0 {
+            return Ok(DeadLetterPage::new(Vec::new(), filter.after));
+        }
         let state = self.shared.lock();
         let mut matching = state
             .dead_after(filter.after.unwrap_or(0))

@@ -9,6 +9,7 @@ use crate::{
     MongoOutbox,
     claims::Held,
     document::{self, DEAD_LETTER, HOLDS_KEY, PENDING, SCHEDULED},
+    error,
     indexes::{FIFO_KEYS, ID_KEYS, keys},
     store::{BATCH, ONE_ANSWER, as_limit},
 };
@@ -25,7 +26,8 @@ pub(crate) enum Change {
 }
 
 /// The raw content of a document that cannot be read is the whole document as relaxed Extended JSON. One without a
-/// usable `eventId` gets an id of its own, in the field `standInId`.
+/// usable `eventId` gets an id of its own, in the field `standInId`. One that another program has set aside and that
+/// has no `seq` gets it, and `deadAt` if it has no such date, when dead letters are next listed or changed together.
 #[async_trait]
 impl DeadLetterStore for MongoOutbox {
     async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<DeadLetterPage> {
@@ -59,6 +61,7 @@ impl DeadLetterStore for MongoOutbox {
 
 impl MongoOutbox {
     async fn page(&self, filter: &DeadLetterFilter) -> Result<DeadLetterPage, DriverError> {
+        self.give_places().await?;
         // One more than asked for says whether there is a next page.
         let wanted = filter.limit.saturating_add(1);
         let find = self.events.find(dead(filter, filter.after)).sort(doc! { "seq": 1 }).hint(keys(FIFO_KEYS));
@@ -75,6 +78,52 @@ impl MongoOutbox {
         Ok(DeadLetterPage::new(letters, None))
     }
 
+    /// Pages go by a place, which what another program has set aside may not have, nor a time.
+    async fn give_places(&self) -> Result<(), DriverError> {
+        let these = without_place();
+        let any = self.events.find_one(these.clone()).projection(doc! { "_id": 1 }).hint(keys(FIFO_KEYS));
+        if any.await?.is_none() {
+            return Ok(());
+        }
+        // What says when it died did so before.
+        let is_time = doc! { "$type": "date" };
+        for (has_time, dead_at) in [(true, is_time.clone()), (false, doc! { "$not": is_time })] {
+            let mut some = these.clone();
+            some.insert("deadAt", dead_at);
+            let now = doc! { "$currentDate": now(has_time) };
+            match self.events.update_many(some, now).hint(keys(FIFO_KEYS)).await {
+                // It ends the whole command.
+                Err(error) if error::is_too_large(&error) => return self.give_places_one_by_one().await,
+                done => drop(done?),
+            }
+        }
+        Ok(())
+    }
+
+    /// Where some have hardly room for it, or none: such a one is found on the first page only.
+    async fn give_places_one_by_one(&self) -> Result<(), DriverError> {
+        let find = self.events.find(without_place()).hint(keys(FIFO_KEYS));
+        let mut cursor = find.projection(doc! { "_id": 1, "deadAt": 1 }).await?;
+        while cursor.advance().await? {
+            let mut this = without_place();
+            this.insert("_id", document::value(cursor.current(), "_id")?);
+            let has_time = cursor.current().get_datetime("deadAt").is_ok();
+            let whole = doc! { "$currentDate": now(has_time) };
+            // Nothing goes by what makes room here.
+            let place = doc! { "$currentDate": now(true), "$unset": { "createdAt": "" } };
+            for change in [whole, place] {
+                match self.events.update_one(this.clone(), change).hint(keys("_id")).await {
+                    Err(error) if error::is_too_large(&error) => {}
+                    done => {
+                        done?;
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     async fn change_one(&self, id: EventId, change: Change) -> Result<bool, DriverError> {
         let of_event = doc! { "eventId": id.to_string(), "status": DEAD_LETTER };
         if self.change(&of_event, ID_KEYS, change).await? > 0 {
@@ -87,6 +136,7 @@ impl MongoOutbox {
 
     /// Changes all dead letters that match, page by page and each once.
     async fn change_all(&self, filter: &DeadLetterFilter, change: Change) -> Result<u64, DriverError> {
+        self.give_places().await?;
         let (mut changed, mut after) = (0, None);
         loop {
             let find = self.events.find(dead(filter, after)).sort(doc! { "seq": 1 }).hint(keys(FIFO_KEYS));
@@ -148,6 +198,20 @@ impl MongoOutbox {
         }
         Ok(requeued)
     }
+}
+
+/// Dead letters without a place, as two ranges of the index.
+fn without_place() -> Document {
+    doc! { "status": DEAD_LETTER, "seq": { "$not": { "$gte": document::seq(0) } } }
+}
+
+/// What of a dead letter is to be the server's time.
+fn now(has_time: bool) -> Document {
+    let mut now = doc! { "seq": { "$type": "timestamp" } };
+    if !has_time {
+        now.insert("deadAt", true);
+    }
+    now
 }
 
 fn dead(filter: &DeadLetterFilter, after: Option<u64>) -> Document {

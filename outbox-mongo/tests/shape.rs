@@ -2,6 +2,8 @@
 
 mod harness;
 
+use std::collections::HashSet;
+
 use harness::Mongo;
 use mongodb::bson::{Bson, DateTime, Document, RawDocumentBuf, Timestamp, doc};
 use outbox_conformance::{Harness, require};
@@ -242,6 +244,120 @@ async fn dead_letters_that_were_written_elsewhere_are_found_page_by_page() {
     let rest = h.store.dead_letters(&next).await.unwrap();
     assert_eq!((page.letters.len(), rest.letters.len(), rest.next), (600, 500, None));
     assert_eq!(h.store.requeue_all(&DeadLetterFilter::new()).await.unwrap(), 1100);
+    h.close().await;
+}
+
+/// As the published shape lets it: such a one has no place in the order, and perhaps no time.
+#[tokio::test]
+async fn what_another_program_has_set_aside_is_found_page_by_page() {
+    let Some(h) = require("shape::set_aside_elsewhere", Mongo::open().await) else { return };
+    let long_ago = DateTime::from_millis(1_709_208_000_001);
+    let row = |status: &str| {
+        let id = EventId::new().to_string();
+        doc! {
+            "eventId": &id, "type": "order.placed", "payload": {}, "status": status, "createdAt": DateTime::now(),
+            "meta": { "id": id, "timestamp": DateTime::now() },
+        }
+    };
+    let dead = |number| {
+        let mut row = row("dead_letter");
+        row.insert("type", "set.aside");
+        match number % 3 {
+            0 => row.extend(doc! { "deadAt": long_ago }),
+            1 => row.extend(doc! { "seq": null, "deadAt": null }),
+            _ => row.extend(doc! { "seq": "first" }),
+        }
+        row
+    };
+    // One that the store itself has set aside, and one without a place that is pending.
+    let own = Event::new("t", json!({})).unwrap();
+    h.store.save(&own).await.unwrap();
+    let leased = h.store.claim(&Claim::new("w")).await.unwrap();
+    assert!(h.store.settle(&[Settlement::dead_letter(leased[0].lease, "failed")]).await.unwrap()[0].is_ok());
+    h.outbox().insert_one(row("pending")).await.unwrap();
+    let before = others(&h).await;
+    h.outbox().insert_many((0..1500).map(dead)).await.unwrap();
+
+    let hour_ago = chrono::Utc::now() - chrono::TimeDelta::hours(1);
+    let of_now = DeadLetterFilter::new().with_since(hour_ago).with_limit(2000);
+    assert_eq!(h.store.dead_letters(&of_now).await.unwrap().letters.len(), 1001);
+    let of_then = DeadLetterFilter::new().with_before(hour_ago).with_limit(2000);
+    assert_eq!(h.store.dead_letters(&of_then).await.unwrap().letters.len(), 500);
+    // What had its place and its time has kept them.
+    let after = others(&h).await;
+    assert_eq!((after.len(), after), (2, before));
+    assert_eq!(h.outbox().count_documents(doc! { "deadAt": long_ago }).await.unwrap(), 500);
+
+    assert_eq!(in_pages(&h, 400).await.len(), 1501);
+
+    // Where all have their places, it is a look at one end of the index.
+    h.database().run_command(doc! { "profile": 2 }).await.unwrap();
+    h.store.dead_letters(&DeadLetterFilter::new().with_limit(2)).await.unwrap();
+    h.database().run_command(doc! { "profile": 0 }).await.unwrap();
+    let of_outbox = doc! { "ns": format!("{}.outbox", h.database().name()) };
+    let mut profile = h.database().collection::<Document>("system.profile").find(of_outbox).await.unwrap();
+    let mut looks = 0;
+    while profile.advance().await.unwrap() {
+        let entry: Document = profile.deserialize_current().unwrap();
+        assert_eq!(entry.get_str("op").unwrap(), "query", "{entry}");
+        assert!(entry.get_i32("keysExamined").unwrap() <= 4, "{entry}");
+        looks += 1;
+    }
+    assert_eq!(looks, 2);
+
+    assert_eq!(h.store.requeue_all(&DeadLetterFilter::new()).await.unwrap(), 1501);
+    let lost = doc! { "$set": { "status": "dead_letter" }, "$unset": { "seq": "" } };
+    h.outbox().update_many(doc! {}, lost).await.unwrap();
+    assert_eq!(h.store.discard_all(&DeadLetterFilter::new()).await.unwrap(), 1502);
+    h.close().await;
+}
+
+/// What nobody else has set aside.
+async fn others(h: &Mongo) -> Vec<Document> {
+    let these = doc! { "type": { "$ne": "set.aside" } };
+    let mut found = h.outbox().find(these).sort(doc! { "_id": 1 }).await.unwrap();
+    let mut others = Vec::new();
+    while found.advance().await.unwrap() {
+        others.push(found.deserialize_current().unwrap());
+    }
+    others
+}
+
+/// The ids of all dead letters, each of which comes once.
+async fn in_pages(h: &Mongo, limit: usize) -> HashSet<EventId> {
+    let mut ids = HashSet::new();
+    let mut filter = DeadLetterFilter::new().with_limit(limit);
+    loop {
+        let page = h.store.dead_letters(&filter).await.unwrap();
+        for letter in page.letters {
+            assert!(ids.insert(letter.id), "it came twice: {}", letter.id);
+        }
+        if page.next.is_none() {
+            return ids;
+        }
+        filter = filter.with_after(page.next);
+    }
+}
+
+/// Also where there is no room for a place.
+#[tokio::test]
+async fn what_another_program_has_set_aside_and_is_full_is_found_as_well() {
+    let Some(h) = require("shape::full_elsewhere", Mongo::open().await) else { return };
+    let most: usize = 16 * 1024 * 1024;
+    for (room, has_created_at) in [(3, true), (3, false), (most, true)] {
+        let mut row = doc! { "eventId": EventId::new().to_string(), "status": "dead_letter", "payload": "" };
+        if has_created_at {
+            row.insert("createdAt", DateTime::now());
+        }
+        let size = RawDocumentBuf::try_from(&row).unwrap().as_bytes().len();
+        // With the `_id` that the driver adds.
+        row.insert("payload", "x".repeat(most.saturating_sub(size + 17 + room)));
+        h.outbox().insert_one(row).await.unwrap();
+    }
+    assert_eq!(in_pages(&h, 1).await.len(), 3);
+    let placed = doc! { "seq": { "$type": "timestamp" } };
+    assert_eq!(h.outbox().count_documents(placed).await.unwrap(), 2);
+    assert_eq!(h.store.discard_all(&DeadLetterFilter::new()).await.unwrap(), 3);
     h.close().await;
 }
 

@@ -15,6 +15,9 @@ use crate::{
 #[async_trait]
 impl DeadLetterStore for SledOutbox {
     async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<DeadLetterPage> {
+        if filter.limit == 0 {
+            return Ok(DeadLetterPage::new(Vec::new(), filter.after));
+        }
         let filter = filter.clone();
         self.read(move |trees| trees.read(|| page(trees, &filter))).await
     }

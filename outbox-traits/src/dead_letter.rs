@@ -118,7 +118,8 @@ pub struct DeadLetterFilter {
     pub before: Option<DateTime<Utc>>,
     /// Only what comes after this position, which [`DeadLetterPage::next`] gives.
     pub after: Option<u64>,
-    /// How many at most.
+    /// How many at most. A page of 0 is empty and its [`next`](DeadLetterPage::next) is `after`, so that whoever goes on
+    /// from there with another limit misses nothing.
     pub limit: usize,
 }
 

@@ -139,6 +139,13 @@ where
     }
     let none = h.store().dead_letters(&DeadLetterFilter::new().with_limit(0)).await.expect("dead_letters");
     assert!(none.letters.is_empty(), "a page of none");
+    assert_eq!(none.next, None, "it begins where it was to begin");
+    let first = DeadLetterFilter::new().with_limit(3);
+    let after = h.store().dead_letters(&first).await.expect("dead_letters").next;
+    let none = first.with_limit(0).with_after(after);
+    let none = h.store().dead_letters(&none).await.expect("dead_letters");
+    assert!(none.letters.is_empty(), "a page of none after others");
+    assert_eq!(none.next, after, "who goes on from there would miss some, or read some again");
 }
 
 /// 8.2 and 8.3: who discards each one that is read goes on behind it, and misses none.
