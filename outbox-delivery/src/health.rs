@@ -8,6 +8,8 @@ use std::{
 
 use tokio::time::Instant;
 
+use crate::relay::MAX_INTERVAL;
+
 /// Says whether a relay is making progress: [`Relay::health`](crate::Relay::health) hands it out, for a health check of
 /// the process. Clones speak of the same relay.
 #[derive(Clone, Debug)]
@@ -36,7 +38,7 @@ struct State {
 struct Series {
     first: Instant,
     last: Instant,
-    /// When the next one is to be expected at the latest, where a publish may have as long as a lease.
+    /// When the next one is to be expected at the latest: after what its retry waits for, and where a publish may take long.
     next: Instant,
 }
 
@@ -86,6 +88,10 @@ impl Health {
         Self { limit, state: Arc::default() }
     }
 
+    pub(crate) fn limit(&self) -> Duration {
+        self.limit
+    }
+
     pub(crate) fn set_limit(&mut self, limit: Duration) {
         self.limit = limit;
     }
@@ -101,10 +107,10 @@ impl Health {
     /// # Errors
     /// If it is not running, or if for longer than the [limit](crate::Relay::with_health_limit) the store has not
     /// answered what it was asked, publishes have failed or were cut off at the end of their leases and none was accepted, or
-    /// the first due event has been due. Where leases last longer than the limit, it counts from the second publish on that is
-    /// cut off, and until a lease and the limit have gone by without another. The
+    /// the first due event has been due. Where leases, or what a retry waits for, last longer than the limit, it counts from the
+    /// second publish on that fails, and until so much time and the limit have gone by without another. The
     /// last one needs [`with_stats`](crate::Relay::with_stats), and is as new as what the store was last asked: at most
-    /// ten seconds. Where it does not say that any more, what it said last counts for the limit, and for a minute at least.
+    /// ten seconds, or half of the limit. Where it does not say that any more, what it said last counts for the limit, and for a minute at least.
     ///
     /// A relay that does not even come to ask when it was to, as where a handler blocks its thread, has no answer either.
     /// Where there is nothing to ask, as while a publish goes on, nothing is held against it.
@@ -165,8 +171,8 @@ impl Health {
         self.lock().failing = None;
     }
 
-    /// A publish failed, perhaps one of an event that had failed before.
-    pub(crate) fn failed(&self, is_again: bool) {
+    /// A publish failed, perhaps one of an event that had failed before. The next one may be as far away as that.
+    pub(crate) fn failed(&self, is_again: bool, next: Duration) {
         let (now, mut state) = (Instant::now(), self.lock());
         // After a time without any, a new event begins a series of its own: what failed before was set aside, or
         // somebody else has it.
@@ -174,15 +180,12 @@ impl Health {
             state.failing = None;
         }
         let series = state.failing.get_or_insert(Series { first: now, last: now, next: now });
-        (series.last, series.next) = (now, series.next.max(now));
+        (series.last, series.next) = (now, series.next.max(now + next.min(MAX_INTERVAL)));
     }
 
     /// A publish was cut off at the end of its lease: the next one may take as long.
     pub(crate) fn cut_off(&self, lease: Duration) {
-        self.failed(false);
-        if let Some(series) = &mut self.lock().failing {
-            series.next = series.last + lease;
-        }
+        self.failed(false, lease);
     }
 
     /// For how long the first event that is due has been so; `None`: there is none.
@@ -204,7 +207,7 @@ impl State {
     /// Since when nothing but failures is known, where that is longer than the limit, and they have not come to an end.
     fn fails_since(&self, limit: Duration) -> Option<Instant> {
         let Series { first, last, next } = self.failing?;
-        // One publish that was cut off says nothing of the next one.
+        // One alone says nothing of the next one.
         let last = if last - first > limit { next } else { last };
         (first.elapsed() > limit && self.is_recent(last, limit)).then_some(first)
     }

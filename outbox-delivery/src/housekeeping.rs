@@ -19,6 +19,9 @@ const PURGE_TIMEOUT: Duration = Duration::from_mins(10);
 /// How often a store is asked how much it holds.
 pub(crate) const STATS_INTERVAL: Duration = Duration::from_secs(10);
 
+/// However short the limit of the health is.
+const SHORTEST_STATS_INTERVAL: Duration = Duration::from_secs(1);
+
 /// What it says after longer than that is old.
 const STATS_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -38,20 +41,22 @@ pub(crate) async fn beside(common: &Common, store: &dyn OutboxStore, record: &Re
     };
     let counting = async {
         match &common.stats {
-            Some(store) => count(&**store, record).await,
+            Some(store) => count(&**store, record, common.health.limit()).await,
             None => pending().await,
         }
     };
     tokio::join!(listening, purging, counting);
 }
 
-async fn count(store: &dyn StatsStore, record: &Record) {
+/// Often enough to know of each limit of the health.
+async fn count(store: &dyn StatsStore, record: &Record, limit: Duration) {
+    let interval = STATS_INTERVAL.min(limit / 2).max(SHORTEST_STATS_INTERVAL);
     loop {
         match stats_of(store).await {
             Ok(stats) => record.stats(&stats),
             Err(error) => record.store_failed(error),
         }
-        sleep(STATS_INTERVAL).await;
+        sleep(interval).await;
     }
 }
 

@@ -56,8 +56,8 @@ impl Lanes {
         self.failed.remove(lane);
     }
 
-    /// For at least this time. It says whether the lane had failed before.
-    pub(crate) fn failed(&mut self, lane: Lane, now: Instant, asked_for: Duration) -> bool {
+    /// For at least this time. It says whether the lane had failed before, and for how long it waits, if not for good.
+    pub(crate) fn failed(&mut self, lane: Lane, now: Instant, asked_for: Duration) -> (bool, Duration) {
         let retry = self.retry;
         let is_again = self.failed.contains_key(&lane);
         let failed = self
@@ -66,7 +66,8 @@ impl Lanes {
             .or_insert_with(|| Failed { backoff: retry.map(Retry::start), retry_at: None });
         failed.retry_at =
             failed.backoff.as_mut().and_then(|backoff| now.checked_add(backoff.next().max(asked_for)));
-        is_again
+        let delay = failed.retry_at.map_or(Duration::ZERO, |retry_at| retry_at - now);
+        (is_again, delay)
     }
 
     /// When the next one may be tried again, if any waits.

@@ -20,6 +20,27 @@ pub struct Failed<'a> {
     pub failures: u32,
 }
 
+impl<'a> Failed<'a> {
+    /// A delivery that failed, to try a policy with: of so many that were started, so many have failed, this one included.
+    ///
+    /// ```
+    /// use outbox_delivery::{Decision, ExponentialRetry, Failed, RetryPolicy};
+    /// use outbox_traits::{Event, PublishError};
+    ///
+    /// # fn main() -> outbox_traits::Result<()> {
+    /// let (event, error) = (Event::new("order.placed", ())?, PublishError::failed("no"));
+    /// let policy = ExponentialRetry::default().with_max_failures(3);
+    /// assert!(matches!(policy.decide(&Failed::new(&event, &error, 2, 2)), Decision::Retry { .. }));
+    /// assert_eq!(policy.decide(&Failed::new(&event, &error, 3, 3)), Decision::DeadLetter);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn new(event: &'a Event, error: &'a PublishError, attempts: u32, failures: u32) -> Self {
+        Self { event, error, attempts, failures }
+    }
+}
+
 /// What is to become of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

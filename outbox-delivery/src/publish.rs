@@ -1,13 +1,16 @@
 //! One call of the transport, and what can be believed of its answer.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use outbox_traits::{Event, EventId, PublishError, PublishErrorKind, Published};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::{call_time, guard, record::Record, relay::Common, spans::Spans};
+use crate::{call_time, guard, lanes::Lane, record::Record, relay::Common, spans::Spans};
 
 /// The answer for each event of a batch, in its order.
 pub(crate) struct Answers {
@@ -91,9 +94,29 @@ fn read(events: &[Event], published: Vec<Published>) -> Vec<Result<(), PublishEr
         }
     }
     let forgotten = || Err(PublishError::failed("the transport did not report on the event"));
-    let results = events.iter().map(|event| answers.remove(&event.id()).unwrap_or_else(forgotten)).collect();
+    let mut failed = HashSet::new();
+    let results = events
+        .iter()
+        .map(|event| {
+            let result = answers.remove(&event.id()).unwrap_or_else(forgotten);
+            let lane = Lane::of(event);
+            if result.is_err() {
+                failed.insert(lane);
+                return result;
+            }
+            if failed.contains(&lane) { Err(out_of_order(event)) } else { result }
+        })
+        .collect();
     answers.into_values().for_each(guard::discard);
     results
+}
+
+/// It comes again after the one before it: what its key has been told last is then the last of it.
+fn out_of_order(event: &Event) -> PublishError {
+    let message =
+        "accepted, although an event before it of the same key was not: it is published again after that one";
+    tracing::warn!(event = %event.id(), "the transport does not keep the order: {message}");
+    PublishError::new(PublishErrorKind::NotAttempted, message)
 }
 
 /// The error, or one of the same kind in its place if it has a source that panics when it is asked for its text.

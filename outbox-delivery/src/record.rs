@@ -65,8 +65,15 @@ impl Record {
         self.health.paused(until);
     }
 
-    /// The transport answered for so many events, of which these were not accepted, and perhaps one of them again.
-    pub(crate) fn answered(&self, all: usize, failures: &[(&Event, PublishError)], is_again: bool) {
+    /// The transport answered for so many events, of which these were not accepted, and perhaps one of them again. The next try
+    /// may be as far away as that.
+    pub(crate) fn answered(
+        &self,
+        all: usize,
+        failures: &[(&Event, PublishError)],
+        is_again: bool,
+        next: Duration,
+    ) {
         let is_tried = |(_, error): &&(&Event, PublishError)| error.kind() != PublishErrorKind::NotAttempted;
         let accepted = (all - failures.len()) as u64;
         let failed = failures.iter().filter(is_tried).count() as u64;
@@ -80,7 +87,7 @@ impl Record {
         if accepted > 0 {
             self.health.accepted();
         } else if !failures.is_empty() {
-            self.health.failed(is_again);
+            self.health.failed(is_again, next);
         }
         self.count(Counter::Published, accepted);
         self.count(Counter::Failed, failed);

@@ -24,9 +24,9 @@ use crate::{
 /// A fetch grows by what waits in front of the rest, up to so many batches.
 const MAX_FETCHED_BATCHES: usize = 10;
 
-/// When to look again while nothing is pending, and at the latest where wake-ups come.
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
-const LONGEST_POLL: Duration = Duration::from_secs(5);
+/// How long to wait at most while nothing is pending, and where wake-ups come.
+const LONGEST_POLL: Duration = Duration::from_secs(2);
+const LONGEST_POLL_WITH_WAKEUPS: Duration = Duration::from_secs(5);
 
 /// A call of the store that takes longer counts as failed: its connection may be half open.
 const STORE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -38,8 +38,7 @@ pub(crate) struct Worker<'a> {
     blame: Blame,
     /// The transport was down, and has accepted nothing since.
     is_in_doubt: bool,
-    /// How long to wait where wake-ups come and nobody has said how long.
-    idle: Option<Idle>,
+    idle: Idle,
     transport_backoff: Backoff,
     store_backoff: Backoff,
     /// Accepted, and the store does not know it yet: it is told before anything else is published.
@@ -66,14 +65,15 @@ impl<'a> Worker<'a> {
     /// A worker that tries again what failed.
     pub(crate) fn new(relay: &'a Relay<SingleWorker>, record: &'a Record) -> Self {
         let retry = relay.way.retry;
-        let is_woken = relay.way.poll_interval.is_none() && relay.common.wakeups.is_some();
+        let has_wakeups = relay.common.wakeups.is_some();
+        let longest_poll = if has_wakeups { LONGEST_POLL_WITH_WAKEUPS } else { LONGEST_POLL };
         Self {
             relay,
             record,
             lanes: Lanes::new(Some(retry)),
             blame: Blame::default(),
             is_in_doubt: false,
-            idle: is_woken.then(|| Idle::new(LONGEST_POLL)),
+            idle: Idle::new(relay.way.longest_poll.unwrap_or(longest_poll)),
             transport_backoff: retry.start(),
             store_backoff: retry.start(),
             unacknowledged: Vec::new(),
@@ -98,15 +98,14 @@ impl<'a> Worker<'a> {
             let mut can_be_woken = false;
             let until = match self.pass(shutdown).await {
                 Ok(Pass::Worked) => {
-                    self.idle.iter_mut().for_each(Idle::reset);
+                    self.idle.reset();
                     None
                 }
                 Ok(Pass::Stopped) => return Ok(()),
                 Ok(Pass::Idle) => {
                     can_be_woken = true;
                     let now = Instant::now();
-                    let interval = self.relay.way.poll_interval.unwrap_or(POLL_INTERVAL);
-                    let next_poll = now + self.idle.as_mut().map_or(interval, Idle::next);
+                    let next_poll = now + self.idle.next();
                     Some(self.lanes.next_retry(now).map_or(next_poll, |retry| retry.min(next_poll)))
                 }
                 Ok(Pass::Unavailable(asked_for)) => {
@@ -267,7 +266,7 @@ impl<'a> Worker<'a> {
         let was_tried = |(_, error): &(&Event, PublishError)| error.kind() != PublishErrorKind::NotAttempted;
         // Where something was tried, or the transport is down, what was not tried is not to blame.
         let was_anything_tried = failures.len() < events.len() || failures.iter().any(was_tried);
-        let (mut lanes, mut is_again) = (HashSet::new(), false);
+        let (mut lanes, mut is_again, mut longest_delay) = (HashSet::new(), false, Duration::ZERO);
         for (event, error) in &failures {
             let is_to_blame = match error.kind() {
                 PublishErrorKind::Unavailable => false,
@@ -277,10 +276,13 @@ impl<'a> Worker<'a> {
             let lane = Lane::of(event);
             // One failure a batch: what came behind it in its lane is no second one.
             if (is_to_blame || is_broken) && lanes.insert(lane.clone()) {
-                is_again |= self.lanes.failed(lane, now, asks_for(error));
+                let (has_failed, delay) = self.lanes.failed(lane, now, asks_for(error));
+                is_again |= has_failed;
+                longest_delay = longest_delay.max(delay);
             }
         }
-        self.record.answered(events.len(), &failures, is_again);
+        let next = longest_delay.saturating_add(self.relay.common.time_of_next(answers.ending));
+        self.record.answered(events.len(), &failures, is_again, next);
         guard::discard(failures);
         unavailable
     }

@@ -150,7 +150,7 @@ async fn end_and_recover(store: &Remote, consumer: &Consumer, ends: &[End], all:
 /// The whole of a case. It says how many of the ends came before everything was delivered.
 fn case(seed: u64, ends: &[End], prepare: impl FnOnce(&Remote, &Consumer)) -> usize {
     let work = async {
-        let events = events(12);
+        let events = events(20);
         let store = Remote::with(&events).await.with_turns(2);
         let consumer = Consumer::of(&events).with_turns(2);
         consumer.watch(&store);

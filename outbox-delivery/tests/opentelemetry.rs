@@ -66,7 +66,8 @@ async fn the_span_of_an_event_is_a_child_of_its_producers_and_linked_with_the_pu
         let mut session = store.inner.begin();
         store.enqueue(event("alone").with_current_trace(), &mut session).await.unwrap();
         session.commit();
-        Relay::new(store.clone(), transport.clone()).publish_pending().await.unwrap();
+        let relay = Relay::new(store.clone(), transport.clone()).with_concurrency(1);
+        relay.publish_pending().await.unwrap();
     })
     .await;
 

@@ -24,17 +24,28 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_mins(1);
 
 #[tokio::test(start_paused = true)]
-async fn idle_it_looks_once_an_interval_and_an_event_waits_no_longer() {
-    let store = Flaky::default();
-    let transport = Scripted::accepting();
-    let relay = start(Relay::single_worker(store.clone(), transport.clone()));
-    sleep(Duration::from_millis(1050)).await;
-    assert!((10..=12).contains(&store.limits.lock().unwrap().len()));
-    store.save(&event("a", "1")).await.unwrap();
-    let saved_at = Instant::now();
-    sleep(Duration::from_millis(200)).await;
-    assert!(transport.times()[0] - saved_at <= Duration::from_millis(101));
-    assert_eq!(relay.stop().await.published, 1);
+async fn idle_it_looks_ever_less_often_and_an_event_waits_no_longer_than_an_interval() {
+    for interval in [None, Some(Duration::from_millis(100)), Some(Duration::from_secs(10))] {
+        let store = Flaky::default();
+        let transport = Scripted::accepting();
+        let relay = Relay::single_worker(store.clone(), transport.clone());
+        let relay = match interval {
+            Some(interval) => relay.with_poll_interval(interval),
+            None => relay,
+        };
+        let (relay, longest) = (start(relay), interval.unwrap_or(Duration::from_secs(2)));
+        // Soon at first.
+        sleep(Duration::from_millis(51)).await;
+        assert!(store.limits.lock().unwrap().len() >= 2);
+        sleep(600 * longest).await;
+        let looks = store.limits.lock().unwrap().len();
+        assert!((600..900).contains(&looks), "{looks} looks with {interval:?}");
+        store.save(&event("a", "1")).await.unwrap();
+        let saved_at = Instant::now();
+        sleep(2 * longest).await;
+        assert!(transport.times()[0] - saved_at <= longest + MILLISECOND);
+        assert_eq!(relay.stop().await.published, 1);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -189,8 +200,8 @@ async fn more_than_ten_batches_of_waiting_events_make_the_rest_wait_and_no_busy_
     assert_eq!(relay.stop().await.published, 0);
     let limits = store.limits.lock().unwrap();
     assert_eq!(limits.iter().max(), Some(&100));
-    // Once an interval of 100 ms, and a few for the growing fetch.
-    assert!(limits.len() < 10 * 60 * 10 + 500, "{} fetches", limits.len());
+    // Once an interval of 1.5 s on average, and a few for the growing fetch.
+    assert!(limits.len() < 10 * 60 + 500, "{} fetches", limits.len());
 }
 
 #[tokio::test(start_paused = true)]

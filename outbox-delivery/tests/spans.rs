@@ -79,7 +79,7 @@ async fn a_publish_shows_each_event_and_the_trace_of_its_producer() {
     });
     let kept = Kept::default();
     let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(kept.clone()));
-    let relay = Relay::new(store, transport).with_name("orders");
+    let relay = Relay::new(store, transport).with_name("orders").with_concurrency(1);
     // It is a trace of its own, wherever the relay runs.
     relay.publish_pending().instrument(tracing::info_span!("worker")).await.unwrap();
     drop(guard);

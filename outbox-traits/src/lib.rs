@@ -28,6 +28,7 @@
 //!
 //! - `derive`: `#[derive(DomainEvent)]`. Off by default.
 
+mod call_time;
 mod claim;
 mod dead_letter;
 mod domain_event;
@@ -51,6 +52,7 @@ pub use async_trait::async_trait;
 pub use outbox_derive::DomainEvent;
 
 pub use crate::{
+    call_time::{is_call_to_end, limit_call},
     claim::{Claim, ClaimStore, Lease, Leased, Outcome, Settlement},
     dead_letter::{DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetterStore, MAX_REASON_CHARS},
     domain_event::{DomainEvent, IntoEvent},

@@ -4,7 +4,7 @@ use std::{collections::HashSet, error::Error as StdError, fmt, sync::Arc, time::
 
 use async_trait::async_trait;
 
-use crate::{Event, EventId};
+use crate::{Event, EventId, is_call_to_end};
 
 /// Where a relay publishes events: a broker, a webhook, a file, a function.
 ///
@@ -33,9 +33,13 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// Publishes events in their order and reports on each. An event that the report does not name counts as
     /// failed.
     ///
-    /// The default publishes one after the other. What follows a failed event of the same partition key is
-    /// reported as [`NotAttempted`](PublishErrorKind::NotAttempted), because its order would be lost, and so is
-    /// everything after the transport as a whole was [`Unavailable`](PublishErrorKind::Unavailable).
+    /// **What follows an event of the same partition key that was not accepted is not to be published**, and is
+    /// [`NotAttempted`](PublishErrorKind::NotAttempted): else its order is lost. A relay publishes such a one again after the other,
+    /// though it was accepted.
+    ///
+    /// The default publishes one after the other, as [`publish_in_order`] does: what follows in its key is not tried, nor is
+    /// anything after the transport as a whole was [`Unavailable`](PublishErrorKind::Unavailable), or once the
+    /// [call is to end](is_call_to_end).
     async fn publish_all(&self, events: &[Event]) -> Vec<Published> {
         publish_in_order(events, |event| self.publish(event)).await
     }
@@ -74,6 +78,8 @@ where
         let key = event.partition_key();
         let result = if is_down || key.is_some_and(|key| failed_keys.contains(key)) {
             Err(PublishError::not_attempted())
+        } else if !published.is_empty() && is_call_to_end() {
+            Err(PublishError::not_begun())
         } else {
             publish(event).await
         };
@@ -165,6 +171,13 @@ impl PublishError {
     #[must_use]
     pub fn not_attempted() -> Self {
         Self::new(PublishErrorKind::NotAttempted, "not attempted, because an event before it failed")
+    }
+
+    /// The event was not tried, because the [call is to end](is_call_to_end).
+    #[must_use]
+    pub fn not_begun() -> Self {
+        let message = "not attempted, because the relay stops, or events before it used up half of the time for the call";
+        Self::new(PublishErrorKind::NotAttempted, message)
     }
 
     /// The same error with its cause, kept as it is.

@@ -88,6 +88,7 @@ impl Worker<'_> {
         };
         self.store.reset(now);
         let is_empty = claimed.is_empty();
+        self.has_claimed_all = claimed.len() < self.relay.common.batch_size;
         self.record.store_answered(Question::Events);
         if !was_empty_handed {
             self.is_futile_beside = is_empty;

@@ -71,6 +71,8 @@ pub(crate) struct Worker<'a> {
     /// Whether something came while a claim was on its way, which may have gone past it.
     is_to_claim_again: bool,
     idle: Idle,
+    /// Whether the last claim came back with less than it asked for, so that nothing else waits.
+    has_claimed_all: bool,
     /// Whether the last claim beside held events came back empty: it may be that their keys are all that there are.
     is_futile_beside: bool,
     /// When what failed here becomes due.
@@ -104,7 +106,7 @@ impl<'a> Worker<'a> {
     /// A worker that goes on until it is stopped.
     pub(crate) fn new(relay: &'a Relay<Claims>, record: &'a Record) -> Self {
         let has_wakeups = relay.common.wakeups.is_some();
-        let longest_poll = Duration::from_secs(if has_wakeups { 5 } else { 1 });
+        let longest_poll = Duration::from_secs(if has_wakeups { 5 } else { 2 });
         Self {
             relay,
             record,
@@ -122,6 +124,7 @@ impl<'a> Worker<'a> {
             claim_at: Some(Instant::now()),
             is_to_claim_again: false,
             idle: Idle::new(relay.way.longest_poll.unwrap_or(longest_poll)),
+            has_claimed_all: false,
             is_futile_beside: false,
             due: BinaryHeap::new(),
             store: Pause::new(store_retry(relay.way.lease)),

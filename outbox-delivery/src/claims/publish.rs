@@ -40,6 +40,9 @@ impl Worker<'_> {
             let is_accused = |event: &Event| self.blame.is_accused(event.id());
             let is_alone = |leased: &Leased| leased.failures > 0 || is_accused(&leased.event);
             let is_left_out = |lane: &Lane, event: &Event| is_busy(lane) || is_in_doubt && is_accused(event);
+            // Where more waits, each call gets as many as it may have. Else they get a share each, rather than that most have none.
+            let share = self.queue.len().div_ceil(concurrency - self.flights.len());
+            let limit = if self.has_claimed_all { share.clamp(1, limit) } else { limit };
             let mut batch = self.queue.take(limit, is_left_out, is_alone);
             if batch.is_empty() && is_in_doubt {
                 // Where there is nothing else, they have to do.
@@ -119,7 +122,7 @@ impl Worker<'_> {
         let mut failures = Vec::new();
         let mut was_anything_tried = false;
         let mut is_unavailable = false;
-        let mut is_again = false;
+        let (mut is_again, mut longest_delay) = (false, Duration::ZERO);
         let mut asked_for = Duration::ZERO;
         for ((event, history), result) in events.iter().zip(histories).zip(answers.results) {
             let outcome = match &result {
@@ -134,6 +137,9 @@ impl Worker<'_> {
                     _ => self.decide(event, error, history, is_broken),
                 },
             };
+            if let Outcome::Retry { after, .. } = &outcome {
+                longest_delay = longest_delay.max(*after);
+            }
             if outcome != Outcome::Released {
                 was_anything_tried = true;
                 is_again |= result.is_err() && history.failures > 0;
@@ -158,7 +164,8 @@ impl Worker<'_> {
                 self.record.cut_off(self.relay.way.lease);
             }
         } else {
-            self.record.answered(events.len(), &failures, is_again);
+            let next = longest_delay.saturating_add(self.relay.common.time_of_next(answers.ending));
+            self.record.answered(events.len(), &failures, is_again, next);
             if self.relay.common.is_strict
                 && let Some((event, _)) = failures.first()
             {

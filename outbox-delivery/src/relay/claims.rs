@@ -74,7 +74,7 @@ impl fmt::Debug for Claims {
 /// |---|---|
 /// | [`with_concurrency`](Self::with_concurrency) | 4 calls of the transport at once |
 /// | [`with_lease`](Self::with_lease) | 30 s |
-/// | [`with_poll_interval`](Self::with_poll_interval) | from 50 ms up to 1 s, with wake-ups up to 5 s |
+/// | [`with_poll_interval`](Self::with_poll_interval) | from 50 ms up to 2 s, with wake-ups up to 5 s |
 /// | [`with_retry_policy`](Self::with_retry_policy) | from 100 ms up to 5 minutes, dead after 20 failures |
 /// | [`with_max_crashes`](Self::with_max_crashes) | 10 |
 /// | [`with_held_keys`](Self::with_held_keys) | a dead letter blocks nobody |
@@ -95,8 +95,9 @@ impl Relay<Claims> {
         Self::build(transport, way)
     }
 
-    /// How many calls of the transport may go on at once, at least one, each with a batch. The events of a partition
-    /// key are never in two of them. By default 4; in [strict](Self::with_strict) mode it is one.
+    /// How many calls of the transport may go on at once, at least one, each with a batch; where fewer events wait than a batch may
+    /// have, each with a part of them. The events of a partition key are never in two of them. By default 4; in
+    /// [strict](Self::with_strict) mode it is one.
     #[must_use]
     pub fn with_concurrency(mut self, calls: usize) -> Self {
         self.way.concurrency = calls.max(1);
@@ -117,7 +118,7 @@ impl Relay<Claims> {
     }
 
     /// How long to wait at most, when there is nothing to publish, before looking again; at least 1 ms. By default
-    /// 1 s, and with [wake-ups](Self::with_wakeups) 5 s.
+    /// 2 s, and with [wake-ups](Self::with_wakeups) 5 s.
     ///
     /// An idle relay waits 50 ms at first and then ever longer. With work, it never waits.
     /// No wake-up tells of what becomes due by its [`not_before`](outbox_traits::Event::with_not_before), or by the retry of a worker

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::{claims::Claims, single_worker::SingleWorker};
 use crate::{
     Health, IntoStore, Report, housekeeping,
+    publish::Ending,
     record::{Record, ended_early},
 };
 
@@ -97,6 +98,13 @@ pub(crate) struct Common {
     pub(crate) purging: Mutex<()>,
 }
 
+impl Common {
+    /// How long the publish after one that ended so may take: after one that did not end, as long as that.
+    pub(crate) fn time_of_next(&self, ending: Ending) -> Duration {
+        if ending == Ending::Broken { self.publish_timeout } else { Duration::ZERO }
+    }
+}
+
 impl<W> Relay<W> {
     fn build(transport: impl Transport, way: W) -> Self {
         let common = Common {
@@ -127,8 +135,8 @@ impl<W> Relay<W> {
     /// A call that takes longer is given up and its events count as failed, whatever became of them. Events that
     /// failed before are published by themselves, so that a slow one ends up alone.
     ///
-    /// The transports of this crate that publish event by event, such as `InProcess` and `Http`, begin none after half
-    /// of it, but the first: the rest costs no attempt, and is taken up again at once. So a batch may take longer than
+    /// Transports that publish event by event, such as `InProcess`, `Http` and those of your own that have no
+    /// [`publish_all`](Transport::publish_all), begin none after half of it, but the first: the rest costs no attempt, and is taken up again at once. So a batch may take longer than
     /// this as a whole, while one event is to take less than half of it.
     #[must_use]
     pub fn with_publish_timeout(mut self, timeout: Duration) -> Self {
@@ -192,7 +200,7 @@ impl<W> Relay<W> {
     }
 
     /// Asks a store, which is the one that it works on, every ten seconds how much it holds, for metrics and for
-    /// [`health`](Self::health).
+    /// [`health`](Self::health): more often where the limit of that is short.
     #[must_use]
     pub fn with_stats<Form>(mut self, store: impl IntoStore<Form, dyn StatsStore>) -> Self {
         self.common.stats = Some(store.into_store());

@@ -13,7 +13,7 @@ use crate::{IntoStore, Report, record::Record, retry::Retry, single_worker::Work
 #[derive(Debug)]
 pub struct SingleWorker {
     pub(crate) store: Arc<dyn OutboxStore>,
-    pub(crate) poll_interval: Option<Duration>,
+    pub(crate) longest_poll: Option<Duration>,
     pub(crate) retry: Retry,
 }
 
@@ -29,17 +29,18 @@ impl Relay<SingleWorker> {
     ///
     /// It takes the store itself or an `Arc` of it.
     pub fn single_worker<Form>(store: impl IntoStore<Form>, transport: impl Transport) -> Self {
-        let way = SingleWorker { store: store.into_store(), poll_interval: None, retry: Retry::default() };
+        let way = SingleWorker { store: store.into_store(), longest_poll: None, retry: Retry::default() };
         Self::build(transport, way)
     }
 
-    /// How long to wait before looking again when nothing is pending, at least 1 ms. By default 100 ms, and with
-    /// [wake-ups](Self::with_wakeups) from 50 ms up to 5 s, shortened at random.
+    /// How long to wait at most, when nothing is pending, before looking again; at least 1 ms. By default 2 s, and with
+    /// [wake-ups](Self::with_wakeups) 5 s.
     ///
-    /// Without wake-ups it is the latency of an event that is saved while the relay is idle; with work, it never waits.
+    /// An idle relay waits 50 ms at first and then ever longer, each time shortened at random. Without wake-ups an event that is
+    /// saved meanwhile waits for so long. With work, it never waits.
     #[must_use]
-    pub fn with_poll_interval(mut self, interval: Duration) -> Self {
-        self.way.poll_interval = Some(interval.clamp(Duration::from_millis(1), MAX_INTERVAL));
+    pub fn with_poll_interval(mut self, longest: Duration) -> Self {
+        self.way.longest_poll = Some(longest.clamp(Duration::from_millis(1), MAX_INTERVAL));
         self
     }
 

@@ -4,9 +4,7 @@
 use std::collections::VecDeque;
 use std::{collections::HashMap, future::Future};
 
-use outbox_traits::{Event, PublishError, Published};
-
-use crate::call_time;
+use outbox_traits::{Event, PublishError, Published, is_call_to_end};
 
 /// Publishes each event once those before it of its key were accepted, and so many keys at the same time. After a
 /// failure the rest of its key is not tried, and after [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable)
@@ -34,8 +32,8 @@ where
             for event in chain {
                 let result = if has_failed || is_down.load(Ordering::Relaxed) {
                     Err(PublishError::not_attempted())
-                } else if has_begun.swap(true, Ordering::Relaxed) && call_time::is_to_end() {
-                    Err(call_time::not_begun())
+                } else if has_begun.swap(true, Ordering::Relaxed) && is_call_to_end() {
+                    Err(PublishError::not_begun())
                 } else {
                     publish(event).await
                 };
@@ -77,7 +75,7 @@ where
     let mut running: Vec<VecDeque<&Event>> = Vec::new();
     let mut published = Vec::with_capacity(events.len());
     let mut goes_on = true;
-    while goes_on && (published.is_empty() || !call_time::is_to_end()) {
+    while goes_on && (published.is_empty() || !is_call_to_end()) {
         running.extend(waiting.by_ref().take(keys_at_once - running.len()));
         let round: Vec<_> = running.iter_mut().filter_map(VecDeque::pop_front).collect();
         if round.is_empty() {
@@ -222,7 +220,8 @@ mod slow_tests {
         for in_rounds in [false, true] {
             for (keys, seconds, expected) in [(1, 10, 5), (2, 10, 10), (20, 10, 20), (1, 0, 1)] {
                 let begun = Instant::now();
-                let found = call_time::limited(seconds * SECOND, &never, accepted(keys, in_rounds)).await;
+                let found =
+                    crate::call_time::limited(seconds * SECOND, &never, accepted(keys, in_rounds)).await;
                 assert_eq!(found, expected, "with {keys} keys, in rounds: {in_rounds}");
                 assert!(begun.elapsed() <= 6 * SECOND);
             }
@@ -238,7 +237,7 @@ mod slow_tests {
                     sleep(after * SECOND + SECOND / 2).await;
                     stop.cancel();
                 };
-                let call = call_time::limited(100 * SECOND, &stop, accepted(1, in_rounds));
+                let call = crate::call_time::limited(100 * SECOND, &stop, accepted(1, in_rounds));
                 let (found, ()) = tokio::join!(call, stopping);
                 assert_eq!(found, expected, "after {after} s, in rounds: {in_rounds}");
             }

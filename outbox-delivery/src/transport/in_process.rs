@@ -1,13 +1,13 @@
 //! Functions of the same program as a transport.
 
-use std::{error::Error as StdError, fmt, mem, sync::Arc};
+use std::{error::Error as StdError, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use futures_util::{FutureExt, future::BoxFuture};
-use outbox_traits::{Event, PublishError, Published, Transport, publish_in_order};
+use outbox_traits::{Event, PublishError, Transport};
 
 use super::pattern::Pattern;
-use crate::{call_time, guard};
+use crate::guard;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 type Handler = dyn Fn(Arc<Event>) -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync;
@@ -107,17 +107,6 @@ impl Transport for InProcess {
             }
         }
         Ok(())
-    }
-
-    /// As by default, but for the end of the time and of the relay. Not key by key: handlers see events of different keys in the order
-    /// of the batch.
-    async fn publish_all(&self, events: &[Event]) -> Vec<Published> {
-        let mut has_begun = false;
-        publish_in_order(events, |event| {
-            let is_late = mem::replace(&mut has_begun, true) && call_time::is_to_end();
-            async move { if is_late { Err(call_time::not_begun()) } else { self.publish(event).await } }
-        })
-        .await
     }
 }
 

@@ -108,6 +108,7 @@ async fn a_batch_that_panics_or_hangs_burns_no_more_than_a_failure_of_each_and_e
             _ => Ending::Accepted,
         });
         let relay = Relay::new(store.clone(), consumer.clone())
+            .with_concurrency(1)
             .with_retry_policy(ExponentialRetry::new(SECOND, SECOND).with_max_failures(1));
         let relay = start(relay);
         sleep(20 * MINUTE).await;

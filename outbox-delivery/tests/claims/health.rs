@@ -91,6 +91,60 @@ async fn a_store_that_failed_before_a_pause_is_not_blamed_for_what_it_is_not_ask
     relay.kill().await;
 }
 
+/// However much time there is between one try and the next.
+#[tokio::test(start_paused = true)]
+async fn it_stays_unhealthy_between_the_tries_of_what_always_fails() {
+    for (after, limit) in [(20, 1), (60, 5), (600, 300)] {
+        for hangs in [false, true] {
+            let store = Remote::with(&one_a_key(1)).await;
+            let delay = if hangs { 60 * MINUTE } else { Duration::ZERO };
+            let transport = Scripted::events(|_| Err(PublishError::failed("no"))).with_delay(delay);
+            let relay = Relay::new(store.clone(), transport).with_health_limit(limit * SECOND);
+            let relay =
+                relay.with_retry_policy(move |_: &Failed<'_>| Decision::Retry { after: after * SECOND });
+            let (health, relay) = (relay.health(), start(relay));
+            // From the second failure on.
+            sleep((after + 70) * SECOND).await;
+            for _ in 0..200 {
+                sleep(after * SECOND / 20).await;
+                assert!(
+                    matches!(health.check(), Err(Unhealthy::NothingAccepted(_))),
+                    "{after} s, {limit} s, {hangs}"
+                );
+            }
+            relay.kill().await;
+        }
+    }
+}
+
+/// As it is for a policy that never gives up.
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_never_comes_is_survived() {
+    let store = Remote::with(&one_a_key(1)).await;
+    let transport = Scripted::events(|_| Err(PublishError::failed("no")));
+    let relay = Relay::new(store.clone(), transport);
+    let relay = relay.with_retry_policy(|_: &Failed<'_>| Decision::Retry { after: Duration::MAX });
+    let (health, relay) = (relay.health(), start(relay));
+    sleep(MINUTE).await;
+    assert!(health.is_healthy());
+    assert_eq!(relay.stop().await.failed, 1);
+}
+
+/// However short the limit is.
+#[tokio::test(start_paused = true)]
+async fn it_is_behind_soon_after_the_limit() {
+    let store = Remote::with(&one_a_key(1)).await;
+    let relay = Relay::new(store.clone(), Scripted::accepting().with_delay(60 * MINUTE));
+    let relay =
+        relay.with_publish_timeout(120 * MINUTE).with_stats(store.clone()).with_health_limit(3 * SECOND);
+    let (health, relay) = (relay.health(), start(relay));
+    sleep(2 * SECOND).await;
+    assert!(health.is_healthy());
+    sleep(3 * SECOND).await;
+    assert!(matches!(health.check(), Err(Unhealthy::Behind(_))), "{:?}", health.check());
+    relay.kill().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn it_is_unhealthy_when_nothing_is_accepted_and_healthy_again_when_something_is() {
     let events = one_a_key(3);

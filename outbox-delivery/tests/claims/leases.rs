@@ -116,7 +116,7 @@ async fn a_store_that_answers_for_too_few_leases_ends_the_relay_and_says_so() {
         let store = Remote::with(&one_a_key(3)).await;
         store.answer_for_one_less(call);
         let transport = Scripted::accepting().with_delay(publish);
-        let relay = Relay::new(store.clone(), transport).with_lease(10 * SECOND);
+        let relay = Relay::new(store.clone(), transport).with_concurrency(1).with_lease(10 * SECOND);
         let error = start(relay).end().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Backend, "{error}");
         let text = "the outbox store answered for 2 of 3 leases";
@@ -236,8 +236,8 @@ async fn an_event_that_kills_its_worker_again_and_again_takes_no_other_with_it_a
     });
     let mut kills = 0;
     let report = loop {
-        let relay = Relay::new(store.clone(), consumer.clone()).with_publish_timeout(60 * MINUTE);
-        let relay = start(relay);
+        let relay = Relay::new(store.clone(), consumer.clone()).with_concurrency(1);
+        let relay = start(relay.with_publish_timeout(60 * MINUTE));
         tokio::select! {
             _ = killed.recv() => {
                 relay.kill().await;

@@ -1,9 +1,17 @@
 //! Claims, publishes and settlements, when all is well.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use outbox_delivery::{Decision, Failed, Relay};
-use outbox_traits::{ClaimStore, OutboxStore, Outcome, PublishError};
+use outbox_traits::{
+    ClaimStore, Event, OutboxStore, Outcome, PublishError, Published, Transport, async_trait,
+};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -51,6 +59,91 @@ async fn as_many_publishes_go_on_at_once_as_were_asked_for_and_settlements_are_b
     assert!(store.count(Call::Settle) <= 4, "{}", store.count(Call::Settle));
 }
 
+/// Not one after the other in one of them, while the others have nothing to do.
+#[tokio::test(start_paused = true)]
+async fn what_is_less_than_a_batch_is_spread_over_the_publishes() {
+    for (count, calls) in [(1, 1), (3, 3), (8, 8), (40, 8), (41, 8)] {
+        let store = Remote::with(&one_a_key(count)).await;
+        let transport = Scripted::accepting().with_delay(SECOND);
+        let relay = Relay::new(store.clone(), transport.clone()).with_concurrency(8);
+        let started = Instant::now();
+        assert_eq!(relay.publish_pending().await.unwrap().published, count as u64);
+        assert_eq!((started.elapsed(), transport.calls().len()), (SECOND, calls), "{count} events");
+    }
+    // Those of a key stay together, or wait for one another.
+    let events: Vec<_> = (0..40).map(|n| event("a", &(n % 3).to_string())).collect();
+    let (store, consumer) = (Remote::with(&events).await, Consumer::of(&events));
+    let relay = Relay::new(store.clone(), consumer.clone()).with_concurrency(8);
+    assert_eq!(relay.publish_pending().await.unwrap().published, 40);
+    assert_eq!(consumer.faults(), Vec::<String>::new());
+}
+
+/// As it is with a transport that knows nothing but how to publish one.
+#[tokio::test(start_paused = true)]
+async fn a_slow_transport_of_one_s_own_publishes_nothing_twice() {
+    for (time, timeout) in [(400, 30_000), (100, 1000), (700, 1000)] {
+        let events = one_a_key(100);
+        let (store, slow) = (Remote::with(&events).await, Slow::new(Duration::from_millis(time)));
+        let relay = Relay::new(store.clone(), Arc::clone(&slow)).with_concurrency(1);
+        let report =
+            relay.with_publish_timeout(Duration::from_millis(timeout)).publish_pending().await.unwrap();
+        assert_eq!((report.published, report.failed), (100, 0), "{report}");
+        assert_eq!(slow.published.load(Relaxed), 100);
+    }
+}
+
+#[derive(Debug)]
+struct Slow {
+    time: Duration,
+    published: AtomicUsize,
+}
+
+impl Slow {
+    fn new(time: Duration) -> Arc<Self> {
+        Arc::new(Self { time, published: AtomicUsize::new(0) })
+    }
+}
+
+#[async_trait]
+impl Transport for Slow {
+    async fn publish(&self, _: &Event) -> Result<(), PublishError> {
+        sleep(self.time).await;
+        self.published.fetch_add(1, Relaxed);
+        Ok(())
+    }
+}
+
+/// What its key was told last is the last of it.
+#[tokio::test(start_paused = true)]
+async fn what_a_transport_accepts_behind_a_failure_of_its_key_is_published_again_after_it() {
+    let events = [event("a1", "a"), event("a2", "a"), event("b1", "b"), event("a3", "a")];
+    let ids: Vec<_> = events.iter().map(Event::id).collect();
+    for forgets in [false, true] {
+        let store = Remote::with(&events).await;
+        let failing = Mutex::new(Some(ids[0]));
+        let transport = Scripted::batches(move |batch| {
+            let mut failing = failing.lock().unwrap();
+            let mut published = Vec::new();
+            for event in batch {
+                let fails = failing.take_if(|id| *id == event.id()).is_some();
+                let result = if fails { Err(PublishError::failed("no")) } else { Ok(()) };
+                if !fails || !forgets {
+                    published.push(Published { id: event.id(), result });
+                }
+            }
+            published
+        });
+        let relay = Relay::new(store.clone(), transport.clone()).with_concurrency(1);
+        let relay = start(relay.with_retry_policy(|_: &Failed<'_>| Decision::Retry { after: SECOND }));
+        sleep(MINUTE).await;
+        let report = relay.stop().await;
+        assert_eq!((report.published, report.failed), (4, 1));
+        let given = transport.given();
+        assert_eq!(given[..4], ["a1", "a2", "b1", "a3"]);
+        assert_eq!(given[4..], ["a1", "a2", "a3"]);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_next_batch_is_claimed_while_one_is_published() {
     let store = Remote::with(&one_a_key(20)).await;
@@ -75,12 +168,12 @@ async fn after_a_lull_as_many_publishes_go_on_at_once_as_were_asked_for() {
     let relay = Relay::new(store.clone(), transport.clone()).with_batch_size(10).with_concurrency(4);
     let relay = start(relay.with_poll_interval(SECOND));
     sleep(5 * SECOND).await;
-    assert_eq!(transport.calls().len(), 1);
+    assert_eq!(transport.calls().len(), 4);
     store.save_all(&one_a_key(400)).await.unwrap();
     sleep(5 * SECOND).await;
     assert_eq!(relay.stop().await.published, 405);
     let times = transport.times();
-    assert_eq!(times[41 - 1] - times[1], 90 * MILLISECOND, "ten rounds of four");
+    assert_eq!(times[44 - 1] - times[4], 90 * MILLISECOND, "ten rounds of four");
 }
 
 #[tokio::test(start_paused = true)]
@@ -102,11 +195,11 @@ async fn idle_it_asks_ever_less_often() {
     let store = Remote::new();
     let relay = start(Relay::new(store.clone(), Scripted::accepting()));
     sleep(10 * MINUTE).await;
-    // Every 750 ms on average.
+    // Every 1.5 s on average.
     let claims = store.count(Call::Claim);
-    assert!((600..1300).contains(&claims), "{claims} claims");
+    assert!((300..600).contains(&claims), "{claims} claims");
     store.save(&event("a", "1")).await.unwrap();
-    sleep(2 * SECOND).await;
+    sleep(3 * SECOND).await;
     assert_eq!(relay.stop().await.published, 1);
     assert!(store.count(Call::Settle) == 1 && store.count(Call::Renew) == 0);
 }
