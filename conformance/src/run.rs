@@ -6,6 +6,7 @@ use std::{
     io::{self, Write},
     panic::AssertUnwindSafe,
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::runtime::{Builder, Runtime};
@@ -17,6 +18,9 @@ use crate::{
     clauses::{claim_durable, durable},
     transport::TransportHarness,
 };
+
+/// Far longer than any clause takes, also on a machine that is busy.
+const LONGEST: Duration = Duration::from_mins(20);
 
 /// A clause as a value, for those who run the suite by a program; see [`clauses!`](crate::clauses!).
 pub struct Clause {
@@ -104,7 +108,7 @@ where
     H: Harness,
     F: Future<Output = ()> + Send + 'static,
 {
-    runtime().block_on(async {
+    on_a_runtime(async {
         let Some(harness) = require(name, H::open().await) else { return };
         let harness = Arc::new(harness);
         in_a_task(clause(Arc::clone(&harness))).await;
@@ -118,7 +122,7 @@ where
     H: TransportHarness,
     F: Future<Output = ()> + Send + 'static,
 {
-    runtime().block_on(async {
+    on_a_runtime(async {
         let Some(harness) = require(name, H::open().await) else { return };
         let harness = Arc::new(harness);
         in_a_task(clause(Arc::clone(&harness))).await;
@@ -128,8 +132,12 @@ where
 
 /// In a task of its own, so that what is spawned beside it runs in parallel.
 async fn in_a_task(clause: impl Future<Output = ()> + Send + 'static) {
-    if let Err(error) = tokio::spawn(clause).await {
-        std::panic::resume_unwind(error.into_panic());
+    match tokio::time::timeout(LONGEST, tokio::spawn(clause)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => {
+            panic!("it has not come to an end within {LONGEST:?}: a call of the store hangs, or has no end")
+        }
     }
 }
 
@@ -168,6 +176,16 @@ fn run_with_child<H, F>(
     // The test runner names a test by its path without the crate.
     let test = test.split_once("::").map_or(test, |(_, path)| path).to_owned();
     run(name, |harness| clause(harness, test));
+}
+
+/// On a runtime of its own, which is not waited for where a call hangs.
+fn on_a_runtime(work: impl Future<Output = ()>) {
+    let runtime = runtime();
+    let done = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(work)));
+    if let Err(panic) = done {
+        runtime.shutdown_background();
+        std::panic::resume_unwind(panic);
+    }
 }
 
 pub(crate) fn runtime() -> Runtime {

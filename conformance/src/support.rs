@@ -53,11 +53,12 @@ pub(crate) fn ids(events: &[Event]) -> Vec<EventId> {
 }
 
 pub(crate) async fn save<H: Harness>(h: &Arc<H>, event: &Event) {
-    assert_eq!(h.store().save(event).await.expect("save"), Saved::Stored, "the event is new");
+    let saved = retried(|| h.store().save(event)).await;
+    assert_eq!(saved, Saved::Stored, "the event is new");
 }
 
 pub(crate) async fn save_all<H: Harness>(h: &Arc<H>, events: &[Event]) {
-    let saved = h.store().save_all(events).await.expect("save_all");
+    let saved = retried(|| h.store().save_all(events)).await;
     assert_eq!(saved, vec![Saved::Stored; events.len()], "all events are new");
 }
 

@@ -38,7 +38,9 @@ struct State {
 struct Series {
     first: Instant,
     last: Instant,
-    /// When the next one is to be expected at the latest: after what its retry waits for, and where a publish may take long.
+    /// Until when a publish may take, if one that was under way had begun another at once.
+    until: Instant,
+    /// When the next one is to be expected at the latest, after what its retry waits for.
     next: Instant,
 }
 
@@ -110,7 +112,7 @@ impl Health {
     /// the first due event has been due. Where leases, or what a retry waits for, last longer than the limit, it counts from the
     /// second publish on that fails, and until so much time and the limit have gone by without another. The
     /// last one needs [`with_stats`](crate::Relay::with_stats), and is as new as what the store was last asked: at most
-    /// ten seconds, or half of the limit. Where it does not say that any more, what it said last counts for the limit, and for a minute at least.
+    /// ten seconds, or half of the limit but not less than one. Where it does not say that any more, what it said last counts for the limit, and for a minute at least.
     ///
     /// A relay that does not even come to ask when it was to, as where a handler blocks its thread, has no answer either.
     /// Where there is nothing to ask, as while a publish goes on, nothing is held against it.
@@ -171,21 +173,24 @@ impl Health {
         self.lock().failing = None;
     }
 
-    /// A publish failed, perhaps one of an event that had failed before. The next one may be as far away as that.
-    pub(crate) fn failed(&self, is_again: bool, next: Duration) {
+    /// A publish failed, perhaps one of an event that had failed before. The next one may take so long, and is to come after the
+    /// retry has waited for so long.
+    pub(crate) fn failed(&self, is_again: bool, publish: Duration, retry: Duration) {
         let (now, mut state) = (Instant::now(), self.lock());
         // After a time without any, a new event begins a series of its own: what failed before was set aside, or
         // somebody else has it.
         if !is_again && !state.goes_on(self.limit) {
             state.failing = None;
         }
-        let series = state.failing.get_or_insert(Series { first: now, last: now, next: now });
-        (series.last, series.next) = (now, series.next.max(now + next.min(MAX_INTERVAL)));
+        let series = state.failing.get_or_insert(Series { first: now, last: now, until: now, next: now });
+        let until = now + publish;
+        (series.last, series.until) = (now, series.until.max(until));
+        series.next = series.next.max(until + retry.min(MAX_INTERVAL));
     }
 
     /// A publish was cut off at the end of its lease: the next one may take as long.
     pub(crate) fn cut_off(&self, lease: Duration) {
-        self.failed(false, lease);
+        self.failed(false, lease, Duration::ZERO);
     }
 
     /// For how long the first event that is due has been so; `None`: there is none.
@@ -201,12 +206,12 @@ impl Health {
 impl State {
     /// Whether a failure would be one more of the series.
     fn goes_on(&self, limit: Duration) -> bool {
-        self.failing.is_some_and(|series| self.is_recent(series.next, limit))
+        self.failing.is_some_and(|series| self.is_recent(series.until, limit))
     }
 
     /// Since when nothing but failures is known, where that is longer than the limit, and they have not come to an end.
     fn fails_since(&self, limit: Duration) -> Option<Instant> {
-        let Series { first, last, next } = self.failing?;
+        let Series { first, last, next, .. } = self.failing?;
         // One alone says nothing of the next one.
         let last = if last - first > limit { next } else { last };
         (first.elapsed() > limit && self.is_recent(last, limit)).then_some(first)

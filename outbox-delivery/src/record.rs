@@ -65,14 +65,14 @@ impl Record {
         self.health.paused(until);
     }
 
-    /// The transport answered for so many events, of which these were not accepted, and perhaps one of them again. The next try
-    /// may be as far away as that.
+    /// The transport answered for so many events, of which these were not accepted, and perhaps one of them again. The next
+    /// publish may take so long, and comes after so much time at the latest.
     pub(crate) fn answered(
         &self,
         all: usize,
         failures: &[(&Event, PublishError)],
         is_again: bool,
-        next: Duration,
+        (publish, retry): (Duration, Duration),
     ) {
         let is_tried = |(_, error): &&(&Event, PublishError)| error.kind() != PublishErrorKind::NotAttempted;
         let accepted = (all - failures.len()) as u64;
@@ -87,7 +87,7 @@ impl Record {
         if accepted > 0 {
             self.health.accepted();
         } else if !failures.is_empty() {
-            self.health.failed(is_again, next);
+            self.health.failed(is_again, publish, retry);
         }
         self.count(Counter::Published, accepted);
         self.count(Counter::Failed, failed);

@@ -281,7 +281,7 @@ impl<'a> Worker<'a> {
                 longest_delay = longest_delay.max(delay);
             }
         }
-        let next = longest_delay.saturating_add(self.relay.common.time_of_next(answers.ending));
+        let next = (self.relay.common.time_of_next(answers.ending), longest_delay);
         self.record.answered(events.len(), &failures, is_again, next);
         guard::discard(failures);
         unavailable

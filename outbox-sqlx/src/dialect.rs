@@ -52,6 +52,8 @@ mod sealed {
         /// nothing of them is left in it; none where such an error ends the whole transaction.
         const AROUND_BATCH: Option<[&'static str; 3]>;
 
+        /// What makes several statements one transaction, where a migration is none by itself.
+        const AROUND_REPAIR: (&'static str, &'static str) = ("", "");
         /// Goes before a statement in the same message, and makes an index the way whatever the statistics say.
         const BY_INDEX: &'static str;
         /// The same before what is a transaction of its own, and under the isolation that the store goes by.

@@ -86,6 +86,7 @@ impl Engine for MySql {
     // has nothing to release.
     const AROUND_BATCH: Option<[&'static str; 3]> =
         Some(["SAVEPOINT outbox_batch", "", "ROLLBACK TO SAVEPOINT outbox_batch"]);
+    const AROUND_REPAIR: (&'static str, &'static str) = ("START TRANSACTION; ", "; COMMIT");
     const BY_INDEX: &'static str = "";
     const ALONE: &'static str = "";
     const ISOLATE: &'static str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; ";

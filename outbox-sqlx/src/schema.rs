@@ -1,6 +1,9 @@
 //! Creating, upgrading and checking the tables.
 
-use std::fmt;
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use outbox_traits::{Error, ErrorKind, Result, SchemaReport, SchemaStore, async_trait};
 use sqlx::Pool;
@@ -109,6 +112,11 @@ pub(crate) fn migration_sql(names: &Names) -> String {
     names.layout.migrations.iter().map(|sql| names.rewrite(sql)).collect()
 }
 
+/// So often a migration that meets a conflict is tried again, unless that took long.
+const MORE_TRIES: usize = 3;
+const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(50);
+
 pub(crate) async fn migrate<DB: Dialect>(pool: &Pool<DB>, names: &Names) -> Result<()> {
     let failed = |error| error::of::<DB>(names, MIGRATE, error);
     let mut connection = pool.acquire().await.map_err(failed)?;
@@ -121,7 +129,20 @@ pub(crate) async fn migrate<DB: Dialect>(pool: &Pool<DB>, names: &Names) -> Resu
     let is_whole = applied == Some(newest(names))
         && problems::<DB>(&mut connection, names, applied).await.map_err(failed)?.is_empty();
     drop(connection);
-    if is_whole { Ok(()) } else { DB::migrate(pool, names).await }
+    if is_whole {
+        return Ok(());
+    }
+    let started = Instant::now();
+    for _ in 0..MORE_TRIES {
+        match DB::migrate(pool, names).await {
+            // As where it meets claims that go on.
+            Err(error) if error.kind() == ErrorKind::Conflict && started.elapsed() < PATIENCE => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            done => return done,
+        }
+    }
+    DB::migrate(pool, names).await
 }
 
 pub(crate) async fn verify<DB: Dialect>(pool: &Pool<DB>, names: &Names) -> Result<SchemaReport> {
@@ -216,8 +237,10 @@ async fn apply_again<DB: Dialect>(
 ) -> Result<()> {
     let failed = |error| error::of::<DB>(names, MIGRATE, error);
     let tables = names.layout.tables.iter().map(|table| table.name(names));
+    let mut are_all_there = true;
     for table in tables.chain([names.part(VERSION)]) {
         let is_there = !DB::columns(connection, names, &table).await.map_err(failed)?.is_empty();
+        are_all_there &= is_there;
         if is_there && !DB::is_where_made(connection, names, &table).await.map_err(failed)? {
             let why = format!(
                 "{}, and it would be made elsewhere than the table `{table}`, which is not where these connections \
@@ -234,7 +257,24 @@ async fn apply_again<DB: Dialect>(
             .await
             .map_err(|error| not_made::<DB>(names, lost, error))?;
     }
+    if !are_all_there && names.layout.tables.iter().any(|table| table.suffix == Some(PARKED)) {
+        DB::execute(connection, begin_anew::<DB>(names)).await.map_err(failed)?;
+    }
     Ok(())
+}
+
+/// What is parked, waits or is leased is known by several tables together, and by none alone: where one was lost, it is pending as
+/// if nobody had met it yet. Under the lock of the claims.
+fn begin_anew<DB: Dialect>(names: &Names) -> String {
+    let (begin, end) = DB::AROUND_REPAIR;
+    let [version, lease, key, parked] = [VERSION, LEASE, KEY, PARKED].map(|part| names.quoted_part(part));
+    format!(
+        "{begin}SELECT version FROM {version} WHERE version = 2 {};
+        UPDATE {} SET status = 'pending' WHERE status IN ('parked', 'waiting');
+        DELETE FROM {lease}; DELETE FROM {key}; DELETE FROM {parked}{end}",
+        DB::FOR_UPDATE,
+        names.quoted_table(),
+    )
 }
 
 /// Says what was to be made again, beside the error of the driver.

@@ -162,6 +162,9 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         session: &mut DB::Connection,
     ) -> Result<Vec<Saved>, sqlx::Error> {
         let around = DB::AROUND_BATCH.filter(|_| !rows.is_empty() && !is_one_statement::<DB>(rows));
+        // Without a transaction of the driver, what is to be released may be one by itself, which nobody ends where the call is
+        // dropped.
+        let around = around.filter(|[_, after, _]| after.is_empty() || session.is_in_transaction());
         let Some([before, after, undo]) = around else { return self.insert(rows, session).await };
         DB::execute(session, before.to_owned()).await?;
         let saved = async {

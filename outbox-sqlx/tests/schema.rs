@@ -6,7 +6,7 @@ use outbox_conformance::{Harness, NamesHarness, SchemaHarness, require};
 use outbox_sqlx::{Dialect, PgOutbox, SqlxOutbox, sqlx::PgPool};
 use outbox_traits::{
     Claim, ClaimStore, DeadLetterFilter, DeadLetterStore, ErrorKind, Event, OutboxStore, Saved, SchemaStore,
-    Settlement,
+    Settlement, StatsStore,
 };
 use serde_json::json;
 use std::time::Duration;
@@ -355,6 +355,59 @@ where
     assert_eq!(leased.into_iter().map(|one| one.event).collect::<Vec<_>>(), events);
 }
 
+/// Of what is parked, waits for a retry or is held they know together.
+async fn no_event_is_lost_with_a_table<E: Engine>(h: &Sql<E, false>)
+where
+    Sql<E, false>: Harness<Store = SqlxOutbox<E>>,
+{
+    let of = |key: &str| Event::new("t", json!(key)).unwrap().with_partition_key(key);
+    let names = ["outbox_parked", "outbox_key", "outbox_lease"];
+    h.store
+        .acknowledge_all(&h.store.get_pending(99).await.unwrap().iter().map(Event::id).collect::<Vec<_>>())
+        .await
+        .unwrap();
+    for lost in names.iter().map(|name| vec![*name]).chain([names.to_vec()]) {
+        let events = ["waits", "held", "leased", "waits", "held", "leased", "waits"].map(of);
+        h.store.save_all(&events).await.unwrap();
+        let leased = h.store.claim(&Claim::new("w").with_limit(3)).await.unwrap();
+        assert_eq!(leased.len(), 3);
+        let settlements = [
+            Settlement::retry(leased[0].lease, Duration::from_secs(3600), "failed"),
+            Settlement::dead_letter_holding_key(leased[1].lease, "failed"),
+        ];
+        assert!(h.store.settle(&settlements).await.unwrap().iter().all(Result::is_ok));
+        // It parks what comes behind them.
+        assert_eq!(h.store.claim(&Claim::new("w")).await.unwrap().len(), 0);
+        for table in &lost {
+            h.run(&format!("DROP TABLE {}", E::table(&h.place, table))).await;
+        }
+        h.store.migrate().await.unwrap();
+        assert!(h.store.verify().await.unwrap().is_current());
+        h.store.requeue_all(&DeadLetterFilter::new()).await.unwrap();
+        h.advance(Duration::from_secs(7200)).await;
+        let mut delivered = Vec::new();
+        loop {
+            let leased = h.store.claim(&Claim::new("w")).await.unwrap();
+            if leased.is_empty() {
+                break;
+            }
+            let settlements: Vec<_> = leased.iter().map(|one| Settlement::delivered(one.lease)).collect();
+            assert!(h.store.settle(&settlements).await.unwrap().iter().all(Result::is_ok));
+            delivered.extend(leased.into_iter().map(|one| one.event));
+        }
+        for key in ["waits", "held", "leased"] {
+            let of_key = |event: &&Event| event.partition_key() == Some(key);
+            let expected: Vec<_> = events.iter().filter(of_key).collect();
+            assert_eq!(
+                delivered.iter().filter(of_key).collect::<Vec<_>>(),
+                expected,
+                "{key}, without {lost:?}"
+            );
+        }
+        assert_eq!(h.store.stats().await.unwrap().pending, 0, "without {lost:?}");
+    }
+}
+
 /// A part that no migration makes again: the error names it, and nothing else is made before it is there.
 async fn what_is_put_back_by_hand_is_said<E: Engine>(h: &Sql<E, false>, part: &str, lose: &str, make: &str)
 where
@@ -385,13 +438,17 @@ where
 async fn what_was_lost_is_put_back_or_said_on_each_engine() {
     if let Some(h) = require("schema::lost_postgres", Pg::open().await) {
         what_was_lost_is_put_back(&h).await;
+        no_event_is_lost_with_a_table(&h).await;
         h.close().await;
     }
     if let Some(h) = require("schema::lost_mysql", My::open().await) {
         what_was_lost_is_put_back(&h).await;
+        no_event_is_lost_with_a_table(&h).await;
         h.close().await;
     }
-    what_was_lost_is_put_back(&Lite::open().await.unwrap()).await;
+    let h = Lite::open().await.unwrap();
+    what_was_lost_is_put_back(&h).await;
+    no_event_is_lost_with_a_table(&h).await;
 
     let (lose, make) =
         ("ALTER TABLE {s}.outbox DROP last_error", "ALTER TABLE {s}.outbox ADD last_error text");

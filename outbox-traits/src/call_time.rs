@@ -37,7 +37,7 @@ pub async fn limit_call<T>(
     call: impl Future<Output = T>,
 ) -> T {
     let mut call = pin!(call);
-    poll_fn(|context| {
+    poll_fn(move |context| {
         let _before = Before(IS_TO_END.replace(Some(Rc::new(is_to_end.clone()))));
         call.as_mut().poll(context)
     })

@@ -40,16 +40,19 @@ impl Worker<'_> {
             let is_accused = |event: &Event| self.blame.is_accused(event.id());
             let is_alone = |leased: &Leased| leased.failures > 0 || is_accused(&leased.event);
             let is_left_out = |lane: &Lane, event: &Event| is_busy(lane) || is_in_doubt && is_accused(event);
-            // Where more waits, each call gets as many as it may have. Else they get a share each, rather than that most have none.
-            let share = self.queue.len().div_ceil(concurrency - self.flights.len());
-            let limit = if self.has_claimed_all { share.clamp(1, limit) } else { limit };
-            let mut batch = self.queue.take(limit, is_left_out, is_alone);
+            // Where more waits, each call gets as much as it may have. Else each has its share of the keys, rather than that most
+            // have none.
+            let is_shared = self.has_claimed_all && !is_single;
+            let free = concurrency - self.flights.len();
+            let most_lanes = if is_shared { self.queue.lanes(is_left_out).div_ceil(free) } else { limit };
+            let limits = (limit, most_lanes);
+            let mut batch = self.queue.take(limits, is_left_out, is_alone);
             if batch.is_empty() && is_in_doubt {
                 // Where there is nothing else, they have to do.
                 let calls = |event: &Event| self.blame.calls(event.id());
                 let fewest = self.queue.heads().into_iter().map(calls).min().unwrap_or_default();
                 let is_left_out = |lane: &Lane, event: &Event| is_busy(lane) || calls(event) > fewest;
-                batch = self.queue.take(limit, is_left_out, is_alone);
+                batch = self.queue.take(limits, is_left_out, is_alone);
             }
             if batch.is_empty() {
                 break;
@@ -164,7 +167,7 @@ impl Worker<'_> {
                 self.record.cut_off(self.relay.way.lease);
             }
         } else {
-            let next = longest_delay.saturating_add(self.relay.common.time_of_next(answers.ending));
+            let next = (self.relay.common.time_of_next(answers.ending), longest_delay);
             self.record.answered(events.len(), &failures, is_again, next);
             if self.relay.common.is_strict
                 && let Some((event, _)) = failures.first()

@@ -23,23 +23,33 @@ impl Queue {
         self.0.push_back(leased);
     }
 
-    /// The next events that can be published together, at most so many: none of a lane of which one is passed over, and
-    /// nothing beside an event that is to be alone, because it may be what makes a whole batch fail.
+    /// How many lanes there are that are not passed over.
+    pub(super) fn lanes(&self, is_passed_over: impl Fn(&Lane, &Event) -> bool) -> usize {
+        let mut lanes = HashSet::new();
+        let events = self.0.iter().map(|leased| (Lane::of(&leased.event), &leased.event));
+        lanes.extend(events.filter(|(lane, event)| !is_passed_over(lane, event)).map(|(lane, _)| lane));
+        lanes.len()
+    }
+
+    /// The next events that can be published together, at most so many and of so many lanes: none of a lane of which one is
+    /// passed over, and nothing beside an event that is to be alone, because it may be what makes a whole batch fail.
     pub(super) fn take(
         &mut self,
-        limit: usize,
+        (limit, most_lanes): (usize, usize),
         is_passed_over: impl Fn(&Lane, &Event) -> bool,
         is_alone: impl Fn(&Leased) -> bool,
     ) -> Vec<Leased> {
         let mut batch: Vec<Leased> = Vec::new();
-        let mut passed_over = HashSet::new();
+        let (mut passed_over, mut lanes) = (HashSet::new(), HashSet::new());
         let mut rest = VecDeque::with_capacity(self.0.len());
         let mut is_full = false;
         for leased in self.0.drain(..) {
             let lane = Lane::of(&leased.event);
             let is_alone = is_alone(&leased);
-            let can_join = !is_full && (!is_alone || batch.is_empty());
+            let has_room = !is_full && (lanes.len() < most_lanes || lanes.contains(&lane));
+            let can_join = has_room && (!is_alone || batch.is_empty());
             if can_join && !passed_over.contains(&lane) && !is_passed_over(&lane, &leased.event) {
+                lanes.insert(lane);
                 batch.push(leased);
                 is_full = is_alone || batch.len() >= limit;
             } else {

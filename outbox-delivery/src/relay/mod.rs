@@ -147,9 +147,10 @@ impl<W> Relay<W> {
     /// How long `run` may go on after its cancellation, to finish the publish in flight and to
     /// write down what was accepted. By default 30 s.
     ///
-    /// The transports of this crate that publish event by event finish the events that have begun, and begin no others of their
-    /// batch: these stay pending, and cost no attempt. Another transport finishes its batch, or is cut off, and what it had
-    /// accepted by then is published again.
+    /// Transports that publish event by event, those of your own without a `publish_all` among them, finish the events that have begun,
+    /// and begin no others of their batch: these stay pending, and cost no attempt. One whose `publish_all` does not ask
+    /// [`is_call_to_end`](outbox_traits::is_call_to_end) finishes its batch, or is cut off, and what it had accepted by then is
+    /// published again.
     #[must_use]
     pub fn with_grace_period(mut self, period: Duration) -> Self {
         self.common.grace_period = period.min(MAX_INTERVAL);

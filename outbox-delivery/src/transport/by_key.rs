@@ -92,7 +92,15 @@ where
         }
         running.retain(|rest| !rest.is_empty());
     }
-    published.extend(running.into_iter().chain(waiting).flatten().map(not_attempted));
+    // Else a failure ended it.
+    let is_late = goes_on;
+    published.extend(running.into_iter().chain(waiting).flatten().map(|event| {
+        if is_late {
+            Published { id: event.id(), result: Err(PublishError::not_begun()) }
+        } else {
+            not_attempted(event)
+        }
+    }));
     published
 }
 

@@ -70,12 +70,15 @@ async fn what_is_less_than_a_batch_is_spread_over_the_publishes() {
         assert_eq!(relay.publish_pending().await.unwrap().published, count as u64);
         assert_eq!((started.elapsed(), transport.calls().len()), (SECOND, calls), "{count} events");
     }
-    // Those of a key stay together, or wait for one another.
-    let events: Vec<_> = (0..40).map(|n| event("a", &(n % 3).to_string())).collect();
-    let (store, consumer) = (Remote::with(&events).await, Consumer::of(&events));
-    let relay = Relay::new(store.clone(), consumer.clone()).with_concurrency(8);
-    assert_eq!(relay.publish_pending().await.unwrap().published, 40);
-    assert_eq!(consumer.faults(), Vec::<String>::new());
+    // Those of a key stay together.
+    for keys in [1, 3] {
+        let events: Vec<_> = (0..99).map(|n| event("a", &(n % keys).to_string())).collect();
+        let store = Remote::with(&events).await;
+        let transport = Scripted::accepting().with_delay(SECOND);
+        let relay = Relay::new(store.clone(), transport.clone()).with_concurrency(8);
+        assert_eq!(relay.publish_pending().await.unwrap().published, 99);
+        assert_eq!(transport.calls().len(), keys, "one for each key");
+    }
 }
 
 /// As it is with a transport that knows nothing but how to publish one.

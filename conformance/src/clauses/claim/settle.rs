@@ -313,5 +313,12 @@ where
     let rest = claim(&h, 10).await;
     assert_eq!(leased_ids(&rest), [all[0].id(), all[2].id()]);
     delivered(&h, &rest).await;
+    // What failed before is forgotten, its time too.
+    h.advance(LEASE / 2).await;
+    settled(&h, [Settlement::dead_letter(again[0].lease, "failed again")]).await;
+    let letters = h.store().dead_letters(&DeadLetterFilter::new()).await.expect("dead_letters").letters;
+    assert_eq!(letters.len(), 1);
+    assert_eq!((letters[0].failures, letters[0].reason.as_str()), (1, "failed again"));
+    assert_eq!(letters[0].first_failed_at, letters[0].last_failed_at, "a failure of before is known");
     assert!(!h.store().requeue(all[0].id()).await.expect("requeue"), "it is delivered");
 }
