@@ -407,6 +407,21 @@ async fn a_subject_that_is_too_long_for_the_server_is_rejected_and_disturbs_no_o
     assert_eq!(stream.messages().await.len(), 11);
 }
 
+/// A route that goes by what an event says is not to hand out what the server obeys.
+#[tokio::test]
+async fn a_subject_of_the_server_s_own_is_rejected_and_does_nothing() {
+    let Some((stream, _broker)) = stream("own subject", Config::default()).await else { return };
+    stream.transport.publish(&event("before")).await.unwrap();
+    for request in [format!("$JS.API.STREAM.DELETE.{}", stream.name), "$SYS.REQ.SERVER.PING".to_owned()] {
+        let transport = stream.transport.clone().with_route(Route::to(request.clone()));
+        let error = transport.publish(&event("a")).await.unwrap_err();
+        assert_eq!(error.kind(), PublishErrorKind::Rejected, "{error}");
+        assert!(error.to_string().contains(&request), "{error}");
+    }
+    stream.transport.publish(&event("after")).await.unwrap();
+    assert_eq!(stream.messages().await.len(), 2);
+}
+
 /// The inbox of the reply stands in the same line.
 #[tokio::test]
 async fn the_longest_subject_fits_beside_a_long_inbox() {

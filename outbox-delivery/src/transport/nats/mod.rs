@@ -212,6 +212,12 @@ fn subject(text: &str) -> Result<Subject, PublishError> {
             text.len()
         )));
     }
+    // What an event says is not to become a request to the server.
+    if ["$JS.", "$SYS."].iter().any(|own| text.starts_with(own)) {
+        return Err(PublishError::rejected(format!(
+            "{text:?} is a subject of the server's own: have the route give one such as `order.placed`"
+        )));
+    }
     let is_literal = text.split('.').all(|part| part != "*" && part != ">");
     let subject = Subject::validated(text).ok().filter(|_| is_literal);
     subject.ok_or_else(|| {
