@@ -8,7 +8,8 @@ use std::{
 };
 
 use outbox_traits::{
-    ClaimStore, DeadLetter, DeadLetterFilter, DeadLetterStore, Event, EventId, OutboxStore, Settlement,
+    ClaimStore, DeadLetter, DeadLetterFilter, DeadLetterStore, Event, EventId, OutboxStore, Retention, Saved,
+    Settlement,
 };
 
 use super::{
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::{
     DurableHarness, Harness,
-    support::{ALL, event, events, ids, pending_ids, save_all},
+    support::{ALL, acknowledge, event, events, ids, kept, pending, pending_ids, save_all},
 };
 
 async fn dead<H: Harness>(h: &Arc<H>) -> Vec<DeadLetter>
@@ -87,6 +88,52 @@ pub async fn what_claims_have_written_survives_closing_and_opening<H: DurableHar
     let freed = claim(&fourth, 1).await;
     assert_eq!(leased_ids(&freed), [all[2].id()], "requeued, it comes first");
     assert_eq!((freed[0].attempts, freed[0].failures), (1, 0));
+}
+
+/// 2.6, 2.7, 2.9, 4.5 and 6.1: ids, idempotency keys, times and what was set aside are known after closing and opening.
+pub async fn what_is_known_of_events_survives_closing_and_opening<H: DurableHarness>(h: Arc<H>, _test: String)
+where
+    H::Store: ClaimStore + DeadLetterStore,
+{
+    const HOUR: Duration = Duration::from_secs(3600);
+    let location = h.location();
+    let first = Arc::new(H::reopen(&location).await);
+    let [open, delivered] = ["open", "delivered"].map(|name| event(name).with_idempotency_key(name));
+    let hidden = event("hidden").with_not_before(first.now().await + HOUR * 3);
+    save_all(&first, &[open.clone(), delivered.clone(), hidden.clone()]).await;
+    let broken = EventId::new();
+    first.insert_undecodable(broken).await;
+    assert_eq!(pending_ids(&first).await, [open.id(), delivered.id()]);
+    acknowledge(&first, delivered.id()).await;
+    drop(first);
+
+    let second = Arc::new(H::reopen(&location).await);
+    let mut known = vec![&open];
+    if second.retention() == Retention::UntilPurged {
+        known.push(&delivered);
+    }
+    for first in known {
+        let key = first.meta().idempotency_key.clone().expect("it has one");
+        for again in [event("again").with_id(first.id()), event("again").with_idempotency_key(key)] {
+            let saved = second.store().save(&again).await.expect("save");
+            assert_eq!(saved, Saved::Duplicate, "{first:?} is forgotten");
+        }
+    }
+    assert_eq!(pending_ids(&second).await, [open.id()]);
+    assert_eq!(dead(&second).await.iter().map(|letter| letter.id).collect::<Vec<_>>(), [broken]);
+    drop(second);
+
+    let third = Arc::new(H::reopen(&location).await);
+    third.advance(HOUR * 2).await;
+    assert_eq!(third.store().purge(HOUR * 3).await.expect("purge"), 0);
+    assert_eq!(
+        third.store().purge(HOUR).await.expect("purge"),
+        kept(&third, 1),
+        "when it was delivered is forgotten"
+    );
+    assert_eq!(pending_ids(&third).await, [open.id()]);
+    third.advance(HOUR * 2).await;
+    assert_eq!(pending(&third).await, [open, hidden]);
 }
 
 /// 7.6 and 7.7: a `kill -9` right after a claim or a settlement returned takes nothing of it back, and a settlement that it cut

@@ -425,11 +425,13 @@ macro_rules! __group {
     (claim_durable [list $harness:ty]) => {
         $crate::__emit! { [list $harness] claim_durable:
             what_claims_have_written_survives_closing_and_opening
+            what_is_known_of_events_survives_closing_and_opening
         }
     };
     (claim_durable $mode:tt) => {
         $crate::__emit! { $mode claim_durable:
             what_claims_have_written_survives_closing_and_opening
+            what_is_known_of_events_survives_closing_and_opening
             settlements_survive_a_kill
         }
     };

@@ -122,6 +122,7 @@ faults! {
     /// And lost when it is closed.
     AttemptsAreKeptByTheHandle,
     HoldsAreKeptByTheHandle,
+    DuplicatesAreKnownByTheHandle,
     ReleasingCostsAnAttempt,
     RetriesDoNotWait,
     DeadLettersAreTriedAgain,

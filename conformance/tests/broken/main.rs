@@ -280,6 +280,8 @@ rejected! {
         by "claim::attempts_and_failures_are_counted_in_the_store";
     attempts_kept_by_the_handle: AttemptsAreKeptByTheHandle
         by "claim_durable::what_claims_have_written_survives_closing_and_opening";
+    duplicates_known_by_the_handle: DuplicatesAreKnownByTheHandle
+        by "claim_durable::what_is_known_of_events_survives_closing_and_opening";
     holds_kept_by_the_handle: HoldsAreKeptByTheHandle
         by "claim_durable::what_claims_have_written_survives_closing_and_opening";
     releasing_that_costs_an_attempt: ReleasingCostsAnAttempt

@@ -213,6 +213,11 @@ impl Broken {
             {
                 Ok(Saved::Duplicate)
             }
+            (Ok(Saved::Duplicate), Fault::DuplicatesAreKnownByTheHandle)
+                if !self.memory().places.contains_key(&event.id()) =>
+            {
+                Ok(Saved::Stored)
+            }
             (Ok(Saved::Duplicate), Fault::ADuplicateIsAnError) => {
                 Err(Error::new(ErrorKind::Backend, "unique constraint violated"))
             }
