@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     DurableHarness, Harness,
-    support::{ALL, acknowledge, event, events, ids, kept, pending, pending_ids, save_all},
+    support::{ALL, acknowledge, event, events, ids, kept, pending_ids, save_all},
 };
 
 async fn dead<H: Harness>(h: &Arc<H>) -> Vec<DeadLetter>
@@ -133,7 +133,7 @@ where
     );
     assert_eq!(pending_ids(&third).await, [open.id()]);
     third.advance(HOUR * 2).await;
-    assert_eq!(pending(&third).await, [open, hidden]);
+    assert_eq!(pending_ids(&third).await, [open.id(), hidden.id()]);
 }
 
 /// 7.6 and 7.7: a `kill -9` right after a claim or a settlement returned takes nothing of it back, and a settlement that it cut
