@@ -135,7 +135,7 @@ async fn in_a_task(clause: impl Future<Output = ()> + Send + 'static) {
     match tokio::time::timeout(LONGEST, tokio::spawn(clause)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => {
+        Err(_elapsed) => {
             panic!("it has not come to an end within {LONGEST:?}: a call of the store hangs, or has no end")
         }
     }
