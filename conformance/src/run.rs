@@ -132,12 +132,11 @@ where
 
 /// In a task of its own, so that what is spawned beside it runs in parallel.
 async fn in_a_task(clause: impl Future<Output = ()> + Send + 'static) {
-    match tokio::time::timeout(LONGEST, tokio::spawn(clause)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => std::panic::resume_unwind(error.into_panic()),
-        Err(_elapsed) => {
-            panic!("it has not come to an end within {LONGEST:?}: a call of the store hangs, or has no end")
-        }
+    let Ok(ended) = tokio::time::timeout(LONGEST, tokio::spawn(clause)).await else {
+        panic!("it has not come to an end within {LONGEST:?}: a call of the store hangs, or has no end");
+    };
+    if let Err(error) = ended {
+        std::panic::resume_unwind(error.into_panic());
     }
 }
 
