@@ -38,7 +38,7 @@ struct State {
 struct Series {
     first: Instant,
     last: Instant,
-    /// Until when a publish may take, if one that was under way had begun another at once.
+    /// How long another publish may take, if it has begun at once.
     until: Instant,
     /// When the next one is to be expected at the latest, after what its retry waits for.
     next: Instant,
@@ -112,7 +112,8 @@ impl Health {
     /// the first due event has been due. Where leases, or what a retry waits for, last longer than the limit, it counts from the
     /// second publish on that fails, and until so much time and the limit have gone by without another. The
     /// last one needs [`with_stats`](crate::Relay::with_stats), and is as new as what the store was last asked: at most
-    /// ten seconds, or half of the limit but not less than one. Where it does not say that any more, what it said last counts for the limit, and for a minute at least.
+    /// ten seconds, or half of the limit but not less than one. Where it does not say that any more, what it said last counts for the
+    /// limit, and for a minute at least.
     ///
     /// A relay that does not even come to ask when it was to, as where a handler blocks its thread, has no answer either.
     /// Where there is nothing to ask, as while a publish goes on, nothing is held against it.

@@ -24,10 +24,6 @@ use crate::{
 /// A fetch grows by what waits in front of the rest, up to so many batches.
 const MAX_FETCHED_BATCHES: usize = 10;
 
-/// How long to wait at most while nothing is pending, and where wake-ups come.
-const LONGEST_POLL: Duration = Duration::from_secs(2);
-const LONGEST_POLL_WITH_WAKEUPS: Duration = Duration::from_secs(5);
-
 /// A call of the store that takes longer counts as failed: its connection may be half open.
 const STORE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -65,15 +61,13 @@ impl<'a> Worker<'a> {
     /// A worker that tries again what failed.
     pub(crate) fn new(relay: &'a Relay<SingleWorker>, record: &'a Record) -> Self {
         let retry = relay.way.retry;
-        let has_wakeups = relay.common.wakeups.is_some();
-        let longest_poll = if has_wakeups { LONGEST_POLL_WITH_WAKEUPS } else { LONGEST_POLL };
         Self {
             relay,
             record,
             lanes: Lanes::new(Some(retry)),
             blame: Blame::default(),
             is_in_doubt: false,
-            idle: Idle::new(relay.way.longest_poll.unwrap_or(longest_poll)),
+            idle: Idle::of(&relay.common, relay.way.longest_poll),
             transport_backoff: retry.start(),
             store_backoff: retry.start(),
             unacknowledged: Vec::new(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use outbox_traits::WakeStore;
 use tokio::{sync::Notify, time::sleep};
 
-use crate::{guard, retry::Retry};
+use crate::{guard, relay::Common, retry::Retry};
 
 /// Wake-ups that come in a burst are one: as many looks would find no more.
 const BURST: Duration = Duration::from_millis(2);
@@ -48,9 +48,18 @@ pub(crate) struct Idle {
 }
 
 const FIRST: Duration = Duration::from_millis(50);
+/// How long it waits at most, unless it was told otherwise: alone, and where wake-ups come.
+const LONGEST: Duration = Duration::from_secs(2);
+const LONGEST_WITH_WAKEUPS: Duration = Duration::from_secs(5);
 
 impl Idle {
-    pub(crate) fn new(longest: Duration) -> Self {
+    /// Of a relay that was told how long to wait at most, or not.
+    pub(crate) fn of(common: &Common, longest: Option<Duration>) -> Self {
+        let usual = if common.wakeups.is_some() { LONGEST_WITH_WAKEUPS } else { LONGEST };
+        Self::new(longest.unwrap_or(usual))
+    }
+
+    fn new(longest: Duration) -> Self {
         Self { next: FIRST.min(longest), longest }
     }
 

@@ -105,8 +105,6 @@ enum Done {
 impl<'a> Worker<'a> {
     /// A worker that goes on until it is stopped.
     pub(crate) fn new(relay: &'a Relay<Claims>, record: &'a Record) -> Self {
-        let has_wakeups = relay.common.wakeups.is_some();
-        let longest_poll = Duration::from_secs(if has_wakeups { 5 } else { 2 });
         Self {
             relay,
             record,
@@ -123,7 +121,7 @@ impl<'a> Worker<'a> {
             calling: Calling::default(),
             claim_at: Some(Instant::now()),
             is_to_claim_again: false,
-            idle: Idle::new(relay.way.longest_poll.unwrap_or(longest_poll)),
+            idle: Idle::of(&relay.common, relay.way.longest_poll),
             has_claimed_all: false,
             is_futile_beside: false,
             due: BinaryHeap::new(),

@@ -44,7 +44,8 @@ impl Worker<'_> {
             // have none.
             let is_shared = self.has_claimed_all && !is_single;
             let free = concurrency - self.flights.len();
-            let most_lanes = if is_shared { self.queue.lanes(is_left_out).div_ceil(free) } else { limit };
+            let waiting = || self.queue.heads().into_iter().filter(|head| !is_busy(&Lane::of(head))).count();
+            let most_lanes = if is_shared { waiting().div_ceil(free) } else { limit };
             let limits = (limit, most_lanes);
             let mut batch = self.queue.take(limits, is_left_out, is_alone);
             if batch.is_empty() && is_in_doubt {

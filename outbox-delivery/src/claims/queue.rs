@@ -23,14 +23,6 @@ impl Queue {
         self.0.push_back(leased);
     }
 
-    /// How many lanes there are that are not passed over.
-    pub(super) fn lanes(&self, is_passed_over: impl Fn(&Lane, &Event) -> bool) -> usize {
-        let mut lanes = HashSet::new();
-        let events = self.0.iter().map(|leased| (Lane::of(&leased.event), &leased.event));
-        lanes.extend(events.filter(|(lane, event)| !is_passed_over(lane, event)).map(|(lane, _)| lane));
-        lanes.len()
-    }
-
     /// The next events that can be published together, at most so many and of so many lanes: none of a lane of which one is
     /// passed over, and nothing beside an event that is to be alone, because it may be what makes a whole batch fail.
     pub(super) fn take(

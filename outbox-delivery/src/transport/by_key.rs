@@ -92,15 +92,10 @@ where
         }
         running.retain(|rest| !rest.is_empty());
     }
-    // Else a failure ended it.
-    let is_late = goes_on;
-    published.extend(running.into_iter().chain(waiting).flatten().map(|event| {
-        if is_late {
-            Published { id: event.id(), result: Err(PublishError::not_begun()) }
-        } else {
-            not_attempted(event)
-        }
-    }));
+    // Its time was over, or a failure ended it.
+    let why = if goes_on { PublishError::not_begun } else { PublishError::not_attempted };
+    let rest = running.into_iter().chain(waiting).flatten();
+    published.extend(rest.map(|event| Published { id: event.id(), result: Err(why()) }));
     published
 }
 
