@@ -16,9 +16,7 @@ use serde_json::{Value, json};
 
 async fn stored(h: &Mongo, event: &Event) -> Document {
     let filter = doc! { "eventId": event.id().to_string() };
-    // As it is: as a `Document`, by way of serde, the driver takes `{"$oid": …}` for what it is in Extended JSON.
-    let found = h.outbox().clone_with_type::<RawDocumentBuf>().find_one(filter).await.unwrap();
-    found.expect("it is there").try_into().unwrap()
+    h.stored(filter).await.expect("it is there")
 }
 
 #[tokio::test]

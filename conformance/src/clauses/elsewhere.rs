@@ -7,7 +7,7 @@ use outbox_traits::{
 };
 use serde_json::{Value, json};
 
-use super::claim::{claim, leased_ids, settled};
+use super::claim::{claim, leased_ids, pages, settled};
 use crate::{
     ElsewhereHarness,
     support::{acknowledge, event, ids, kept, pending, pending_ids, save, saved_after_delivery},
@@ -124,20 +124,9 @@ where
     assert_eq!(leased.len(), MANY + 1, "some were claimed twice, or not at all");
     assert_eq!(any_order(leased_ids(&leased)), all.iter().copied().chain([ours.id()]).collect());
     settled(&h, leased.iter().map(|one| Settlement::dead_letter(one.lease, "failed"))).await;
-    let mut found = Vec::new();
-    let mut after = None;
-    loop {
-        let filter = DeadLetterFilter::new().with_limit(600).with_after(after);
-        let page = h.store().dead_letters(&filter).await.expect("dead_letters");
-        assert!(page.letters.len() <= 600);
-        found.extend(page.letters.into_iter().map(|letter| letter.id));
-        after = page.next;
-        if after.is_none() {
-            break;
-        }
-    }
+    let found = pages(&h, &DeadLetterFilter::new(), 600).await;
     assert_eq!(found.len(), MANY + 1, "some are on two pages, or on none");
-    assert_eq!(any_order(found), any_order(leased_ids(&leased)));
+    assert_eq!(any_order(found.iter().map(|letter| letter.id)), any_order(leased_ids(&leased)));
     let requeued = h.store().requeue_all(&DeadLetterFilter::new()).await.expect("requeue_all");
     assert_eq!(requeued, MANY as u64 + 1);
     assert_eq!(h.store().get_pending(2 * MANY).await.expect("get_pending").len(), MANY + 1);

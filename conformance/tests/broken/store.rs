@@ -355,9 +355,7 @@ impl OutboxStore for Broken {
             self.fault,
             Fault::ARefusedBatchStaysInItsSession | Fault::ARefusedEventOfABatchInASessionIsADuplicate
         );
-        if let Some(error) = events.iter().find_map(|event| self.refusal(event)?.err())
-            && is_whole
-        {
+        if is_whole && let Some(error) = events.iter().find_map(|event| self.refusal(event)?.err()) {
             return Err(error);
         }
         for event in events {

@@ -56,6 +56,13 @@ impl<const DELETES: bool, const FAULTY: bool> MongoOf<DELETES, FAULTY> {
         self.database().collection("outbox")
     }
 
+    /// A document of the outbox as it is: as a `Document`, by way of serde, the driver takes `{"$oid": …}` for what it is in Extended
+    /// JSON.
+    pub(crate) async fn stored(&self, filter: Document) -> Option<Document> {
+        let found = self.outbox().clone_with_type::<RawDocumentBuf>().find_one(filter).await.unwrap()?;
+        Some(found.try_into().unwrap())
+    }
+
     fn over(database: &Database) -> Self {
         let (store, inbox) = (Self::outbox_in(database), MongoInbox::new(database));
         Self { store, inbox, reads: AtomicU64::new(0), way: None, alone: Mutex::default() }
@@ -442,9 +449,7 @@ impl<const DELETES: bool> ElsewhereHarness for MongoOf<DELETES> {
 
     async fn read_elsewhere(&self, id: EventId) -> Option<Value> {
         let pending = doc! { "eventId": id.to_string(), "status": "pending" };
-        // As it is: as a `Document`, by way of serde, the driver takes `{"$oid": …}` for what it is in Extended JSON.
-        let read = self.outbox().clone_with_type::<RawDocumentBuf>().find_one(pending).await.unwrap()?;
-        let read: Document = read.try_into().unwrap();
+        let read = self.stored(pending).await?;
         let json = |name: &str| read.get(name).unwrap().clone().into_relaxed_extjson();
         Some(json!({ "type": json("type"), "payload": json("payload"), "meta": json("meta") }))
     }

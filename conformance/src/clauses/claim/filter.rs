@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Those that match, read in pages of so many.
-async fn pages<H: Harness>(h: &Arc<H>, filter: &DeadLetterFilter, limit: usize) -> Vec<DeadLetter>
+pub(crate) async fn pages<H: Harness>(h: &Arc<H>, filter: &DeadLetterFilter, limit: usize) -> Vec<DeadLetter>
 where
     H::Store: DeadLetterStore,
 {
