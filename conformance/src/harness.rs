@@ -58,6 +58,14 @@ pub trait Harness: Sized + Send + Sync + 'static {
     /// Commits.
     async fn commit(&self, transaction: Self::Transaction);
 
+    /// Commits, on an engine that finds only then whether a concurrent transaction was in the way: where it was, nothing is
+    /// committed, and the error is of the kind [`Conflict`](ErrorKind::Conflict). Where many write at once the suite then begins
+    /// anew, as an application does. Unless told otherwise, it is [`commit`](Self::commit), which panics.
+    async fn try_commit(&self, transaction: Self::Transaction) -> Result<()> {
+        self.commit(transaction).await;
+        Ok(())
+    }
+
     /// Rolls back.
     async fn rollback(&self, transaction: Self::Transaction);
 

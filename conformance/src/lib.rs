@@ -80,8 +80,8 @@
 //! | `cost` | [`CostHarness`] | that a call reads no more where there is much that it is not about; an engine that counts nothing leaves it out |
 //! | `claim_cost` | [`CostHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) | the same of claims and settlements |
 //! | `outage` | [`OutageHarness`] | calls that are cut off at each message, and a server that is away for a while |
-//! | `claim_outage` | [`OutageHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | the same of claims and settlements |
-//! | `claim_meeting` | the same as `claim_outage` | calls that another process comes in between, at each message |
+//! | `claim_outage` | [`OutageHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) and a [`StatsStore`](outbox_traits::StatsStore) | the same of claims and settlements |
+//! | `claim_meeting` | [`OutageHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | calls that another process comes in between, at each message |
 //! | `wake_outage` | [`OutageHarness`], a [`WakeStore`](outbox_traits::WakeStore) | the same of those who listen |
 //! | `wake` | a [`WakeStore`](outbox_traits::WakeStore), [`WakeHarness`] | wake-ups after a commit |
 //! | `wake_concurrent` | the same | of several sessions that are open at once; left out as `concurrent` is |

@@ -1,6 +1,6 @@
 //! What many clauses do.
 
-use std::{collections::HashSet, future::Future, sync::Arc};
+use std::{collections::HashSet, future::Future, slice, sync::Arc};
 
 use chrono::{TimeDelta, Utc};
 use outbox_traits::{Event, EventId, OutboxStore, Result, Retention, Saved};
@@ -62,6 +62,46 @@ pub(crate) async fn save_all<H: Harness>(h: &Arc<H>, events: &[Event]) {
     assert_eq!(saved, vec![Saved::Stored; events.len()], "all events are new");
 }
 
+/// In how many ways an event is saved.
+pub(crate) const WAYS: usize = 4;
+
+/// One of them; in a session, which is committed where it was saved.
+pub(crate) async fn saved_by<H: Harness>(h: &Arc<H>, event: &Event, way: usize) -> Result<Saved> {
+    saved_all_by(h, slice::from_ref(event), way).await.map(|saved| saved[0])
+}
+
+/// The same of several, one by one or as a batch.
+pub(crate) async fn saved_all_by<H: Harness>(h: &Arc<H>, events: &[Event], way: usize) -> Result<Vec<Saved>> {
+    let mut saved = Vec::new();
+    if way == 0 {
+        for event in events {
+            saved.push(h.store().save(event).await?);
+        }
+        return Ok(saved);
+    }
+    if way == 1 {
+        return h.store().save_all(events).await;
+    }
+    let mut transaction = h.begin().await;
+    let batches = if way == 2 { events.chunks(1) } else { events.chunks(events.len().max(1)) };
+    for batch in batches {
+        let session = h.session(&mut transaction);
+        let answer = match batch {
+            [event] if way == 2 => h.store().save_in_session(event, session).await.map(|saved| vec![saved]),
+            _ => h.store().save_all_in_session(batch, session).await,
+        };
+        match answer {
+            Ok(answer) => saved.extend(answer),
+            Err(error) => {
+                h.rollback(transaction).await;
+                return Err(error);
+            }
+        }
+    }
+    h.try_commit(transaction).await?;
+    Ok(saved)
+}
+
 /// More than any clause saves.
 pub(crate) const ALL: usize = 100_000;
 
@@ -74,11 +114,11 @@ pub(crate) async fn pending_ids<H: Harness>(h: &Arc<H>) -> Vec<EventId> {
 }
 
 pub(crate) async fn acknowledge<H: Harness>(h: &Arc<H>, id: EventId) {
-    h.store().acknowledge(id).await.expect("acknowledge");
+    retried(|| h.store().acknowledge(id)).await;
 }
 
 pub(crate) async fn acknowledge_all<H: Harness>(h: &Arc<H>, ids: &[EventId]) {
-    h.store().acknowledge_all(ids).await.expect("acknowledge_all");
+    retried(|| h.store().acknowledge_all(ids)).await;
 }
 
 pub(crate) async fn rows<H: Harness>(h: &Arc<H>) -> HashSet<String> {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use outbox_traits::{ClaimStore, Event, OutboxStore};
 
-use super::claim::{claim, delivered, leased_ids};
+use super::claim::{claim, delivered, keyed, leased_ids};
 use crate::{
     Harness,
-    support::{event, ids, save},
+    support::{event, ids, save, save_all},
 };
 
 /// Without a key, and with the same one.
@@ -60,4 +60,33 @@ where
         assert_eq!(leased_ids(&late), [all[0].id()]);
         delivered(&h, &late).await;
     }
+}
+
+/// 3.1: also where claims have come past the many events of a busy key that were saved after it, an event that commits late comes
+/// before what is saved then of its key.
+pub async fn what_commits_late_in_front_of_a_busy_key_is_not_overtaken<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let [late, last] = ["late", "last"].map(|name| keyed("k", name));
+    let hot: Vec<Event> = (0..6000).map(|index| keyed("hot", &index.to_string())).collect();
+    let mut open = h.begin().await;
+    h.store().save_in_session(&late, h.session(&mut open)).await.expect("save_in_session");
+    save_all(&h, &hot).await;
+    let blocking = claim(&h, 1).await;
+    assert_eq!(leased_ids(&blocking), [hot[0].id()]);
+    for _ in 0..2 {
+        assert!(claim(&h, 10).await.is_empty(), "the key is busy");
+    }
+    h.commit(open).await;
+    save(&h, &last).await;
+    let mut order = Vec::new();
+    // One of them may be left to the next.
+    for _ in 0..4 {
+        let leased = claim(&h, 1).await;
+        delivered(&h, &leased).await;
+        order.extend(leased_ids(&leased));
+    }
+    assert_eq!(order, [late.id(), last.id()]);
+    delivered(&h, &blocking).await;
 }

@@ -28,7 +28,7 @@ where
     (first.id(), behind.id())
 }
 
-/// 9.2: a dead letter that was requeued wakes, and so does a discard that frees its key, also by another handle.
+/// 9.2: a dead letter that was requeued wakes, and so does a discard that frees its key.
 pub async fn what_can_be_claimed_again_wakes<H: WakeHarness>(h: Arc<H>)
 where
     H::Store: WakeStore + ClaimStore + DeadLetterStore,

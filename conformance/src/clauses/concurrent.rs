@@ -1,16 +1,18 @@
 //! What takes two sessions that write at once. An engine with one writer, such as SQLite, makes the second wait
 //! and leaves this group out; its guarantee table says so.
 
-use std::{slice, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
-use outbox_traits::{Event, OutboxStore, Result, Saved};
+use outbox_traits::{OutboxStore, Saved};
 use uuid::Uuid;
 
 use super::outage::bounded;
 use crate::{
     Harness,
-    support::{acknowledge_all, event, events, ids, kept, pending_ids, retried, save, save_all},
+    support::{
+        WAYS, acknowledge_all, event, events, ids, kept, pending_ids, retried, save, save_all, saved_by,
+    },
 };
 
 /// 3.3 and 6.3: a transaction held open for long delays only its own events; no others wait for it, however many they are.
@@ -64,29 +66,6 @@ pub async fn an_id_of_a_rolled_back_session_is_free<H: Harness>(h: Arc<H>) {
     assert_eq!(pending_ids(&h).await, [one.id()]);
 }
 
-/// In how many ways an event is saved.
-const WAYS: usize = 4;
-
-/// One of them; in a session, which is committed where it was saved.
-async fn saved<H: Harness>(h: &Arc<H>, event: &Event, way: usize) -> Result<Saved> {
-    let of_one = |saved: Vec<Saved>| saved[0];
-    let mut transaction = match way {
-        0 => return h.store().save(event).await,
-        1 => return h.store().save_all(slice::from_ref(event)).await.map(of_one),
-        _ => h.begin().await,
-    };
-    let session = h.session(&mut transaction);
-    let saved = match way {
-        2 => h.store().save_in_session(event, session).await,
-        _ => h.store().save_all_in_session(slice::from_ref(event), session).await.map(of_one),
-    };
-    match saved {
-        Ok(_) => h.commit(transaction).await,
-        Err(_) => h.rollback(transaction).await,
-    }
-    saved
-}
-
 /// 2.6 and 2.7: what an open session has saved is a duplicate to nobody else, however it is saved and whether it has the same id or
 /// the same idempotency key alone: it is stored when that session rolls back.
 pub async fn what_an_open_session_has_saved_is_no_duplicate<H: Harness>(h: Arc<H>) {
@@ -98,7 +77,7 @@ pub async fn what_an_open_session_has_saved_is_no_duplicate<H: Harness>(h: Arc<H
             h.store().save_in_session(&first, h.session(&mut open)).await.expect("save_in_session");
             let waiting = tokio::spawn({
                 let (h, other) = (Arc::clone(&h), other.clone());
-                async move { retried(|| saved(&h, &other, way)).await }
+                async move { retried(|| saved_by(&h, &other, way)).await }
             });
             tokio::time::sleep(Duration::from_millis(20)).await;
             h.rollback(open).await;

@@ -32,8 +32,11 @@ async fn process_with<H: InboxHarness>(
                     h.write_row(row, session).await;
                 }
                 tokio::task::yield_now().await;
-                h.commit(transaction).await;
-                return receipt;
+                match h.try_commit(transaction).await {
+                    Ok(()) => return receipt,
+                    Err(error) if error.is_retryable() => tokio::time::sleep(Duration::from_millis(5)).await,
+                    Err(error) => panic!("commit: {error}"),
+                }
             }
             Err(error) if error.is_retryable() => {
                 h.rollback(transaction).await;

@@ -162,6 +162,8 @@ macro_rules! __group {
             an_invalid_type_is_refused_and_nothing_is_stored
             a_child_event_is_stored_beside_its_parent
             every_meta_field_comes_back_exactly
+            an_event_is_the_same_whichever_way_it_was_saved
+            early_and_late_timestamps_come_back
             the_partition_key_and_headers_come_back
             extreme_numbers_come_back_exactly
             a_long_list_of_short_things_comes_back_exactly
@@ -215,6 +217,7 @@ macro_rules! __group {
             events_are_acknowledged_in_any_order_and_subset
             acknowledging_leaves_a_dead_event_alone
             purge_deletes_by_the_age_of_the_delivery
+            an_age_of_a_fraction_of_a_second_counts
             purge_touches_only_what_is_delivered
             a_purge_of_many_takes_them_all
             a_purge_beside_saves_and_deliveries_loses_nothing
@@ -357,10 +360,13 @@ macro_rules! __group {
             calls_at_the_same_time_for_one_claim_undo_nothing_of_one_another
             a_lease_that_ran_out_has_no_effect
             a_lease_lasts_as_long_as_it_was_asked_for
+            a_lease_may_be_renewed_for_ever_or_be_of_no_time
+            fractions_of_a_second_count
             a_lease_is_over_when_its_time_is
             a_renewed_lease_lasts_from_then_on
             a_lease_that_was_renewed_for_less_is_over_sooner
             each_settlement_has_its_own_answer
+            a_batch_of_acknowledgements_ends_leases_and_frees_keys
             a_late_failure_does_not_resurrect_a_delivered_event
             an_undecodable_row_is_never_leased
             a_key_waits_while_one_of_its_events_is_leased
@@ -374,11 +380,13 @@ macro_rules! __group {
             a_claim_of_some_types_finds_its_own_after_many_keys_that_have_none
             a_claim_may_ask_for_very_many_types
             the_resource_id_is_the_key_where_there_is_no_other
+            partition_keys_are_compared_exactly
             a_key_waits_while_one_of_its_events_waits_for_a_retry
             an_event_saved_while_its_key_is_busy_comes_after
             a_key_keeps_its_order_when_a_lease_runs_out
             an_earlier_event_comes_back_before_a_later_one_of_its_key
             what_comes_back_behind_a_lease_that_has_just_begun_keeps_its_order
+            what_comes_back_in_front_of_a_busy_key_keeps_its_order
             a_busy_key_with_many_events_holds_up_no_other
             an_acknowledgement_frees_the_key_that_waits_for_its_event
             an_acknowledgement_that_meets_a_claim_frees_the_key
@@ -396,10 +404,12 @@ macro_rules! __group {
             a_long_error_is_kept_from_its_beginning
             each_of_many_failures_keeps_its_own_error_and_time
             a_dead_event_is_claimed_by_nobody_and_blocks_nobody
-            the_idempotency_key_is_taken_in_every_state
+            the_id_and_the_idempotency_key_are_taken_in_every_state
+            a_dead_event_is_as_it_was_saved
             a_requeued_event_has_fresh_attempts
             many_dead_events_are_requeued_and_discarded
             pages_requeues_and_discards_heed_the_whole_filter
+            a_filter_takes_its_type_exactly
             a_held_key_waits_and_no_other_does
             a_dead_letter_says_whether_it_holds_its_key
             a_requeued_event_comes_before_what_waited_for_it
@@ -414,6 +424,7 @@ macro_rules! __group {
         $crate::__emit! { $mode claim_concurrent:
             a_long_transaction_delays_no_claim_of_others
             claims_do_not_skip_an_event_that_commits_late
+            what_commits_late_in_front_of_a_busy_key_is_not_overtaken
         }
     };
     (claim_schema $mode:tt) => {
@@ -438,6 +449,7 @@ macro_rules! __group {
     (claim_names $mode:tt) => {
         $crate::__emit! { $mode claim_names:
             an_outbox_of_any_name_is_claimed_and_settled
+            what_is_done_in_one_outbox_leaves_others_alone
         }
     };
     (stats $mode:tt) => {

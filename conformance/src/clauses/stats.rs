@@ -4,13 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 use outbox_traits::{
-    ClaimStore, DeadLetterFilter, DeadLetterStore, OutboxStore, Saved, Settlement, Stats, StatsStore,
+    ClaimStore, DeadLetterFilter, DeadLetterStore, EventId, OutboxStore, Saved, Settlement, Stats, StatsStore,
 };
 
 use super::claim::{LEASE, claim, settled};
 use crate::{
     Harness,
-    support::{acknowledge_all, event, events, ids, kept, save, save_all},
+    support::{acknowledge_all, event, events, ids, kept, pending_ids, save, save_all},
 };
 
 async fn stats<H: Harness>(h: &Arc<H>) -> Stats
@@ -51,7 +51,15 @@ where
     h.advance(LEASE * 2).await;
     assert_eq!(counts(&stats(&h).await), [7, 0, kept(&h, 3), 1], "a lease that ran out is none");
     h.store().purge(Duration::ZERO).await.expect("purge");
-    h.store().discard_all(&DeadLetterFilter::new()).await.expect("discard_all");
+    h.insert_undecodable(EventId::new()).await;
+    assert_eq!(pending_ids(&h).await.len(), 5, "one is hidden, one waits, and one cannot be read");
+    assert_eq!(counts(&stats(&h).await), [7, 0, 0, 2], "what was set aside is dead");
+    let held = claim(&h, 1).await[0].lease;
+    settled(&h, [Settlement::dead_letter_holding_key(held, "failed")]).await;
+    assert_eq!(counts(&stats(&h).await), [6, 0, 0, 3]);
+    assert!(h.store().requeue(held.event()).await.expect("requeue"));
+    assert_eq!(counts(&stats(&h).await), [7, 0, 0, 2], "requeued, it is pending");
+    assert_eq!(h.store().discard_all(&DeadLetterFilter::new()).await.expect("discard_all"), 2);
     assert_eq!(counts(&stats(&h).await), [7, 0, 0, 0]);
 }
 

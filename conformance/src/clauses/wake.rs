@@ -83,17 +83,23 @@ where
     assert!(!format!("{listener:?}").is_empty(), "what is printed of it says nothing");
 }
 
-/// 9.2: a commit of the caller's session wakes, however long after the save it comes.
+/// 9.2: a commit of the caller's session wakes, of one event or of a batch, however long after the save it comes.
 pub async fn a_session_wakes_when_it_commits<H: Harness>(h: Arc<H>)
 where
     H::Store: WakeStore,
 {
     let mut listener = listen(&h).await;
-    for pause in [0, 5, 400] {
-        let one = event("one");
+    for (pause, is_batch) in [(0, false), (5, true), (400, false), (0, true)] {
+        let [one, first] = ["one", "the first of two"].map(event);
         let writer = async {
             let mut transaction = h.begin().await;
-            h.store().save_in_session(&one, h.session(&mut transaction)).await.expect("save_in_session");
+            let session = h.session(&mut transaction);
+            if is_batch {
+                let saved = h.store().save_all_in_session(&[first.clone(), one.clone()], session).await;
+                saved.expect("save_all_in_session");
+            } else {
+                h.store().save_in_session(&one, session).await.expect("save_in_session");
+            }
             sleep(Duration::from_millis(pause)).await;
             h.commit(transaction).await;
         };

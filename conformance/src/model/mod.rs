@@ -19,9 +19,9 @@ use crate::{
 
 pub use self::{claims::check_claim_model, list::check_model};
 
-/// The clock of a history moves in steps of ten seconds, and all ages, delays and leases lie five seconds beside
+/// The clock of a history moves in steps of an hour, and all ages, delays and leases lie half an hour beside
 /// one, so that the time that a slow engine takes never decides.
-const STEP: i64 = 10;
+const STEP: i64 = 3600;
 
 /// In seconds: so many steps, less half a one.
 fn beside(steps: i64) -> i64 {

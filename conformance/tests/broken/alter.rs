@@ -1,5 +1,6 @@
 //! Events that come back other than they were saved.
 
+use chrono::DateTime;
 use outbox_traits::Event;
 use serde_json::{Map, Value, json};
 
@@ -19,22 +20,42 @@ pub(crate) fn read(fault: Fault, mut event: Event) -> Event {
         }
         Fault::TimesAreCutToSeconds => {
             let time = event.meta().timestamp();
-            let seconds = chrono::DateTime::from_timestamp(time.timestamp(), 0).unwrap_or(time);
+            let seconds = DateTime::from_timestamp(time.timestamp(), 0).unwrap_or(time);
             event.with_timestamp(seconds)
         }
         Fault::LargeIntegersBecomeFloats => with_payload(&event, &|value| match value.as_i64() {
             Some(_) => value,
             None => value.as_f64().map_or(value, |float| json!(float)),
         }),
-        Fault::ZeroLosesItsSign => {
-            with_payload(&event, &|value| if value.as_f64() == Some(0.0) { json!(0) } else { value })
-        }
+        Fault::ZeroLosesItsSign => with_payload(&event, &without_sign_of_zero),
         Fault::NulCharactersAreDropped => with_payload(&event, &|value| match value {
             Value::String(text) => json!(text.replace('\0', "")),
             other => other,
         }),
         Fault::EmptyObjectsBecomeNull => {
             with_payload(&event, &|value| if value == json!({}) { Value::Null } else { value })
+        }
+        Fault::ExtraFieldsLoseTheSignOfZero => {
+            for value in event.meta_mut().extra.values_mut() {
+                *value = map(value.take(), &without_sign_of_zero);
+            }
+            event
+        }
+        Fault::NulCharactersOfHeadersAreDropped => {
+            let headers = std::mem::take(&mut event.meta_mut().headers);
+            let without = |text: String| text.replace('\0', "");
+            event.meta_mut().headers =
+                headers.into_iter().map(|(name, value)| (without(name), without(value))).collect();
+            event
+        }
+        Fault::EmptyTextsAreAbsent => {
+            let meta = event.meta_mut();
+            meta.organization_id = meta.organization_id.take().filter(|text| !text.is_empty());
+            event
+        }
+        Fault::TimesAreNanoseconds => {
+            let nanoseconds = event.meta().timestamp().timestamp_nanos_opt().unwrap_or_default();
+            event.with_timestamp(DateTime::from_timestamp_nanos(nanoseconds))
         }
         Fault::LongListsAreCutOff => with_payload(&event, &|value| match value {
             Value::Array(items) => items.into_iter().take(1_000_000).collect(),
@@ -57,6 +78,10 @@ pub(crate) fn with_payload(event: &Event, alter: &dyn Fn(Value) -> Value) -> Eve
         Some(time) => altered.with_not_before(time),
         None => altered,
     }
+}
+
+fn without_sign_of_zero(value: Value) -> Value {
+    if value.as_f64() == Some(0.0) { json!(0) } else { value }
 }
 
 fn map(value: Value, alter: &dyn Fn(Value) -> Value) -> Value {

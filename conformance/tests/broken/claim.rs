@@ -18,7 +18,7 @@ impl ClaimStore for Broken {
     async fn claim(&self, claim: &Claim) -> Result<Vec<Leased>> {
         self.look_at(claim.limit, Fault::AClaimReadsWhatIsDone).await?;
         self.look_at(0, Fault::AClaimStepsOverWhatWaits).await?;
-        let mut request = claim.clone();
+        let mut request = claim.clone().with_lease(self.lease_of(claim.lease));
         match self.fault {
             Fault::AClaimIgnoresItsLimit => request.limit = usize::MAX,
             Fault::AClaimIgnoresItsTypes => request.types.clear(),
@@ -32,9 +32,6 @@ impl ClaimStore for Broken {
                     .types
                     .extend(pending.iter().filter(is_wanted).map(|event| event.event_type().to_owned()));
             }
-            Fault::ALeaseForEverIsNone if claim.lease == Duration::MAX => request.lease = Duration::ZERO,
-            Fault::LeasesNeverRunOut => request.lease = FOR_EVER,
-            Fault::ALeaseHoldsBeyondItsEnd => request.lease += Duration::from_millis(1),
             Fault::AHoldHoldsUpAll if !self.holding().await?.is_empty() => return Ok(Vec::new()),
             Fault::AHoldEndsInTime => self.let_go_of_old().await?,
             Fault::AWaitingKeyHoldsUpAll if self.memory().waiting > 0 => return Ok(Vec::new()),
@@ -122,6 +119,8 @@ impl ClaimStore for Broken {
         let length = match self.fault {
             Fault::RenewingDoesNothing => Duration::from_secs(15),
             Fault::RenewingMakesNoLeaseShorter => length.max(Duration::from_secs(30)),
+            Fault::ARenewalForEverIsNone if length == Duration::MAX => Duration::ZERO,
+            Fault::RenewalsAreCutToSeconds => in_seconds(length),
             _ => length,
         };
         let is_alone = self.is_alone().await;
@@ -174,6 +173,18 @@ impl ClaimStore for Broken {
 }
 
 impl Broken {
+    /// How long a lease is that was to be so long.
+    fn lease_of(&self, asked: Duration) -> Duration {
+        match self.fault {
+            Fault::ALeaseForEverIsNone if asked == Duration::MAX => Duration::ZERO,
+            Fault::ALeaseOfNoTimeNeverEnds if asked.is_zero() => FOR_EVER,
+            Fault::LeasesAreCutToSeconds => in_seconds(asked),
+            Fault::LeasesNeverRunOut => FOR_EVER,
+            Fault::ALeaseHoldsBeyondItsEnd => asked + Duration::from_millis(1),
+            _ => asked,
+        }
+    }
+
     /// Whether no other call about leases is made at the same time.
     async fn is_alone(&self) -> bool {
         let is_asked = matches!(
@@ -250,6 +261,9 @@ impl Broken {
             | (Fault::DeadLettersAreTriedAgain, Outcome::DeadLetter { error, .. }) => {
                 *settlement = Settlement::retry(lease, Duration::ZERO, error.clone());
             }
+            (Fault::DelaysAreCutToSeconds, Outcome::Retry { after, error }) => {
+                *settlement = Settlement::retry(lease, in_seconds(*after), error.clone());
+            }
             (Fault::HeldKeysAreHandedOut, Outcome::DeadLetter { error, .. }) => {
                 *settlement = Settlement::dead_letter(lease, error.clone());
             }
@@ -271,6 +285,10 @@ impl Broken {
             _ => {}
         }
     }
+}
+
+fn in_seconds(length: Duration) -> Duration {
+    Duration::from_secs(length.as_secs())
 }
 
 /// What is handed out without a lease.

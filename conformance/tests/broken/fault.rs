@@ -21,6 +21,15 @@ faults! {
     NulCharactersAreDropped,
     EmptyObjectsBecomeNull,
     LongListsAreCutOff,
+    /// One by one or in a batch.
+    SessionsForgetUnknownMetaFields,
+    BatchesOfSessionsMakeFloatsOfLargeIntegers,
+    ExtraFieldsLoseTheSignOfZero,
+    /// And a key that has one is refused.
+    NulCharactersOfHeadersAreDropped,
+    EmptyTextsAreAbsent,
+    TypesAreCountedInUtf16,
+    TimesAreNanoseconds,
 
     // Save.
     SaveIgnoresItsSession,
@@ -72,6 +81,8 @@ faults! {
     AcknowledgeRefusesUnknownIds,
     AcknowledgeTakesAllBefore,
     ABatchAcknowledgeForgetsOne,
+    ABatchAcknowledgeLeavesTheLeases,
+    ABatchAcknowledgeLeavesTheRetries,
     AcknowledgeTouchesTheDead,
 
     // purge.
@@ -80,6 +91,7 @@ faults! {
     PurgeIgnoresTheAge,
     PurgeGoesByTheEventsOwnTime,
     PurgeMiscounts,
+    AgesAreCutToSeconds,
 
     // Claims.
     AClaimIgnoresItsLimit,
@@ -113,6 +125,9 @@ faults! {
     /// The second event of a key is handed out while the first is in flight.
     KeysAreIgnored,
     AnEmptyKeyIsNone,
+    PartitionKeysFoldCase,
+    PartitionKeysAreCutOff,
+    AResourceIdIsAnotherKey,
     EventsOfSessionsHaveNoKey,
     HiddenEventsHaveNoKey,
     AWaitingKeyHoldsUpAll,
@@ -134,6 +149,11 @@ faults! {
     APageOfNoneHasOne,
     ARetryForEverIsDueAtOnce,
     ALeaseForEverIsNone,
+    ARenewalForEverIsNone,
+    ALeaseOfNoTimeNeverEnds,
+    LeasesAreCutToSeconds,
+    RenewalsAreCutToSeconds,
+    DelaysAreCutToSeconds,
     ARetriedEventForgetsWhenItWasHidden,
     NoTypeIsEveryType,
     AClaimIgnoresTheCaseOfItsTypes,
@@ -167,6 +187,13 @@ faults! {
     ADiscardOfAllIgnoresTheTimes,
     /// To the microsecond before.
     TheTimesOfAFilterAreCutOff,
+    AFilterIgnoresTheCaseOfItsType,
+    AFilterTakesItsTypeForAPattern,
+    APageOfAllOverflows,
+    DeadLettersForgetHeaders,
+    ARequeueForgetsUnknownMetaFields,
+    TheIdOfADeadEventIsFree,
+    ARequeueFreesTheIdempotencyKey,
 
     // Retention.
     DeliveredEventsAreNotKept,
@@ -180,6 +207,10 @@ faults! {
     VerifyMigrates,
     AllNamesAreOneOutbox,
     SettlementsReachOtherOutboxes,
+    AcknowledgementsReachOtherOutboxes,
+    PurgesReachOtherOutboxes,
+    RequeuesReachOtherOutboxes,
+    DiscardsReachOtherOutboxes,
     LongNamesAreCutOff,
     TheErrorOfTheDriverGetsLost,
     AMissingTableCommits,
@@ -322,6 +353,7 @@ faults! {
     WhatIsLeasedIsNotDue,
     WhatIsBehindARetryIsDue,
     WhatIsRequeuedIsDueSinceThen,
+    UndecodableRowsAreNotCounted,
 
     // Costs.
     AFetchReadsAll,
@@ -354,6 +386,7 @@ faults! {
     ACommitWakesAgainAndAgain,
     OnlyTheNewestWakes,
     OnlyTheLastOfSeveralSessionsWakes,
+    ABatchInASessionWakesNobody,
     OnlyAnIdleProcessWakes,
     ARequeueDoesNotWake,
     ARequeueOfNothingWakes,

@@ -6,7 +6,7 @@ use outbox_traits::{
     OutboxStore, Result, Settlement, async_trait,
 };
 
-use crate::{fault::Fault, harness::NAMELESS, store::Broken};
+use crate::{fault::Fault, harness::NAMELESS, names::is_like, store::Broken};
 
 #[async_trait]
 impl DeadLetterStore for Broken {
@@ -34,6 +34,23 @@ impl DeadLetterStore for Broken {
             cut.before = filter.before.map(|time| time.trunc_subsecs(6));
             page = self.inner.dead_letters(&cut).await?;
         }
+        if let Some(wanted) = &filter.event_type {
+            let is_taken: Option<fn(&str, &str) -> bool> = match self.fault {
+                Fault::AFilterIgnoresTheCaseOfItsType => Some(str::eq_ignore_ascii_case),
+                Fault::AFilterTakesItsTypeForAPattern => Some(is_like),
+                _ => None,
+            };
+            if let Some(is_taken) = is_taken {
+                let mut all = filter.clone();
+                all.event_type = None;
+                page = self.inner.dead_letters(&all).await?;
+                page.letters.retain(|letter| is_taken(&letter.event_type, wanted));
+            }
+        }
+        // It looks for one more than it was asked for.
+        if self.fault == Fault::APageOfAllOverflows && filter.limit == usize::MAX {
+            page = self.inner.dead_letters(&filter.clone().with_limit(0)).await?;
+        }
         if self.fault == Fault::APageBeginsAfterSoMany {
             page = self.page_after_so_many(filter).await?;
         }
@@ -45,6 +62,10 @@ impl DeadLetterStore for Broken {
         }
         if self.fault == Fault::HoldsAreNotTold {
             page.letters.iter_mut().for_each(|letter| letter.holds_key = false);
+        }
+        if self.fault == Fault::DeadLettersForgetHeaders {
+            let events = page.letters.iter_mut().filter_map(|letter| letter.content.as_mut().ok());
+            events.for_each(|event| event.meta_mut().headers.clear());
         }
         if self.fault == Fault::UndecodableRowsAreDropped {
             page.letters.retain(|letter| letter.content.is_ok());
@@ -70,6 +91,12 @@ impl DeadLetterStore for Broken {
             return Ok(true);
         }
         let requeued = self.inner.requeue(id).await?;
+        self.memory().requeued.extend(requeued.then_some(id));
+        if self.fault == Fault::RequeuesReachOtherOutboxes {
+            for other in self.outboxes() {
+                other.requeue(id).await?;
+            }
+        }
         if self.fault == Fault::ARequeueOfNothingWakes {
             self.bell.ring();
         }
@@ -95,6 +122,13 @@ impl DeadLetterStore for Broken {
     }
 
     async fn discard(&self, id: EventId) -> Result<bool> {
+        if self.fault == Fault::DiscardsReachOtherOutboxes {
+            let discarded = self.inner.discard(id).await?;
+            for other in self.outboxes() {
+                other.discard(id).await?;
+            }
+            return Ok(discarded);
+        }
         if self.fault == Fault::ADiscardDoesNotEndTheHold {
             let letters = self.holding().await?;
             let discarded = letters.into_iter().find(|letter| letter.id == id);

@@ -91,6 +91,21 @@ rejected! {
         by "store::unusual_structures_come_back_exactly";
     long_lists_that_are_cut_off: LongListsAreCutOff
         by "store::a_long_list_of_short_things_comes_back_exactly";
+    unknown_meta_fields_that_sessions_forget: SessionsForgetUnknownMetaFields
+        by "store::an_event_is_the_same_whichever_way_it_was_saved";
+    large_integers_that_batches_of_sessions_make_floats_of: BatchesOfSessionsMakeFloatsOfLargeIntegers
+        by "store::extreme_numbers_come_back_exactly";
+    a_zero_of_an_extra_field_that_loses_its_sign: ExtraFieldsLoseTheSignOfZero
+        by "store::an_event_is_the_same_whichever_way_it_was_saved",
+            "store::extreme_numbers_come_back_exactly";
+    nul_characters_of_headers_that_are_dropped: NulCharactersOfHeadersAreDropped
+        by "store::unusual_text_in_the_meta_comes_back_exactly_or_is_refused";
+    empty_texts_that_are_absent: EmptyTextsAreAbsent
+        by "store::unusual_text_in_the_meta_comes_back_exactly_or_is_refused";
+    types_that_are_counted_in_utf_16: TypesAreCountedInUtf16
+        by "store::an_invalid_type_is_refused_and_nothing_is_stored";
+    times_that_are_nanoseconds: TimesAreNanoseconds
+        by "store::early_and_late_timestamps_come_back";
 
     a_save_that_ignores_its_session: SaveIgnoresItsSession
         by "store::an_event_saved_in_a_session_is_invisible_until_it_commits",
@@ -184,6 +199,10 @@ rejected! {
         by "store::events_are_acknowledged_in_any_order_and_subset";
     a_batch_acknowledge_that_forgets_one: ABatchAcknowledgeForgetsOne
         by "store::events_are_acknowledged_in_any_order_and_subset";
+    a_batch_acknowledge_that_leaves_the_leases: ABatchAcknowledgeLeavesTheLeases
+        by "claim::a_batch_of_acknowledgements_ends_leases_and_frees_keys";
+    a_batch_acknowledge_that_leaves_the_retries: ABatchAcknowledgeLeavesTheRetries
+        by "claim::a_batch_of_acknowledgements_ends_leases_and_frees_keys";
     an_acknowledge_that_touches_the_dead: AcknowledgeTouchesTheDead
         by "store::acknowledging_leaves_a_dead_event_alone",
             "dead_letter::an_acknowledgement_does_not_touch_a_dead_event";
@@ -198,6 +217,8 @@ rejected! {
         by "store::purge_does_not_look_at_the_event_s_own_time";
     a_purge_that_miscounts: PurgeMiscounts
         by "store::a_purge_of_many_takes_them_all";
+    ages_that_are_cut_to_seconds: AgesAreCutToSeconds
+        by "store::an_age_of_a_fraction_of_a_second_counts";
 
     a_claim_that_ignores_its_limit: AClaimIgnoresItsLimit
         by "claim::a_claim_leases_the_oldest_up_to_its_limit";
@@ -239,6 +260,16 @@ rejected! {
         by "claim::a_claim_takes_only_the_types_it_asks_for";
     a_lease_for_ever_that_is_none: ALeaseForEverIsNone
         by "claim::a_lease_lasts_as_long_as_it_was_asked_for";
+    a_renewal_for_ever_that_is_none: ARenewalForEverIsNone
+        by "claim::a_lease_may_be_renewed_for_ever_or_be_of_no_time";
+    a_lease_of_no_time_that_never_ends: ALeaseOfNoTimeNeverEnds
+        by "claim::a_lease_may_be_renewed_for_ever_or_be_of_no_time";
+    leases_that_are_cut_to_seconds: LeasesAreCutToSeconds
+        by "claim::fractions_of_a_second_count";
+    renewals_that_are_cut_to_seconds: RenewalsAreCutToSeconds
+        by "claim::fractions_of_a_second_count";
+    delays_that_are_cut_to_seconds: DelaysAreCutToSeconds
+        by "claim::fractions_of_a_second_count";
     a_retry_for_ever_that_is_due_at_once: ARetryForEverIsDueAtOnce
         by "claim::a_retry_comes_when_it_is_due_and_not_before";
     a_retried_event_that_forgets_when_it_was_hidden: ARetriedEventForgetsWhenItWasHidden
@@ -270,6 +301,12 @@ rejected! {
         by "claim::a_hidden_event_waits_for_its_key";
     an_empty_key_that_is_none: AnEmptyKeyIsNone
         by "claim::an_empty_key_is_a_key";
+    partition_keys_that_fold_case: PartitionKeysFoldCase
+        by "claim::partition_keys_are_compared_exactly";
+    partition_keys_that_are_cut_off: PartitionKeysAreCutOff
+        by "claim::partition_keys_are_compared_exactly";
+    a_resource_id_that_is_another_key: AResourceIdIsAnotherKey
+        by "claim::the_resource_id_is_the_key_where_there_is_no_other";
     a_waiting_key_that_holds_up_all: AWaitingKeyHoldsUpAll
         by "claim::a_key_waits_while_one_of_its_events_waits_for_a_retry";
     a_forgotten_settlement_that_is_reported_as_taken: ASettlementThatIsForgottenIsReported
@@ -349,6 +386,21 @@ rejected! {
         by "dead_letter::a_page_comes_after_the_last_though_what_was_read_is_discarded";
     times_of_a_filter_that_are_cut_off: TheTimesOfAFilterAreCutOff
         by "claim::pages_requeues_and_discards_heed_the_whole_filter";
+    a_filter_that_ignores_the_case_of_its_type: AFilterIgnoresTheCaseOfItsType
+        by "claim::a_filter_takes_its_type_exactly";
+    a_filter_that_takes_its_type_for_a_pattern: AFilterTakesItsTypeForAPattern
+        by "claim::a_filter_takes_its_type_exactly";
+    a_page_of_all_that_overflows: APageOfAllOverflows
+        by "claim::a_filter_takes_its_type_exactly";
+    dead_letters_that_forget_headers: DeadLettersForgetHeaders
+        by "claim::a_dead_event_is_as_it_was_saved";
+    a_requeue_that_forgets_unknown_meta_fields: ARequeueForgetsUnknownMetaFields
+        by "claim::a_dead_event_is_as_it_was_saved";
+    an_id_of_a_dead_event_that_is_free: TheIdOfADeadEventIsFree
+        by "claim::the_id_and_the_idempotency_key_are_taken_in_every_state",
+            "dead_letter::the_id_of_a_dead_event_is_taken";
+    a_requeue_that_frees_the_idempotency_key: ARequeueFreesTheIdempotencyKey
+        by "claim::the_id_and_the_idempotency_key_are_taken_in_every_state";
 
     delivered_events_that_are_not_kept: DeliveredEventsAreNotKept
         by "store::the_retention_says_what_stays_of_a_delivered_event";
@@ -373,6 +425,14 @@ rejected! {
             "names::any_name_that_there_is_room_for_is_that_of_an_outbox";
     settlements_that_reach_other_outboxes: SettlementsReachOtherOutboxes
         by "claim_schema::claims_of_different_outboxes_are_apart";
+    acknowledgements_that_reach_other_outboxes: AcknowledgementsReachOtherOutboxes
+        by "claim_names::what_is_done_in_one_outbox_leaves_others_alone";
+    purges_that_reach_other_outboxes: PurgesReachOtherOutboxes
+        by "claim_names::what_is_done_in_one_outbox_leaves_others_alone";
+    requeues_that_reach_other_outboxes: RequeuesReachOtherOutboxes
+        by "claim_names::what_is_done_in_one_outbox_leaves_others_alone";
+    discards_that_reach_other_outboxes: DiscardsReachOtherOutboxes
+        by "claim_names::what_is_done_in_one_outbox_leaves_others_alone";
     long_names_that_are_cut_off: LongNamesAreCutOff
         by "schema::outboxes_of_long_and_unusual_names_are_apart",
             "names::any_name_that_there_is_room_for_is_that_of_an_outbox",
@@ -656,6 +716,8 @@ rejected! {
         by "stats::it_says_how_long_the_oldest_has_been_due";
     a_requeued_event_that_is_due_since_then: WhatIsRequeuedIsDueSinceThen
         by "stats::a_requeued_event_has_been_due_since_its_save";
+    undecodable_rows_that_are_not_counted: UndecodableRowsAreNotCounted
+        by "stats::it_counts_events_by_their_state";
     an_oldest_that_is_neither_hidden_nor_waiting: TheOldestMayBeNeitherHiddenNorWaiting
         by "stats::the_oldest_may_be_hidden_or_wait_for_a_retry";
 
@@ -709,6 +771,8 @@ rejected! {
         by "wake_concurrent::a_commit_wakes_after_others_that_were_saved_later";
     a_last_of_several_sessions_that_alone_wakes: OnlyTheLastOfSeveralSessionsWakes
         by "wake_concurrent::each_of_several_open_sessions_wakes_by_itself";
+    a_batch_in_a_session_that_wakes_nobody: ABatchInASessionWakesNobody
+        by "wake::a_session_wakes_when_it_commits";
     an_idle_process_that_alone_wakes: OnlyAnIdleProcessWakes
         by "wake_concurrent::a_commit_of_a_busy_process_wakes_others";
     a_requeue_that_does_not_wake: ARequeueDoesNotWake
@@ -913,12 +977,16 @@ const ALSO: &[(&str, Fault)] = &[
         "claim::what_comes_back_behind_a_lease_that_has_just_begun_keeps_its_order",
         Fault::AClaimTakesTheNewest,
     ),
+    ("claim::what_comes_back_in_front_of_a_busy_key_keeps_its_order", Fault::AClaimTakesTheNewest),
+    (
+        "claim_concurrent::what_commits_late_in_front_of_a_busy_key_is_not_overtaken",
+        Fault::ClaimsSkipLateCommits,
+    ),
     ("claim::a_busy_key_with_many_events_holds_up_no_other", Fault::AWaitingKeyHoldsUpAll),
     ("claim::an_acknowledgement_frees_the_key_that_waits_for_its_event", Fault::AcknowledgeLeavesTheLease),
     ("claim::an_acknowledgement_that_meets_a_claim_frees_the_key", Fault::AcknowledgeLeavesTheLease),
     ("claim::many_events_of_a_key_that_has_waited_come_before_a_later_one", Fault::KeysAreIgnored),
     ("claim::many_waiting_keys_hold_up_no_other", Fault::AWaitingKeyHoldsUpAll),
-    ("claim::the_idempotency_key_is_taken_in_every_state", Fault::IdempotencyKeysAreIgnored),
     ("claim::a_requeued_event_has_fresh_attempts", Fault::DeadLettersAreTriedAgain),
     ("claim::leases_of_a_held_key_go_on_and_nothing_comes_after_them", Fault::KeysAreIgnored),
     ("resource::writes_of_a_repository_are_recorded", Fault::SaveIgnoresItsSession),

@@ -112,10 +112,7 @@ impl Names {
 
     /// Whether a name is taken that is like this pattern, in which `_` stands for any character.
     fn has_like(&self, pattern: &str) -> bool {
-        self.taken.keys().any(|name| {
-            name.chars().count() == pattern.chars().count()
-                && name.chars().zip(pattern.chars()).all(|(char, like)| char == like || like == '_')
-        })
+        self.taken.keys().any(|name| is_like(name, pattern))
     }
 
     /// Takes the names of all parts, if nothing is in the way.
@@ -150,6 +147,12 @@ impl Names {
         self.taken.extend(parts.iter().map(|(ending, what)| (format!("{name}{ending}"), *what)));
         Ok(())
     }
+}
+
+/// Whether a text is like a pattern, in which `_` stands for any character.
+pub(crate) fn is_like(text: &str, pattern: &str) -> bool {
+    text.chars().count() == pattern.chars().count()
+        && text.chars().zip(pattern.chars()).all(|(char, like)| char == like || like == '_')
 }
 
 fn newer(name: &str) -> String {

@@ -158,14 +158,18 @@ impl Broken {
         inbox
     }
 
+    /// Those of the database that have names.
+    pub(crate) fn outboxes(&self) -> Vec<MemoryOutbox> {
+        self.schema.database.outboxes.lock().unwrap().values().cloned().collect()
+    }
+
     /// Tries what no lease here is for on the other outboxes of the database.
     pub(crate) async fn settle_elsewhere(
         &self,
         settlements: &[Settlement],
         answers: &mut [Result<()>],
     ) -> Result<()> {
-        let others: Vec<MemoryOutbox> =
-            self.schema.database.outboxes.lock().unwrap().values().cloned().collect();
+        let others = self.outboxes();
         for (answer, settlement) in answers.iter_mut().zip(settlements).filter(|(answer, _)| answer.is_err())
         {
             for other in &others {

@@ -12,8 +12,8 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use outbox_memory::{ManualClock, MemoryOutbox, MemorySession};
 use outbox_traits::{
-    DeadLetterFilter, DeadLetterStore, EncodedEvent, Error, ErrorKind, Event, EventId, Lease, Leased, Meta,
-    OutboxStore, Result, Retention, Saved, StatsStore, async_trait,
+    ClaimStore, DeadLetterFilter, DeadLetterStore, EncodedEvent, Error, ErrorKind, Event, EventId, Lease,
+    Leased, Meta, OutboxStore, Result, Retention, Saved, StatsStore, async_trait,
 };
 
 use tokio::{runtime::Handle, sync::watch, time::Instant};
@@ -47,6 +47,7 @@ pub(crate) struct Memory {
     pub(crate) held_for_ever: HashSet<String>,
     saves: usize,
     pub(crate) requeued_at: Option<DateTime<Utc>>,
+    pub(crate) requeued: HashSet<EventId>,
     /// Whoever fetches waits for a session that has met a duplicate.
     is_held_up: bool,
     /// What was written without the store.
@@ -64,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) last_asked: Mutex<Option<Instant>>,
     /// Where something was saved first.
     pub(crate) first_saver: OnceLock<Handle>,
+    /// What was saved as a batch in a session.
+    pub(crate) in_batches: Mutex<HashSet<EventId>>,
 }
 
 #[derive(Debug)]
@@ -147,6 +150,8 @@ impl Broken {
         let mut event = event.clone();
         let key = event.meta().idempotency_key.clone();
         let is_acknowledged = |id: EventId| self.memory().acknowledged.contains_key(&id);
+        self.must_have_room_for(&event)?;
+        event = self.with_key_of_claims(event);
         match self.fault {
             Fault::ChildInheritsTheIdempotencyKey => {
                 let parent = event.meta().causation_id.as_deref().and_then(|cause| cause.parse().ok());
@@ -169,13 +174,6 @@ impl Broken {
                 return Ok(Saved::Duplicate);
             }
             Fault::ASettlementFreesNoIdOrKey if self.was_settled(&event) => return Ok(Saved::Duplicate),
-            Fault::KeysAreIgnored => event = self.without_key(event),
-            Fault::HiddenEventsHaveNoKey if event.not_before().is_some() => event = self.without_key(event),
-            Fault::AnEmptyKeyIsNone => {
-                self.memory().keys.insert(event.id(), event.meta().clone());
-                event.meta_mut().partition_key =
-                    event.meta_mut().partition_key.take().filter(|key| !key.is_empty());
-            }
             Fault::NotBeforeIsIgnored => event = alter::without_not_before(&event),
             Fault::AHiddenEventIsHiddenForEver
                 if event.not_before().is_some_and(|time| time > self.clock.now()) =>
@@ -218,6 +216,12 @@ impl Broken {
             {
                 Ok(Saved::Stored)
             }
+            (Ok(Saved::Duplicate), Fault::TheIdOfADeadEventIsFree) if self.is_dead(event.id()).await? => {
+                Ok(Saved::Stored)
+            }
+            (Ok(Saved::Duplicate), Fault::ARequeueFreesTheIdempotencyKey) if self.has_requeued(&event) => {
+                Ok(Saved::Stored)
+            }
             (Ok(Saved::Duplicate), Fault::ADuplicateIsAnError) => {
                 Err(Error::new(ErrorKind::Backend, "unique constraint violated"))
             }
@@ -246,12 +250,68 @@ impl Broken {
         memory.saved.iter().any(|saved| memory.settled.contains(&saved.id()) && is_same(saved))
     }
 
+    async fn is_dead(&self, id: EventId) -> Result<bool> {
+        let all = DeadLetterFilter::new().with_limit(usize::MAX);
+        Ok(self.inner.dead_letters(&all).await?.letters.iter().any(|letter| letter.id == id))
+    }
+
+    /// Whether another with its idempotency key was requeued.
+    fn has_requeued(&self, event: &Event) -> bool {
+        let (memory, key) = (self.memory(), &event.meta().idempotency_key);
+        let is_other = |saved: &&Event| saved.meta().idempotency_key == *key && saved.id() != event.id();
+        key.is_some()
+            && memory.saved.iter().filter(is_other).any(|saved| memory.requeued.contains(&saved.id()))
+    }
+
     /// Whether it could be saved, but for its idempotency key.
     async fn is_free_without_key(&self, event: &Event) -> bool {
         let mut event = event.clone();
         event.meta_mut().idempotency_key = None;
         let mut trial = self.inner.begin();
         matches!(self.inner.save_in_session(&event, &mut trial).await, Ok(Saved::Stored))
+    }
+
+    /// Not for what a store without this fault takes.
+    fn must_have_room_for(&self, event: &Event) -> Result<()> {
+        let key = event.meta().idempotency_key.as_ref();
+        let has_room = match self.fault {
+            Fault::NulCharactersOfHeadersAreDropped => key.is_none_or(|key| !key.contains('\0')),
+            Fault::TypesAreCountedInUtf16 => event.event_type().encode_utf16().count() <= 256,
+            _ => true,
+        };
+        if has_room {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::InvalidEvent, "there is no room").with_event(event.id()))
+    }
+
+    /// The event with the partition key by which claims go.
+    fn with_key_of_claims(&self, event: Event) -> Event {
+        match self.fault {
+            Fault::KeysAreIgnored => self.without_key(event),
+            Fault::HiddenEventsHaveNoKey if event.not_before().is_some() => self.without_key(event),
+            Fault::AnEmptyKeyIsNone => self.with_key(event, |key| Some(key).filter(|key| !key.is_empty())),
+            Fault::PartitionKeysFoldCase => self.with_key(event, |key| Some(key.to_lowercase())),
+            Fault::PartitionKeysAreCutOff => {
+                self.with_key(event, |key| Some(key.chars().take(255).collect()))
+            }
+            Fault::AResourceIdIsAnotherKey => {
+                let resource = event.meta().resource_id.clone();
+                self.with_key(event, |key| match resource {
+                    Some(id) if id == key => Some(format!("the resource {id}")),
+                    _ => Some(key),
+                })
+            }
+            _ => event,
+        }
+    }
+
+    /// The event with another key, as claims then see it; who reads it gets its own.
+    fn with_key(&self, mut event: Event, key: impl FnOnce(String) -> Option<String>) -> Event {
+        self.memory().keys.insert(event.id(), event.meta().clone());
+        let own = event.partition_key().map(str::to_owned);
+        event.meta_mut().partition_key = own.and_then(key);
+        event
     }
 
     /// The event as claims then see it; who reads it gets the key.
@@ -326,11 +386,14 @@ impl OutboxStore for Broken {
             }
             return Err(error);
         }
-        let keyless = match self.fault {
+        let altered = match self.fault {
             Fault::EventsOfSessionsHaveNoKey => Some(self.without_key(event.clone())),
+            Fault::SessionsForgetUnknownMetaFields => {
+                Some(alter::read(Fault::UnknownMetaFieldsGetLost, event.clone()))
+            }
             _ => None,
         };
-        let saved = self.save_inner(keyless.as_ref().unwrap_or(event), &mut session.inner).await;
+        let saved = self.save_inner(altered.as_ref().unwrap_or(event), &mut session.inner).await;
         match (&saved, self.fault) {
             (Err(error), Fault::WhatAnOpenSessionHasSavedIsADuplicate)
                 if error.kind() == ErrorKind::Conflict =>
@@ -358,7 +421,15 @@ impl OutboxStore for Broken {
         if is_whole && let Some(error) = events.iter().find_map(|event| self.refusal(event)?.err()) {
             return Err(error);
         }
+        self.shared.in_batches.lock().unwrap().extend(events.iter().map(Event::id));
         for event in events {
+            let floats = match self.fault {
+                Fault::BatchesOfSessionsMakeFloatsOfLargeIntegers => {
+                    Some(alter::read(Fault::LargeIntegersBecomeFloats, event.clone()))
+                }
+                _ => None,
+            };
+            let event = floats.as_ref().unwrap_or(event);
             saved.push(match (self.save_in_session(event, session).await, self.fault) {
                 (Err(_), Fault::ARefusedEventOfABatchInASessionIsADuplicate) => Saved::Duplicate,
                 (outcome, _) => outcome?,
@@ -477,6 +548,11 @@ impl OutboxStore for Broken {
             }
             Fault::AcknowledgeTouchesTheDead => drop(self.inner.requeue(id).await?),
             Fault::AnAcknowledgeEndsTheHold => self.let_go(|letter| letter.id == id).await?,
+            Fault::AcknowledgementsReachOtherOutboxes => {
+                for other in self.outboxes() {
+                    other.acknowledge(id).await?;
+                }
+            }
             _ => {}
         }
         self.inner.acknowledge(id).await
@@ -486,7 +562,9 @@ impl OutboxStore for Broken {
         self.look_at(ids.len(), Fault::AnAcknowledgementReadsAll).await?;
         let forgets = self.fault == Fault::ABatchAcknowledgeForgetsOne && ids.len() > 1;
         for id in &ids[usize::from(forgets)..] {
-            self.acknowledge(*id).await?;
+            if !self.is_passed_over(*id).await? {
+                self.acknowledge(*id).await?;
+            }
         }
         Ok(())
     }
@@ -518,6 +596,16 @@ impl OutboxStore for Broken {
             {
                 return Ok(0);
             }
+            Fault::AgesAreCutToSeconds => {
+                return self.inner.purge(Duration::from_secs(older_than.as_secs())).await;
+            }
+            Fault::PurgesReachOtherOutboxes => {
+                let purged = self.inner.purge(older_than).await?;
+                for other in self.outboxes() {
+                    other.purge(older_than).await?;
+                }
+                return Ok(purged);
+            }
             Fault::PurgeMiscounts => return Ok(self.inner.purge(older_than).await?.min(1000)),
             _ => {}
         }
@@ -526,6 +614,22 @@ impl OutboxStore for Broken {
 }
 
 impl Broken {
+    /// Whether a batch of acknowledgements leaves it as it is.
+    async fn is_passed_over(&self, id: EventId) -> Result<bool> {
+        let is_asked = matches!(
+            self.fault,
+            Fault::ABatchAcknowledgeLeavesTheLeases | Fault::ABatchAcknowledgeLeavesTheRetries
+        );
+        let lease = self.memory().last_leases.get(&id).copied();
+        let Some(lease) = lease.filter(|_| is_asked) else { return Ok(false) };
+        let is_leased = self.inner.renew(&[lease], Duration::from_secs(30)).await?[0].is_ok();
+        if self.fault == Fault::ABatchAcknowledgeLeavesTheLeases {
+            return Ok(is_leased);
+        }
+        let pending = self.inner.get_pending(usize::MAX).await?;
+        Ok(!is_leased && pending.iter().all(|event| event.id() != id))
+    }
+
     /// The event as it was saved, where a fault has kept a part of it back.
     pub(crate) fn restored(&self, mut event: Event) -> Event {
         if let Some(meta) = self.memory().keys.get(&event.id()) {
@@ -539,7 +643,12 @@ impl Broken {
         events
             .into_iter()
             .map(|event| replaced.get(&event.id()).cloned().unwrap_or(event))
-            .map(|event| self.restored(alter::read(self.fault, event)))
+            .map(|event| match self.fault {
+                Fault::ARequeueForgetsUnknownMetaFields if self.memory().requeued.contains(&event.id()) => {
+                    alter::read(Fault::UnknownMetaFieldsGetLost, event)
+                }
+                _ => self.restored(alter::read(self.fault, event)),
+            })
             .collect()
     }
 }

@@ -7,7 +7,8 @@ use std::{
 
 use outbox_memory::MemoryOutbox;
 use outbox_traits::{
-    Event, EventId, OutboxStore, Result, Stats, StatsStore, WakeStore, Wakeups, async_trait,
+    DeadLetterFilter, DeadLetterStore, Event, EventId, OutboxStore, Result, Stats, StatsStore, WakeStore,
+    Wakeups, async_trait,
 };
 use tokio::{
     sync::{Notify, watch},
@@ -135,6 +136,16 @@ impl BrokenWakeups {
         }
     }
 
+    async fn wait_for_what_was_saved_one_by_one(&mut self) {
+        loop {
+            self.inner.wait().await;
+            let last = *self.shared.last_saved.lock().unwrap();
+            if last.is_none_or(|last| !self.shared.in_batches.lock().unwrap().contains(&last)) {
+                return;
+            }
+        }
+    }
+
     async fn wait_for_what_was_saved_last(&mut self) {
         loop {
             self.inner.wait().await;
@@ -186,6 +197,7 @@ impl Wakeups for BrokenWakeups {
             Fault::AnOpenSessionWakesAllTheTime => self.wait_or_wake_for_an_open_session().await,
             Fault::DeliveriesWake => self.wait_or_wake_for_a_delivery().await,
             Fault::OnlyTheNewestWakes => self.wait_for_one_that_is_newer().await,
+            Fault::ABatchInASessionWakesNobody => self.wait_for_what_was_saved_one_by_one().await,
             Fault::OnlyTheLastOfSeveralSessionsWakes => self.wait_for_what_was_saved_last().await,
             Fault::TheFirstRuntimeTellsForAll => self.wait_as_long_as_the_first_saver_is_there().await,
             Fault::OnlyAnIdleProcessWakes => {
@@ -242,6 +254,11 @@ impl StatsStore for Broken {
                 if stats.pending + stats.leased <= self.memory().elsewhere.len() as u64 =>
             {
                 (stats.oldest_pending, stats.oldest_due) = (None, None);
+            }
+            Fault::UndecodableRowsAreNotCounted => {
+                let all = DeadLetterFilter::new().with_limit(usize::MAX);
+                let letters = self.inner.dead_letters(&all).await?.letters;
+                stats.dead = letters.iter().filter(|letter| letter.content.is_ok()).count() as u64;
             }
             Fault::WhatIsLeasedIsNotDue if stats.leased > 0 => stats.oldest_due = None,
             // It sees none that waits, and takes the one behind it for free.

@@ -79,7 +79,11 @@ impl<const DELETES: bool> Harness for Sled<DELETES> {
     }
 
     async fn commit(&self, transaction: SledSession) {
-        transaction.commit().await.unwrap();
+        self.try_commit(transaction).await.unwrap();
+    }
+
+    async fn try_commit(&self, transaction: SledSession) -> outbox_traits::Result<()> {
+        transaction.commit().await
     }
 
     async fn rollback(&self, transaction: SledSession) {

@@ -92,3 +92,33 @@ where
     let left = [expected(&rounds[..1], "b.x"), expected(&rounds[1..2], "a.x")].concat();
     assert_eq!(ids(&pages(&h, &DeadLetterFilter::new(), 2).await), left);
 }
+
+/// 8.2 and 8.3: a type is compared exactly, and is no pattern; and a page may be as long as there are numbers.
+pub async fn a_filter_takes_its_type_exactly<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore + DeadLetterStore,
+{
+    const TYPES: [&str; 10] = ["a_x", "a.x", "A.x", "a.x ", "axx", "a%", "a.é", "a.e\u{301}", "a.*", "a.x.y"];
+    let all = TYPES.map(|name| Event::new(name, json!(null)).expect("valid"));
+    save_all(&h, &all).await;
+    let die = async |count: usize| {
+        let dead = claim(&h, 100).await;
+        assert_eq!(dead.len(), count);
+        settled(&h, dead.iter().map(|one| Settlement::dead_letter(one.lease, "failed"))).await;
+    };
+    die(TYPES.len()).await;
+    let every = DeadLetterFilter::new().with_limit(usize::MAX);
+    let page = h.store().dead_letters(&every).await.expect("dead_letters");
+    assert_eq!((ids(&page.letters), page.next), (crate::support::ids(&all), None));
+    for (index, name) in TYPES.into_iter().enumerate() {
+        let only = every.clone().with_type(name);
+        let page = h.store().dead_letters(&only).await.expect("dead_letters");
+        assert_eq!((ids(&page.letters), page.next), (vec![all[index].id()], None), "{name:?}");
+        assert_eq!(h.store().requeue_all(&only).await.expect("requeue_all"), 1, "{name:?}");
+        assert_eq!(pending_ids(&h).await, [all[index].id()], "{name:?}");
+        die(1).await;
+        assert_eq!(h.store().discard_all(&only).await.expect("discard_all"), 1, "{name:?}");
+        let page = h.store().dead_letters(&every).await.expect("dead_letters");
+        assert_eq!(ids(&page.letters), crate::support::ids(&all[index + 1..]), "{name:?}");
+    }
+}

@@ -149,6 +149,35 @@ where
     assert_eq!(drained(&h, 100).await, [ids(&busy), ids(&all)].concat());
 }
 
+/// 3.1 and 7.1: what is given back in front of the many events of a busy key, which claims have come past, comes before what is
+/// behind them of its own key.
+pub async fn what_comes_back_in_front_of_a_busy_key_keeps_its_order<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let (hot, both) = (of_key("hot", 6000), of_key("both", 3));
+    save(&h, &both[0]).await;
+    save_all(&h, &hot).await;
+    save_all(&h, &both[1..]).await;
+    let mut first = claim(&h, 1).await;
+    assert_eq!(leased_ids(&first), [both[0].id()]);
+    let blocking = claim(&h, 1).await;
+    assert_eq!(leased_ids(&blocking), [hot[0].id()]);
+    for round in 0..8 {
+        // As it may put some of them aside each time.
+        for _ in 0..=round % 3 {
+            assert!(claim(&h, 10).await.is_empty(), "both keys are busy");
+        }
+        settled(&h, [Settlement::released(first[0].lease)]).await;
+        first = claim(&h, 1).await;
+        assert_eq!(leased_ids(&first), [both[0].id()], "round {round}: it was overtaken");
+    }
+    delivered(&h, &first).await;
+    assert_eq!(drained(&h, 10).await, ids(&both[1..]));
+    delivered(&h, &blocking).await;
+    assert_eq!(all_delivered(&h, hot.len() - 1).await, ids(&hot[1..]));
+}
+
 /// 7.4: a key of no characters is a key.
 pub async fn an_empty_key_is_a_key<H: Harness>(h: Arc<H>)
 where
@@ -214,16 +243,65 @@ where
     assert!(h.store().claim(&request).await.expect("claim").is_empty(), "the key waits for a retry");
 }
 
-/// 7.3: the resource id is the key where there is no other.
+/// 7.3: the resource id is the key where there is no other, and the same key as a partition key that is equal.
 pub async fn the_resource_id_is_the_key_where_there_is_no_other<H: Harness>(h: Arc<H>)
 where
     H::Store: ClaimStore,
 {
     let of = |name: &str| crate::support::event(name).with_resource("order", "o-1");
-    let all = [of("one"), of("two"), of("three").with_partition_key("another")];
+    let all = [of("one"), of("two"), of("three").with_partition_key("another"), keyed("o-1", "four")];
     save_all(&h, &all).await;
     assert_eq!(leased_ids(&claim(&h, 1).await), [all[0].id()]);
     assert_eq!(leased_ids(&claim(&h, 10).await), [all[2].id()]);
+}
+
+/// 7.3 and 7.4: keys are compared exactly: what differs by its case, a space, its form in Unicode or its end alone is another key,
+/// and waits for nobody.
+pub async fn partition_keys_are_compared_exactly<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore + DeadLetterStore,
+{
+    let long = "k".repeat(2000);
+    let (long_a, long_b) = (format!("{long}a"), format!("{long}b"));
+    let keys = [
+        "Key",
+        "key",
+        "key ",
+        " key",
+        "kéy",
+        "ke\u{301}y",
+        "KEY",
+        "key\n",
+        "straße",
+        "strasse",
+        "1",
+        "01",
+        "1.0",
+        "null",
+        "",
+        &long,
+        &long_a,
+        &long_b,
+    ];
+    let of = |name: &str| keys.iter().map(|key| keyed(key, name)).collect::<Vec<Event>>();
+    let (first, second) = (of("first"), of("second"));
+    save_all(&h, &first).await;
+    save_all(&h, &second).await;
+    // One of each key, and then none: whatever one waits for, the others do not.
+    let mut leased = Vec::new();
+    for _ in &keys {
+        leased.extend(claim(&h, 1).await);
+    }
+    assert_eq!(leased_ids(&leased), ids(&first), "one key is taken for another");
+    assert!(claim(&h, 100).await.is_empty(), "the keys are busy");
+    let outcome = |(index, lease)| match index % 3 {
+        0 => Settlement::retry(lease, LEASE * 100, "failed"),
+        1 => Settlement::dead_letter_holding_key(lease, "failed"),
+        _ => Settlement::delivered(lease),
+    };
+    settled(&h, leased.iter().map(|one| one.lease).enumerate().map(outcome)).await;
+    let free: Vec<EventId> = ids(&second).into_iter().skip(2).step_by(3).collect();
+    assert_eq!(leased_ids(&claim(&h, 100).await), free, "a key waits for another");
 }
 
 /// 7.3: while an event waits for a retry, the later ones of its key wait too, and no others.

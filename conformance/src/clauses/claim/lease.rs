@@ -1,6 +1,11 @@
 //! Leases: what is claimed, for how long, and the fence.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    slice,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chrono::TimeDelta;
 use outbox_traits::{
@@ -14,7 +19,10 @@ use super::{
 };
 use crate::{
     Harness,
-    support::{acknowledge, event, events, full_event, ids, kept, pending, pending_ids, save, save_all},
+    support::{
+        acknowledge, acknowledge_all, event, events, full_event, ids, kept, pending, pending_ids, retried,
+        save, save_all,
+    },
 };
 
 /// 7.1: a claim leases at most `limit` due events, oldest first, as they were saved.
@@ -192,7 +200,7 @@ where
                     0 => settled(&h, [Settlement::delivered(lease)]).await,
                     1 | 2 => settled(&h, [Settlement::released(lease)]).await,
                     _ => {
-                        let renewed = h.store().renew(&[lease], LEASE * 4).await.expect("renew");
+                        let renewed = retried(|| h.store().renew(slice::from_ref(&lease), LEASE * 4)).await;
                         renewed[0].as_ref().expect("it is held");
                     }
                 }
@@ -274,6 +282,83 @@ where
     h.advance(Duration::from_hours(48)).await;
     assert!(claim(&h, 10).await.is_empty());
     delivered(&h, &for_ever).await;
+}
+
+/// 7.5: renewed for ever, it lasts for ever; one of no time is over soon, and nobody waits for it.
+pub async fn a_lease_may_be_renewed_for_ever_or_be_of_no_time<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let all = [keyed("a", "a"), keyed("b", "b")];
+    save_all(&h, &all).await;
+    let leased = claim(&h, 1).await;
+    let renewed = h.store().renew(&[leased[0].lease], Duration::MAX).await.expect("renew");
+    renewed[0].as_ref().expect("it is held");
+    let none = Claim::new("a worker").with_lease(Duration::ZERO);
+    let brief = h.store().claim(&none).await.expect("claim");
+    assert_eq!(leased_ids(&brief), [all[1].id()]);
+    h.advance(Duration::from_secs(1)).await;
+    assert_lost(&settle(&h, &[Settlement::delivered(brief[0].lease)]).await[0], &brief[0].lease);
+    assert_eq!(leased_ids(&claim(&h, 10).await), [all[1].id()]);
+    h.advance(Duration::from_hours(48)).await;
+    assert_eq!(leased_ids(&claim(&h, 10).await), [all[1].id()]);
+    delivered(&h, &leased).await;
+}
+
+/// 7.5 and 7.6: leases and delays last as long as was asked for, and are not cut to whole seconds.
+pub async fn fractions_of_a_second_count<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    const LENGTH: Duration = Duration::from_millis(900);
+    const A_WHILE: Duration = Duration::from_millis(100);
+    // Where the clock goes on by itself, an answer that took too long says nothing.
+    let is_telling = |begun: Instant| begun.elapsed() + A_WHILE * 2 < LENGTH;
+    let mut told = [false; 3];
+    for _ in 0..20 {
+        let one = keyed("key", "one");
+        save(&h, &one).await;
+        let begun = Instant::now();
+        let short = h.store().claim(&Claim::new("a worker").with_lease(LENGTH)).await.expect("claim");
+        assert_eq!(leased_ids(&short), [one.id()]);
+        let is_pending = async || !pending(&h).await.is_empty();
+        h.advance(A_WHILE).await;
+        let is_over = is_pending().await;
+        if is_telling(begun) {
+            assert!(!is_over, "a lease of {LENGTH:?} is over at once");
+            told[0] = true;
+        }
+        h.advance(Duration::from_secs(1)).await;
+        assert!(is_pending().await, "a lease of {LENGTH:?} lasts for more than a second");
+
+        let lease = claim(&h, 1).await[0].lease;
+        let begun = Instant::now();
+        let renewed = h.store().renew(&[lease], LENGTH).await.expect("renew");
+        renewed[0].as_ref().expect("it is held");
+        h.advance(A_WHILE).await;
+        let is_over = is_pending().await;
+        if is_telling(begun) {
+            assert!(!is_over, "a renewal by {LENGTH:?} is over at once");
+            told[1] = true;
+        }
+        h.advance(Duration::from_secs(1)).await;
+
+        let leased = claim(&h, 1).await;
+        let begun = Instant::now();
+        settled(&h, [Settlement::retry(leased[0].lease, LENGTH, "failed")]).await;
+        h.advance(A_WHILE).await;
+        let is_due = is_pending().await;
+        if is_telling(begun) {
+            assert!(!is_due, "a retry after {LENGTH:?} is due at once");
+            told[2] = true;
+        }
+        h.advance(Duration::from_secs(1)).await;
+        delivered(&h, &claim(&h, 1).await).await;
+        if told == [true; 3] {
+            return;
+        }
+    }
+    panic!("no answer came within {LENGTH:?}");
 }
 
 /// 7.5: when its time is over, a lease is over: neither later nor only when somebody claims again.
@@ -362,6 +447,54 @@ where
     assert!(pending(&h).await.is_empty(), "one is still leased, the others are delivered");
     settled(&h, [Settlement::released(leased[1].lease)]).await;
     assert_eq!(pending_ids(&h).await, [all[1].id()]);
+}
+
+/// 5.3, 5.4 and 7.5: a batch of acknowledgements does what as many single ones do, whatever state its events are in: it ends leases,
+/// frees the keys that wait for them and for retries, and leaves dead letters and what they hold alone.
+pub async fn a_batch_of_acknowledgements_ends_leases_and_frees_keys<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore + DeadLetterStore,
+{
+    let of = |name: &str| ["leased", "retried", "held"].map(|key| keyed(key, name));
+    let ([leased, retried, held], behind) = (of("first"), of("second"));
+    let done = event("done");
+    save_all(&h, &[leased.clone(), retried.clone(), held.clone(), done.clone()]).await;
+    let leases: Vec<Lease> = claim(&h, 10).await.iter().map(|one| one.lease).collect();
+    settled(
+        &h,
+        [
+            Settlement::retry(leases[1], LEASE * 100, "failed"),
+            Settlement::dead_letter_holding_key(leases[2], "failed"),
+            Settlement::delivered(leases[3]),
+        ],
+    )
+    .await;
+    save_all(&h, &behind).await;
+    assert!(claim(&h, 10).await.is_empty(), "they wait");
+    let hidden = event("hidden").with_not_before(h.now().await + TimeDelta::hours(1));
+    save(&h, &hidden).await;
+
+    let batch = [&behind[0], &leased, &done, &hidden, &held, &retried].map(Event::id);
+    acknowledge_all(&h, &[&batch[1..], &[EventId::new()]].concat()).await;
+    for late in [Settlement::retry(leases[0], Duration::ZERO, "late"), Settlement::released(leases[0])] {
+        assert_lost(&settle(&h, &[late]).await[0], &leases[0]);
+    }
+    assert_lost(&h.store().renew(&leases[..1], LEASE).await.expect("renew")[0], &leases[0]);
+    let next = claim(&h, 10).await;
+    assert_eq!(
+        leased_ids(&next),
+        ids(&behind[..2]),
+        "the first of their keys are delivered, and one is held"
+    );
+    assert_eq!(h.store().purge(Duration::ZERO).await.expect("purge"), kept(&h, 4));
+    acknowledge_all(&h, &batch[..1]).await;
+    delivered(&h, &next[1..]).await;
+    h.advance(LEASE * 200).await;
+    assert!(claim(&h, 10).await.is_empty(), "what was delivered comes again");
+    let dead = h.store().dead_letters(&DeadLetterFilter::new()).await.expect("dead_letters").letters;
+    assert_eq!(dead.iter().map(|letter| letter.id).collect::<Vec<_>>(), [held.id()]);
+    assert!(h.store().discard(held.id()).await.expect("discard"));
+    assert_eq!(leased_ids(&claim(&h, 10).await), [behind[2].id()]);
 }
 
 /// 7.5: an acknowledgement ends the lease; a failure that is reported later does not resurrect the event.

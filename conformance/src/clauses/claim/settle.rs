@@ -2,15 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::TimeDelta;
+use chrono::{SubsecRound, TimeDelta};
 use outbox_traits::{
-    ClaimStore, DeadLetterFilter, DeadLetterStore, Event, MAX_REASON_CHARS, OutboxStore, Saved, Settlement,
+    ClaimStore, DeadLetterFilter, DeadLetterStore, Event, Lease, MAX_REASON_CHARS, OutboxStore, Saved,
+    Settlement,
 };
+use serde_json::json;
 
 use super::{LEASE, claim, delivered, keyed, leased_ids, of_key, settled};
 use crate::{
     Harness,
-    support::{event, events, ids, kept, pending, pending_ids, save, save_all, saved_after_delivery},
+    support::{
+        WAYS, event, events, full_event, ids, kept, pending, pending_ids, save, save_all,
+        saved_after_delivery, saved_by,
+    },
 };
 
 /// 7.6: delivered, it is what acknowledging makes of it.
@@ -249,26 +254,79 @@ where
     assert_eq!(dead.iter().map(|letter| letter.id).collect::<Vec<_>>(), [all[0].id()]);
 }
 
-/// 2.7: the idempotency key of a leased, a waiting and a dead event is taken.
-pub async fn the_idempotency_key_is_taken_in_every_state<H: Harness>(h: Arc<H>)
+/// 2.6, 2.7 and 8.1: the id and the idempotency key of an event are taken in every state, whichever way another is saved, until it
+/// is discarded.
+pub async fn the_id_and_the_idempotency_key_are_taken_in_every_state<H: Harness>(h: Arc<H>)
 where
     H::Store: ClaimStore + DeadLetterStore,
 {
-    let keyed = |name: &str| event(name).with_idempotency_key("order-17");
-    save(&h, &keyed("first")).await;
-    let is_taken = async || {
-        assert_eq!(h.store().save(&keyed("again")).await.expect("save"), Saved::Duplicate);
+    let of_key = |name: &str| keyed("key", name).with_idempotency_key("order-17");
+    let first = of_key("first");
+    save(&h, &first).await;
+    let is_taken = async |state: &str| {
+        for way in 0..WAYS {
+            for again in [of_key("of the same key"), event("of the same id").with_id(first.id())] {
+                let saved = saved_by(&h, &again, way).await.expect("save");
+                assert_eq!(saved, Saved::Duplicate, "{state}, by way {way}");
+            }
+        }
     };
+    let fail = async |failure: fn(Lease) -> Settlement| {
+        let leased = claim(&h, 10).await;
+        assert_eq!(leased_ids(&leased), [first.id()], "a duplicate was stored");
+        settled(&h, [failure(leased[0].lease)]).await;
+    };
+    is_taken("pending").await;
     let leased = claim(&h, 1).await;
-    is_taken().await;
+    is_taken("leased").await;
     settled(&h, [Settlement::retry(leased[0].lease, LEASE, "failed")]).await;
-    is_taken().await;
+    is_taken("waiting for a retry").await;
     h.advance(LEASE * 2).await;
-    let leased = claim(&h, 1).await;
-    settled(&h, [Settlement::dead_letter(leased[0].lease, "failed")]).await;
-    is_taken().await;
-    assert!(h.store().discard(leased[0].event.id()).await.expect("discard"));
-    save(&h, &keyed("free again")).await;
+    fail(|lease| Settlement::dead_letter(lease, "failed")).await;
+    is_taken("dead").await;
+    assert!(h.store().requeue(first.id()).await.expect("requeue"));
+    is_taken("requeued").await;
+    fail(|lease| Settlement::dead_letter_holding_key(lease, "failed")).await;
+    is_taken("dead, and holding its key").await;
+    assert_eq!(h.store().requeue_all(&DeadLetterFilter::new()).await.expect("requeue_all"), 1);
+    is_taken("requeued with others").await;
+    fail(|lease| Settlement::dead_letter(lease, "failed")).await;
+    assert!(h.store().discard(first.id()).await.expect("discard"));
+    save(&h, &of_key("free again")).await;
+    save(&h, &event("free again").with_id(first.id())).await;
+}
+
+/// 1.2, 1.6, 8.2 and 8.3: a dead letter has the event as it was saved, and so has who fetches or claims it once it is requeued.
+pub async fn a_dead_event_is_as_it_was_saved<H: Harness>(h: Arc<H>)
+where
+    H::Store: ClaimStore + DeadLetterStore,
+{
+    let past = h.now().await.trunc_subsecs(3) - TimeDelta::hours(1);
+    let mut all = ["one.x", "two.x"].map(|name| full_event(name).with_not_before(past));
+    for event in &mut all {
+        event.meta_mut().extra.insert("region".to_owned(), json!({ "a.b": ["eu", null, u64::MAX, -0.0] }));
+    }
+    all[1].meta_mut().partition_key = None;
+    let texts = |events: &[Event]| events.iter().map(|event| json!(event).to_string()).collect::<Vec<_>>();
+    save_all(&h, &all).await;
+    let leased = claim(&h, 10).await;
+    settled(&h, leased.iter().map(|one| Settlement::dead_letter(one.lease, "failed"))).await;
+    let letters = h.store().dead_letters(&DeadLetterFilter::new()).await.expect("dead_letters").letters;
+    let types: Vec<_> = letters.iter().map(|letter| letter.event_type.as_str()).collect();
+    assert_eq!(types, ["one.x", "two.x"]);
+    let content: Vec<Event> =
+        letters.into_iter().map(|letter| letter.content.expect("it can be read")).collect();
+    assert_eq!(content, all);
+    assert_eq!(texts(&content), texts(&all));
+
+    assert!(h.store().requeue(all[0].id()).await.expect("requeue"));
+    assert_eq!(h.store().requeue_all(&DeadLetterFilter::new()).await.expect("requeue_all"), 1);
+    let again = pending(&h).await;
+    assert_eq!(again, all);
+    assert_eq!(texts(&again), texts(&all));
+    let claimed: Vec<Event> = claim(&h, 10).await.into_iter().map(|leased| leased.event).collect();
+    assert_eq!(claimed, all);
+    assert_eq!(texts(&claimed), texts(&all));
 }
 
 /// 8.3: all that match are requeued and discarded, however many there are.

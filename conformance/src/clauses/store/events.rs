@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeZone, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, TimeZone, Utc};
 use outbox_traits::{
     EncodedEvent, Error, ErrorKind, Event, EventId, MAX_ENCODED_BYTES, MAX_NESTING, OutboxStore, Saved,
 };
@@ -11,7 +11,10 @@ use uuid::Uuid;
 
 use crate::{
     Harness,
-    support::{acknowledge, event, full_event, pending, pending_ids, save, save_all},
+    support::{
+        WAYS, acknowledge, acknowledge_all, event, full_event, ids, pending, pending_ids, save, save_all,
+        saved_all_by,
+    },
 };
 
 /// 1.1: as JSON an event is `{"type", "payload", "meta"}` with meta names in camel case, absent ones left out.
@@ -103,9 +106,10 @@ pub async fn an_invalid_type_is_refused_and_nothing_is_stored<H: Harness>(h: Arc
         is_refused(&h, bad).await;
     }
 
-    let longest = Event::new("ü".repeat(256), json!({})).expect("256 characters are allowed");
-    save(&h, &longest).await;
-    assert_eq!(pending(&h).await, [longest]);
+    let longest =
+        ["ü", "🦀"].map(|char| Event::new(char.repeat(256), json!({})).expect("256 characters are allowed"));
+    save_all(&h, &longest).await;
+    assert_eq!(pending(&h).await, longest);
 }
 
 /// By each way to save it, and nothing is stored, neither it nor what comes with it.
@@ -185,6 +189,39 @@ pub async fn every_meta_field_comes_back_exactly<H: Harness>(h: Arc<H>) {
     assert_eq!(pending(&h).await, saved);
 }
 
+/// 1.2, 1.3 and 1.6: whichever way it is saved, every field comes back, also what nobody knows, and until when it was hidden.
+pub async fn an_event_is_the_same_whichever_way_it_was_saved<H: Harness>(h: Arc<H>) {
+    for way in 0..WAYS {
+        let hidden_until = h.now().await.trunc_subsecs(3) - TimeDelta::hours(1);
+        let mut full = full_event(&format!("full.{way}"))
+            .with_timestamp(Utc.timestamp_millis_opt(1_700_000_000_120).single().expect("a time"))
+            .with_not_before(hidden_until);
+        full.meta_mut().extra.insert("region".to_owned(), json!({ "a.b": ["eu", null, u64::MAX, -0.0] }));
+        let bare = Event::new("bare", Value::Null).expect("valid");
+        exact(&h, &[full, bare], way).await;
+    }
+}
+
+/// 1.3 and 1.6: times at the ends of the calendar, and where kinds of numbers and other calendars end.
+pub async fn early_and_late_timestamps_come_back<H: Harness>(h: Arc<H>) {
+    let times = [
+        "0000-02-29T00:00:00.000Z",
+        "0001-01-01T00:00:00.000Z",
+        "0999-12-31T23:59:59.999Z",
+        "1582-10-10T12:00:00.000Z",
+        "1677-09-20T00:12:43.145Z",
+        "1899-12-31T23:59:59.999Z",
+        "1969-12-31T23:59:59.999Z",
+        "2038-01-19T03:14:08.000Z",
+        "2262-04-12T00:00:00.000Z",
+        "9999-12-31T23:59:59.999Z",
+    ];
+    let at = |time: &&str| event(time).with_timestamp(time.parse().expect("a time"));
+    for way in 0..WAYS {
+        exact(&h, &times.iter().map(at).collect::<Vec<_>>(), way).await;
+    }
+}
+
 /// 1.6: what a relay orders and sends by, the partition key and 100 headers, comes back.
 pub async fn the_partition_key_and_headers_come_back<H: Harness>(h: Arc<H>) {
     let mut many = event("headers").with_partition_key("a key").with_resource("order", "o-1");
@@ -247,23 +284,38 @@ pub async fn unusual_text_comes_back_exactly<H: Harness>(h: Arc<H>) {
     .await;
 }
 
-/// 1.6: the same texts in the fields of the meta, or a clear refusal; never an altered event.
+/// Each field of the meta that is a text, set to one.
+const FIELDS: [fn(Event, &str) -> Event; 9] = [
+    |event, text| event.with_resource(text, text),
+    |event, text| event.with_user_id(text),
+    |event, text| event.with_organization_id(text),
+    |event, text| event.with_correlation_id(text),
+    |event, text| event.with_causation_id(text),
+    |event, text| event.with_source(text),
+    |event, text| event.with_partition_key(text),
+    |event, text| event.with_idempotency_key(text),
+    |event, text| event.with_header(text, text),
+];
+
+/// 1.6: the same texts in the fields of the meta, in each by itself and in all at once, or a clear refusal; never an altered event.
 pub async fn unusual_text_in_the_meta_comes_back_exactly_or_is_refused<H: Harness>(h: Arc<H>) {
-    for text in
-        ["a\u{0}b", "é e\u{301} 漢字 🦀", " spaces ", "'\"`\\;--", "\r\n\t\u{1}\u{7f}", &"k".repeat(5000)]
-    {
-        let odd = Event::new("odd", json!({}))
-            .expect("valid")
-            .with_resource(text, text)
-            .with_user_id(text)
-            .with_organization_id(text)
-            .with_correlation_id(text)
-            .with_causation_id(text)
-            .with_source(text)
-            .with_partition_key(text)
-            .with_idempotency_key(text)
-            .with_header(text, text);
-        exact_or_refused(&h, odd).await;
+    for text in [
+        "a\u{0}b",
+        "é e\u{301} 漢字 🦀",
+        " spaces ",
+        "'\"`\\;--",
+        "\r\n\t\u{1}\u{7f}",
+        "",
+        "$a.b",
+        &"k".repeat(5000),
+    ] {
+        let odd = || Event::new("odd", json!({})).expect("valid");
+        for field in FIELDS {
+            exact_or_refused(&h, field(odd(), text)).await;
+        }
+        let all = FIELDS.iter().fold(odd(), |event, field| field(event, text));
+        // Of an event with this key another was delivered just now.
+        exact_or_refused(&h, all.with_idempotency_key(format!("{text} in all"))).await;
     }
     for bad in ["a\u{0}b", "order placed 🦀", " order.placed ", "order.placed ", "Order.Placed"] {
         let written = json!({ "type": bad, "payload": {}, "meta": event("other").meta() });
@@ -367,17 +419,30 @@ pub async fn an_event_beyond_eight_mebibytes_is_refused<H: Harness>(h: Arc<H>) {
     assert!(pending(&h).await == [largest], "the largest event has changed");
 }
 
-/// Texts are compared, because `-0.0 == 0.0` and a map has no order.
+/// In the payload and among the fields of the meta that nobody knows, whichever way they are saved.
 async fn exact_payloads<H: Harness>(h: Arc<H>, payloads: Vec<Value>) {
-    let events: Vec<Event> =
-        payloads.into_iter().map(|payload| Event::new("exact", payload).expect("valid")).collect();
-    save_all(&h, &events).await;
-    let read = pending(&h).await;
-    assert_eq!(read.len(), events.len(), "each payload was saved and comes back");
-    for (read, saved) in read.iter().zip(&events) {
-        assert_eq!(read.payload().to_string(), saved.payload().to_string());
-        assert_eq!(read, saved);
+    let of = |payload: &Value| {
+        let mut event = Event::new("exact", payload).expect("valid");
+        event.meta_mut().extra.insert("exact".to_owned(), payload.clone());
+        event
+    };
+    for way in 0..WAYS {
+        let events: Vec<Event> = payloads.iter().map(of).collect();
+        exact(&h, &events, way).await;
     }
+}
+
+/// Texts are compared, because `-0.0 == 0.0` and a map has no order.
+async fn exact<H: Harness>(h: &Arc<H>, events: &[Event], way: usize) {
+    let saved = saved_all_by(h, events, way).await.expect("save");
+    assert_eq!(saved, vec![Saved::Stored; events.len()], "all are new");
+    let read = pending(h).await;
+    assert_eq!(read.len(), events.len(), "each was saved and comes back");
+    for (read, saved) in read.iter().zip(events) {
+        assert_eq!(json!(read).to_string(), json!(saved).to_string(), "saved by way {way}");
+        assert_eq!(read, saved, "saved by way {way}");
+    }
+    acknowledge_all(h, &ids(events)).await;
 }
 
 async fn exact_or_refused<H: Harness>(h: &Arc<H>, event: Event) {
@@ -385,7 +450,8 @@ async fn exact_or_refused<H: Harness>(h: &Arc<H>, event: Event) {
         Ok(saved) => {
             assert_eq!(saved, Saved::Stored, "{:?} is new", event.meta());
             let read = pending(h).await;
-            assert_eq!(read, [event]);
+            assert_eq!(read, std::slice::from_ref(&event));
+            assert_eq!(json!(read[0]).to_string(), json!(event).to_string());
             h.store().acknowledge(read[0].id()).await.expect("acknowledge");
         }
         Err(refused) => {

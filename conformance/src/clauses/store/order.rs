@@ -5,11 +5,11 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
 };
 
-use outbox_traits::{EventId, OutboxStore};
+use outbox_traits::{Event, EventId, OutboxStore, Result};
 
 use crate::{
     Harness,
-    support::{acknowledge_all, backwards, drain, event, events, ids, pending_ids, save, save_all},
+    support::{acknowledge_all, backwards, drain, event, events, ids, pending_ids, retried, save, save_all},
 };
 
 /// What one committed save did, stamped by one clock that all of them share.
@@ -53,9 +53,18 @@ pub async fn a_history_of_many_writers_is_delivered_in_causal_order<H: Harness>(
     check_history(&history, &delivered);
 }
 
-/// One transaction; `None` if it was rolled back.
+/// One transaction; `None` if it was rolled back. Where another was in the way, it begins anew.
 async fn write_once<H: Harness>(h: &Arc<H>, stamp: &AtomicU64, dice: u64) -> Option<Committed> {
     let batch = events(1 + usize::try_from(dice % 3).expect("small"));
+    retried(|| try_to_write(h, stamp, dice, &batch)).await
+}
+
+async fn try_to_write<H: Harness>(
+    h: &Arc<H>,
+    stamp: &AtomicU64,
+    dice: u64,
+    batch: &[Event],
+) -> Result<Option<Committed>> {
     // The transaction is open before the save begins, so that its start says nothing about the order.
     let mut transaction = h.begin().await;
     h.write_row(&batch[0].id().to_string(), h.session(&mut transaction)).await;
@@ -63,18 +72,18 @@ async fn write_once<H: Harness>(h: &Arc<H>, stamp: &AtomicU64, dice: u64) -> Opt
         tokio::task::yield_now().await;
     }
     let save_began = stamp.fetch_add(1, SeqCst);
-    for one in &batch {
-        h.store().save_in_session(one, h.session(&mut transaction)).await.expect("save_in_session");
+    for one in batch {
+        h.store().save_in_session(one, h.session(&mut transaction)).await?;
     }
     if dice.is_multiple_of(4) {
         tokio::time::sleep(std::time::Duration::from_millis(dice)).await;
     }
     if dice == 5 {
         h.rollback(transaction).await;
-        return None;
+        return Ok(None);
     }
-    h.commit(transaction).await;
-    Some(Committed { ids: ids(&batch), save_began, commit_returned: stamp.fetch_add(1, SeqCst) })
+    h.try_commit(transaction).await?;
+    Ok(Some(Committed { ids: ids(batch), save_began, commit_returned: stamp.fetch_add(1, SeqCst) }))
 }
 
 fn check_history(history: &[Committed], delivered: &[EventId]) {
