@@ -208,6 +208,7 @@ pub(crate) async fn apply_missing<DB: Dialect>(connection: &mut DB::Connection, 
         && problems.iter().all(|problem| problem.is_made_again)
     {
         apply_again::<DB>(connection, names, first).await?;
+        let applied = version::<DB>(connection, names).await.map_err(failed)?;
         problems = self::problems::<DB>(connection, names, applied).await.map_err(failed)?;
     }
     let outbox = names.layout.name;
@@ -237,11 +238,12 @@ async fn apply_again<DB: Dialect>(
 ) -> Result<()> {
     let failed = |error| error::of::<DB>(names, MIGRATE, error);
     let tables = names.layout.tables.iter().map(|table| table.name(names));
-    let mut are_all_there = true;
+    let mut there = Vec::new();
     for table in tables.chain([names.part(VERSION)]) {
-        let is_there = !DB::columns(connection, names, &table).await.map_err(failed)?.is_empty();
-        are_all_there &= is_there;
-        if is_there && !DB::is_where_made(connection, names, &table).await.map_err(failed)? {
+        if DB::columns(connection, names, &table).await.map_err(failed)?.is_empty() {
+            continue;
+        }
+        if !DB::is_where_made(connection, names, &table).await.map_err(failed)? {
             let why = format!(
                 "{}, and it would be made elsewhere than the table `{table}`, which is not where these connections \
                  make tables: have them make tables there, or apply the files in `migrations/{}` of outbox-sqlx \
@@ -251,30 +253,40 @@ async fn apply_again<DB: Dialect>(
             );
             return Err(refused(names, &why));
         }
+        there.push(table);
+    }
+    // Before they are made: as long as one is missing nobody claims, and where this is cut off, on an engine that makes tables in no
+    // transaction, the next migration finds it missing and does this again.
+    let mut of_claims = names.layout.tables.iter().filter(|table| table.suffix.is_some());
+    if of_claims.any(|table| !there.contains(&table.name(names))) {
+        DB::execute(connection, begin_anew::<DB>(names, &there)).await.map_err(failed)?;
     }
     for sql in names.layout.migrations {
         DB::execute(connection, names.rewrite(sql))
             .await
             .map_err(|error| not_made::<DB>(names, lost, error))?;
     }
-    if !are_all_there && names.layout.tables.iter().any(|table| table.suffix == Some(PARKED)) {
-        DB::execute(connection, begin_anew::<DB>(names)).await.map_err(failed)?;
-    }
     Ok(())
 }
 
 /// What is parked, waits or is leased is known by several tables together, and by none alone: where one was lost, it is pending as
-/// if nobody had met it yet. Under the lock of the claims.
-fn begin_anew<DB: Dialect>(names: &Names) -> String {
+/// if nobody had met it yet. Under the lock of the claims, if there is one.
+fn begin_anew<DB: Dialect>(names: &Names, there: &[String]) -> String {
+    let is_there = |part: &&str| there.contains(&names.part(part));
     let (begin, end) = DB::AROUND_REPAIR;
-    let [version, lease, key, parked] = [VERSION, LEASE, KEY, PARKED].map(|part| names.quoted_part(part));
-    format!(
-        "{begin}SELECT version FROM {version} WHERE version = 2 {};
-        UPDATE {} SET status = 'pending' WHERE status IN ('parked', 'waiting');
-        DELETE FROM {lease}; DELETE FROM {key}; DELETE FROM {parked}{end}",
-        DB::FOR_UPDATE,
-        names.quoted_table(),
-    )
+    let mut statements = Vec::new();
+    if is_there(&VERSION) {
+        let version = names.quoted_part(VERSION);
+        statements.push(format!("SELECT version FROM {version} WHERE version = 2 {}", DB::FOR_UPDATE));
+    }
+    if there.contains(&names.table) {
+        let events = names.quoted_table();
+        statements
+            .push(format!("UPDATE {events} SET status = 'pending' WHERE status IN ('parked', 'waiting')"));
+    }
+    let parts = [LEASE, KEY, PARKED].into_iter().filter(is_there);
+    statements.extend(parts.map(|part| format!("DELETE FROM {}", names.quoted_part(part))));
+    format!("{begin}{}{end}", statements.join("; "))
 }
 
 /// Says what was to be made again, beside the error of the driver.
@@ -350,10 +362,21 @@ async fn applied<DB: Dialect>(connection: &mut DB::Connection, names: &Names) ->
     if let Some(version) = version::<DB>(connection, names).await.map_err(failed)? {
         return Ok(version);
     }
+    if is_whole::<DB>(connection, names).await.map_err(failed)? {
+        // What says the version was lost. Nothing is to be upgraded; all is to be made again.
+        return Ok(newest(names));
+    }
     match in_the_way::<DB>(connection, names).await.map_err(failed)? {
         Some(table) => Err(Error::new(ErrorKind::Schema, taken(names, &table).to_string())),
         None => Ok(0),
     }
+}
+
+/// Whether the table of the name itself has all that it has in the newest version, by which it is no other's.
+async fn is_whole<DB: Dialect>(connection: &mut DB::Connection, names: &Names) -> sqlx::Result<bool> {
+    let columns = DB::columns(connection, names, &names.table).await?;
+    let versions = DB::columns(connection, names, &names.part(VERSION)).await?;
+    Ok(versions.is_empty() && absent(names.layout.tables[0].columns, &columns).next().is_none())
 }
 
 /// Where no version is there, a table that has the name of a part, of an index too if those share their names with tables.
@@ -430,7 +453,9 @@ async fn problems<DB: Dialect>(
             );
             problems.push(Problem::by_hand(what, "upgrade the library"));
         }
-    } else if let Some(table) = in_the_way::<DB>(connection, names).await? {
+    } else if !is_whole::<DB>(connection, names).await?
+        && let Some(table) = in_the_way::<DB>(connection, names).await?
+    {
         return Ok(vec![taken(names, &table)]);
     } else {
         let what = format!("the table `{}` is missing", names.part(VERSION));
@@ -441,7 +466,9 @@ async fn problems<DB: Dialect>(
         let name = table.name(names);
         let found = DB::columns(connection, names, &name).await?;
         if found.is_empty() {
-            problems.push(Problem::made_again(format!("the table `{name}` is missing"), &again));
+            // The files make a table that is empty, and what it knew of events would be stuck.
+            let remedy = if table.suffix.is_some() { "run `migrate`" } else { &*again };
+            problems.push(Problem::made_again(format!("the table `{name}` is missing"), remedy));
             continue;
         }
         for column in absent(table.columns, &found) {

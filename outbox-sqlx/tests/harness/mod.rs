@@ -21,6 +21,10 @@ use sqlx::{
     pool::{PoolConnection, PoolOptions},
 };
 
+/// Takes all tables of the suite's own outbox away.
+pub(crate) const DROP_ALL: &str =
+    "DROP TABLE {s}.outbox, {s}.outbox_version, {s}.outbox_lease, {s}.outbox_key, {s}.outbox_parked";
+
 /// An outbox on an engine, with either retention, an inbox, and where they are: a schema, database or file of
 /// their own.
 pub(crate) struct Sql<E: Engine, const DELETES: bool> {
