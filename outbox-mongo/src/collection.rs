@@ -3,7 +3,7 @@
 use bson::{Bson, Document, doc};
 use mongodb::{
     ClientSession, Collection, Database,
-    error::{Error as DriverError, ErrorKind as DriverErrorKind},
+    error::{Error as DriverError, ErrorKind as DriverErrorKind, UNKNOWN_TRANSACTION_COMMIT_RESULT},
     options::{
         CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria, TransactionOptions, WriteConcern,
     },
@@ -20,6 +20,9 @@ pub(crate) const LEASES: &str = ".leases";
 pub(crate) const KEYS: &str = ".keys";
 
 const SOMETHING_ELSE: &str = "holds something else";
+
+/// How often a commit whose fate is unknown is asked for.
+const MAX_COMMITS: usize = 3;
 
 const NAMESPACE_EXISTS: i32 = 48;
 const INDEX_NOT_FOUND: i32 = 27;
@@ -42,6 +45,17 @@ pub(crate) async fn session(database: &Database) -> Result<ClientSession, Driver
         .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
         .build();
     database.client().start_session().default_transaction_options(options).await
+}
+
+/// Commits a transaction of the store's own, and asks again where the fate of that is unknown.
+pub(crate) async fn commit(session: &mut ClientSession) -> Result<(), DriverError> {
+    for _ in 1..MAX_COMMITS {
+        match session.commit_transaction().await {
+            Err(error) if error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) => {}
+            done => return done,
+        }
+    }
+    session.commit_transaction().await
 }
 
 /// The name as people know it.

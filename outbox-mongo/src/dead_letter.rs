@@ -8,7 +8,7 @@ use outbox_traits::{DeadLetterFilter, DeadLetterPage, DeadLetterStore, EventId, 
 use crate::{
     MongoOutbox,
     claims::Held,
-    document::{self, DEAD_LETTER, HOLDS_KEY, PENDING, SCHEDULED},
+    document::{self, DEAD_LETTER, FIRST_PLACE, HOLDS_KEY, NO_TIME, PENDING, SCHEDULED},
     error,
     indexes::{FIFO_KEYS, ID_KEYS, keys},
     store::{BATCH, ONE_ANSWER, as_limit},
@@ -18,6 +18,9 @@ const LIST: &str = "list dead letters of";
 const REQUEUE: &str = "requeue dead letters of";
 const DISCARD: &str = "discard dead letters of";
 
+/// An `eventId` by which its document is known.
+const USABLE_ID: &str = r"\A[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\z";
+
 /// What becomes of dead letters.
 #[derive(Clone, Copy)]
 pub(crate) enum Change {
@@ -26,8 +29,10 @@ pub(crate) enum Change {
 }
 
 /// The raw content of a document that cannot be read is the whole document as relaxed Extended JSON. One without a
-/// usable `eventId` gets an id of its own, in the field `standInId`. One that another program has set aside and that
-/// has no `seq` gets it, and `deadAt` if it has no such date, when dead letters are next listed or changed together.
+/// usable `eventId` gets an id of its own, in the field `standInId`; where another program has set it aside, or it has no
+/// room for that, the id is made of its `_id` each time. One that another program has set aside and that has no `seq` gets
+/// it, and `deadAt` if it has no such date, when dead letters are next listed or changed together; one with a `seq` and
+/// without such a date is shown with the first moment of 1970, and found by that.
 #[async_trait]
 impl DeadLetterStore for MongoOutbox {
     async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<DeadLetterPage> {
@@ -61,15 +66,33 @@ impl DeadLetterStore for MongoOutbox {
 
 impl MongoOutbox {
     async fn page(&self, filter: &DeadLetterFilter) -> Result<DeadLetterPage, DriverError> {
-        self.give_places().await?;
-        // One more than asked for says whether there is a next page.
-        let wanted = filter.limit.saturating_add(1);
-        let find = self.events.find(dead(filter, filter.after)).sort(doc! { "seq": 1 }).hint(keys(FIFO_KEYS));
-        let mut cursor = find.limit(as_limit(wanted)).batch_size(ONE_ANSWER).await?;
+        let are_some_left = self.give_places().await?;
+        let after = filter.after.unwrap_or(0);
         let mut letters = Vec::new();
         let mut last = None;
+        if are_some_left && after < FIRST_PLACE {
+            for (number, id) in self.without_room(filter).await? {
+                if number <= after {
+                    continue;
+                }
+                // Two may have one number, behind which the next page begins.
+                if letters.len() >= filter.limit && last != Some(number) {
+                    return Ok(DeadLetterPage::new(letters, last));
+                }
+                last = Some(number);
+                let find = self.events.find(doc! { "_id": id, "status": DEAD_LETTER }).hint(keys("_id"));
+                let mut cursor = find.await?;
+                while cursor.advance().await? {
+                    letters.push(document::dead_letter(cursor.current()));
+                }
+            }
+        }
+        // One more than there is room for says whether there is a next page.
+        let wanted = filter.limit.saturating_sub(letters.len()).saturating_add(1);
+        let find = self.events.find(placed(filter, after)).sort(doc! { "seq": 1 }).hint(keys(FIFO_KEYS));
+        let mut cursor = find.limit(as_limit(wanted)).batch_size(ONE_ANSWER).await?;
         while cursor.advance().await? {
-            if letters.len() == filter.limit {
+            if letters.len() >= filter.limit {
                 return Ok(DeadLetterPage::new(letters, last));
             }
             last = Some(document::position(cursor.current()));
@@ -78,12 +101,28 @@ impl MongoOutbox {
         Ok(DeadLetterPage::new(letters, None))
     }
 
-    /// Pages go by a place, which what another program has set aside may not have, nor a time.
-    async fn give_places(&self) -> Result<(), DriverError> {
+    /// Those that have no room for a place, in an order that stays the same whatever becomes of others.
+    async fn without_room(&self, filter: &DeadLetterFilter) -> Result<Vec<(u64, Bson)>, DriverError> {
+        let mut these = dead(filter);
+        these.insert("seq", document::without_place());
+        let find = self.events.find(these).hint(keys(FIFO_KEYS)).projection(doc! { "_id": 1 });
+        let mut cursor = find.await?;
+        let mut found = Vec::new();
+        while cursor.advance().await? {
+            let raw = cursor.current();
+            found.push((document::number(raw), document::value(raw, "_id")?));
+        }
+        found.sort_by_key(|(number, _)| *number);
+        Ok(found)
+    }
+
+    /// Pages go by a place, which what another program has set aside may not have, nor a time. Returns whether some have
+    /// no room for it, perhaps.
+    async fn give_places(&self) -> Result<bool, DriverError> {
         let these = without_place();
         let any = self.events.find_one(these.clone()).projection(doc! { "_id": 1 }).hint(keys(FIFO_KEYS));
         if any.await?.is_none() {
-            return Ok(());
+            return Ok(false);
         }
         // What says when it died did so before.
         let is_time = doc! { "$type": "date" };
@@ -93,14 +132,17 @@ impl MongoOutbox {
             let now = doc! { "$currentDate": now(has_time) };
             match self.events.update_many(some, now).hint(keys(FIFO_KEYS)).await {
                 // It ends the whole command.
-                Err(error) if error::is_too_large(&error) => return self.give_places_one_by_one().await,
+                Err(error) if error::is_too_large(&error) => {
+                    self.give_places_one_by_one().await?;
+                    return Ok(true);
+                }
                 done => drop(done?),
             }
         }
-        Ok(())
+        Ok(false)
     }
 
-    /// Where some have hardly room for it, or none: such a one is found on the first page only.
+    /// Where some have hardly room for it, or none: such a one comes before all that have places.
     async fn give_places_one_by_one(&self) -> Result<(), DriverError> {
         let find = self.events.find(without_place()).hint(keys(FIFO_KEYS));
         let mut cursor = find.projection(doc! { "_id": 1, "deadAt": 1 }).await?;
@@ -129,9 +171,28 @@ impl MongoOutbox {
         if self.change(&of_event, ID_KEYS, change).await? > 0 {
             return Ok(true);
         }
-        // A search among the dead letters: only documents that the store did not write have such an id.
-        let of_stand_in = doc! { "standInId": id.to_string(), "status": DEAD_LETTER };
-        Ok(self.change(&of_stand_in, FIFO_KEYS, change).await? > 0)
+        let Some(this) = self.known_by(id).await? else { return Ok(false) };
+        Ok(self.change(&doc! { "_id": this, "status": DEAD_LETTER }, "_id", change).await? > 0)
+    }
+
+    /// The `_id` of the dead letter that is shown by this id, which is not its own. A search among the dead letters: only
+    /// documents that the store did not write have such an id.
+    async fn known_by(&self, id: EventId) -> Result<Option<Bson>, DriverError> {
+        let without_own = vec![
+            doc! { "eventId": { "$not": { "$regex": USABLE_ID } } },
+            // Of a list, an element is looked at.
+            doc! { "eventId": { "$type": "array" } },
+        ];
+        let these = doc! { "status": DEAD_LETTER, "$or": without_own };
+        let find = self.events.find(these).hint(keys(FIFO_KEYS));
+        let mut cursor = find.projection(doc! { "eventId": 1, "standInId": 1 }).await?;
+        while cursor.advance().await? {
+            let raw = cursor.current();
+            if document::shown_id(raw) == id {
+                return Ok(Some(document::value(raw, "_id")?));
+            }
+        }
+        Ok(None)
     }
 
     /// Changes all dead letters that match, page by page and each once.
@@ -139,7 +200,8 @@ impl MongoOutbox {
         self.give_places().await?;
         let (mut changed, mut after) = (0, None);
         loop {
-            let find = self.events.find(dead(filter, after)).sort(doc! { "seq": 1 }).hint(keys(FIFO_KEYS));
+            let these = after.map_or_else(|| dead(filter), |after| placed(filter, after));
+            let find = self.events.find(these).sort(doc! { "seq": 1 }).hint(keys(FIFO_KEYS));
             let find = find.projection(doc! { "seq": 1 }).limit(as_limit(BATCH)).batch_size(ONE_ANSWER);
             let mut cursor = find.await?;
             let mut ids = Vec::new();
@@ -160,7 +222,8 @@ impl MongoOutbox {
     /// Those that hold their keys are changed with these, under the lock of all claims.
     async fn change(&self, these: &Document, index: &str, change: Change) -> Result<u64, DriverError> {
         let mut others = these.clone();
-        others.insert(HOLDS_KEY, doc! { "$exists": false });
+        // As another program may write it, too.
+        others.insert(HOLDS_KEY, doc! { "$ne": true });
         let changed = match change {
             Change::Requeue => self.requeue_these(&others, index, None).await?,
             Change::Discard => self.events.delete_many(others).hint(keys(index)).await?.deleted_count,
@@ -200,9 +263,9 @@ impl MongoOutbox {
     }
 }
 
-/// Dead letters without a place, as two ranges of the index.
+/// Dead letters without a place.
 fn without_place() -> Document {
-    doc! { "status": DEAD_LETTER, "seq": { "$not": { "$gte": document::seq(0) } } }
+    doc! { "status": DEAD_LETTER, "seq": document::without_place() }
 }
 
 /// What of a dead letter is to be the server's time.
@@ -214,11 +277,21 @@ fn now(has_time: bool) -> Document {
     now
 }
 
-fn dead(filter: &DeadLetterFilter, after: Option<u64>) -> Document {
+/// Dead letters that match and have a place, behind this one.
+fn placed(filter: &DeadLetterFilter, after: u64) -> Document {
+    let mut placed = dead(filter);
+    let behind = if after < FIRST_PLACE {
+        document::with_place()
+    } else {
+        doc! { "$gt": document::seq(after) }
+    };
+    placed.insert("seq", behind);
+    placed
+}
+
+/// Dead letters that match.
+fn dead(filter: &DeadLetterFilter) -> Document {
     let mut dead = doc! { "status": DEAD_LETTER };
-    if let Some(after) = after {
-        dead.insert("seq", doc! { "$gt": document::seq(after) });
-    }
     if let Some(event_type) = &filter.event_type {
         dead.insert("type", event_type);
     }
@@ -229,7 +302,15 @@ fn dead(filter: &DeadLetterFilter, after: Option<u64>) -> Document {
     if let Some(before) = filter.before {
         times.insert("$lt", up_to_millisecond(before));
     }
-    if !times.is_empty() {
+    if times.is_empty() {
+        return dead;
+    }
+    let (begin, end) = (filter.since.unwrap_or(NO_TIME), filter.before);
+    // One without a time is found by that which is shown.
+    if begin <= NO_TIME && end.is_none_or(|end| NO_TIME < end) {
+        let without_time = doc! { "deadAt": { "$not": { "$type": "date" } } };
+        dead.insert("$or", vec![doc! { "deadAt": times }, without_time]);
+    } else {
         dead.insert("deadAt", times);
     }
     dead

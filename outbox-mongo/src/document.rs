@@ -234,6 +234,25 @@ fn raw_id(raw: &RawDocument) -> String {
     raw.get("_id").ok().flatten().map_or_else(String::new, |id| format!("{id:?}"))
 }
 
+/// A number for a document that has no place, the same each time, and below all places.
+pub(crate) fn number(raw: &RawDocument) -> u64 {
+    let digest = Sha256::digest(raw_id(raw));
+    u64::from(u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]])).max(1)
+}
+
+/// The first place that there can be: what is before was no time of the server's.
+pub(crate) const FIRST_PLACE: u64 = 1 << 32;
+
+/// What `seq` is where there is a place.
+pub(crate) fn with_place() -> Document {
+    doc! { "$gte": seq(FIRST_PLACE) }
+}
+
+/// And where there is none, as two ranges of an index: missing, null, or whatever another program wrote.
+pub(crate) fn without_place() -> Document {
+    doc! { "$not": with_place() }
+}
+
 /// A place in the outbox as one number.
 pub(crate) fn position(raw: &RawDocument) -> u64 {
     let seq = raw.get_timestamp("seq").unwrap_or(Timestamp { time: 0, increment: 0 });
@@ -246,15 +265,20 @@ pub(crate) fn seq(position: u64) -> Timestamp {
     Timestamp { time: half(position >> 32), increment: half(position) }
 }
 
+/// The id by which a dead document is known: its own, or where that is not usable another one.
+pub(crate) fn shown_id(raw: &RawDocument) -> EventId {
+    event_id(raw).or_else(|| raw.get_str("standInId").ok()?.parse().ok()).unwrap_or_else(|| stand_in(raw))
+}
+
+/// When a dead letter died that does not say it.
+pub(crate) const NO_TIME: chrono::DateTime<Utc> = chrono::DateTime::UNIX_EPOCH;
+
 pub(crate) fn dead_letter(raw: &RawDocument) -> DeadLetter {
     let text = |name: &str| raw.get_str(name).unwrap_or_default().to_owned();
     let time = |name: &str| {
         let time = raw.get_datetime(name).ok()?;
         chrono::DateTime::from_timestamp_millis(time.timestamp_millis())
     };
-    let id = event_id(raw)
-        .or_else(|| raw.get_str("standInId").ok()?.parse().ok())
-        .unwrap_or_else(|| stand_in(raw));
     let mut reason = text("lastError");
     let content = event(raw).map_err(|why| {
         if reason.is_empty() {
@@ -265,8 +289,8 @@ pub(crate) fn dead_letter(raw: &RawDocument) -> DeadLetter {
         Document::try_from(raw)
             .map_or_else(|_| format!("{raw:?}"), |raw| Bson::Document(raw).into_relaxed_extjson().to_string())
     });
-    let dead_at = time("deadAt").unwrap_or(chrono::DateTime::UNIX_EPOCH);
-    let mut letter = DeadLetter::new(id, text("type"), content, reason, dead_at);
+    let dead_at = time("deadAt").unwrap_or(NO_TIME);
+    let mut letter = DeadLetter::new(shown_id(raw), text("type"), content, reason, dead_at);
     letter.attempts = count(raw, "attempts");
     letter.failures = count(raw, "failures");
     letter.first_failed_at = time("firstFailedAt");
@@ -356,6 +380,16 @@ mod tests {
         names.sort_unstable();
         assert_eq!(names, ["id", "timestamp"]);
         assert_eq!(meta.get_str("id").unwrap(), event.id().to_string());
+    }
+
+    #[test]
+    fn a_document_without_a_place_has_a_number_of_its_own_below_all_places() {
+        let documents = [doc! { "_id": 1 }, doc! { "_id": 2 }, doc! { "_id": "1" }];
+        let numbers = documents.map(|document| number(&raw(&document)));
+        assert_eq!(std::collections::HashSet::from(numbers).len(), numbers.len());
+        assert!(numbers.iter().all(|number| (1..FIRST_PLACE).contains(number)), "{numbers:?}");
+        assert_eq!(number(&raw(&doc! { "_id": 1, "type": "t" })), numbers[0]);
+        assert_eq!(seq(FIRST_PLACE), Timestamp { time: 1, increment: 0 });
     }
 
     #[test]

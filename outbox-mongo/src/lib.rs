@@ -67,7 +67,8 @@
 //! wait for them, and neither do settlements of what was delivered. One whose process dies in the middle of it holds up
 //! the others for some seconds: then they end it, if they have the same user. Else the server gives it up by itself, by
 //! default after a minute. `outbox.keys` has a document for each key of parked events, which says when they are ready,
-//! and by which dead letters it is held, if it is: then they are never ready.
+//! and by which dead letters it is held, if it is: then they are never ready. All that these documents say can be told from
+//! the events, too: where they were lost, [`migrate`](outbox_traits::SchemaStore::migrate) makes them anew.
 //!
 //! A leased event is `pending` or `parked` in its own document. So a reader of the TypeScript shape must not deliver
 //! from a collection from which others claim, and neither should [`get_pending`](outbox_traits::OutboxStore::get_pending)

@@ -27,6 +27,9 @@ impl MongoOutbox {
             let missing = indexes().into_iter().find(|index| !found.iter().any(|found| index.is_of(found)));
             problem = missing.map(|index| self.missing(&index));
         }
+        if problem.is_none() && !self.are_keys_whole().await.map_err(self.error(tried))? {
+            problem = Some(self.missing_of_keys());
+        }
         if let Some(problem) = problem {
             return Err(self.unfit(tried, &problem));
         }
@@ -43,6 +46,16 @@ impl MongoOutbox {
         collection::missing(&self.database, self.events.name(), index)
     }
 
+    fn missing_of_keys(&self) -> String {
+        collection::missing(&self.database, self.keys.name(), &Index::of(READY_KEYS))
+    }
+
+    /// Whether the keys have their index. It is made last, and so says that all have their documents too.
+    async fn are_keys_whole(&self) -> Result<bool, DriverError> {
+        let found = collection::indexes(&self.database, self.keys.name()).await?;
+        Ok(found.iter().any(|found| Index::of(READY_KEYS).is_of(found)))
+    }
+
     async fn found_indexes(&self) -> Result<Vec<Document>, DriverError> {
         collection::indexes(&self.database, self.events.name()).await
     }
@@ -53,7 +66,18 @@ impl MongoOutbox {
         for name in [self.leases.name(), self.keys.name()] {
             collection::create_missing(&self.database, name).await?;
         }
-        self.keys.create_index(Index::of(READY_KEYS).model()).await?;
+        Ok(())
+    }
+
+    /// Where the collection of keys was lost, what waits would be stuck in an empty one, which the next claim makes by itself.
+    async fn complete_keys(&self) -> Result<(), DriverError> {
+        let are_whole = self.are_keys_whole().await?;
+        if !are_whole || self.has_lost_keys().await? {
+            self.restore_keys().await?;
+        }
+        if !are_whole {
+            self.keys.create_index(Index::of(READY_KEYS).model()).await?;
+        }
         Ok(())
     }
 
@@ -97,14 +121,11 @@ impl MongoOutbox {
         }
         let names = self.database.list_collection_names().await?;
         for name in [self.leases.name(), self.keys.name()] {
-            let ready = Index::of(READY_KEYS);
             if !names.iter().any(|found| found == name) {
                 let namespace = collection::namespace(&self.database, name);
                 problems.push(format!("the collection `{namespace}` is missing: run `migrate`"));
-            } else if name == self.keys.name()
-                && !collection::indexes(&self.database, name).await?.iter().any(|found| ready.is_of(found))
-            {
-                problems.push(collection::missing(&self.database, name, &ready));
+            } else if name == self.keys.name() && !self.are_keys_whole().await? {
+                problems.push(self.missing_of_keys());
             }
         }
         let found = self.found_indexes().await?;
@@ -112,6 +133,13 @@ impl MongoOutbox {
             if !found.iter().any(|found| index.is_of(found)) {
                 problems.push(self.missing(&index));
             }
+        }
+        // By these indexes.
+        if problems.is_empty() && self.has_lost_keys().await? {
+            let namespace = collection::namespace(&self.database, self.keys.name());
+            problems.push(format!(
+                "the collection `{namespace}` has lost keys of events that wait: run `migrate`"
+            ));
         }
         let wanted = self.time_to_live.map(indexes::time_to_live);
         problems.extend(collection::ttl_problems(
@@ -135,7 +163,8 @@ impl SchemaStore for MongoOutbox {
             .await?;
         // Before the indexes, by which others see that all is there.
         self.create_beside().await.map_err(self.error(MIGRATE))?;
-        self.create_indexes().await.map_err(self.error(MIGRATE))
+        self.create_indexes().await.map_err(self.error(MIGRATE))?;
+        self.complete_keys().await.map_err(self.error(MIGRATE))
     }
 
     async fn verify(&self) -> Result<SchemaReport> {

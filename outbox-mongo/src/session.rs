@@ -11,9 +11,10 @@ use mongodb::{
 use outbox_traits::{Error, ErrorKind, Result, Saved};
 
 use crate::{
-    MongoOutbox, collection,
+    MongoOutbox,
+    claims::Conflicts,
+    collection,
     document::NewDocument,
-    error,
     store::{COMMAND_BYTES, ONE_ANSWER, runs},
 };
 
@@ -43,20 +44,34 @@ impl MongoOutbox {
     /// The same in a transaction of the store's own, all or none.
     pub(crate) async fn insert_in_transaction(
         &self,
-        documents: Vec<NewDocument>,
+        documents: &[NewDocument],
     ) -> Result<Vec<Saved>, DriverError> {
         let mut session = collection::session(&self.database).await?;
-        let mut context = (self.clone(), documents);
-        // The driver's helper runs it again after a conflict, for two minutes at most. One with what another has just saved
-        // is such a conflict: in a snapshot, what it has in the indexes is no duplicate.
+        // The driver's helper would run it again for two minutes. One with what another has just saved is a conflict: in a
+        // snapshot, what it has in the indexes is no duplicate.
         // Not while the server is away, which the driver has waited for by then: the caller decides about that.
-        let done = session
-            .start_transaction()
-            .and_run(&mut context, |session, (store, documents)| {
-                Box::pin(async move { store.insert(documents, session).await.map_err(at_once) })
-            })
-            .await;
-        done.map_err(|error| error.get_custom::<DriverError>().cloned().unwrap_or(error))
+        let mut conflicts = Conflicts::new();
+        loop {
+            match self.insert_and_commit(documents, &mut session).await {
+                Ok(saved) => return Ok(saved),
+                Err(error) => conflicts.wait(self, error).await?,
+            }
+        }
+    }
+
+    async fn insert_and_commit(
+        &self,
+        documents: &[NewDocument],
+        session: &mut ClientSession,
+    ) -> Result<Vec<Saved>, DriverError> {
+        session.start_transaction().await?;
+        let saved = self.insert(documents, session).await;
+        if saved.is_err() {
+            session.abort_transaction().await.ok();
+        } else {
+            collection::commit(session).await?;
+        }
+        saved
     }
 
     /// Looks first and inserts what is not there: a duplicate that is refused aborts the whole transaction. What
@@ -103,11 +118,6 @@ impl MongoOutbox {
         }
         Ok(taken)
     }
-}
-
-/// Without the labels by which the driver's helper runs a transaction again, unless after a conflict.
-fn at_once(error: DriverError) -> DriverError {
-    if error::kind(&error) == ErrorKind::Unavailable { DriverError::custom(error) } else { error }
 }
 
 /// By the indexes of both.

@@ -8,7 +8,7 @@ use outbox_traits::{Result, Retention, Stats, StatsStore, async_trait};
 
 use crate::{
     MongoOutbox,
-    document::{DEAD_LETTER, DELIVERED, PARKED, PENDING, SCHEDULED},
+    document::{self, DEAD_LETTER, DELIVERED, PARKED, PENDING, SCHEDULED},
     indexes::{FIFO_KEYS, ID_KEYS, SCHEDULED_KEYS, keys as by_index},
 };
 
@@ -77,8 +77,8 @@ impl MongoOutbox {
     /// How long ago the first event that is still to be delivered was saved.
     async fn oldest(&self, delivered: &[String]) -> Result<Option<Duration>, DriverError> {
         let mut oldest = None;
-        // Those that were written elsewhere have no place, and come before all others.
-        for place in [doc! { "$exists": false }, doc! { "$type": "timestamp" }] {
+        // Those that were written elsewhere have no place, and come before all others, or after them.
+        for place in [document::without_place(), document::with_place()] {
             let status = doc! { "$in": [PENDING, SCHEDULED, PARKED] };
             let open = without(doc! { "status": status, "seq": place }, delivered);
             let find = self.events.find(open).sort(doc! { "seq": 1 }).hint(by_index(FIFO_KEYS)).limit(1);

@@ -253,7 +253,7 @@ impl OutboxStore for MongoOutbox {
             return Ok(Vec::new());
         }
         self.ready(SAVE_ALL).await?;
-        self.insert_in_transaction(documents).await.map_err(self.error(SAVE_ALL))
+        self.insert_in_transaction(&documents).await.map_err(self.error(SAVE_ALL))
     }
 
     async fn save_in_session(&self, event: &Event, session: &mut ClientSession) -> Result<Saved> {

@@ -20,7 +20,7 @@ use outbox_conformance::require;
 use outbox_mongo::{MongoOutbox, mongodb};
 use outbox_traits::{
     Claim, ClaimStore, DeadLetterFilter, DeadLetterStore, ErrorKind, Event, EventId, Lease, OutboxStore,
-    SchemaStore, Settlement,
+    Saved, SchemaStore, Settlement,
 };
 use replica_set::ReplicaSet;
 use serde_json::json;
@@ -29,6 +29,7 @@ use serde_json::json;
 const UNAUTHORIZED: i32 = 13;
 const INDEX_NOT_FOUND: i32 = 27;
 const MAX_TIME_EXPIRED: i32 = 50;
+const WRITE_CONFLICT: i32 = 112;
 /// A guard against hanging, and below the minute after which the server itself ends a transaction.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -179,4 +180,38 @@ async fn what_another_has_done_meanwhile_is_no_error_of_migrate_and_what_it_may_
     assert_eq!(store.migrate().await.unwrap_err().kind(), ErrorKind::Backend);
     set.fail(once(), refuse("dropIndexes", INDEX_NOT_FOUND)).await;
     store.migrate().await.unwrap();
+}
+
+/// The index of the keys says that all of them have what was lost, and so comes after that.
+#[tokio::test]
+async fn a_migrate_that_is_cut_off_before_it_has_put_back_the_keys_is_not_taken_for_done() {
+    let Some(set) = require("faults::lost_keys", ReplicaSet::start(1).await) else { return };
+    let (shop, store) = outbox(&set).await;
+    let leases = save_and_claim(&store, 2).await;
+    let failed = leases.iter().map(|lease| Settlement::retry(*lease, Duration::ZERO, "failed"));
+    assert!(store.settle(&failed.collect::<Vec<_>>()).await.unwrap().iter().all(Result::is_ok));
+    shop.collection::<Document>("outbox.keys").drop().await.unwrap();
+    set.fail(once(), refuse("insert", UNAUTHORIZED)).await;
+    assert_eq!(store.migrate().await.unwrap_err().kind(), ErrorKind::Backend);
+    let report = store.verify().await.unwrap();
+    assert!(report.to_string().contains("outbox.keys"), "{report}");
+    store.migrate().await.unwrap();
+    assert!(store.verify().await.unwrap().problems().is_empty());
+    assert_eq!(store.claim(&Claim::new("w")).await.unwrap().len(), 2);
+}
+
+/// The driver's own helper would try for two minutes.
+#[tokio::test]
+async fn a_batch_that_is_saved_by_itself_is_given_up_after_a_minute_of_conflicts_at_most() {
+    let Some(set) = require("faults::batch", ReplicaSet::start(1).await) else { return };
+    let (_, store) = outbox(&set).await;
+    let events = [1, 2].map(|number| Event::new("t", json!(number)).unwrap());
+    let mut conflict = refuse("insert", WRITE_CONFLICT);
+    conflict.insert("errorLabels", ["TransientTransactionError"]);
+    set.fail("alwaysOn", conflict).await;
+    let saved = tokio::time::timeout(Duration::from_mins(1), store.save_all(&events)).await;
+    set.fail("off", doc! {}).await;
+    let error = saved.expect("it tries for more than a minute").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
+    assert_eq!(store.save_all(&events).await.unwrap(), [Saved::Stored; 2]);
 }

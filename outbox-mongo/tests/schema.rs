@@ -12,8 +12,8 @@ use mongodb::{
 use outbox_conformance::{Harness, NamesHarness, SchemaHarness, require};
 use outbox_mongo::mongodb;
 use outbox_traits::{
-    Claim, ClaimStore, ErrorKind, Event, InboxStore, OutboxStore, Retention, SchemaReport, SchemaStore,
-    Settlement,
+    Claim, ClaimStore, DeadLetterStore, ErrorKind, Event, EventId, InboxStore, OutboxStore, Retention,
+    SchemaReport, SchemaStore, Settlement,
 };
 use serde_json::json;
 
@@ -97,6 +97,126 @@ async fn what_is_missing_is_named_and_put_back() {
     h.store.migrate().await.unwrap();
     assert_eq!(h.store.verify().await.unwrap(), current());
     assert_eq!(h.store.get_pending(9).await.unwrap(), [event]);
+    h.close().await;
+}
+
+/// Loses all that the keys say, in one of four ways.
+async fn lose_keys(h: &Mongo, way: usize) {
+    let keys = h.database().collection::<Document>("outbox.keys");
+    if way == 0 {
+        // So a `migrate` left it that made an empty collection.
+        keys.delete_many(doc! {}).await.unwrap();
+        return;
+    }
+    keys.drop().await.unwrap();
+    if way == 2 {
+        // And so one that got no further.
+        h.database().create_collection("outbox.keys").await.unwrap();
+    } else if way == 3 {
+        // A worker makes it by the way, for what it parks since.
+        h.store.save(&Event::new("other", json!(1)).unwrap().with_partition_key("other")).await.unwrap();
+        let leased = h.store.claim(&Claim::new("w").with_types(["other"])).await.unwrap();
+        let retry = Settlement::retry(leased[0].lease, Duration::ZERO, "failed");
+        assert!(h.store.settle(&[retry]).await.unwrap()[0].is_ok());
+        assert_eq!(keys.count_documents(doc! {}).await.unwrap(), 1);
+    }
+}
+
+/// Without them nobody would find what is parked, or wait for what holds a key.
+#[tokio::test]
+async fn what_the_keys_said_is_put_back_where_their_collection_was_lost() {
+    for way in 0..4 {
+        let Some(h) = require("schema::lost_keys", Mongo::open().await) else { return };
+        let event = |key: &str| Event::new("t", json!(key)).unwrap().with_partition_key(key);
+        let events = ["ready", "ready", "waiting", "waiting", "held", "held"].map(event);
+        let id = |number: usize| events[number].id();
+        h.store.save_all(&events).await.unwrap();
+        let leased = h.store.claim(&Claim::new("w")).await.unwrap();
+        let settlements = [
+            Settlement::retry(leased[0].lease, Duration::ZERO, "failed"),
+            Settlement::released(leased[1].lease),
+            Settlement::retry(leased[2].lease, Duration::from_hours(1), "failed"),
+            Settlement::released(leased[3].lease),
+            Settlement::dead_letter_holding_key(leased[4].lease, "failed"),
+            Settlement::released(leased[5].lease),
+        ];
+        assert!(h.store.settle(&settlements).await.unwrap().iter().all(Result::is_ok));
+
+        lose_keys(&h, way).await;
+        let report = h.store.verify().await.unwrap();
+        assert_eq!(report.problems().len(), 1, "in way {way}: {report}");
+        assert!(report.to_string().contains("outbox.keys"), "in way {way}: {report}");
+        if way > 0 {
+            // Who has not looked yet does nothing meanwhile.
+            let error = h.unmigrated("outbox").claim(&Claim::new("w")).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
+        }
+        for _ in 0..2 {
+            h.store.migrate().await.unwrap();
+            assert_eq!(h.store.verify().await.unwrap(), current(), "in way {way}");
+        }
+
+        let claimed = async || {
+            let leased = h.store.claim(&Claim::new("w").with_types(["t"])).await.unwrap();
+            let ids: Vec<EventId> = leased.iter().map(|one| one.event.id()).collect();
+            let delivered: Vec<_> = leased.iter().map(|one| Settlement::delivered(one.lease)).collect();
+            assert!(h.store.settle(&delivered).await.unwrap().iter().all(Result::is_ok));
+            ids
+        };
+        assert_eq!(claimed().await, [id(0), id(1)], "in way {way}");
+        assert!(claimed().await.is_empty(), "in way {way}");
+        h.advance(Duration::from_hours(2)).await;
+        assert_eq!(claimed().await, [id(2), id(3)], "in way {way}");
+        assert!(claimed().await.is_empty(), "in way {way}");
+        assert!(h.store.requeue(id(4)).await.unwrap());
+        assert_eq!(claimed().await, [id(4), id(5)], "in way {way}");
+        h.close().await;
+    }
+}
+
+async fn all_keys(h: &Mongo) -> Vec<Document> {
+    let keys = h.database().collection::<Document>("outbox.keys");
+    let mut found = keys.find(doc! {}).sort(doc! { "_id": 1 }).await.unwrap();
+    let mut all = Vec::new();
+    while found.advance().await.unwrap() {
+        all.push(found.deserialize_current().unwrap());
+    }
+    all
+}
+
+/// It is done each time a process starts.
+#[tokio::test]
+async fn very_many_keys_are_put_back_and_where_none_was_lost_little_is_read() {
+    let Some(h) = require("schema::many_keys", Mongo::open().await) else { return };
+    let event =
+        |number: usize| Event::new("t", json!(number)).unwrap().with_partition_key(format!("k{number}"));
+    h.store.save_all(&(0..2200).map(event).collect::<Vec<_>>()).await.unwrap();
+    let leased = h.store.claim(&Claim::new("w").with_limit(2200)).await.unwrap();
+    for (number, some) in leased.chunks(550).enumerate() {
+        let failed = some.iter().map(|one| match number % 2 {
+            0 => Settlement::retry(one.lease, Duration::from_hours(1), "failed"),
+            _ => Settlement::dead_letter_holding_key(one.lease, "failed"),
+        });
+        assert!(h.store.settle(&failed.collect::<Vec<_>>()).await.unwrap().iter().all(Result::is_ok));
+    }
+    let before = all_keys(&h).await;
+    assert_eq!(before.len(), 2200);
+    h.database().collection::<Document>("outbox.keys").drop().await.unwrap();
+    h.store.migrate().await.unwrap();
+    assert!(all_keys(&h).await == before, "another time, or another that holds it");
+
+    h.database().run_command(doc! { "profile": 2 }).await.unwrap();
+    h.store.migrate().await.unwrap();
+    h.database().run_command(doc! { "profile": 0 }).await.unwrap();
+    let ours = doc! { "ns": { "$regex": format!("^{}[.]outbox", h.database().name()) } };
+    let mut profile = h.database().collection::<Document>("system.profile").find(ours).await.unwrap();
+    while profile.advance().await.unwrap() {
+        let entry: Document = profile.deserialize_current().unwrap();
+        assert!(!["insert", "update", "remove"].contains(&entry.get_str("op").unwrap()), "{entry}");
+        for count in ["docsExamined", "keysExamined"] {
+            assert!(entry.get_i32(count).unwrap_or(0) <= 500, "{entry}");
+        }
+    }
     h.close().await;
 }
 

@@ -327,6 +327,7 @@ async fn in_pages(h: &Mongo, limit: usize) -> HashSet<EventId> {
     let mut filter = DeadLetterFilter::new().with_limit(limit);
     loop {
         let page = h.store.dead_letters(&filter).await.unwrap();
+        assert!(page.letters.len() <= limit, "{} on a page of {limit}", page.letters.len());
         for letter in page.letters {
             assert!(ids.insert(letter.id), "it came twice: {}", letter.id);
         }
@@ -337,25 +338,169 @@ async fn in_pages(h: &Mongo, limit: usize) -> HashSet<EventId> {
     }
 }
 
+/// What a document of MongoDB holds.
+const MOST: usize = 16 * 1024 * 1024;
+
+/// A dead letter of another program with room for so many bytes more.
+fn with_room(room: usize, id: &str, has_created_at: bool) -> Document {
+    let mut row = doc! { "eventId": id, "status": "dead_letter", "payload": "" };
+    if has_created_at {
+        row.insert("createdAt", DateTime::now());
+    }
+    let size = RawDocumentBuf::try_from(&row).unwrap().as_bytes().len();
+    // With the `_id` that the driver adds.
+    row.insert("payload", "x".repeat(MOST.saturating_sub(size + 17 + room)));
+    row
+}
+
 /// Also where there is no room for a place.
 #[tokio::test]
 async fn what_another_program_has_set_aside_and_is_full_is_found_as_well() {
     let Some(h) = require("shape::full_elsewhere", Mongo::open().await) else { return };
-    let most: usize = 16 * 1024 * 1024;
-    for (room, has_created_at) in [(3, true), (3, false), (most, true)] {
-        let mut row = doc! { "eventId": EventId::new().to_string(), "status": "dead_letter", "payload": "" };
-        if has_created_at {
-            row.insert("createdAt", DateTime::now());
-        }
-        let size = RawDocumentBuf::try_from(&row).unwrap().as_bytes().len();
-        // With the `_id` that the driver adds.
-        row.insert("payload", "x".repeat(most.saturating_sub(size + 17 + room)));
+    for (room, has_created_at) in [(3, true), (3, false), (MOST, true)] {
+        let row = with_room(room, &EventId::new().to_string(), has_created_at);
         h.outbox().insert_one(row).await.unwrap();
     }
     assert_eq!(in_pages(&h, 1).await.len(), 3);
     let placed = doc! { "seq": { "$type": "timestamp" } };
     assert_eq!(h.outbox().count_documents(placed).await.unwrap(), 2);
     assert_eq!(h.store.discard_all(&DeadLetterFilter::new()).await.unwrap(), 3);
+    h.close().await;
+}
+
+/// Nor room for an id: each comes once, in pages that are no longer than was asked for, whatever is discarded meanwhile.
+#[tokio::test]
+async fn several_without_room_for_a_place_are_found_page_by_page() {
+    let Some(h) = require("shape::several_full", Mongo::open().await) else { return };
+    for _ in 0..3 {
+        let unusable = EventId::new().to_string().to_uppercase();
+        h.outbox().insert_one(with_room(3, &unusable, false)).await.unwrap();
+    }
+    h.outbox().insert_one(dead_elsewhere()).await.unwrap();
+    for limit in [1, 3] {
+        assert_eq!(in_pages(&h, limit).await.len(), 4, "in pages of {limit}");
+    }
+    let mut filter = DeadLetterFilter::new().with_limit(1);
+    let mut discarded = 0;
+    loop {
+        let page = h.store.dead_letters(&filter).await.unwrap();
+        for letter in page.letters {
+            assert!(h.store.discard(letter.id).await.unwrap(), "{}", letter.id);
+            discarded += 1;
+        }
+        if page.next.is_none() {
+            break;
+        }
+        filter = filter.with_after(page.next);
+    }
+    assert_eq!((discarded, h.outbox().count_documents(doc! {}).await.unwrap()), (4, 0));
+    h.close().await;
+}
+
+/// A dead letter as another program may write it, but for its place, which is the server's.
+fn dead_elsewhere() -> Document {
+    let id = EventId::new().to_string();
+    doc! {
+        "eventId": &id, "type": "order.placed", "payload": {}, "status": "dead_letter", "createdAt": DateTime::now(),
+        "meta": { "id": &id, "timestamp": DateTime::now() },
+        "deadAt": DateTime::now(), "seq": Timestamp { time: 0, increment: 0 },
+    }
+}
+
+#[tokio::test]
+async fn what_another_program_has_set_aside_without_a_usable_id_goes_by_the_id_that_is_shown() {
+    let Some(h) = require("shape::shown_ids", Mongo::open().await) else { return };
+    let id = || EventId::new().to_string();
+    let ids = [
+        Some(Bson::from(id().to_uppercase())),
+        Some(format!("{}\n", id()).into()),
+        Some("x".into()),
+        Some(Bson::Int32(7)),
+        Some(vec![id()].into()),
+        // An index lets one have none.
+        None,
+    ];
+    for (number, event_id) in ids.into_iter().enumerate() {
+        let mut row = dead_elsewhere();
+        match event_id {
+            Some(event_id) => drop(row.insert("eventId", event_id)),
+            None => drop(row.remove("eventId")),
+        }
+        match number {
+            0 => drop(row.remove("seq")),
+            1 => drop(row.insert("holdsKey", true)),
+            _ => {}
+        }
+        h.outbox().insert_one(row).await.unwrap();
+    }
+    let shown = in_pages(&h, 4).await;
+    assert_eq!(shown.len(), 6);
+    for id in &shown {
+        assert!(h.store.requeue(*id).await.unwrap(), "{id}");
+        assert!(!h.store.requeue(*id).await.unwrap(), "{id} is no dead letter any more");
+    }
+    assert_eq!(h.outbox().count_documents(doc! { "status": "pending" }).await.unwrap(), 6);
+    // It has an id as before where the store sets it aside.
+    assert!(h.store.get_pending(9).await.unwrap().is_empty());
+    assert_eq!(in_pages(&h, 4).await, shown);
+    for id in shown {
+        assert!(h.store.discard(id).await.unwrap(), "{id}");
+    }
+    assert_eq!(h.outbox().count_documents(doc! {}).await.unwrap(), 0);
+    h.close().await;
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_says_that_it_holds_no_key_is_requeued_and_discarded() {
+    let Some(h) = require("shape::holds_no_key", Mongo::open().await) else { return };
+    for holds_key in [Bson::Boolean(false), Bson::Null] {
+        for _ in 0..4 {
+            let mut row = dead_elsewhere();
+            row.insert("holdsKey", &holds_key);
+            h.outbox().insert_one(row).await.unwrap();
+        }
+        let letters = h.store.dead_letters(&DeadLetterFilter::new()).await.unwrap().letters;
+        assert_eq!(letters.iter().filter(|letter| !letter.holds_key).count(), 4);
+        assert!(h.store.requeue(letters[0].id).await.unwrap(), "{holds_key}");
+        assert!(h.store.discard(letters[1].id).await.unwrap(), "{holds_key}");
+        assert_eq!(h.store.get_pending(9).await.unwrap()[0].id(), letters[0].id);
+        assert_eq!(h.store.requeue_all(&DeadLetterFilter::new()).await.unwrap(), 2, "{holds_key}");
+        let again = doc! { "$set": { "status": "dead_letter", "holdsKey": &holds_key } };
+        h.outbox().update_many(doc! {}, again).await.unwrap();
+        assert_eq!(h.store.discard_all(&DeadLetterFilter::new()).await.unwrap(), 3, "{holds_key}");
+    }
+    assert_eq!(h.outbox().count_documents(doc! {}).await.unwrap(), 0);
+    h.close().await;
+}
+
+#[tokio::test]
+async fn a_dead_letter_without_a_time_is_found_by_the_time_that_is_shown() {
+    let Some(h) = require("shape::no_time", Mongo::open().await) else { return };
+    for dead_at in [None, Some(Bson::Null), Some("yesterday".into())] {
+        let mut row = dead_elsewhere();
+        row.remove("deadAt");
+        row.extend(dead_at.map(|dead_at| ("deadAt".to_owned(), dead_at)));
+        h.outbox().insert_one(row).await.unwrap();
+    }
+    // And one that says it.
+    h.outbox().insert_one(dead_elsewhere()).await.unwrap();
+    let epoch = chrono::DateTime::UNIX_EPOCH;
+    let hour_ago = chrono::Utc::now() - chrono::TimeDelta::hours(1);
+    let all = h.store.dead_letters(&DeadLetterFilter::new()).await.unwrap().letters;
+    assert_eq!(all.iter().filter(|letter| letter.dead_at == epoch).count(), 3);
+    let filter = DeadLetterFilter::new;
+    for (filter, count) in [
+        (filter().with_before(hour_ago), 3),
+        (filter().with_before(epoch), 0),
+        (filter().with_since(epoch), 4),
+        (filter().with_since(epoch).with_before(hour_ago), 3),
+        (filter().with_since(hour_ago), 1),
+    ] {
+        let found = h.store.dead_letters(&filter).await.unwrap().letters;
+        assert_eq!(found.len(), count, "{filter:?}");
+    }
+    assert_eq!(h.store.discard_all(&filter().with_before(hour_ago)).await.unwrap(), 3);
+    assert_eq!(h.outbox().count_documents(doc! {}).await.unwrap(), 1);
     h.close().await;
 }
 

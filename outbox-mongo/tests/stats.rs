@@ -5,7 +5,7 @@ mod harness;
 use std::time::Duration;
 
 use harness::Mongo;
-use mongodb::bson::{DateTime, Document, doc};
+use mongodb::bson::{Bson, DateTime, Document, doc};
 use outbox_conformance::{Harness, require};
 use outbox_mongo::mongodb;
 use outbox_traits::{Claim, ClaimStore, Event, EventId, OutboxStore, Settlement, Stats, StatsStore};
@@ -56,6 +56,24 @@ async fn what_was_written_elsewhere_has_the_age_that_it_says_and_hides_no_other(
     written(120).await;
     let stats = h.store.stats().await.unwrap();
     assert_eq!((minutes(stats.oldest_pending), minutes(stats.oldest_due)), (120, 120), "{stats:?}");
+    h.close().await;
+}
+
+/// Whatever another program has put into its place.
+#[tokio::test]
+async fn what_has_something_else_in_its_place_has_an_age_too() {
+    let Some(h) = require("stats::something_else", Mongo::open().await) else { return };
+    h.store.save(&Event::new("t", json!(1)).unwrap()).await.unwrap();
+    for seq in [Bson::Null, Bson::Int32(7), "first".into(), Bson::MaxKey] {
+        let id = EventId::new().to_string();
+        let at = DateTime::from_millis(DateTime::now().timestamp_millis() - 125 * 60_000);
+        let row = doc! { "eventId": &id, "type": "t", "payload": {}, "meta": { "id": &id, "timestamp": at },
+        "status": "pending", "createdAt": at, "seq": &seq };
+        h.outbox().insert_one(row).await.unwrap();
+        let oldest = h.store.stats().await.unwrap().oldest_pending.unwrap();
+        assert_eq!(oldest.as_secs() / 3600, 2, "{seq}: {oldest:?}");
+        h.outbox().delete_one(doc! { "eventId": id }).await.unwrap();
+    }
     h.close().await;
 }
 

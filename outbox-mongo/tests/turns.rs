@@ -12,7 +12,7 @@ use outbox_traits::{Claim, ClaimStore, Event, OutboxStore, Settlement};
 use serde_json::json;
 use tokio::{
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{self, sleep, timeout},
 };
 
 /// For how long a transaction that nobody goes on with holds up others, at least.
@@ -83,6 +83,39 @@ async fn a_call_that_is_dropped_leaves_no_lock_behind() {
     }
     assert!(longest < STALL, "a claim waited for {longest:?}");
     assert_eq!(listed(&h).await, 2, "each process goes on with the session that it has");
+    h.close().await;
+}
+
+/// The list keeps the last hundred, and has those that died on it still.
+#[tokio::test]
+async fn a_process_that_lives_for_long_comes_to_the_end_of_the_list_again() {
+    let Some(h) = require("turns::long", Mongo::open().await) else { return };
+    let sessions = async || in_leases(&h, "sessions").await.get_array("sessions").unwrap().clone();
+    let claim = async || {
+        h.store.save(&Event::new("t", json!(1)).unwrap()).await.unwrap();
+        let leased = h.store.claim(&Claim::new("w")).await.unwrap();
+        assert_eq!(leased.len(), 1);
+        assert!(h.store.settle(&[Settlement::delivered(leased[0].lease)]).await.unwrap()[0].is_ok());
+    };
+    claim().await;
+    let own = sessions().await;
+    assert_eq!(own.len(), 1);
+    let others: Vec<i32> = (0..100).collect();
+    let others = doc! { "$set": { "sessions": others } };
+    let leases = h.database().collection::<Document>("outbox.leases");
+    leases.update_one(doc! { "_id": "sessions" }, others).await.unwrap();
+    claim().await;
+    assert!(!sessions().await.contains(&own[0]), "each claim would be a round trip longer");
+
+    // A minute, for which nobody waits. The driver takes its server for lost then, and looks for it at once.
+    time::pause();
+    time::advance(Duration::from_secs(61)).await;
+    time::resume();
+    sleep(Duration::from_secs(1)).await;
+    h.outbox().count_documents(doc! {}).await.unwrap();
+    claim().await;
+    let listed = sessions().await;
+    assert_eq!((listed.len(), listed.last()), (100, own.last()));
     h.close().await;
 }
 

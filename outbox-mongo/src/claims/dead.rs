@@ -57,7 +57,9 @@ impl MongoOutbox {
         while cursor.advance(&mut *held.session).await? {
             let raw = cursor.current();
             ids.extend(raw.get("_id")?.map(Bson::try_from).transpose()?);
-            gone.entry(document::key(raw)).or_default().insert(raw.get_str("eventId")?.to_owned());
+            // One that another program wrote may have no id. It holds nothing, and is changed like any other.
+            let event = raw.get_str("eventId").unwrap_or_default().to_owned();
+            gone.entry(document::key(raw)).or_default().insert(event);
         }
         if gone.is_empty() {
             return Ok(0);

@@ -20,6 +20,7 @@ mod choose;
 mod dead;
 mod deliver;
 mod look;
+mod lost;
 mod passed;
 mod settle;
 mod stalled;
@@ -229,7 +230,7 @@ impl MongoOutbox {
 }
 
 /// Conflicts of one call with other transactions, which the call may just try again; nothing until there is one.
-struct Conflicts(Option<Waits>);
+pub(crate) struct Conflicts(Option<Waits>);
 
 struct Waits {
     /// Since the first conflict: before it, the call may have waited for its turn.
@@ -248,12 +249,12 @@ impl Waits {
 }
 
 impl Conflicts {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(None)
     }
 
     /// Waits a little after a conflict; any other error is returned, and so is the one that exhausts the patience.
-    async fn wait(&mut self, outbox: &MongoOutbox, error: DriverError) -> Result<(), DriverError> {
+    pub(crate) async fn wait(&mut self, outbox: &MongoOutbox, error: DriverError) -> Result<(), DriverError> {
         let waits = self.0.get_or_insert_with(Waits::new);
         if error::kind(&error) != ErrorKind::Conflict || waits.since.elapsed() >= PATIENCE {
             return Err(error);

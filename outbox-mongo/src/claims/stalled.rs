@@ -21,7 +21,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// The document that lists the sessions of such transactions. None of them writes it, so that nobody waits for one
 /// that stalls in order to be listed, and to end it.
 pub(super) const SESSIONS: &str = "sessions";
-/// How many are listed: more than there are processes, or the server gives up what is not.
+/// How many are listed, the last ones: more than there are processes, or the server gives up what is not. Those that died are
+/// listed still; whoever lives comes to the end of the list again, from time to time.
 const MOST: i32 = 100;
 
 /// When one that stalls is looked for.
@@ -47,7 +48,7 @@ pub(super) async fn unlist(
 }
 
 impl MongoOutbox {
-    /// Lists a session, before its first transaction.
+    /// Lists a session, before its first transaction, or puts it at the end of the list.
     pub(super) async fn list(&self, session: &ClientSession) -> Result<(), DriverError> {
         let this = id(session);
         let known = doc! { "$ifNull": ["$sessions", []] };

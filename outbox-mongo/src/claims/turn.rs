@@ -3,19 +3,19 @@
 use std::{sync::Arc, time::Duration};
 
 use bson::{DateTime, Document, RawArrayBuf, RawDocumentBuf, doc, rawdoc};
-use mongodb::{
-    ClientSession, Collection,
-    error::{Error as DriverError, UNKNOWN_TRANSACTION_COMMIT_RESULT},
-    options::ReturnDocument,
-};
+use mongodb::{ClientSession, Collection, error::Error as DriverError, options::ReturnDocument};
 use outbox_traits::ErrorKind;
-use tokio::{runtime::Handle, sync::Mutex, time::timeout};
+use tokio::{
+    runtime::Handle,
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 
 use super::{LOCK, stalled, view::View};
 use crate::{MongoOutbox, collection, error};
 
-/// How often a commit whose fate is unknown is asked for.
-const MAX_COMMITS: usize = 3;
+/// So long after it was listed a session is listed again: the end of the list is kept, and others may have come since.
+const LISTED: Duration = Duration::from_mins(1);
 /// So long what a call has left open is being ended, while others wait for their turn.
 const ENDING: Duration = Duration::from_secs(2);
 
@@ -24,7 +24,8 @@ const ENDING: Duration = Duration::from_secs(2);
 pub(crate) struct Turn {
     leases: Collection<Document>,
     session: Option<ClientSession>,
-    is_listed: bool,
+    /// When the session was last listed.
+    listed: Option<Instant>,
     /// Whether the session may have an open transaction at the server.
     is_open: bool,
 }
@@ -32,7 +33,7 @@ pub(crate) struct Turn {
 impl Turn {
     pub(crate) fn of(leases: &Collection<Document>) -> Arc<Mutex<Self>> {
         let leases = leases.clone();
-        Arc::new(Mutex::new(Self { leases, session: None, is_listed: false, is_open: false }))
+        Arc::new(Mutex::new(Self { leases, session: None, listed: None, is_open: false }))
     }
 
     /// Ends at the server what somebody began who was dropped.
@@ -83,7 +84,7 @@ impl Held<'_> {
     }
 
     /// Commits what was done, or undoes what was not.
-    pub(super) async fn end<T>(mut self, done: Result<T, DriverError>) -> Result<T, DriverError> {
+    pub(super) async fn end<T>(self, done: Result<T, DriverError>) -> Result<T, DriverError> {
         if let Err(error) = &done {
             // At once: others wait for the lock.
             self.session.abort_transaction().await.ok();
@@ -91,20 +92,9 @@ impl Held<'_> {
             *self.is_open = error::kind(error) != ErrorKind::Conflict;
             return done;
         }
-        self.commit().await?;
+        collection::commit(self.session).await?;
         *self.is_open = false;
         done
-    }
-
-    /// Asks again where the fate of the commit is unknown.
-    async fn commit(&mut self) -> Result<(), DriverError> {
-        for _ in 1..MAX_COMMITS {
-            match self.session.commit_transaction().await {
-                Err(error) if error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) => {}
-                done => return done,
-            }
-        }
-        self.session.commit_transaction().await
     }
 
     /// Undoes what was done.
@@ -162,14 +152,14 @@ impl MongoOutbox {
         now: DateTime,
         version: i64,
     ) -> Result<Held<'a>, DriverError> {
-        let Turn { session, is_listed, is_open, .. } = turn;
+        let Turn { session, listed, is_open, .. } = turn;
         let session = match session {
             Some(session) => session,
             none => none.insert(collection::session(&self.database).await?),
         };
-        if !*is_listed {
+        if listed.is_none_or(|listed| listed.elapsed() >= LISTED) {
             self.list(session).await?;
-            *is_listed = true;
+            *listed = Some(Instant::now());
         }
         if *is_open {
             session.abort_transaction().await.ok();
