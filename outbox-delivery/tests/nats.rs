@@ -23,7 +23,7 @@ use outbox_delivery::transport::{
     Nats, async_nats,
     message::{Encoding, Route},
 };
-use outbox_traits::{Event, EventId, PublishError, PublishErrorKind, Transport, async_trait};
+use outbox_traits::{Event, EventId, PublishError, PublishErrorKind, Published, Transport, async_trait};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -335,6 +335,69 @@ async fn a_server_that_has_no_room_left_is_no_event_s_fault() {
     stream.transport.publish(&large()).await.unwrap();
 }
 
+/// With one code a server tells of a stream that is full, and of a disk that is.
+#[tokio::test]
+async fn a_store_that_fails_is_no_event_s_fault_unless_its_stream_is_full() {
+    use PublishErrorKind::{Failed, Unavailable};
+    const ANSWERS: [(&str, PublishErrorKind); 6] = [
+        ("maximum messages exceeded", Failed),
+        ("maximum bytes exceeded", Failed),
+        ("maximum messages per subject exceeded", Failed),
+        ("message too large", Failed),
+        ("write /data/jetstream/shop/msgs/77.blk: no space left on device", Unavailable),
+        ("store is closed", Unavailable),
+    ];
+    let Some(broker) = require("store", Broker::nats().await) else { return };
+    let server = client(broker.url()).await;
+    let mut messages = server.subscribe("store.*").await.unwrap();
+    server.flush().await.unwrap();
+    tokio::spawn(async move {
+        while let Some(message) = messages.next().await {
+            let asked: usize = message.subject.trim_start_matches("store.").parse().unwrap();
+            let error = json!({ "code": 503, "err_code": 10077, "description": ANSWERS[asked].0 });
+            let answer = json!({ "error": error, "stream": "shop", "seq": 0 });
+            server.publish(message.reply.unwrap(), answer.to_string().into()).await.unwrap();
+        }
+    });
+    let transport = Nats::connect(broker.url()).await.unwrap();
+    for (index, (description, kind)) in ANSWERS.into_iter().enumerate() {
+        let error = transport.publish(&event(&format!("store.{index}"))).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(description), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_jetstream_is_no_event_s_fault() {
+    let Some(broker) = require("no JetStream", Broker::nats_without_jetstream().await) else { return };
+    let transport = Nats::connect(broker.url()).await.unwrap();
+    let error = transport.publish(&event("order.placed")).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().starts_with("JetStream is not available"), "{error}");
+    let of_key = |key: usize| event("order.placed").with_partition_key(key.to_string());
+    let events: Vec<_> = (0..600).map(|n| of_key(n % 300)).collect();
+    let mut is_unavailable = false;
+    for published in transport.publish_all(&events).await {
+        match published.result.unwrap_err().kind() {
+            PublishErrorKind::Unavailable => is_unavailable = true,
+            kind => assert_eq!(kind, PublishErrorKind::NotAttempted),
+        }
+    }
+    assert!(is_unavailable);
+}
+
+/// Nobody answers there.
+#[tokio::test]
+async fn a_subject_without_a_stream_fails_its_event_where_the_user_may_not_ask_for_jetstream() {
+    let Some(broker) = require("reserved", Broker::reserved_nats().await) else { return };
+    let stream = Stream::at(broker.url(), Config::default()).await;
+    stream.transport.publish(&event("a")).await.unwrap();
+    let elsewhere = stream.transport.clone().with_route(Route::to("nobody.listens"));
+    let error = elsewhere.with_timeout(Duration::from_secs(1)).publish(&event("a")).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Failed, "{error}");
+    assert!(error.to_string().starts_with("no stream has the subject `nobody.listens`"), "{error}");
+}
+
 #[tokio::test]
 async fn a_subject_without_a_stream_is_said_by_its_name() {
     let Some((stream, _broker)) = stream("no stream", Config::default()).await else { return };
@@ -361,6 +424,34 @@ async fn a_subject_that_nobody_acknowledges_fails_its_events_and_no_others() {
     assert_eq!(kinds[&events[1].id()], None);
     broker.kill().await;
     assert_eq!(transport.publish(&events[0]).await.unwrap_err().kind(), PublishErrorKind::Unavailable);
+}
+
+/// What the server said before an event began says nothing of it.
+#[tokio::test]
+async fn a_server_that_has_answered_for_others_and_says_no_more_is_no_event_s_fault() {
+    let Some(broker) = require("no more", Broker::nats().await) else { return };
+    // Somebody who hears it and does not answer.
+    let listener = client(broker.url()).await;
+    let _listening = listener.subscribe("silent").await.unwrap();
+    listener.flush().await.unwrap();
+    let port = proxy(broker.port(), |sent| {
+        let is_late = sent.windows(9).any(|word| word == b"HPUB late");
+        if is_late { Passage::Silent } else { Passage::Open }
+    })
+    .await;
+    let transport = Nats::connect(&format!("nats://outbox:{PASSWORD}@127.0.0.1:{port}")).await.unwrap();
+    let transport = transport.with_timeout(Duration::from_secs(2));
+    // As many as are published side by side: the last one begins when the server has answered for the first.
+    let event = |event_type: &str| Event::new(event_type, json!({})).unwrap();
+    let mut events: Vec<_> = (0..256).map(|_| event("silent")).collect();
+    let late = event("late");
+    events.push(late.clone());
+    for Published { id, result } in transport.publish_all(&events).await {
+        let error = result.unwrap_err();
+        let is_late = id == late.id();
+        let kind = if is_late { PublishErrorKind::Unavailable } else { PublishErrorKind::Failed };
+        assert_eq!(error.kind(), kind, "{error}");
+    }
 }
 
 /// So a server before 2.10.19 answers, in a cluster, to the copy of a message that it has yet to store, and may drop.
@@ -422,6 +513,47 @@ async fn a_subject_of_the_server_s_own_is_rejected_and_does_nothing() {
     assert_eq!(stream.messages().await.len(), 2);
 }
 
+#[tokio::test]
+async fn a_header_that_reads_like_one_of_the_server_s_is_rejected() {
+    let Some((stream, _broker)) = stream("headers", Config::default()).await else { return };
+    for (name, value) in [
+        ("Nats-Msg-Id", "1"),
+        ("nats-expected-stream", "other"),
+        ("Original-Nats-Msg-Id", "1"),
+        ("x-NATS-rollup", "all"),
+        ("x-note", "Nats-Msg-Id:1"),
+        ("x-note", "see nats-msg-id: 1"),
+        ("x-note", "nats-nats-TTL:1h"),
+    ] {
+        let error = stream.transport.publish(&event("a").with_header(name, value)).await.unwrap_err();
+        assert_eq!(error.kind(), PublishErrorKind::Rejected, "{name}: {value}: {error}");
+        let said = error.to_string();
+        assert!(said.contains(name) && said.contains("a header of its own"), "{said}");
+    }
+    assert!(stream.messages().await.is_empty());
+    let harmless = ["https://nats-1.example.com:8080/", "Nats-Msg-Id", "gnats: 1", "a:nats-b"];
+    for value in harmless {
+        stream.transport.publish(&event("a").with_header("x-note", value)).await.unwrap();
+    }
+    let arrived = stream.messages().await;
+    assert_eq!(arrived.iter().map(|message| header(message, "x-note")).collect::<Vec<_>>(), harmless);
+}
+
+#[tokio::test]
+async fn an_attribute_that_reads_like_a_header_of_the_server_s_arrives_and_hides_no_id() {
+    let Some((stream, _broker)) = stream("attributes", Config::default()).await else { return };
+    let transport = stream.transport.clone().with_route(Route::to(format!("{}.a", stream.name)));
+    let event_type = "Nats-Msg-Id:1, 100%";
+    let events: Vec<_> = (0..20).map(|_| event(event_type)).collect();
+    // A stream that found another id, or none, would keep one or all of them.
+    for event in events.iter().chain(&events) {
+        transport.publish(event).await.unwrap();
+    }
+    let arrived = stream.received().await;
+    assert_eq!(arrived.len(), events.len());
+    assert!(arrived.iter().all(|one| one.event_type == event_type), "{arrived:?}");
+}
+
 /// The inbox of the reply stands in the same line.
 #[tokio::test]
 async fn the_longest_subject_fits_beside_a_long_inbox() {
@@ -457,27 +589,34 @@ async fn a_client_that_waits_for_its_server_publishes_once_it_is_there() {
     assert_eq!(stream.messages().await.len(), 1);
 }
 
-/// In front of a server: its port, and whether it is to close the next connection by which a message is published.
-async fn in_front_of(port: u16) -> (u16, Arc<AtomicBool>) {
+/// What becomes of what a client has sent, and of its connection.
+enum Passage {
+    Open,
+    Closed,
+    /// It stays open, and nothing more goes to the server.
+    Silent,
+}
+
+/// In front of a server: its port.
+async fn proxy(port: u16, passage: impl Fn(&[u8]) -> Passage + Send + Sync + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let own = listener.local_addr().unwrap().port();
-    let is_to_close = Arc::new(AtomicBool::new(false));
-    let closes = Arc::clone(&is_to_close);
+    let passage = Arc::new(passage);
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
             let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { continue };
-            let closes = Arc::clone(&closes);
+            let passage = Arc::clone(&passage);
             tokio::spawn(async move {
                 let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
                     (client.into_split(), server.into_split());
                 let forth = async {
                     let mut buffer = vec![0; 65_536];
                     while let Ok(size @ 1..) = from_client.read(&mut buffer).await {
-                        let is_message = buffer[..size].windows(4).any(|word| word == b"HPUB");
-                        if is_message && closes.swap(false, SeqCst) {
-                            return;
+                        match passage(&buffer[..size]) {
+                            Passage::Open => drop(to_server.write_all(&buffer[..size]).await),
+                            Passage::Closed => return,
+                            Passage::Silent => std::future::pending().await,
                         }
-                        to_server.write_all(&buffer[..size]).await.ok();
                     }
                 };
                 tokio::select! {
@@ -487,6 +626,18 @@ async fn in_front_of(port: u16) -> (u16, Arc<AtomicBool>) {
             });
         }
     });
+    own
+}
+
+/// In front of a server: its port, and whether it is to close the next connection by which a message is published.
+async fn in_front_of(port: u16) -> (u16, Arc<AtomicBool>) {
+    let is_to_close = Arc::new(AtomicBool::new(false));
+    let closes = Arc::clone(&is_to_close);
+    let own = proxy(port, move |sent| {
+        let is_message = sent.windows(4).any(|word| word == b"HPUB");
+        if is_message && closes.swap(false, SeqCst) { Passage::Closed } else { Passage::Open }
+    })
+    .await;
     (own, is_to_close)
 }
 

@@ -18,6 +18,8 @@ pub mod message;
 mod nats;
 #[cfg(feature = "in-process")]
 mod pattern;
+#[cfg(any(feature = "kafka", feature = "nats"))]
+mod probe;
 #[cfg(feature = "rabbitmq")]
 mod rabbitmq;
 #[cfg(feature = "redis")]

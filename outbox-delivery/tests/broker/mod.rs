@@ -60,6 +60,16 @@ impl Broker {
         Self::of(|directory| settings::nats(directory, "max_file_store: 1MB")).await
     }
 
+    /// A NATS where JetStream is not switched on.
+    pub(crate) async fn nats_without_jetstream() -> Result<Self, Skip> {
+        Self::of(settings::nats_without_jetstream).await
+    }
+
+    /// A NATS with JetStream, of which the user may not ask whether it is there.
+    pub(crate) async fn reserved_nats() -> Result<Self, Skip> {
+        Self::of(settings::reserved_nats).await
+    }
+
     /// A RabbitMQ: `amqp://user:password@127.0.0.1:port/%2f`.
     pub(crate) async fn rabbitmq() -> Result<Self, Skip> {
         Self::of(settings::rabbitmq).await

@@ -51,15 +51,36 @@ impl Settings {
 
 /// With these settings of JetStream beside its folder.
 pub(super) fn nats(directory: &TempDir, jetstream: &str) -> Result<Settings, Skip> {
-    let program = program("OUTBOX_TEST_NATS_SERVER", &["nats-server"])?;
-    let (port, config) = (free_port(), directory.path().join("nats.conf"));
     let data = directory.path().join("data");
+    let jetstream = format!("jetstream {{ store_dir: \"{}\"\n{jetstream} }}\n", data.display());
+    nats_with(directory, &format!("authorization {{ {} }}\n{jetstream}", nats_user()))
+}
+
+pub(super) fn nats_without_jetstream(directory: &TempDir) -> Result<Settings, Skip> {
+    nats_with(directory, &format!("authorization {{ {} }}\n", nats_user()))
+}
+
+/// The user may not ask whether JetStream is there.
+pub(super) fn reserved_nats(directory: &TempDir) -> Result<Settings, Skip> {
+    let data = directory.path().join("data");
+    let permissions = "permissions: { publish: { deny: \"$JS.API.INFO\" } }";
     let settings = format!(
-        "listen: \"127.0.0.1:{port}\"\n\
-         authorization {{ user: \"outbox\", password: \"{PASSWORD}\" }}\n\
-         jetstream {{ store_dir: \"{}\"\n{jetstream} }}\n",
+        "authorization {{ users: [ {{ {}, {permissions} }} ] }}\n\
+         jetstream {{ store_dir: \"{}\" }}\n",
+        nats_user(),
         data.display(),
     );
+    nats_with(directory, &settings)
+}
+
+fn nats_user() -> String {
+    format!("user: \"outbox\", password: \"{PASSWORD}\"")
+}
+
+fn nats_with(directory: &TempDir, settings: &str) -> Result<Settings, Skip> {
+    let program = program("OUTBOX_TEST_NATS_SERVER", &["nats-server"])?;
+    let (port, config) = (free_port(), directory.path().join("nats.conf"));
+    let settings = format!("listen: \"127.0.0.1:{port}\"\n{settings}");
     fs::write(&config, settings).expect("the settings of the broker");
     Ok(Settings {
         program,

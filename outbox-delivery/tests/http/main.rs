@@ -248,7 +248,7 @@ async fn each_answer_has_its_meaning() {
         (301, Failed),
         (400, Rejected),
         (401, Unavailable),
-        (402, Rejected),
+        (402, Unavailable),
         (403, Failed),
         (404, Failed),
         (405, Failed),
@@ -265,9 +265,9 @@ async fn each_answer_has_its_meaning() {
         (425, Failed),
         (429, Unavailable),
         (500, Failed),
-        (502, Failed),
+        (502, Unavailable),
         (503, Unavailable),
-        (504, Failed),
+        (504, Unavailable),
     ] {
         let server = Server::with(move |_| answer(status, "no \u{1b}[31mthanks")).await;
         let error = to(&server).publish(&event()).await.unwrap_err();
@@ -305,6 +305,21 @@ async fn the_error_has_the_time_that_retry_after_asks_for() {
 }
 
 #[tokio::test]
+async fn what_may_be_sent_again_later_is_not_rejected() {
+    for status in [400, 413, 422] {
+        let server = Server::with(move |_| {
+            let mut response: Response<_> = answer(status, "");
+            response.headers_mut().insert("retry-after", HeaderValue::from_static("120"));
+            response
+        })
+        .await;
+        let error = to(&server).publish(&event()).await.unwrap_err();
+        let found = (error.kind(), error.retry_after());
+        assert_eq!(found, (PublishErrorKind::Failed, Some(Duration::from_secs(120))), "{status}");
+    }
+}
+
+#[tokio::test]
 async fn a_batch_does_not_wait_for_each_event_of_a_server_that_does_not_answer() {
     // It takes connections, and says nothing.
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -319,10 +334,48 @@ async fn a_batch_does_not_wait_for_each_event_of_a_server_that_does_not_answer()
         .collect();
     let count = |kind| kinds.iter().filter(|found| **found == kind).count();
     assert_eq!(
-        (count(PublishErrorKind::Failed), count(PublishErrorKind::NotAttempted)),
+        (count(PublishErrorKind::Unavailable), count(PublishErrorKind::NotAttempted)),
         (16, 24),
         "{kinds:?}"
     );
+}
+
+/// Where to find a server that takes each request, and answers none in which this word is.
+async fn silent_about(word: &'static str) -> String {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = [0; 4096];
+                let size = stream.read(&mut request).await.unwrap_or_default();
+                if size > 0 && !String::from_utf8_lossy(&request[..size]).contains(word) {
+                    let answer = "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+                // It hangs up on nobody.
+                std::future::pending::<()>().await;
+            });
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn an_event_that_is_not_answered_has_failed_where_others_of_its_batch_are() {
+    let url = silent_about("ce-type: slow").await;
+    let transport = Http::to(&url).unwrap().with_timeout(Duration::from_secs(1));
+    let event = |event_type: &str| Event::new(event_type, json!(1)).unwrap();
+    let events = [event("slow"), event("a"), event("b")];
+    for published in transport.publish_all(&events).await {
+        let kind = published.result.err().map(|error| error.kind());
+        let expected = (published.id == events[0].id()).then_some(PublishErrorKind::Failed);
+        assert_eq!(kind, expected);
+    }
+    // By itself it may be the webhook.
+    let error = transport.publish(&events[0]).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().starts_with("the webhook did not answer within 1s"), "{error}");
 }
 
 /// Where to find a server that answers each request with this, and neither goes on nor hangs up.
@@ -408,6 +461,25 @@ async fn headers_that_describe_the_request_itself_are_not_an_events_to_set() {
         assert_eq!(error.kind(), PublishErrorKind::Rejected, "{error}");
     }
     assert!(server.accepted().is_empty());
+}
+
+#[tokio::test]
+async fn a_header_that_the_transport_sets_is_not_an_events_to_change() {
+    let server = Server::answering(200).await;
+    let transport = to(&server).with_header("X-Tenant", "acme").unwrap();
+    transport.publish(&event().with_header("x-tenant", "acme")).await.unwrap();
+    let posted = server.accepted().remove(0);
+    assert_eq!(posted.headers.get_all("x-tenant").iter().count(), 1);
+    assert_eq!(posted.headers["x-tenant"], "acme");
+    let error = transport.publish(&event().with_header("x-tenant", "globex")).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Rejected, "{error}");
+    let said = error.to_string();
+    assert!(said.contains("`x-tenant`") && said.contains("`with_header`"), "{said}");
+    assert!(!said.contains("acme") && !said.contains("globex"), "{said}");
+    let twice = event().with_header("x-tenant", "acme").with_header("X-Tenant", "acme");
+    let error = transport.publish(&twice).await.unwrap_err();
+    assert_eq!(error.kind(), PublishErrorKind::Rejected, "{error}");
+    assert_eq!(server.accepted().len(), 1);
 }
 
 #[tokio::test]

@@ -415,6 +415,25 @@ async fn headers_that_have_no_room_in_a_frame_are_rejected() {
 }
 
 #[tokio::test]
+async fn a_type_that_is_too_long_for_the_property_is_an_attribute_alone() {
+    let Some(url) = require("rabbitmq::long_type", given_url()) else { return };
+    let queue = Queue::new(&url).await;
+    let (_connection, channel) = channel(&url).await;
+    let types = [("x".repeat(255), true), ("x".repeat(256), false), ("ß".repeat(256), false)];
+    for (event_type, has_room) in types {
+        queue.transport.publish(&Event::new(event_type.as_str(), json!({})).unwrap()).await.unwrap();
+        let message = channel.basic_get(queue.name.clone().into(), BasicGetOptions { no_ack: true }).await;
+        let message = message.unwrap().unwrap();
+        let kind = message.properties.kind().as_ref().map(|kind| kind.as_str().to_owned());
+        assert_eq!(kind, has_room.then(|| event_type.clone()));
+        let headers = message.properties.headers().clone().unwrap();
+        let attribute = headers.inner().get("cloudEvents:type").cloned();
+        assert_eq!(attribute, Some(AMQPValue::LongString(event_type.into())));
+    }
+    queue.close().await;
+}
+
+#[tokio::test]
 async fn a_time_beyond_all_clocks_is_waited_for_as_any_other() {
     let Some(url) = require("rabbitmq::longest", given_url()) else { return };
     let queue = Queue::new(&url).await;

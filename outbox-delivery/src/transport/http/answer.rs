@@ -52,17 +52,26 @@ impl Answer {
         if !beginning.is_empty() {
             message = format!("{message}: {beginning:?}");
         }
-        Err(asking_for(retry_after, PublishError::new(meaning(status), message)))
+        let kind = match meaning(status) {
+            // What is to come again later is not refused for good: RFC 9110, 15.5.14.
+            PublishErrorKind::Rejected if retry_after.is_some() => PublishErrorKind::Failed,
+            kind => kind,
+        };
+        Err(asking_for(retry_after, PublishError::new(kind, message)))
     }
 }
 
-/// An event is set aside for what is wrong with it, and not for a token or a path that somebody will mend.
+/// An event is set aside for what is wrong with it, and not for a token, a bill or a path that somebody will see to, nor for
+/// a gateway that finds nobody behind it.
 fn meaning(status: StatusCode) -> PublishErrorKind {
     match status {
         StatusCode::UNAUTHORIZED
+        | StatusCode::PAYMENT_REQUIRED
         | StatusCode::PROXY_AUTHENTICATION_REQUIRED
         | StatusCode::TOO_MANY_REQUESTS
-        | StatusCode::SERVICE_UNAVAILABLE => PublishErrorKind::Unavailable,
+        | StatusCode::BAD_GATEWAY
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT => PublishErrorKind::Unavailable,
         StatusCode::FORBIDDEN
         | StatusCode::NOT_FOUND
         | StatusCode::METHOD_NOT_ALLOWED

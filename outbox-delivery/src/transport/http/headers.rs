@@ -54,6 +54,14 @@ pub(super) fn append(
     })
 }
 
+/// Without the values, of which one may be a secret.
+pub(super) fn taken(name: &HeaderName) -> PublishError {
+    PublishError::rejected(format!(
+        "the event's header `{name}` has another value than the transport gives to every request by `with_header`: \
+         leave it out of the one or of the other"
+    ))
+}
+
 pub(super) fn refused(name: &str) -> PublishError {
     PublishError::rejected(format!(
         "the event's header {name:?} cannot be sent by HTTP: its name must be a token that the request does not \

@@ -20,7 +20,7 @@ use hyper::{
     HeaderMap, Request, Uri,
     header::{CONTENT_TYPE, HeaderName},
 };
-use outbox_traits::{Event, PublishError, Published, Transport};
+use outbox_traits::{Event, PublishError, PublishErrorKind, Published, Transport};
 use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook};
 use tokio::time::{Instant, error::Elapsed, timeout_at};
 
@@ -42,10 +42,13 @@ use crate::{
 /// | answer | |
 /// |---|---|
 /// | 2xx | accepted |
-/// | 401, 407, 429, 503; no connection in time, TLS included | [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable) |
+/// | 401, 402, 407, 429, 502, 503, 504; no connection in time, TLS included | [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable) |
 /// | 403, 404, 405, 408, 409, 421, 423, 425 | [`Failed`](outbox_traits::PublishErrorKind::Failed) |
-/// | another 4xx | [`Rejected`](outbox_traits::PublishErrorKind::Rejected) |
-/// | anything else, a redirect among it; none in time | [`Failed`](outbox_traits::PublishErrorKind::Failed) |
+/// | another 4xx with a `Retry-After` | [`Failed`](outbox_traits::PublishErrorKind::Failed) |
+/// | another 4xx without one | [`Rejected`](outbox_traits::PublishErrorKind::Rejected) |
+/// | anything else, a redirect among it | [`Failed`](outbox_traits::PublishErrorKind::Failed) |
+/// | none in time, where another event of the batch was answered | [`Failed`](outbox_traits::PublishErrorKind::Failed) |
+/// | none in time, where no event was answered | [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable) |
 ///
 /// The status decides. The body is waited for a second more at most, for the text of an error.
 ///
@@ -119,6 +122,9 @@ impl Http {
 
     /// With this header in every request, such as `Authorization`. Its value is shown nowhere.
     ///
+    /// It is not an event's to change: one that has a header of this name with another value is
+    /// [`Rejected`](outbox_traits::PublishErrorKind::Rejected). With the same value it is one header.
+    ///
     /// # Errors
     /// If it has no form in HTTP, or is one that the transport sets itself. The error does not show the value.
     pub fn with_header(mut self, name: &str, value: &str) -> Result<Self, HttpConfigError> {
@@ -160,13 +166,20 @@ impl Http {
 
     fn request(&self, event: &Event) -> Result<Request<Full<Bytes>>, PublishError> {
         let message = Message::of(event, self.encoding, &self.source)?;
-        let mut headers = self.headers.clone();
+        let mut headers = HeaderMap::new();
         for (name, value) in &message.headers {
-            // What the user of the transport sets is not an event's to change, and two names that differ in case alone
-            // would be one.
+            // Two names that differ in case alone would be one.
             let header = headers::header(name, value).filter(|(name, _)| !headers.contains_key(name));
             let (name, value) = header.ok_or_else(|| headers::refused(name))?;
             headers::append(&mut headers, name, value)?;
+        }
+        for (name, value) in &self.headers {
+            match headers.get(name) {
+                // What the user of the transport sets is not an event's to change.
+                Some(other) if other != value => return Err(headers::taken(name)),
+                Some(_) => {}
+                None => headers::append(&mut headers, name.clone(), value.clone())?,
+            }
         }
         for (name, value) in &message.attributes {
             let (name, value) =
@@ -200,22 +213,23 @@ impl Http {
         Ok(request)
     }
 
-    /// `Err` if there was no answer in time.
-    async fn post(&self, event: &Event) -> Result<Result<(), PublishError>, Elapsed> {
-        let request = match self.request(event) {
-            Ok(request) => request,
-            Err(error) => return Ok(Err(error)),
-        };
+    async fn post(&self, event: &Event, batch: &Batch) -> Result<(), PublishError> {
+        let request = self.request(event)?;
         let end = Instant::now() + self.timeout.min(MAX_INTERVAL);
-        match timeout_at(end, self.client.send(&request)).await? {
-            Ok(response) => Ok(Answer::of(response, end).await.result()),
-            Err(error) => Ok(Err(error)),
-        }
+        let sent = timeout_at(end, self.client.send(&request)).await;
+        let response = sent.map_err(|elapsed| self.too_slow(elapsed, batch))??;
+        batch.is_answered.store(true, Ordering::Relaxed);
+        Answer::of(response, end).await.result()
     }
 
-    fn too_slow(&self, elapsed: Elapsed) -> PublishError {
-        let message = format!("the webhook did not answer within {:?}", self.timeout);
-        PublishError::failed(message).with_source(elapsed)
+    /// It may be the event or the webhook that is slow. Where another one was answered it is the event; else nobody knows, and
+    /// none is to blame.
+    fn too_slow(&self, elapsed: Elapsed, batch: &Batch) -> PublishError {
+        batch.is_slow.store(true, Ordering::Relaxed);
+        let is_answering = batch.is_answered.load(Ordering::Relaxed);
+        let kind = if is_answering { PublishErrorKind::Failed } else { PublishErrorKind::Unavailable };
+        PublishError::new(kind, format!("the webhook did not answer within {:?}", self.timeout))
+            .with_source(elapsed)
     }
 
     /// Without the path, which may be a secret.
@@ -225,24 +239,29 @@ impl Http {
     }
 }
 
+/// What is known of the webhook by the events of a batch.
+#[derive(Default)]
+struct Batch {
+    /// It has answered one, whatever it said.
+    is_answered: AtomicBool,
+    /// It has not answered one in time.
+    is_slow: AtomicBool,
+}
+
 #[async_trait]
 impl Transport for Http {
     async fn publish(&self, event: &Event) -> Result<(), PublishError> {
-        self.post(event).await.unwrap_or_else(|elapsed| Err(self.too_slow(elapsed)))
+        self.post(event, &Batch::default()).await
     }
 
     async fn publish_all(&self, events: &[Event]) -> Vec<Published> {
-        // Nobody knows whether it is the event or the webhook that is slow: the event counts as failed, and the
-        // rest of the batch does not wait as long once more for each.
-        let is_slow = &AtomicBool::new(false);
+        let batch = &Batch::default();
         publish_by_key(events, KEYS_AT_ONCE, |event| async move {
-            if is_slow.load(Ordering::Relaxed) {
+            // After one that was slow the rest does not wait as long once more for each.
+            if batch.is_slow.load(Ordering::Relaxed) {
                 return Err(PublishError::not_attempted());
             }
-            self.post(event).await.unwrap_or_else(|elapsed| {
-                is_slow.store(true, Ordering::Relaxed);
-                Err(self.too_slow(elapsed))
-            })
+            self.post(event, batch).await
         })
         .await
     }

@@ -13,7 +13,7 @@ use rdkafka::{
     message::{Header, OwnedHeaders},
     producer::{FutureRecord, Producer as _},
 };
-use tokio::{sync::OnceCell, task::spawn_blocking};
+use tokio::{task::spawn_blocking, time::Instant};
 
 use self::{
     producer::{Company, Producers},
@@ -22,6 +22,7 @@ use self::{
 use crate::transport::{
     by_key::publish_by_key,
     message::{Encoding, Message, Route},
+    probe::Probe,
 };
 
 /// Publishes events to topics of Kafka, or of another broker of its protocol.
@@ -150,6 +151,7 @@ impl Kafka {
     }
 
     async fn send(&self, event: &Event, probe: &Probe) -> Result<(), PublishError> {
+        let began = Instant::now();
         let message = Message::of(event, self.encoding, &self.source)?;
         let topic = topic(self.route.try_of(event)?)?;
         let headers = headers(&message)?;
@@ -165,7 +167,7 @@ impl Kafka {
             produced = self.produce(record(), Company::Alone).await?;
         }
         let Err(Refusal::Client(error) | Refusal::Report(error)) = produced else { return Ok(()) };
-        if is_timeout(&error) && *probe.get_or_init(|| self.is_answering(&topic)).await {
+        if is_timeout(&error) && probe.answer(began, self.is_answering(&topic)).await {
             return Err(not_in_time(error, &topic));
         }
         Err(refused(error, &topic))
@@ -202,9 +204,6 @@ impl Kafka {
         spawn_blocking(ask).await.unwrap_or(false)
     }
 }
-
-/// Whether the cluster answers, once somebody wanted to know it.
-type Probe = OnceCell<bool>;
 
 /// Who did not take a message.
 enum Refusal {
@@ -248,11 +247,11 @@ fn headers(message: &Message) -> Result<OwnedHeaders, PublishError> {
 #[async_trait]
 impl Transport for Kafka {
     async fn publish(&self, event: &Event) -> Result<(), PublishError> {
-        self.send(event, &Probe::new()).await
+        self.send(event, &Probe::default()).await
     }
 
     async fn publish_all(&self, events: &[Event]) -> Vec<Published> {
-        let probe = Probe::new();
+        let probe = Probe::default();
         publish_by_key(events, KEYS_AT_ONCE, |event| self.send(event, &probe)).await
     }
 }

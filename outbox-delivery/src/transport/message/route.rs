@@ -6,7 +6,7 @@ use outbox_traits::{Event, PublishError};
 
 use crate::guard;
 
-/// The subject, topic, exchange, stream or path that an event is published to.
+/// The subject of NATS, topic of Kafka, routing key of RabbitMQ or stream of Redis that an event is published to.
 ///
 /// ```
 /// use outbox_delivery::transport::message::Route;

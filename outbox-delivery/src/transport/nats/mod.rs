@@ -2,24 +2,26 @@
 
 mod connect;
 
-use std::{error::Error as StdError, fmt, str::FromStr, sync::atomic::Ordering, time::Duration};
+use std::{borrow::Cow, error::Error as StdError, fmt, str::FromStr, sync::atomic::Ordering, time::Duration};
 
 use async_nats::{
     Client, ConnectError, HeaderMap, HeaderName, HeaderValue, Request, RequestErrorKind, Subject,
     connection::State,
     header::NATS_MESSAGE_ID,
     jetstream::{
-        self, Context, ContextBuilder, ErrorCode, context::PublishErrorKind as NatsErrorKind,
+        self, Context, ContextBuilder, ErrorCode,
+        context::{AccountErrorKind, PublishErrorKind as NatsErrorKind},
         message::PublishMessage,
     },
 };
 use async_trait::async_trait;
 use outbox_traits::{Event, PublishError, Published, Transport};
-use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 use crate::transport::{
     by_key::publish_by_key,
     message::{Encoding, Message, Route, percent_encoded},
+    probe::Probe,
 };
 
 /// Publishes events to streams of NATS JetStream.
@@ -67,12 +69,13 @@ const SUBJECT_BYTES: usize = 3800;
 
 impl Nats {
     /// Connects to a server, or to one of several of a cluster, with commas between them. A user and a password, or
-    /// a token, may stand in the URL: `nats://user:password@localhost:4222`.
+    /// a token, may stand in the URL: `nats://user:password@localhost:4222`. They hold for all servers, and so may stand
+    /// in one of several URLs alone.
     ///
     /// # Errors
-    /// If none can be reached. A client that waits for its server is made with
-    /// [`ConnectOptions::retry_on_initial_connect`](async_nats::ConnectOptions::retry_on_initial_connect), and given
-    /// to [`new`](Self::new).
+    /// If none can be reached, or if several URLs have different credentials. A client that waits for its server is made
+    /// with [`ConnectOptions::retry_on_initial_connect`](async_nats::ConnectOptions::retry_on_initial_connect), and
+    /// given to [`new`](Self::new).
     pub async fn connect(url: &str) -> Result<Self, ConnectError> {
         Ok(Self::new(connect::connect(url).await?))
     }
@@ -120,6 +123,10 @@ impl Nats {
     /// Waits so long for the acknowledgement of an event, and as long again for any answer. Then the event has failed
     /// if there was one, and otherwise the server counts as unavailable. So it does where the user may not publish to
     /// `_INBOX.>`, which is how the server is asked. By default 5 seconds.
+    ///
+    /// Where no stream has the subject of an event it waits as long for a word of JetStream (`$JS.API.INFO`). The event has
+    /// failed, unless JetStream is not there: then it is unavailable. Where the user may not ask, the event has failed once
+    /// the time is over.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.context = context(&self.client, timeout);
@@ -136,7 +143,7 @@ impl Nats {
             headers.append(name, value);
         }
         for (name, value) in &message.attributes {
-            headers.insert(format!("ce-{name}"), &*percent_encoded(value));
+            headers.insert(format!("ce-{name}"), &*attribute(value));
         }
         headers.insert("Content-Type", message.content_type);
         if self.encoding == Encoding::Binary {
@@ -147,7 +154,8 @@ impl Nats {
         Ok((subject, PublishMessage::build().headers(headers).payload(message.body.into())))
     }
 
-    async fn send(&self, event: &Event, probe: &Probe) -> Result<(), PublishError> {
+    async fn send(&self, event: &Event, probes: &Probes) -> Result<(), PublishError> {
+        let began = Instant::now();
         let (subject, message) = self.message(event)?;
         // The client would keep it for when it is connected again, and nobody would wait for it any more.
         if self.is_disconnected() {
@@ -155,19 +163,29 @@ impl Nats {
         }
         let connects = self.connects();
         let acknowledged = async { self.context.send_publish(subject.clone(), message).await?.await };
-        tokio::select! {
-            acknowledged = acknowledged => match acknowledged {
-                Ok(answer) if answer.duplicate && answer.sequence == 0 => Err(not_stored_yet(&subject)),
-                Ok(_) => Ok(()),
-                Err(error) if error.kind() == NatsErrorKind::TimedOut
-                    && *probe.get_or_init(|| self.is_answering()).await => Err(not_in_time(error, &subject)),
-                Err(error) => Err(refused(error, &subject)),
-            },
+        let acknowledged = tokio::select! {
+            acknowledged = acknowledged => acknowledged,
             () = self.disconnected(connects) => {
                 // The acknowledgement was to come by the connection that is gone.
-                Err(PublishError::unavailable("the connection to NATS broke before the event was acknowledged"))
+                let message = "the connection to NATS broke before the event was acknowledged";
+                return Err(PublishError::unavailable(message));
             }
+        };
+        let error = match acknowledged {
+            Ok(answer) if answer.duplicate && answer.sequence == 0 => return Err(not_stored_yet(&subject)),
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        let kind = error.kind();
+        if kind == NatsErrorKind::TimedOut && probes.server.answer(began, self.is_answering()).await {
+            return Err(not_in_time(error, &subject));
         }
+        if kind == NatsErrorKind::StreamNotFound
+            && !probes.jetstream.answer(began, self.has_jetstream()).await
+        {
+            return Err(no_jetstream(error));
+        }
+        Err(refused(error, &subject))
     }
 
     /// Whether the server answers anything. A request to nobody it answers by itself.
@@ -176,6 +194,21 @@ impl Nats {
         match self.client.send_request(self.client.new_inbox(), request).await {
             Ok(_) => true,
             Err(error) => error.kind() == RequestErrorKind::NoResponders,
+        }
+    }
+
+    /// Whether JetStream is there, of which a server says nothing to who publishes: where it is off, or was given up as the
+    /// disk is full, no subject has a stream. Where the user may not ask there is no answer, and it counts as there.
+    async fn has_jetstream(&self) -> bool {
+        let connects = self.connects();
+        tokio::select! {
+            account = self.context.query_account() => match account.map_err(|error| error.kind()) {
+                Err(AccountErrorKind::JetStreamUnavailable) => false,
+                Err(AccountErrorKind::JetStream(error)) => !is_down(error.error_code()),
+                _ => true,
+            },
+            // A server that stops ends JetStream first, and then the connections.
+            () = self.disconnected(connects) => false,
         }
     }
 
@@ -195,8 +228,14 @@ impl Nats {
     }
 }
 
-/// Whether the server answers, once somebody wanted to know it.
-type Probe = OnceCell<bool>;
+/// What events of a batch wanted to know.
+#[derive(Default)]
+struct Probes {
+    /// Whether the server answers anything.
+    server: Probe,
+    /// Whether JetStream is there.
+    jetstream: Probe,
+}
 
 fn context(client: &Client, timeout: Duration) -> Context {
     // Without back-pressure it fails events when there are many at once.
@@ -231,17 +270,40 @@ fn subject(text: &str) -> Result<Subject, PublishError> {
 /// A header of the event as one of the message: exactly, or not at all.
 fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), PublishError> {
     let lower = name.to_ascii_lowercase();
-    // Those that mean something to the server, or to a reader of CloudEvents.
-    let is_taken = lower == "content-type" || lower.starts_with("nats-") || lower.starts_with("ce-");
+    if lower.contains("nats-") || reads_like_the_server_s(value) {
+        return Err(PublishError::rejected(format!(
+            "the event's header {name:?} has `Nats-` in its name, or something like `Nats-Msg-Id:` in its value, \
+             which a server may take for a header of its own: give it another name, or write the value in another \
+             way"
+        )));
+    }
+    // Those that mean something to a reader of CloudEvents.
+    let is_taken = lower == "content-type" || lower.starts_with("ce-");
     // A reader strips the blanks around a value.
     let is_stripped = value.trim() != value;
     let parsed = HeaderName::from_str(name).ok().zip(HeaderValue::from_str(value).ok());
     parsed.filter(|_| !is_taken && !is_stripped).ok_or_else(|| {
         PublishError::rejected(format!(
-            "NATS has no form for the event's header {name:?}: its name must be of printable ASCII and must not \
-             begin with `Nats-` or `ce-`, and its value must have no line breaks and no blanks around it"
+            "NATS has no form for the event's header {name:?}: its name must be of printable ASCII without colons, \
+             and must not be `Content-Type` or begin with `ce-`, and its value must have no line breaks and no \
+             blanks around it"
         ))
     })
+}
+
+/// The value of an attribute. Readers decode it, so that there is a way to write also what reads like a header.
+fn attribute(value: &str) -> Cow<'_, str> {
+    let encoded = percent_encoded(value);
+    if reads_like_the_server_s(&encoded) { encoded.replace('-', "%2D").into() } else { encoded }
+}
+
+/// Whether something like `Nats-Msg-Id:` stands in a text. A server looks for its own headers among the bytes of all of
+/// them, and older ones take for one what stands in another: the id of another event, for which they acknowledge this one
+/// as a duplicate and drop it, or they do not find the id that is there (nats-server 3645 and 7465).
+fn reads_like_the_server_s(text: &str) -> bool {
+    let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+    let lower = text.to_ascii_lowercase();
+    lower.split("nats-").skip(1).any(|rest| rest.trim_start_matches(is_of_name).starts_with(':'))
 }
 
 fn not_in_time(error: jetstream::context::PublishError, subject: &Subject) -> PublishError {
@@ -258,6 +320,12 @@ fn not_stored_yet(subject: &Subject) -> PublishError {
     PublishError::failed(format!(
         "the stream of `{subject}` calls the event a duplicate, and has not stored the one before it"
     ))
+}
+
+fn no_jetstream(error: jetstream::context::PublishError) -> PublishError {
+    let message = "JetStream is not available: switch it on, or look into the log of the server, which gives it up \
+                   where the disk is full";
+    PublishError::unavailable(message).with_source(error)
 }
 
 fn refused(error: jetstream::context::PublishError, subject: &Subject) -> PublishError {
@@ -278,6 +346,9 @@ fn refused(error: jetstream::context::PublishError, subject: &Subject) -> Publis
         }
         (_, Some(answer)) if is_down(answer.error_code()) => {
             PublishError::unavailable("JetStream is not available")
+        }
+        (_, Some(answer)) if is_store_broken(answer) => {
+            PublishError::unavailable("JetStream could not write the event to its store")
         }
         (NatsErrorKind::StreamNotFound, _) => PublishError::failed(format!(
             "no stream has the subject `{subject}`: create one, or add the subject to one"
@@ -311,15 +382,31 @@ fn is_exhausted(code: ErrorCode) -> bool {
     )
 }
 
+/// Whether the store took nothing, and neither a limit of its stream nor the message is why. The server has one code for
+/// all that its stores say, and of a disk that is full or broken they say what the system does.
+fn is_store_broken(answer: &jetstream::Error) -> bool {
+    const OTHER_REASONS: &[&str] = &[
+        "maximum messages exceeded",
+        "maximum bytes exceeded",
+        "maximum messages per subject exceeded",
+        // Both are written by servers.
+        "message to large",
+        "message too large",
+    ];
+    let text = answer.to_string();
+    answer.error_code() == ErrorCode::STREAM_STORE_FAILED
+        && !OTHER_REASONS.iter().any(|reason| text.starts_with(reason))
+}
+
 #[async_trait]
 impl Transport for Nats {
     async fn publish(&self, event: &Event) -> Result<(), PublishError> {
-        self.send(event, &Probe::new()).await
+        self.send(event, &Probes::default()).await
     }
 
     async fn publish_all(&self, events: &[Event]) -> Vec<Published> {
-        let probe = Probe::new();
-        publish_by_key(events, KEYS_AT_ONCE, |event| self.send(event, &probe)).await
+        let probes = Probes::default();
+        publish_by_key(events, KEYS_AT_ONCE, |event| self.send(event, &probes)).await
     }
 }
 

@@ -36,9 +36,9 @@ use super::{
 /// [`Rejected`](outbox_traits::PublishErrorKind::Rejected): somebody has yet to bind a queue, and the event is as
 /// good as before. This transport declares neither exchanges nor queues.
 ///
-/// The message id is the id of the event, and the type the type of the event. The attributes of a CloudEvent are
-/// headers with the prefix `cloudEvents:`; a header of the event that begins with it, or with `cloudEvents_`, is
-/// [`Rejected`](outbox_traits::PublishErrorKind::Rejected).
+/// The message id is the id of the event, and the type the type of the event, unless that has more than 255 bytes: then
+/// the message has none. The attributes of a CloudEvent are headers with the prefix `cloudEvents:`; a header of the event
+/// that begins with it, or with `cloudEvents_`, is [`Rejected`](outbox_traits::PublishErrorKind::Rejected).
 ///
 /// A batch goes in rounds: the next event of each key, side by side, once all of the round before were confirmed. After
 /// a round in which an event was not confirmed in time, the rest is not tried.

@@ -66,13 +66,16 @@ impl Mapping {
             )));
         }
         let seconds = u64::try_from(event.meta().timestamp().timestamp()).unwrap_or_default();
-        let properties = BasicProperties::default()
+        let mut properties = BasicProperties::default()
             .with_message_id(event.id().to_string().into())
-            .with_type(short("the type of the event", event.event_type().to_owned())?)
             .with_content_type(message.content_type.into())
             .with_timestamp(seconds)
             .with_delivery_mode(PERSISTENT)
             .with_headers(headers);
+        // The property takes 255 bytes, and need not be there: the type is also an attribute, or stands in the body.
+        if let Ok(event_type) = ShortString::try_new(event.event_type()) {
+            properties = properties.with_type(event_type);
+        }
         let routing_key = short("the routing key", self.route.try_of(event)?)?;
         if self.exchange.as_str().is_empty() && routing_key.as_str().starts_with(REPLY_TO) {
             return Err(PublishError::rejected(format!(
