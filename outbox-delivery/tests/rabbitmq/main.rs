@@ -119,11 +119,14 @@ fn read(message: &BasicGetMessage) -> Received {
         (name.as_str().to_lowercase(), value.to_string())
     });
     let headers: std::collections::BTreeMap<_, _> = headers.collect();
-    let text = |value: &Option<lapin::types::ShortString>| value.as_ref().unwrap().as_str().to_owned();
     assert_eq!(*message.properties.delivery_mode(), Some(2));
+    let event_type = headers["cloudevents:type"].clone();
+    // The property takes no more than that.
+    let kind = message.properties.kind().as_ref().map(|kind| kind.as_str());
+    assert_eq!(kind, Some(&*event_type).filter(|event_type| event_type.len() <= 255));
     Received {
-        id: text(message.properties.message_id()).parse().unwrap(),
-        event_type: text(message.properties.kind()),
+        id: message.properties.message_id().as_ref().unwrap().as_str().parse().unwrap(),
+        event_type,
         payload: serde_json::from_slice(&message.data).unwrap(),
         partition_key: headers.get("cloudevents:partitionkey").cloned(),
         headers,
