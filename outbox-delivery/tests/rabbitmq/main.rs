@@ -122,7 +122,7 @@ fn read(message: &BasicGetMessage) -> Received {
     assert_eq!(*message.properties.delivery_mode(), Some(2));
     let event_type = headers["cloudevents:type"].clone();
     // The property takes no more than that.
-    let kind = message.properties.kind().as_ref().map(|kind| kind.as_str());
+    let kind = message.properties.kind().as_ref().map(lapin::types::ShortString::as_str);
     assert_eq!(kind, Some(&*event_type).filter(|event_type| event_type.len() <= 255));
     Received {
         id: message.properties.message_id().as_ref().unwrap().as_str().parse().unwrap(),
