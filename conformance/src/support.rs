@@ -3,7 +3,7 @@
 use std::{collections::HashSet, future::Future, slice, sync::Arc};
 
 use chrono::{TimeDelta, Utc};
-use outbox_traits::{Event, EventId, OutboxStore, Result, Retention, Saved};
+use outbox_traits::{Error, ErrorKind, Event, EventId, OutboxStore, Result, Retention, Saved};
 use serde_json::json;
 
 use crate::Harness;
@@ -114,11 +114,11 @@ pub(crate) async fn pending_ids<H: Harness>(h: &Arc<H>) -> Vec<EventId> {
 }
 
 pub(crate) async fn acknowledge<H: Harness>(h: &Arc<H>, id: EventId) {
-    retried(|| h.store().acknowledge(id)).await;
+    unless_in_conflict(|| h.store().acknowledge(id)).await;
 }
 
 pub(crate) async fn acknowledge_all<H: Harness>(h: &Arc<H>, ids: &[EventId]) {
-    retried(|| h.store().acknowledge_all(ids)).await;
+    unless_in_conflict(|| h.store().acknowledge_all(ids)).await;
 }
 
 pub(crate) async fn rows<H: Harness>(h: &Arc<H>) -> HashSet<String> {
@@ -164,12 +164,24 @@ pub(crate) async fn drain<H: Harness>(h: &Arc<H>, limit: usize, is_last: impl Fn
 
 /// Calls again while the engine answers that a concurrent transaction is in the way, or cannot be reached, as an application
 /// does.
-pub(crate) async fn retried<T, F: Future<Output = Result<T>>>(mut call: impl FnMut() -> F) -> T {
+pub(crate) async fn retried<T, F: Future<Output = Result<T>>>(call: impl FnMut() -> F) -> T {
+    while_it_helps(call, Error::is_retryable).await
+}
+
+/// The same of what many call at once, and no more than is in the way of one another.
+pub(crate) async fn unless_in_conflict<T, F: Future<Output = Result<T>>>(call: impl FnMut() -> F) -> T {
+    while_it_helps(call, |error| error.kind() == ErrorKind::Conflict).await
+}
+
+async fn while_it_helps<T, F: Future<Output = Result<T>>>(
+    mut call: impl FnMut() -> F,
+    helps: fn(&Error) -> bool,
+) -> T {
     let mut last = None;
     for _ in 0..200 {
         match call().await {
             Ok(value) => return value,
-            Err(error) if error.is_retryable() => {
+            Err(error) if helps(&error) => {
                 last = Some(error);
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }

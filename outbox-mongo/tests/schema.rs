@@ -174,6 +174,29 @@ async fn what_the_keys_said_is_put_back_where_their_collection_was_lost() {
     }
 }
 
+/// What waits for a held key is parked by no claim, as long as it is not much.
+#[tokio::test]
+async fn a_hold_alone_is_put_back_where_its_key_was_lost() {
+    let Some(h) = require("schema::lost_hold", Mongo::open().await) else { return };
+    let events =
+        ["first", "behind"].map(|name| Event::new("t", json!(name)).unwrap().with_partition_key("k"));
+    h.store.save_all(&events).await.unwrap();
+    let leased = h.store.claim(&Claim::new("w").with_limit(1)).await.unwrap();
+    let held = Settlement::dead_letter_holding_key(leased[0].lease, "failed");
+    assert!(h.store.settle(&[held]).await.unwrap()[0].is_ok());
+    assert!(h.store.claim(&Claim::new("w")).await.unwrap().is_empty(), "the key is held");
+    lose_keys(&h, 0).await;
+    let report = h.store.verify().await.unwrap();
+    assert_eq!(report.problems().len(), 1, "{report}");
+    h.store.migrate().await.unwrap();
+    assert_eq!(h.store.verify().await.unwrap(), current());
+    assert!(h.store.claim(&Claim::new("w")).await.unwrap().is_empty(), "the key is held");
+    assert!(h.store.requeue(events[0].id()).await.unwrap());
+    let leased = h.store.claim(&Claim::new("w")).await.unwrap();
+    assert_eq!(leased.into_iter().map(|one| one.event).collect::<Vec<_>>(), events);
+    h.close().await;
+}
+
 async fn all_keys(h: &Mongo) -> Vec<Document> {
     let keys = h.database().collection::<Document>("outbox.keys");
     let mut found = keys.find(doc! {}).sort(doc! { "_id": 1 }).await.unwrap();

@@ -199,6 +199,10 @@ pub(crate) async fn apply_missing<DB: Dialect>(connection: &mut DB::Connection, 
             return Err(Error::new(ErrorKind::Schema, taken.to_string()));
         }
     }
+    if !missing.is_empty() {
+        let there = there::<DB>(connection, names).await.map_err(failed)?;
+        begin_anew::<DB>(connection, names, &there).await?;
+    }
     for sql in missing {
         DB::execute(connection, names.rewrite(sql)).await.map_err(failed)?;
     }
@@ -237,13 +241,9 @@ async fn apply_again<DB: Dialect>(
     lost: &Problem,
 ) -> Result<()> {
     let failed = |error| error::of::<DB>(names, MIGRATE, error);
-    let tables = names.layout.tables.iter().map(|table| table.name(names));
-    let mut there = Vec::new();
-    for table in tables.chain([names.part(VERSION)]) {
-        if DB::columns(connection, names, &table).await.map_err(failed)?.is_empty() {
-            continue;
-        }
-        if !DB::is_where_made(connection, names, &table).await.map_err(failed)? {
+    let there = there::<DB>(connection, names).await.map_err(failed)?;
+    for table in &there {
+        if !DB::is_where_made(connection, names, table).await.map_err(failed)? {
             let why = format!(
                 "{}, and it would be made elsewhere than the table `{table}`, which is not where these connections \
                  make tables: have them make tables there, or apply the files in `migrations/{}` of outbox-sqlx \
@@ -253,14 +253,8 @@ async fn apply_again<DB: Dialect>(
             );
             return Err(refused(names, &why));
         }
-        there.push(table);
     }
-    // Before they are made: as long as one is missing nobody claims, and where this is cut off, on an engine that makes tables in no
-    // transaction, the next migration finds it missing and does this again.
-    let mut of_claims = names.layout.tables.iter().filter(|table| table.suffix.is_some());
-    if of_claims.any(|table| !there.contains(&table.name(names))) {
-        DB::execute(connection, begin_anew::<DB>(names, &there)).await.map_err(failed)?;
-    }
+    begin_anew::<DB>(connection, names, &there).await?;
     for sql in names.layout.migrations {
         DB::execute(connection, names.rewrite(sql))
             .await
@@ -269,9 +263,38 @@ async fn apply_again<DB: Dialect>(
     Ok(())
 }
 
+/// The tables that are there.
+async fn there<DB: Dialect>(connection: &mut DB::Connection, names: &Names) -> sqlx::Result<Vec<String>> {
+    let tables = names.layout.tables.iter().map(|table| table.name(names));
+    let mut there = Vec::new();
+    for table in tables.chain([names.part(VERSION)]) {
+        if !DB::columns(connection, names, &table).await?.is_empty() {
+            there.push(table);
+        }
+    }
+    Ok(there)
+}
+
 /// What is parked, waits or is leased is known by several tables together, and by none alone: where one was lost, it is pending as
-/// if nobody had met it yet. Under the lock of the claims, if there is one.
-fn begin_anew<DB: Dialect>(names: &Names, there: &[String]) -> String {
+/// if nobody had met it yet.
+///
+/// Before that is made again: as long as one is missing nobody claims, and where this is cut off, on an engine that makes tables
+/// in no transaction, the next migration finds it missing and does this again.
+async fn begin_anew<DB: Dialect>(
+    connection: &mut DB::Connection,
+    names: &Names,
+    there: &[String],
+) -> Result<()> {
+    let mut of_claims = names.layout.tables.iter().filter(|table| table.suffix.is_some());
+    if !there.contains(&names.table) || of_claims.all(|table| there.contains(&table.name(names))) {
+        return Ok(());
+    }
+    let sql = making_pending::<DB>(names, there);
+    DB::execute(connection, sql).await.map(drop).map_err(|error| error::of::<DB>(names, MIGRATE, error))
+}
+
+/// Under the lock of the claims, if there is one.
+fn making_pending<DB: Dialect>(names: &Names, there: &[String]) -> String {
     let is_there = |part: &&str| there.contains(&names.part(part));
     let (begin, end) = DB::AROUND_REPAIR;
     let mut statements = Vec::new();
@@ -279,11 +302,8 @@ fn begin_anew<DB: Dialect>(names: &Names, there: &[String]) -> String {
         let version = names.quoted_part(VERSION);
         statements.push(format!("SELECT version FROM {version} WHERE version = 2 {}", DB::FOR_UPDATE));
     }
-    if there.contains(&names.table) {
-        let events = names.quoted_table();
-        statements
-            .push(format!("UPDATE {events} SET status = 'pending' WHERE status IN ('parked', 'waiting')"));
-    }
+    let events = names.quoted_table();
+    statements.push(format!("UPDATE {events} SET status = 'pending' WHERE status IN ('parked', 'waiting')"));
     let parts = [LEASE, KEY, PARKED].into_iter().filter(is_there);
     statements.extend(parts.map(|part| format!("DELETE FROM {}", names.quoted_part(part))));
     format!("{begin}{}{end}", statements.join("; "))
@@ -364,7 +384,8 @@ async fn applied<DB: Dialect>(connection: &mut DB::Connection, names: &Names) ->
     }
     if is_whole::<DB>(connection, names).await.map_err(failed)? {
         // What says the version was lost. Nothing is to be upgraded; all is to be made again.
-        return Ok(newest(names));
+        let lost = lost_version::<DB>(names);
+        return if lost.is_made_again { Ok(newest(names)) } else { Err(refused(names, &lost.to_string())) };
     }
     match in_the_way::<DB>(connection, names).await.map_err(failed)? {
         Some(table) => Err(Error::new(ErrorKind::Schema, taken(names, &table).to_string())),
@@ -372,11 +393,31 @@ async fn applied<DB: Dialect>(connection: &mut DB::Connection, names: &Names) ->
     }
 }
 
-/// Whether the table of the name itself has all that it has in the newest version, by which it is no other's.
+/// The table of versions was lost. Its rows are also the lock of the claims, which an engine that makes tables in no transaction
+/// would show before they are there.
+fn lost_version<DB: Dialect>(names: &Names) -> Problem {
+    let what = format!("the table `{}` is missing", names.part(VERSION));
+    let (begin, _) = DB::AROUND_REPAIR;
+    if begin.is_empty() {
+        return Problem::made_again(what, "run `migrate`");
+    }
+    Problem::by_hand(
+        what,
+        format!(
+            "stop what claims and settles, apply the first of the files in `migrations/{}` of outbox-sqlx again, and run \
+             `migrate`",
+            DB::DIRECTORY
+        ),
+    )
+}
+
+/// Whether the table of an outbox has all columns that it has in the newest version, by which it is no other's. An inbox has too few
+/// for that.
 async fn is_whole<DB: Dialect>(connection: &mut DB::Connection, names: &Names) -> sqlx::Result<bool> {
     let columns = DB::columns(connection, names, &names.table).await?;
     let versions = DB::columns(connection, names, &names.part(VERSION)).await?;
-    Ok(versions.is_empty() && absent(names.layout.tables[0].columns, &columns).next().is_none())
+    let is_outbox = names.layout.tables.len() > 1;
+    Ok(is_outbox && versions.is_empty() && absent(names.layout.tables[0].columns, &columns).next().is_none())
 }
 
 /// Where no version is there, a table that has the name of a part, of an index too if those share their names with tables.
@@ -441,6 +482,7 @@ async fn problems<DB: Dialect>(
     // What stands in the statement that makes a table is passed over where the table is there.
     let by_hand = format!("create it as {files} do");
     let mut problems = Vec::new();
+    let (mut has_events, mut is_part_lost) = (false, false);
 
     if let Some(applied) = applied {
         if applied < newest {
@@ -453,9 +495,9 @@ async fn problems<DB: Dialect>(
             );
             problems.push(Problem::by_hand(what, "upgrade the library"));
         }
-    } else if !is_whole::<DB>(connection, names).await?
-        && let Some(table) = in_the_way::<DB>(connection, names).await?
-    {
+    } else if is_whole::<DB>(connection, names).await? {
+        problems.push(lost_version::<DB>(names));
+    } else if let Some(table) = in_the_way::<DB>(connection, names).await? {
         return Ok(vec![taken(names, &table)]);
     } else {
         let what = format!("the table `{}` is missing", names.part(VERSION));
@@ -465,10 +507,10 @@ async fn problems<DB: Dialect>(
     for table in names.layout.tables {
         let name = table.name(names);
         let found = DB::columns(connection, names, &name).await?;
+        has_events |= table.suffix.is_none() && !found.is_empty();
         if found.is_empty() {
-            // The files make a table that is empty, and what it knew of events would be stuck.
-            let remedy = if table.suffix.is_some() { "run `migrate`" } else { &*again };
-            problems.push(Problem::made_again(format!("the table `{name}` is missing"), remedy));
+            is_part_lost |= has_events && applied.is_none_or(|applied| applied == newest);
+            problems.push(Problem::made_again(format!("the table `{name}` is missing"), &again));
             continue;
         }
         for column in absent(table.columns, &found) {
@@ -500,6 +542,12 @@ async fn problems<DB: Dialect>(
                 }
                 Some(_) => {}
             }
+        }
+    }
+    // The files would make that table empty, and what it knew of events would be stuck.
+    if is_part_lost {
+        for problem in problems.iter_mut().filter(|problem| problem.is_made_again) {
+            "run `migrate`".clone_into(&mut problem.remedy);
         }
     }
     Ok(problems)

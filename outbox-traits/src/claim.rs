@@ -76,7 +76,7 @@ impl Claim {
         self
     }
 
-    /// For so long.
+    /// For so long. A lease of no time is over within a second.
     #[must_use]
     pub fn with_lease(mut self, length: Duration) -> Self {
         self.lease = length;

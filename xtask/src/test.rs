@@ -148,10 +148,10 @@ impl Step {
         println!("test: {}", self.name);
         let mut command = self.command(false);
         servers.give_to(&mut command);
-        // Much of what tests do is to wait: for servers, disks and clocks.
+        // Much of what tests do is to wait: for servers, disks and clocks. But the servers have so many connections.
         if std::env::var_os("RUST_TEST_THREADS").is_none() {
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            command.env("RUST_TEST_THREADS", (2 * cores).to_string());
+            command.env("RUST_TEST_THREADS", (2 * cores).min(16).max(cores).to_string());
         }
         let seen = Mutex::new((Tally::default(), Failures::default(), 0));
         let status = process::lines(command, |stream, line| {

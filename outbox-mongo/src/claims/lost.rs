@@ -13,9 +13,9 @@ use crate::{
     store::{BATCH, ONE_ANSWER},
 };
 
-/// Of so many parked events, the first ones, it is looked up whether their keys are known: what is stuck comes first, in
-/// the end.
-const FIRST_PARKED: i32 = 100;
+/// Of so many parked events, and of as many dead letters, the first ones, it is looked up whether their keys are known: what is stuck
+/// comes first, in the end.
+const FIRST: i32 = 100;
 
 /// What tells what keys are to say.
 #[derive(Clone, Copy)]
@@ -27,7 +27,8 @@ enum Lost<'a> {
 }
 
 impl MongoOutbox {
-    /// Whether one of the first parked events has a key without a document, and so is found by no claim.
+    /// Whether one of the first parked events has a key without a document, and so is found by no claim, or one of the first dead
+    /// letters is to hold its key, and holds nothing.
     pub(crate) async fn has_lost_keys(&self) -> Result<bool, DriverError> {
         let mut conflicts = Conflicts::new();
         loop {
@@ -40,24 +41,34 @@ impl MongoOutbox {
 
     /// At one moment: claims take away the documents of keys of which nothing is parked any more.
     async fn meets_lost_key(&self) -> Result<bool, DriverError> {
-        let question = [
-            // By another kind of hash nothing is found anyway.
-            doc! { "$match": { "status": PARKED, "partitionHash": { "$type": "binData" } } },
-            doc! { "$sort": { "seq": 1 } },
-            doc! { "$limit": FIRST_PARKED },
-            doc! { "$project": { "partitionHash": 1 } },
-            doc! { "$lookup": {
-                "from": self.keys.name(), "localField": "partitionHash", "foreignField": "_id", "as": "known",
-            } },
-            doc! { "$match": { "known": [] } },
-            doc! { "$limit": 1 },
-        ];
+        // By another kind of hash nothing is found anyway.
+        let known_hash = doc! { "$type": "binData" };
+        let parked = (PARKED, doc! { "partitionHash": &known_hash });
+        let holding = (DEAD_LETTER, doc! { "partitionHash": &known_hash, HOLDS_KEY: true });
         let mut moment = self.moment().await?;
-        let question = self.events.aggregate(question).hint(keys(FIFO_KEYS));
-        let question = question.read_concern(ReadConcern::snapshot());
-        let mut cursor = question.session(&mut moment).await?;
-        let is_lost = cursor.advance(&mut moment).await?;
-        Ok(is_lost)
+        for (status, those) in [parked, holding] {
+            let question = [
+                doc! { "$match": { "status": status } },
+                doc! { "$sort": { "seq": 1 } },
+                doc! { "$limit": FIRST },
+                doc! { "$match": those },
+                doc! { "$project": { "eventId": 1, "partitionHash": 1 } },
+                doc! { "$lookup": {
+                    "from": self.keys.name(), "localField": "partitionHash", "foreignField": "_id", "as": "known",
+                } },
+                doc! { "$match": { "known": [] } },
+            ];
+            let question = self.events.aggregate(question).hint(keys(FIFO_KEYS));
+            let question = question.read_concern(ReadConcern::snapshot());
+            let mut cursor = question.session(&mut moment).await?;
+            while cursor.advance(&mut moment).await? {
+                // An event without a key may wait, but holds none, whatever another program says of it.
+                if status == PARKED || !document::has_no_key(cursor.current()) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// Gives all keys that wait the documents which they are to have. Each part is whole by itself, so that it can be cut

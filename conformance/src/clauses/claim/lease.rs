@@ -20,8 +20,8 @@ use super::{
 use crate::{
     Harness,
     support::{
-        acknowledge, acknowledge_all, event, events, full_event, ids, kept, pending, pending_ids, retried,
-        save, save_all,
+        acknowledge, acknowledge_all, event, events, full_event, ids, kept, pending, pending_ids, save,
+        save_all, unless_in_conflict,
     },
 };
 
@@ -200,7 +200,8 @@ where
                     0 => settled(&h, [Settlement::delivered(lease)]).await,
                     1 | 2 => settled(&h, [Settlement::released(lease)]).await,
                     _ => {
-                        let renewed = retried(|| h.store().renew(slice::from_ref(&lease), LEASE * 4)).await;
+                        let renewed =
+                            unless_in_conflict(|| h.store().renew(slice::from_ref(&lease), LEASE * 4)).await;
                         renewed[0].as_ref().expect("it is held");
                     }
                 }

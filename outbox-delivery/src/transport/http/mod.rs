@@ -8,7 +8,10 @@ mod headers;
 
 use std::{
     fmt,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -47,8 +50,8 @@ use crate::{
 /// | another 4xx with a `Retry-After` | [`Failed`](outbox_traits::PublishErrorKind::Failed) |
 /// | another 4xx without one | [`Rejected`](outbox_traits::PublishErrorKind::Rejected) |
 /// | anything else, a redirect among it | [`Failed`](outbox_traits::PublishErrorKind::Failed) |
-/// | none in time, where another event of the batch was answered | [`Failed`](outbox_traits::PublishErrorKind::Failed) |
-/// | none in time, where no event was answered | [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable) |
+/// | none in time, where another event of the batch was answered meanwhile | [`Failed`](outbox_traits::PublishErrorKind::Failed) |
+/// | none in time, where none was | [`Unavailable`](outbox_traits::PublishErrorKind::Unavailable) |
 ///
 /// The status decides. The body is waited for a second more at most, for the text of an error.
 ///
@@ -215,18 +218,19 @@ impl Http {
 
     async fn post(&self, event: &Event, batch: &Batch) -> Result<(), PublishError> {
         let request = self.request(event)?;
-        let end = Instant::now() + self.timeout.min(MAX_INTERVAL);
+        let began = Instant::now();
+        let end = began + self.timeout.min(MAX_INTERVAL);
         let sent = timeout_at(end, self.client.send(&request)).await;
-        let response = sent.map_err(|elapsed| self.too_slow(elapsed, batch))??;
-        batch.is_answered.store(true, Ordering::Relaxed);
+        let response = sent.map_err(|elapsed| self.too_slow(elapsed, began, batch))??;
+        *batch.answered() = Some(Instant::now());
         Answer::of(response, end).await.result()
     }
 
-    /// It may be the event or the webhook that is slow. Where another one was answered it is the event; else nobody knows, and
-    /// none is to blame.
-    fn too_slow(&self, elapsed: Elapsed, batch: &Batch) -> PublishError {
+    /// It may be the event or the webhook that is slow. Where another one was answered meanwhile it is the event; else nobody
+    /// knows, and none is to blame.
+    fn too_slow(&self, elapsed: Elapsed, began: Instant, batch: &Batch) -> PublishError {
         batch.is_slow.store(true, Ordering::Relaxed);
-        let is_answering = batch.is_answered.load(Ordering::Relaxed);
+        let is_answering = batch.answered().is_some_and(|answered| answered >= began);
         let kind = if is_answering { PublishErrorKind::Failed } else { PublishErrorKind::Unavailable };
         PublishError::new(kind, format!("the webhook did not answer within {:?}", self.timeout))
             .with_source(elapsed)
@@ -242,10 +246,16 @@ impl Http {
 /// What is known of the webhook by the events of a batch.
 #[derive(Default)]
 struct Batch {
-    /// It has answered one, whatever it said.
-    is_answered: AtomicBool,
+    /// When it last answered one, whatever it said.
+    answered: Mutex<Option<Instant>>,
     /// It has not answered one in time.
     is_slow: AtomicBool,
+}
+
+impl Batch {
+    fn answered(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[async_trait]
