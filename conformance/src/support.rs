@@ -1,6 +1,12 @@
 //! What many clauses do.
 
-use std::{collections::HashSet, future::Future, slice, sync::Arc};
+use std::{
+    collections::HashSet,
+    future::Future,
+    slice,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chrono::{TimeDelta, Utc};
 use outbox_traits::{Error, ErrorKind, Event, EventId, OutboxStore, Result, Retention, Saved};
@@ -48,6 +54,35 @@ pub(crate) fn full_event(event_type: &str) -> Event {
         .with_header("traceparent", "00-1-2-01")
 }
 
+/// The same with a field that nobody knows.
+pub(crate) fn fuller_event(event_type: &str) -> Event {
+    let mut event = full_event(event_type);
+    event.meta_mut().extra.insert("region".to_owned(), json!({ "a.b": ["eu", null, u64::MAX, -0.0] }));
+    event
+}
+
+/// Texts are compared, too, because `-0.0 == 0.0` and a map has no order.
+#[track_caller]
+pub(crate) fn assert_exact(read: &[Event], saved: &[Event]) {
+    assert_eq!(read.len(), saved.len(), "each was saved and comes back");
+    for (read, saved) in read.iter().zip(saved) {
+        assert_eq!(json!(read).to_string(), json!(saved).to_string());
+        assert_eq!(read, saved);
+    }
+}
+
+/// What is to last for a fraction of a second, and a part of that.
+pub(crate) const FRACTION: Duration = Duration::from_millis(900);
+pub(crate) const A_WHILE: Duration = Duration::from_millis(100);
+/// By then it is over.
+pub(crate) const A_SECOND: Duration = Duration::from_secs(1);
+
+/// Whether it may not be over yet that began then, after a while which the harness has let pass. Where the clock goes on by itself, an
+/// answer that took too long says nothing.
+pub(crate) fn is_telling(begun: Instant) -> bool {
+    begun.elapsed() + A_WHILE * 2 < FRACTION
+}
+
 pub(crate) fn ids(events: &[Event]) -> Vec<EventId> {
     events.iter().map(Event::id).collect()
 }
@@ -64,6 +99,8 @@ pub(crate) async fn save_all<H: Harness>(h: &Arc<H>, events: &[Event]) {
 
 /// In how many ways an event is saved.
 pub(crate) const WAYS: usize = 4;
+/// In which of them it is saved in a session: by itself, and as a batch.
+pub(crate) const IN_SESSION: [usize; 2] = [2, 3];
 
 /// One of them; in a session, which is committed where it was saved.
 pub(crate) async fn saved_by<H: Harness>(h: &Arc<H>, event: &Event, way: usize) -> Result<Saved> {
@@ -114,11 +151,11 @@ pub(crate) async fn pending_ids<H: Harness>(h: &Arc<H>) -> Vec<EventId> {
 }
 
 pub(crate) async fn acknowledge<H: Harness>(h: &Arc<H>, id: EventId) {
-    unless_in_conflict(|| h.store().acknowledge(id)).await;
+    again_after_conflicts(|| h.store().acknowledge(id)).await;
 }
 
 pub(crate) async fn acknowledge_all<H: Harness>(h: &Arc<H>, ids: &[EventId]) {
-    unless_in_conflict(|| h.store().acknowledge_all(ids)).await;
+    again_after_conflicts(|| h.store().acknowledge_all(ids)).await;
 }
 
 pub(crate) async fn rows<H: Harness>(h: &Arc<H>) -> HashSet<String> {
@@ -153,7 +190,7 @@ pub(crate) async fn drain<H: Harness>(h: &Arc<H>, limit: usize, is_last: impl Fn
             if is_last {
                 return delivered;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
         for id in batch {
             assert!(seen.insert(id), "{id} was acknowledged and is pending again");
@@ -168,8 +205,8 @@ pub(crate) async fn retried<T, F: Future<Output = Result<T>>>(call: impl FnMut()
     while_it_helps(call, Error::is_retryable).await
 }
 
-/// The same of what many call at once, and no more than is in the way of one another.
-pub(crate) async fn unless_in_conflict<T, F: Future<Output = Result<T>>>(call: impl FnMut() -> F) -> T {
+/// The same where a concurrent transaction is in the way, and nowhere else: of what many call at once.
+pub(crate) async fn again_after_conflicts<T, F: Future<Output = Result<T>>>(call: impl FnMut() -> F) -> T {
     while_it_helps(call, |error| error.kind() == ErrorKind::Conflict).await
 }
 
@@ -183,7 +220,7 @@ async fn while_it_helps<T, F: Future<Output = Result<T>>>(
             Ok(value) => return value,
             Err(error) if helps(&error) => {
                 last = Some(error);
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
             Err(error) => panic!("an error that a retry does not help: {error}"),
         }

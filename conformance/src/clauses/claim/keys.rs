@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Harness,
-    support::{acknowledge, event, events, ids, pending_ids, save, save_all},
+    support::{IN_SESSION, acknowledge, event, events, ids, pending_ids, save, save_all, saved_all_by},
 };
 
 /// 7.3: while an event of a key is leased, no other of that key is handed to anyone; one claim may take several.
@@ -37,18 +37,9 @@ pub async fn a_key_waits_for_an_event_that_was_saved_in_a_session<H: Harness>(h:
 where
     H::Store: ClaimStore,
 {
-    for is_batch in [false, true] {
+    for way in IN_SESSION {
         let all = of_key("k", 2);
-        let mut transaction = h.begin().await;
-        for batch in all.chunks(if is_batch { 2 } else { 1 }) {
-            let session = h.session(&mut transaction);
-            let saved = match batch {
-                [one] => h.store().save_in_session(one, session).await.map(|saved| vec![saved]),
-                _ => h.store().save_all_in_session(batch, session).await,
-            };
-            assert_eq!(saved.expect("save"), vec![Saved::Stored; batch.len()]);
-        }
-        h.commit(transaction).await;
+        assert_eq!(saved_all_by(&h, &all, way).await.expect("save"), [Saved::Stored; 2]);
         let first = claim(&h, 1).await;
         assert_eq!(leased_ids(&first), [all[0].id()]);
         assert!(claim(&h, 10).await.is_empty(), "one of the key is leased");

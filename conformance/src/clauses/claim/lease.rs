@@ -20,8 +20,8 @@ use super::{
 use crate::{
     Harness,
     support::{
-        acknowledge, acknowledge_all, event, events, full_event, ids, kept, pending, pending_ids, save,
-        save_all, unless_in_conflict,
+        A_SECOND, A_WHILE, FRACTION, acknowledge, acknowledge_all, again_after_conflicts, event, events,
+        full_event, ids, is_telling, kept, pending, pending_ids, save, save_all,
     },
 };
 
@@ -201,7 +201,8 @@ where
                     1 | 2 => settled(&h, [Settlement::released(lease)]).await,
                     _ => {
                         let renewed =
-                            unless_in_conflict(|| h.store().renew(slice::from_ref(&lease), LEASE * 4)).await;
+                            again_after_conflicts(|| h.store().renew(slice::from_ref(&lease), LEASE * 4))
+                                .await;
                         renewed[0].as_ref().expect("it is held");
                     }
                 }
@@ -311,55 +312,51 @@ pub async fn fractions_of_a_second_count<H: Harness>(h: Arc<H>)
 where
     H::Store: ClaimStore,
 {
-    const LENGTH: Duration = Duration::from_millis(900);
-    const A_WHILE: Duration = Duration::from_millis(100);
-    // Where the clock goes on by itself, an answer that took too long says nothing.
-    let is_telling = |begun: Instant| begun.elapsed() + A_WHILE * 2 < LENGTH;
     let mut told = [false; 3];
     for _ in 0..20 {
         let one = keyed("key", "one");
         save(&h, &one).await;
         let begun = Instant::now();
-        let short = h.store().claim(&Claim::new("a worker").with_lease(LENGTH)).await.expect("claim");
+        let short = h.store().claim(&Claim::new("a worker").with_lease(FRACTION)).await.expect("claim");
         assert_eq!(leased_ids(&short), [one.id()]);
         let is_pending = async || !pending(&h).await.is_empty();
         h.advance(A_WHILE).await;
         let is_over = is_pending().await;
         if is_telling(begun) {
-            assert!(!is_over, "a lease of {LENGTH:?} is over at once");
+            assert!(!is_over, "a lease of {FRACTION:?} is over at once");
             told[0] = true;
         }
-        h.advance(Duration::from_secs(1)).await;
-        assert!(is_pending().await, "a lease of {LENGTH:?} lasts for more than a second");
+        h.advance(A_SECOND).await;
+        assert!(is_pending().await, "a lease of {FRACTION:?} lasts for more than a second");
 
         let lease = claim(&h, 1).await[0].lease;
         let begun = Instant::now();
-        let renewed = h.store().renew(&[lease], LENGTH).await.expect("renew");
+        let renewed = h.store().renew(&[lease], FRACTION).await.expect("renew");
         renewed[0].as_ref().expect("it is held");
         h.advance(A_WHILE).await;
         let is_over = is_pending().await;
         if is_telling(begun) {
-            assert!(!is_over, "a renewal by {LENGTH:?} is over at once");
+            assert!(!is_over, "a renewal by {FRACTION:?} is over at once");
             told[1] = true;
         }
-        h.advance(Duration::from_secs(1)).await;
+        h.advance(A_SECOND).await;
 
         let leased = claim(&h, 1).await;
         let begun = Instant::now();
-        settled(&h, [Settlement::retry(leased[0].lease, LENGTH, "failed")]).await;
+        settled(&h, [Settlement::retry(leased[0].lease, FRACTION, "failed")]).await;
         h.advance(A_WHILE).await;
         let is_due = is_pending().await;
         if is_telling(begun) {
-            assert!(!is_due, "a retry after {LENGTH:?} is due at once");
+            assert!(!is_due, "a retry after {FRACTION:?} is due at once");
             told[2] = true;
         }
-        h.advance(Duration::from_secs(1)).await;
+        h.advance(A_SECOND).await;
         delivered(&h, &claim(&h, 1).await).await;
         if told == [true; 3] {
             return;
         }
     }
-    panic!("no answer came within {LENGTH:?}");
+    panic!("no answer came within {FRACTION:?}");
 }
 
 /// 7.5: when its time is over, a lease is over: neither later nor only when somebody claims again.

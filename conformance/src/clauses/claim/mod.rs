@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::{
     Harness,
-    support::{ids, save_all, unless_in_conflict},
+    support::{again_after_conflicts, ids, save_all},
 };
 
 pub use self::{filter::*, held::*, history::*, keys::*, lease::*, order::*, settle::*, types::*};
@@ -43,7 +43,7 @@ where
 /// By any handle.
 pub(crate) async fn claim_by<S: ClaimStore>(store: &S, limit: usize) -> Vec<Leased> {
     let claim = Claim::new("a worker").with_limit(limit).with_lease(LEASE);
-    unless_in_conflict(|| store.claim(&claim)).await
+    again_after_conflicts(|| store.claim(&claim)).await
 }
 
 /// Events of as many keys, saved and leased.
@@ -67,7 +67,7 @@ where
 
 /// By any handle.
 pub(crate) async fn settle_by<S: ClaimStore>(store: &S, settlements: &[Settlement]) -> Vec<Result<()>> {
-    let answers = unless_in_conflict(|| store.settle(settlements)).await;
+    let answers = again_after_conflicts(|| store.settle(settlements)).await;
     assert_eq!(answers.len(), settlements.len(), "an answer for each");
     answers
 }

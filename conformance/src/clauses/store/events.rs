@@ -12,8 +12,8 @@ use uuid::Uuid;
 use crate::{
     Harness,
     support::{
-        WAYS, acknowledge, acknowledge_all, event, full_event, ids, pending, pending_ids, save, save_all,
-        saved_all_by,
+        WAYS, acknowledge, acknowledge_all, assert_exact, event, full_event, fuller_event, ids, pending,
+        pending_ids, save, save_all, saved_all_by,
     },
 };
 
@@ -193,10 +193,9 @@ pub async fn every_meta_field_comes_back_exactly<H: Harness>(h: Arc<H>) {
 pub async fn an_event_is_the_same_whichever_way_it_was_saved<H: Harness>(h: Arc<H>) {
     for way in 0..WAYS {
         let hidden_until = h.now().await.trunc_subsecs(3) - TimeDelta::hours(1);
-        let mut full = full_event(&format!("full.{way}"))
+        let full = fuller_event(&format!("full.{way}"))
             .with_timestamp(Utc.timestamp_millis_opt(1_700_000_000_120).single().expect("a time"))
             .with_not_before(hidden_until);
-        full.meta_mut().extra.insert("region".to_owned(), json!({ "a.b": ["eu", null, u64::MAX, -0.0] }));
         let bare = Event::new("bare", Value::Null).expect("valid");
         exact(&h, &[full, bare], way).await;
     }
@@ -432,16 +431,10 @@ async fn exact_payloads<H: Harness>(h: Arc<H>, payloads: Vec<Value>) {
     }
 }
 
-/// Texts are compared, because `-0.0 == 0.0` and a map has no order.
 async fn exact<H: Harness>(h: &Arc<H>, events: &[Event], way: usize) {
     let saved = saved_all_by(h, events, way).await.expect("save");
     assert_eq!(saved, vec![Saved::Stored; events.len()], "all are new");
-    let read = pending(h).await;
-    assert_eq!(read.len(), events.len(), "each was saved and comes back");
-    for (read, saved) in read.iter().zip(events) {
-        assert_eq!(json!(read).to_string(), json!(saved).to_string(), "saved by way {way}");
-        assert_eq!(read, saved, "saved by way {way}");
-    }
+    assert_exact(&pending(h).await, events);
     acknowledge_all(h, &ids(events)).await;
 }
 
@@ -450,8 +443,7 @@ async fn exact_or_refused<H: Harness>(h: &Arc<H>, event: Event) {
         Ok(saved) => {
             assert_eq!(saved, Saved::Stored, "{:?} is new", event.meta());
             let read = pending(h).await;
-            assert_eq!(read, std::slice::from_ref(&event));
-            assert_eq!(json!(read[0]).to_string(), json!(event).to_string());
+            assert_exact(&read, std::slice::from_ref(&event));
             h.store().acknowledge(read[0].id()).await.expect("acknowledge");
         }
         Err(refused) => {
