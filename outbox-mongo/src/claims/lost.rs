@@ -137,13 +137,7 @@ impl MongoOutbox {
                 holding.entry(document::key(raw)).or_default().insert(event.to_owned());
             }
         }
-        if holding.is_empty() {
-            return Ok(());
-        }
-        for (key, others) in self.holders(held, &holding.keys().cloned().collect()).await? {
-            holding.entry(key).or_default().extend(others);
-        }
-        self.hold_keys(held, holding).await
+        self.hold_also(held, holding).await
     }
 
     async fn restore_parked(&self, held: &mut Held<'_>, of: &[Key]) -> Result<(), DriverError> {

@@ -200,12 +200,7 @@ impl MongoOutbox {
         if !waiting.is_empty() {
             self.add_keys(held, waiting).await?;
         }
-        if !holding.is_empty() {
-            for (key, others) in self.holders(held, &holding.keys().cloned().collect()).await? {
-                holding.entry(key).or_default().extend(others);
-            }
-            self.hold_keys(held, holding).await?;
-        }
+        self.hold_also(held, holding).await?;
         Ok((answers, decided))
     }
 

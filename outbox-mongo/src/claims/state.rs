@@ -304,6 +304,21 @@ impl MongoOutbox {
         Ok(found)
     }
 
+    /// Makes keys wait for these dead letters too, beside those that hold them already.
+    pub(super) async fn hold_also(
+        &self,
+        held: &mut Held<'_>,
+        mut by: HashMap<Key, HashSet<String>>,
+    ) -> Result<(), DriverError> {
+        if by.is_empty() {
+            return Ok(());
+        }
+        for (key, others) in self.holders(held, &by.keys().cloned().collect()).await? {
+            by.entry(key).or_default().extend(others);
+        }
+        self.hold_keys(held, by).await
+    }
+
     /// Makes keys wait until all of these dead letters are gone.
     pub(super) async fn hold_keys(
         &self,
