@@ -414,10 +414,12 @@ fn lost_version<DB: Dialect>(names: &Names) -> Problem {
 /// Whether the table of an outbox has all columns that it has in the newest version, by which it is no other's. An inbox has too few
 /// for that.
 async fn is_whole<DB: Dialect>(connection: &mut DB::Connection, names: &Names) -> sqlx::Result<bool> {
-    let columns = DB::columns(connection, names, &names.table).await?;
-    let versions = DB::columns(connection, names, &names.part(VERSION)).await?;
     let is_outbox = names.layout.tables.len() > 1;
-    Ok(is_outbox && versions.is_empty() && absent(names.layout.tables[0].columns, &columns).next().is_none())
+    if !is_outbox || !DB::columns(connection, names, &names.part(VERSION)).await?.is_empty() {
+        return Ok(false);
+    }
+    let columns = DB::columns(connection, names, &names.table).await?;
+    Ok(absent(names.layout.tables[0].columns, &columns).next().is_none())
 }
 
 /// Where no version is there, a table that has the name of a part, of an index too if those share their names with tables.

@@ -116,10 +116,8 @@ where
     }
 }
 
-/// On MySQL and MariaDB the rows of a table come after it, and those of the versions are the lock of the claims.
-#[tokio::test]
-async fn a_lost_table_of_versions_is_put_back_by_hand_on_mysql() {
-    let Some(h) = require("lost::versions_mysql", My::open().await) else { return };
+/// Two events of a key, of which the first waits for a retry, and the other is parked behind it.
+async fn one_that_waits(h: &My) -> [Event; 2] {
     let events =
         ["first", "second"].map(|name| Event::new("t", json!(name)).unwrap().with_partition_key("k"));
     h.store.save_all(&events).await.unwrap();
@@ -127,6 +125,23 @@ async fn a_lost_table_of_versions_is_put_back_by_hand_on_mysql() {
     let failed = Settlement::retry(leased[0].lease, Duration::from_secs(3600), "failed");
     assert!(h.store.settle(&[failed]).await.unwrap()[0].is_ok());
     assert_eq!(h.store.claim(&Claim::new("w")).await.unwrap().len(), 0);
+    events
+}
+
+/// A migration makes both pending.
+async fn both_are_made_pending(h: &My, events: &[Event]) {
+    h.store.migrate().await.unwrap();
+    assert!(h.store.verify().await.unwrap().is_current());
+    assert_eq!(h.store.get_pending(9).await.unwrap(), events);
+    let leased = h.store.claim(&Claim::new("w")).await.unwrap();
+    assert_eq!(leased.into_iter().map(|one| one.event).collect::<Vec<_>>(), events);
+}
+
+/// On MySQL and MariaDB the rows of a table come after it, and those of the versions are the lock of the claims.
+#[tokio::test]
+async fn a_lost_table_of_versions_is_put_back_by_hand_on_mysql() {
+    let Some(h) = require("lost::versions_mysql", My::open().await) else { return };
+    let events = one_that_waits(&h).await;
     for table in ["outbox_version", "outbox_parked"] {
         h.run(&format!("DROP TABLE {}", MySql::table(&h.place, table))).await;
     }
@@ -141,11 +156,7 @@ async fn a_lost_table_of_versions_is_put_back_by_hand_on_mysql() {
     }
     let first_file = include_str!("../migrations/mysql/0001_outbox.sql");
     sqlx::raw_sql(first_file).execute(h.pool()).await.unwrap();
-    h.store.migrate().await.unwrap();
-    assert!(h.store.verify().await.unwrap().is_current());
-    assert_eq!(h.store.get_pending(9).await.unwrap(), events);
-    let leased = h.store.claim(&Claim::new("w")).await.unwrap();
-    assert_eq!(leased.into_iter().map(|one| one.event).collect::<Vec<_>>(), events);
+    both_are_made_pending(&h, &events).await;
     h.close().await;
 }
 
@@ -153,14 +164,7 @@ async fn a_lost_table_of_versions_is_put_back_by_hand_on_mysql() {
 #[tokio::test]
 async fn a_migration_that_fails_half_way_is_made_the_next_time_on_mysql() {
     let Some(h) = require("lost::half_way_mysql", My::open().await) else { return };
-    let events =
-        ["first", "second"].map(|name| Event::new("t", json!(name)).unwrap().with_partition_key("k"));
-    h.store.save_all(&events).await.unwrap();
-    let leased = h.store.claim(&Claim::new("w").with_limit(1)).await.unwrap();
-    let failed = Settlement::retry(leased[0].lease, Duration::from_secs(3600), "failed");
-    assert!(h.store.settle(&[failed]).await.unwrap()[0].is_ok());
-    // It parks the one behind it.
-    assert_eq!(h.store.claim(&Claim::new("w")).await.unwrap().len(), 0);
+    let events = one_that_waits(&h).await;
     h.run(&format!("DROP TABLE {}", MySql::table(&h.place, "outbox_key"))).await;
 
     // Somebody is at the events for longer than the migration waits.
@@ -179,11 +183,7 @@ async fn a_migration_that_fails_half_way_is_made_the_next_time_on_mysql() {
     h.rollback(other).await;
     assert!(!h.store.verify().await.unwrap().is_current(), "half of it is taken for the whole");
 
-    h.store.migrate().await.unwrap();
-    assert!(h.store.verify().await.unwrap().is_current());
-    assert_eq!(h.store.get_pending(9).await.unwrap(), events);
-    let leased = h.store.claim(&Claim::new("w")).await.unwrap();
-    assert_eq!(leased.into_iter().map(|one| one.event).collect::<Vec<_>>(), events);
+    both_are_made_pending(&h, &events).await;
     h.close().await;
 }
 
