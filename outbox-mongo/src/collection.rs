@@ -107,10 +107,34 @@ pub(crate) async fn found(database: &Database, name: &str) -> Result<Option<Docu
     Ok(first_batch(&answer).into_iter().next())
 }
 
-/// All indexes: a collection has 64 at most, which one answer holds.
+/// All indexes, once a majority has them, which is what is asked by them. A collection has 64 at most, which one answer
+/// holds.
 pub(crate) async fn indexes(database: &Database, name: &str) -> Result<Vec<Document>, DriverError> {
+    // What is read in it later is read after what it has seen.
+    let mut session = database.client().start_session().causal_consistency(true).await?;
     let list = doc! { "listIndexes": name };
-    Ok(first_batch(&database.run_command(list).await?))
+    let found = first_batch(&database.run_command(list).session(&mut session).await?);
+    let collection = open::<Document>(database, name);
+    collection.find_one(doc! { "_id": Bson::Null }).session(&mut session).await?;
+    Ok(found)
+}
+
+/// Creates indexes but for those that are there by another name. One that is being built by somebody else is waited for.
+pub(crate) async fn create_indexes(
+    database: &Database,
+    name: &str,
+    found: &[Document],
+    wanted: impl IntoIterator<Item = Index>,
+) -> Result<(), DriverError> {
+    let is_named =
+        |index: &Index, found: &Document| found.get_str("name").is_ok_and(|name| name == index.name());
+    let there = |index: &Index| found.iter().any(|found| index.is_of(found) && !is_named(index, found));
+    let models: Vec<_> =
+        wanted.into_iter().filter(|index| !there(index)).map(|index| index.model()).collect();
+    if !models.is_empty() {
+        open::<Document>(database, name).create_indexes(models).await?;
+    }
+    Ok(())
 }
 
 /// That an index is missing or another.

@@ -166,21 +166,19 @@ impl MongoInbox {
     }
 
     async fn create_index(&self) -> Result<(), DriverError> {
-        let name = self.marks.name();
-        let found = collection::indexes(&self.database, name).await?;
+        let (database, name) = (&self.database, self.marks.name());
+        let mut found = collection::indexes(database, name).await?;
         let wanted = self.index();
-        if let Some(old) = found.iter().find(|found| wanted.is_of(found)) {
-            if seconds(old) == wanted.seconds {
-                return Ok(());
-            }
+        let is_old = |found: &Document| wanted.is_of(found) && seconds(found) != wanted.seconds;
+        if let Some(old) = found.iter().position(is_old) {
+            let old = found.swap_remove(old);
             let old_name = old.get_str("name")?;
-            if seconds(old).is_some() && wanted.seconds.is_some() {
-                return collection::change_seconds(&self.database, name, old_name, &wanted).await;
+            if seconds(&old).is_some() && wanted.seconds.is_some() {
+                return collection::change_seconds(database, name, old_name, &wanted).await;
             }
-            collection::drop_index(&self.database, name, old_name).await?;
+            collection::drop_index(database, name, old_name).await?;
         }
-        self.marks.create_index(wanted.model()).await?;
-        Ok(())
+        collection::create_indexes(database, name, &found, [wanted]).await
     }
 
     async fn problems(&self) -> Result<Vec<String>, DriverError> {

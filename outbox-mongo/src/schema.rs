@@ -71,14 +71,13 @@ impl MongoOutbox {
 
     /// Where the collection of keys was lost, what waits would be stuck in an empty one, which the next claim makes by itself.
     async fn complete_keys(&self) -> Result<(), DriverError> {
-        let are_whole = self.are_keys_whole().await?;
-        if !are_whole || self.has_lost_keys().await? {
+        let (database, name) = (&self.database, self.keys.name());
+        let found = collection::indexes(database, name).await?;
+        let index = Index::of(READY_KEYS);
+        if !found.iter().any(|found| index.is_of(found)) || self.has_lost_keys().await? {
             self.restore_keys().await?;
         }
-        if !are_whole {
-            self.keys.create_index(Index::of(READY_KEYS).model()).await?;
-        }
-        Ok(())
+        collection::create_indexes(database, name, &found, [index]).await
     }
 
     /// What something else is in the place of.
@@ -92,16 +91,11 @@ impl MongoOutbox {
 
     async fn create_indexes(&self) -> Result<(), DriverError> {
         let found = self.found_indexes().await?;
-        let mut missing: Vec<Index> =
-            indexes().into_iter().filter(|index| !found.iter().any(|found| index.is_of(found))).collect();
-        let wanted = self.time_to_live.map(indexes::time_to_live);
+        let (database, name) = (&self.database, self.events.name());
+        let ttl = self.time_to_live.map(indexes::time_to_live);
         let own = Index::of(TIME_TO_LIVE_KEYS);
-        missing
-            .extend(collection::follow_ttl(&self.database, self.events.name(), &found, wanted, &own).await?);
-        if !missing.is_empty() {
-            self.events.create_indexes(missing.iter().map(Index::model)).await?;
-        }
-        Ok(())
+        let ttl = collection::follow_ttl(database, name, &found, ttl, &own).await?;
+        collection::create_indexes(database, name, &found, indexes().into_iter().chain(ttl)).await
     }
 
     async fn problems(&self) -> Result<Vec<String>, DriverError> {

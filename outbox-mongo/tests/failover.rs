@@ -1,4 +1,4 @@
-//! Writers, workers and a listener, while the primary goes.
+//! Writers, workers and a listener, while the primary goes; and migrations that the others do not know of yet.
 
 mod replica_set;
 
@@ -12,13 +12,14 @@ use std::{
 };
 
 use mongodb::{
-    bson::{Document, doc},
+    bson::{Bson, Document, doc},
     error::{Error as DriverError, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT},
 };
 use outbox_conformance::require;
-use outbox_mongo::{MongoOutbox, driver_error, mongodb};
+use outbox_mongo::{MongoInbox, MongoOutbox, driver_error, mongodb};
 use outbox_traits::{
-    Claim, ClaimStore, ErrorKind, Event, EventId, OutboxStore, SchemaStore, Settlement, StatsStore, WakeStore,
+    Claim, ClaimStore, ErrorKind, Event, EventId, InboxStore, OutboxStore, SchemaStore, Settlement,
+    StatsStore, WakeStore,
 };
 use replica_set::ReplicaSet;
 use serde_json::json;
@@ -233,4 +234,44 @@ async fn everything_goes_on_when_the_primary_steps_down_and_when_it_is_killed() 
     store.save(&Event::new("t", json!(0)).unwrap()).await.unwrap();
     tokio::time::timeout(PATIENCE, listener.wait()).await.expect("nobody is woken after a crash");
     println!("{} events, {} errors meanwhile", saved.len(), witness.errors.load(Ordering::Relaxed));
+}
+
+/// What another `migrate` has made a moment ago may be unknown to the majority, which is who is asked by these indexes.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_have_just_made_is_waited_for() {
+    let Some(set) = require("schema::majority", ReplicaSet::start(3).await) else { return };
+    let database = set.client().database("shop");
+    let (outbox, inbox) = (MongoOutbox::new(&database), MongoInbox::new(&database));
+    outbox.migrate().await.unwrap();
+    inbox.migrate().await.unwrap();
+
+    set.replicate(false).await;
+    for name in ["outbox", "inbox"] {
+        let indexes = database.run_command(doc! { "listIndexes": name }).await.unwrap();
+        let indexes = indexes.get_document("cursor").unwrap().get_array("firstBatch").unwrap();
+        let indexes: Vec<Bson> = indexes.iter().skip(1).cloned().collect();
+        let by_one = doc! { "w": 1 };
+        for again in [
+            doc! { "dropIndexes": name, "index": "*", "writeConcern": &by_one },
+            doc! { "createIndexes": name, "indexes": indexes, "writeConcern": &by_one },
+        ] {
+            database.run_command(again).await.unwrap();
+        }
+    }
+    let mut waiting = tokio::task::JoinSet::new();
+    let (outbox, inbox) = (MongoOutbox::new(&database), MongoInbox::new(&database));
+    {
+        let (outbox, inbox) = (outbox.clone(), inbox.clone());
+        waiting.spawn(async move { outbox.migrate().await });
+        waiting.spawn(async move { inbox.migrate().await });
+    }
+    waiting.spawn(async move { outbox.claim(&Claim::new("w")).await.map(drop) });
+    waiting.spawn(async move { inbox.purge(Duration::ZERO).await.map(drop) });
+    let early = tokio::time::timeout(Duration::from_secs(1), waiting.join_next()).await;
+    assert!(early.is_err(), "{early:?}");
+
+    set.replicate(true).await;
+    for done in waiting.join_all().await {
+        done.unwrap();
+    }
 }

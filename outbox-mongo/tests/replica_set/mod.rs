@@ -98,6 +98,18 @@ impl ReplicaSet {
         self.client.database("admin").run_command(point).await.expect("a fail point");
     }
 
+    /// Lets the others follow the primary, or not.
+    pub(crate) async fn replicate(&self, how: bool) {
+        let primary = self.primary_other_than("").await;
+        for member in self.members.iter().filter(|member| member.address != primary) {
+            let uri = format!("mongodb://{}/?directConnection=true", member.address);
+            let client = Client::with_uri_str(uri).await.expect("a client");
+            let mode = if how { "off" } else { "alwaysOn" };
+            let point = doc! { "configureFailPoint": "stopReplProducer", "mode": mode };
+            client.database("admin").run_command(point).await.expect("a fail point");
+        }
+    }
+
     /// Waits until there is a primary which is not this one.
     pub(crate) async fn primary_other_than(&self, old: &str) -> String {
         let started = Instant::now();
