@@ -18,6 +18,7 @@ impl ClaimStore for Broken {
     async fn claim(&self, claim: &Claim) -> Result<Vec<Leased>> {
         self.look_at(claim.limit, Fault::AClaimReadsWhatIsDone).await?;
         self.look_at(0, Fault::AClaimStepsOverWhatWaits).await?;
+        self.look_at(0, Fault::AClaimPutsFewAsideAtOnce).await?;
         let mut request = claim.clone().with_lease(self.lease_of(claim.lease));
         match self.fault {
             Fault::AClaimIgnoresItsLimit => request.limit = usize::MAX,

@@ -361,6 +361,8 @@ faults! {
     AClaimReadsWhatIsDone,
     /// One after the other, each time.
     AClaimStepsOverWhatWaits,
+    /// And steps over the others each time.
+    AClaimPutsFewAsideAtOnce,
     ASettlementReadsAll,
     ASaveReadsAll,
     AnAcknowledgementReadsAll,

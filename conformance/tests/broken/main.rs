@@ -728,10 +728,13 @@ rejected! {
             "claim_cost::a_claim_reads_no_more_after_many_keys_have_waited";
     a_claim_that_steps_over_what_waits: AClaimStepsOverWhatWaits
         by "claim_cost::a_claim_reads_no_more_behind_a_busy_key",
+            "claim_cost::a_claim_gets_past_very_many_events_of_a_busy_key_at_once",
             "claim_cost::a_claim_reads_no_more_beside_many_keys_that_wait",
             "claim_cost::a_claim_reads_no_more_beside_many_held_keys",
             "claim_cost::a_claim_reads_no_more_of_a_backlog_beside_a_busy_key",
             "claim_cost::a_claim_reads_no_more_of_keys_that_have_more_than_it_takes";
+    a_claim_that_puts_few_aside_at_once: AClaimPutsFewAsideAtOnce
+        by "claim_cost::a_claim_gets_past_very_many_events_of_a_busy_key_at_once";
     a_settlement_that_reads_all: ASettlementReadsAll
         by "claim_cost::a_claim_reads_no_more_amid_many_events";
     a_save_that_reads_all: ASaveReadsAll
