@@ -192,9 +192,16 @@ impl Line {
         false
     }
 
+    /// Whether a connection of then is one still. What was sent after it was closed may be there before its end is.
+    fn is_open(&self, opened: &State) -> bool {
+        let now = self.state.borrow();
+        (now.closed, now.silenced) == (opened.closed, opened.silenced)
+    }
+
     /// Until one side ends, or the message is not to pass. Calls back before each that is passed on.
     async fn pump(
         &self,
+        opened: &State,
         mut from: ReadHalf<'_>,
         mut to: WriteHalf<'_>,
         passes_on: impl Fn(),
@@ -202,10 +209,17 @@ impl Line {
         let mut bytes = vec![0; 64 * 1024];
         loop {
             let length = from.read(&mut bytes).await?;
+            if !self.is_open(opened) {
+                // Whoever waits for its end is told.
+                return std::future::pending().await;
+            }
             if length == 0 || !self.passes() {
                 return Ok(());
             }
             until(&mut self.state.subscribe(), |state| !state.is_held).await;
+            if !self.is_open(opened) {
+                return std::future::pending().await;
+            }
             passes_on();
             to.write_all(&bytes[..length]).await?;
         }
@@ -229,7 +243,7 @@ async fn accept(listener: TcpListener, server: String, line: Arc<Line>) {
                 // What the server has sent by then is lost.
                 tokio::select! {
                     () = silenced => std::future::pending::<()>().await,
-                    _ = pass_on(&mut client, &server, &line) => {}
+                    _ = pass_on(&mut client, &server, &line, &opened) => {}
                 }
             };
             tokio::select! {
@@ -244,7 +258,7 @@ async fn until(state: &mut watch::Receiver<State>, has_come: impl FnMut(&State) 
     state.wait_for(has_come).await.ok();
 }
 
-async fn pass_on(client: &mut TcpStream, server: &str, line: &Line) -> io::Result<()> {
+async fn pass_on(client: &mut TcpStream, server: &str, line: &Line, opened: &State) -> io::Result<()> {
     let mut server = TcpStream::connect(server).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
@@ -256,8 +270,8 @@ async fn pass_on(client: &mut TcpStream, server: &str, line: &Line) -> io::Resul
         }
     };
     tokio::select! {
-        ended = line.pump(from_client, to_server, asks) => ended,
-        ended = line.pump(from_server, to_client, || is_asked.store(false, Relaxed)) => ended,
+        ended = line.pump(opened, from_client, to_server, asks) => ended,
+        ended = line.pump(opened, from_server, to_client, || is_asked.store(false, Relaxed)) => ended,
     }
 }
 
@@ -325,6 +339,28 @@ mod tests {
         assert!(!proxy.spare(), "it has not cut");
         for _ in 0..9 {
             assert!(is_answered(&mut client).await, "and does not any more");
+        }
+    }
+
+    /// Though the proxy, on a thread of its own, hears of both at the same moment.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn what_is_sent_after_it_was_cut_does_not_arrive() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let proxy = Proxy::to(listener.local_addr().unwrap().to_string()).await.unwrap();
+        let cuts: [fn(&Proxy); 2] = [Proxy::go_down, Proxy::go_silent];
+        for round in 0..100 {
+            proxy.come_back();
+            let mut client = connect(&proxy).await;
+            let (mut server, _) = listener.accept().await.unwrap();
+            let mut byte = [7];
+            client.write_all(&byte).await.unwrap();
+            server.read_exact(&mut byte).await.unwrap();
+            cuts[round % 2](&proxy);
+            assert_eq!(client.try_write(&byte).unwrap(), 1);
+            proxy.go_down();
+            assert!(client.read_exact(&mut byte).await.is_err(), "it was cut");
+            let arrived = server.read(&mut byte).await;
+            assert!(!matches!(arrived, Ok(1)), "round {round}: it arrived all the same");
         }
     }
 

@@ -16,7 +16,7 @@ use crate::{Event, EventId, OutboxStore, Result};
 /// - Claims made at the same time are disjoint.
 /// - While an event of a [partition key](Event::partition_key) is leased, waits for a retry, or is a dead letter
 ///   that holds its key, no other event of that key is handed to anyone. One claim may take several events of a
-///   key, in order.
+///   key, in order, or one at a time.
 /// - Events without a partition key do not wait for one another.
 /// - The cost of a claim is bounded by its limit and by what is leased, not by the backlog, by one hot key or by
 ///   how many keys wait.

@@ -8,7 +8,7 @@ use outbox_traits::{
 };
 
 use super::{
-    claim::{LEASE, assert_lost, keyed, leased_ids},
+    claim::{LEASE, assert_lost, keyed, leased_ids, settle_all_by},
     names::good,
 };
 use crate::{
@@ -55,10 +55,8 @@ where
         let letters = store.dead_letters(&DeadLetterFilter::new()).await.expect("dead_letters").letters;
         assert_eq!(letters.iter().map(|letter| letter.id).collect::<Vec<_>>(), [events[1].id()], "{name}");
         assert!(store.requeue(events[1].id()).await.expect("requeue"), "{name}");
-        let leased = store.claim(&asked).await.expect("claim");
-        assert_eq!(leased_ids(&leased), [events[1].id(), events[4].id()], "{name}");
-        let dead: Vec<_> = leased.iter().map(|one| Settlement::dead_letter(one.lease, "never")).collect();
-        assert!(store.settle(&dead).await.expect("settle").iter().all(Result::is_ok), "{name}");
+        let dead = settle_all_by(store, 3, |lease| Settlement::dead_letter(lease, "never")).await;
+        assert_eq!(leased_ids(&dead), [events[1].id(), events[4].id()], "{name}");
         assert_eq!(store.discard_all(&DeadLetterFilter::new()).await.expect("discard_all"), 2, "{name}");
         assert_eq!(
             store.stats().await.expect("stats").pending,
@@ -127,10 +125,13 @@ where
     is_left_alone("a requeue").await;
     assert_eq!(one.requeue_all(&every).await.expect("requeue_all"), 1);
     is_left_alone("a requeue of all").await;
-    let leased = one.claim(&Claim::new("a worker")).await.expect("claim");
-    assert_eq!(leased_ids(&leased), ids(&[&all[1..3], &all[6..]].concat()));
-    let failed: Vec<_> = leased.iter().map(|one| Settlement::dead_letter(one.lease, "failed")).collect();
-    assert!(one.settle(&failed).await.expect("settle").iter().all(Result::is_ok));
+    let mut failed =
+        leased_ids(&settle_all_by(one, 100, |lease| Settlement::dead_letter(lease, "failed")).await);
+    // The second of a key may come after all others (7.3).
+    failed.sort_unstable();
+    let mut expected = ids(&[&all[1..3], &all[6..]].concat());
+    expected.sort_unstable();
+    assert_eq!(failed, expected);
     assert!(one.discard(all[1].id()).await.expect("discard"));
     is_left_alone("a discard").await;
     assert_eq!(one.discard_all(&every).await.expect("discard_all"), 4);

@@ -71,7 +71,10 @@ impl ClaimStore for Broken {
             memory.last_leases.extend(leased.iter().map(|leased| (leased.event.id(), leased.lease)));
             return Ok(leased);
         }
-        let mut leased = self.inner.claim(&request).await?;
+        let mut leased = match self.fault {
+            Fault::ClaimsTakeOneEventOfAKey => self.one_of_each_key(request).await?,
+            _ => self.inner.claim(&request).await?,
+        };
         self.keep_back(&mut leased).await?;
         if self.fault == Fault::UndecodableRowsAreLeased {
             for letter in self.inner.dead_letters(&DeadLetterFilter::new()).await?.letters {
@@ -312,5 +315,29 @@ fn share_the_last_error(settlements: &mut [Settlement]) {
     let Some(last) = settlements.iter().rev().find_map(died) else { return };
     for one in settlements.iter_mut().filter(|one| died(one).is_some()) {
         *one = Settlement::dead_letter(one.lease, last.clone());
+    }
+}
+
+impl Broken {
+    /// A claim that takes the first event of each key alone.
+    async fn one_of_each_key(&self, mut request: Claim) -> Result<Vec<Leased>> {
+        let mut taken: Vec<Leased> = Vec::new();
+        loop {
+            request.limit = request.limit.min(Claim::MAX_LIMIT);
+            let claimed = self.inner.claim(&request).await?;
+            let mut keys = HashSet::new();
+            let (first, others): (Vec<Leased>, Vec<Leased>) = claimed
+                .into_iter()
+                .partition(|one| one.event.partition_key().is_none_or(|key| keys.insert(key.to_owned())));
+            let released: Vec<Settlement> =
+                others.iter().map(|one| Settlement::released(one.lease)).collect();
+            self.inner.settle(&released).await?;
+            request.limit -= first.len();
+            let is_all = first.is_empty();
+            taken.extend(first);
+            if is_all || request.limit == 0 {
+                return Ok(taken);
+            }
+        }
     }
 }

@@ -4,6 +4,8 @@ faults! {
     /// The wrapper alone: it shows that the wrapper is not to blame.
     #[default]
     None,
+    /// None either: the contract allows it.
+    ClaimsTakeOneEventOfAKey,
 
     // Events.
     /// A child is given the idempotency key of its parent, and so is taken for a duplicate.

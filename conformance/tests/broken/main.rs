@@ -61,9 +61,21 @@ fn all_clauses() -> Vec<Clause> {
     clauses
 }
 
+/// Which keep every clause.
+const ACCEPTED: [Fault; 2] = [Fault::None, Fault::ClaimsTakeOneEventOfAKey];
+
 #[test]
 fn the_wrapper_without_a_fault_keeps_every_clause() {
     assert_eq!(failures(Fault::None, |_| true), []);
+}
+
+/// That one claim may take several events of a key does not say that it must.
+#[test]
+fn a_store_whose_claims_take_one_event_of_a_key_keeps_every_clause() {
+    // The other groups are of wrappers that heed other faults.
+    let is_asked =
+        |name: &str| !["outage::", "fault::", "meeting::"].iter().any(|group| name.contains(group));
+    assert_eq!(failures(Fault::ClaimsTakeOneEventOfAKey, is_asked), []);
 }
 
 rejected! {
@@ -1040,6 +1052,7 @@ fn random_histories_reject_broken_stores() {
         (list, Fault::DeliveredIdsAreForgotten, true),
         (list, Fault::PurgeIgnoresTheAge, true),
         (claims, Fault::None, false),
+        (claims, Fault::ClaimsTakeOneEventOfAKey, false),
         (claims, Fault::KeysAreIgnored, true),
         (claims, Fault::AClaimIgnoresItsTypes, true),
         (claims, Fault::ClaimsGoById, true),

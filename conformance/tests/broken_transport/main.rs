@@ -27,6 +27,9 @@ fn all_clauses() -> Vec<Clause> {
     transport_clauses!(Faulty; publish, refuse, outage, part, durable)
 }
 
+/// Which keep every clause.
+const ACCEPTED: [Fault; 1] = [Fault::None];
+
 #[test]
 fn the_transport_without_a_fault_keeps_every_clause() {
     assert_eq!(failures(Fault::None, |_| true), []);

@@ -14,7 +14,8 @@ macro_rules! faults {
     };
 }
 
-/// A test for each fault, and one that none is left out. It calls `failures`, which is told which clauses to run.
+/// A test for each fault, and one that none is left out but those that are `ACCEPTED`. It calls `failures`, which is told which
+/// clauses to run.
 macro_rules! rejected {
     ($($test:ident: $fault:ident by $($clause:literal),+;)+) => {
         $(#[test]
@@ -35,9 +36,9 @@ macro_rules! rejected {
 
         #[test]
         fn every_fault_is_tried() {
-            let tried = [Fault::None, $(Fault::$fault),+];
+            let rejected = [$(Fault::$fault),+];
             for fault in Fault::ALL {
-                assert!(tried.contains(fault), "{fault:?} is not tried");
+                assert!(rejected.contains(fault) || ACCEPTED.contains(fault), "{fault:?} is not tried");
             }
         }
     };

@@ -15,7 +15,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    LEASE, assert_lost, claim, claim_by, delivered, delivered_by, keyed, leased_ids, settle, settled,
+    LEASE, assert_first_of, assert_lost, claim, claim_by, delivered, delivered_by, drained, keyed,
+    leased_ids, settle, settled,
 };
 use crate::{
     Harness,
@@ -106,18 +107,28 @@ where
         all.iter().filter(|event| wanted.contains(&event.event_type())).map(Event::id).collect()
     };
     let request = |types: &[&str]| Claim::new("a worker").with_types(types.iter().copied()).with_lease(LEASE);
-    assert!(h.store().claim(&request(&["none"])).await.expect("claim").is_empty());
-    let leased = h.store().claim(&request(&["b.x"])).await.expect("claim");
-    assert_eq!(leased_ids(&leased), of(&["b.x"]));
-    delivered(&h, &leased).await;
+    let take = async |types: &[&str]| {
+        let mut taken = Vec::new();
+        loop {
+            let leased = h.store().claim(&request(types)).await.expect("claim");
+            if leased.is_empty() {
+                return taken;
+            }
+            delivered(&h, &leased).await;
+            taken.extend(leased_ids(&leased));
+        }
+    };
+    assert!(take(&["none"]).await.is_empty());
+    assert_eq!(take(&["b.x"]).await, of(&["b.x"]));
     let leased = h.store().claim(&request(&["a.x", "A.x"]).with_limit(2)).await.expect("claim");
-    assert_eq!(leased_ids(&leased), of(&["a.x", "A.x"])[..2]);
+    assert_first_of(&leased, &of(&["a.x", "A.x"])[..2]);
     delivered(&h, &leased).await;
-    assert!(h.store().claim(&request(&[""])).await.expect("claim").is_empty(), "no event has that type");
-    let leased = h.store().claim(&request(&["A.x"])).await.expect("claim");
-    assert_eq!(leased_ids(&leased), of(&["A.x"])[1..], "upper and lower case are different letters");
-    delivered(&h, &leased).await;
-    assert_eq!(claim(&h, 100).await.len(), 5, "the rest, of whatever type");
+    assert!(take(&[""]).await.is_empty(), "no event has that type");
+    let (mut upper, mut rest) = (of(&["A.x"]), of(&["a.x", "a.x "]));
+    upper.retain(|id| !leased_ids(&leased).contains(id));
+    assert_eq!(take(&["A.x"]).await, upper, "upper and lower case are different letters");
+    rest.retain(|id| !leased_ids(&leased).contains(id));
+    assert_eq!(drained(&h, 100).await, rest, "the rest, of whatever type");
 }
 
 /// 4.3 and 7.2: what is leased is neither pending nor claimed again.

@@ -109,23 +109,67 @@ pub(crate) async fn settle_all<H: Harness>(
 where
     H::Store: ClaimStore,
 {
+    leased_ids(&settle_all_by(h.store(), at_a_time, settlement).await)
+}
+
+/// By any handle. Returns them as they were leased.
+pub(crate) async fn settle_all_by<S: ClaimStore>(
+    store: &S,
+    at_a_time: usize,
+    settlement: impl Fn(Lease) -> Settlement,
+) -> Vec<Leased> {
     let mut all = Vec::new();
     loop {
-        let leased = claim(h, at_a_time).await;
+        let leased = claim_by(store, at_a_time).await;
         if leased.is_empty() {
             return all;
         }
-        settled(h, leased.iter().map(|leased| settlement(leased.lease))).await;
-        all.extend(leased_ids(&leased));
+        settled_by(store, leased.iter().map(|leased| settlement(leased.lease))).await;
+        all.extend(leased);
     }
 }
 
 /// Claims and delivers, so many at a time, until nothing is left to claim.
-async fn drained<H: Harness>(h: &Arc<H>, at_a_time: usize) -> Vec<EventId>
+pub(crate) async fn drained<H: Harness>(h: &Arc<H>, at_a_time: usize) -> Vec<EventId>
 where
     H::Store: ClaimStore,
 {
     settle_all(h, at_a_time, Settlement::delivered).await
+}
+
+/// One claim may take several events of a key, and need not (7.3): these are the first of those, and one at least.
+#[track_caller]
+pub(crate) fn assert_first_of(leased: &[Leased], all: &[EventId]) {
+    let leased = leased_ids(leased);
+    assert!(
+        !leased.is_empty() && all.starts_with(&leased),
+        "{leased:?} are leased, and not the first of {all:?}"
+    );
+}
+
+/// Claims these events of one key, which are the first that are due, all at once. `None` where the store takes one at a time, as it
+/// may (7.3), so that several of a key are never leased: those it took are given back.
+async fn several<H: Harness>(h: &Arc<H>, all: &[Event]) -> Option<Vec<Leased>>
+where
+    H::Store: ClaimStore,
+{
+    let leased = claim(h, all.len()).await;
+    assert_first_of(&leased, &ids(all));
+    if leased.len() < all.len() {
+        settled(h, leased.iter().map(|leased| Settlement::released(leased.lease))).await;
+        return None;
+    }
+    Some(leased)
+}
+
+/// That each of these keys has all of its events among those that came, in order.
+#[track_caller]
+fn assert_in_order(came: &[EventId], keys: &[&[Event]]) {
+    for key in keys.iter().map(|key| ids(key)) {
+        let of_key: Vec<EventId> = came.iter().copied().filter(|id| key.contains(id)).collect();
+        assert_eq!(of_key, key, "the order of a key is lost");
+    }
+    assert_eq!(came.len(), keys.iter().map(|key| key.len()).sum::<usize>(), "each comes once");
 }
 
 pub(crate) fn leased_ids(leased: &[Leased]) -> Vec<EventId> {

