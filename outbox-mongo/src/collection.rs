@@ -1,5 +1,7 @@
 //! A collection as the server has it: its name, what it is, its indexes.
 
+use std::time::Duration;
+
 use bson::{Bson, Document, doc};
 use mongodb::{
     ClientSession, Collection, Database,
@@ -20,6 +22,9 @@ pub(crate) const LEASES: &str = ".leases";
 pub(crate) const KEYS: &str = ".keys";
 
 const SOMETHING_ELSE: &str = "holds something else";
+
+/// For how long a majority that has what the primary has is waited for.
+const MAJORITY: Duration = Duration::from_secs(5);
 
 /// How often a commit whose fate is unknown is asked for.
 const MAX_COMMITS: usize = 3;
@@ -107,15 +112,15 @@ pub(crate) async fn found(database: &Database, name: &str) -> Result<Option<Docu
     Ok(first_batch(&answer).into_iter().next())
 }
 
-/// All indexes, once a majority has them, which is what is asked by them. A collection has 64 at most, which one answer
-/// holds.
+/// All indexes, once a majority has them, which is what is asked by them; without a majority an error says so after a while. A
+/// collection has 64 at most, which one answer holds.
 pub(crate) async fn indexes(database: &Database, name: &str) -> Result<Vec<Document>, DriverError> {
     // What is read in it later is read after what it has seen.
     let mut session = database.client().start_session().causal_consistency(true).await?;
     let list = doc! { "listIndexes": name };
     let found = first_batch(&database.run_command(list).session(&mut session).await?);
     let collection = open::<Document>(database, name);
-    collection.find_one(doc! { "_id": Bson::Null }).session(&mut session).await?;
+    collection.find_one(doc! { "_id": Bson::Null }).max_time(MAJORITY).session(&mut session).await?;
     Ok(found)
 }
 

@@ -12,6 +12,7 @@ use std::{
 };
 
 use mongodb::{
+    Database,
     bson::{Bson, Document, doc},
     error::{Error as DriverError, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT},
 };
@@ -246,18 +247,7 @@ async fn what_others_have_just_made_is_waited_for() {
     inbox.migrate().await.unwrap();
 
     set.replicate(false).await;
-    for name in ["outbox", "inbox"] {
-        let indexes = database.run_command(doc! { "listIndexes": name }).await.unwrap();
-        let indexes = indexes.get_document("cursor").unwrap().get_array("firstBatch").unwrap();
-        let indexes: Vec<Bson> = indexes.iter().skip(1).cloned().collect();
-        let by_one = doc! { "w": 1 };
-        for again in [
-            doc! { "dropIndexes": name, "index": "*", "writeConcern": &by_one },
-            doc! { "createIndexes": name, "indexes": indexes, "writeConcern": &by_one },
-        ] {
-            database.run_command(again).await.unwrap();
-        }
-    }
+    make_indexes_again(&database).await;
     let mut waiting = tokio::task::JoinSet::new();
     let (outbox, inbox) = (MongoOutbox::new(&database), MongoInbox::new(&database));
     {
@@ -273,5 +263,27 @@ async fn what_others_have_just_made_is_waited_for() {
     set.replicate(true).await;
     for done in waiting.join_all().await {
         done.unwrap();
+    }
+
+    // Not for ever.
+    set.replicate(false).await;
+    make_indexes_again(&database).await;
+    let error = MongoOutbox::new(&database).stats().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+}
+
+/// As another `migrate` does, of which the primary alone knows.
+async fn make_indexes_again(database: &Database) {
+    for name in ["outbox", "inbox"] {
+        let indexes = database.run_command(doc! { "listIndexes": name }).await.unwrap();
+        let indexes = indexes.get_document("cursor").unwrap().get_array("firstBatch").unwrap();
+        let indexes: Vec<Bson> = indexes.iter().skip(1).cloned().collect();
+        let by_one = doc! { "w": 1 };
+        for again in [
+            doc! { "dropIndexes": name, "index": "*", "writeConcern": &by_one },
+            doc! { "createIndexes": name, "indexes": indexes, "writeConcern": &by_one },
+        ] {
+            database.run_command(again).await.unwrap();
+        }
     }
 }

@@ -387,6 +387,7 @@ macro_rules! __group {
             an_earlier_event_comes_back_before_a_later_one_of_its_key
             what_comes_back_behind_a_lease_that_has_just_begun_keeps_its_order
             what_comes_back_in_front_of_a_busy_key_keeps_its_order
+            a_claim_of_some_types_has_come_past_nothing_of_others
             a_busy_key_with_many_events_holds_up_no_other
             an_acknowledgement_frees_the_key_that_waits_for_its_event
             an_acknowledgement_that_meets_a_claim_frees_the_key

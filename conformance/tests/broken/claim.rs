@@ -71,10 +71,7 @@ impl ClaimStore for Broken {
             memory.last_leases.extend(leased.iter().map(|leased| (leased.event.id(), leased.lease)));
             return Ok(leased);
         }
-        let mut leased = match self.fault {
-            Fault::ClaimsTakeOneEventOfAKey => self.one_of_each_key(request).await?,
-            _ => self.inner.claim(&request).await?,
-        };
+        let mut leased = self.one_or_more_of_each_key(request).await?;
         self.keep_back(&mut leased).await?;
         if self.fault == Fault::UndecodableRowsAreLeased {
             for letter in self.inner.dead_letters(&DeadLetterFilter::new()).await?.letters {
@@ -319,25 +316,20 @@ fn share_the_last_error(settlements: &mut [Settlement]) {
 }
 
 impl Broken {
-    /// A claim that takes the first event of each key alone.
-    async fn one_of_each_key(&self, mut request: Claim) -> Result<Vec<Leased>> {
-        let mut taken: Vec<Leased> = Vec::new();
-        loop {
-            request.limit = request.limit.min(Claim::MAX_LIMIT);
-            let claimed = self.inner.claim(&request).await?;
-            let mut keys = HashSet::new();
-            let (first, others): (Vec<Leased>, Vec<Leased>) = claimed
-                .into_iter()
-                .partition(|one| one.event.partition_key().is_none_or(|key| keys.insert(key.to_owned())));
-            let released: Vec<Settlement> =
-                others.iter().map(|one| Settlement::released(one.lease)).collect();
-            self.inner.settle(&released).await?;
-            request.limit -= first.len();
-            let is_all = first.is_empty();
-            taken.extend(first);
-            if is_all || request.limit == 0 {
-                return Ok(taken);
-            }
+    /// A claim, which may take the first event of each key alone.
+    async fn one_or_more_of_each_key(&self, request: Claim) -> Result<Vec<Leased>> {
+        if self.fault != Fault::ClaimsTakeOneEventOfAKey {
+            return self.inner.claim(&request).await;
         }
+        let mut taken = Vec::new();
+        let one = request.clone().with_limit(1);
+        while taken.len() < request.limit.min(Claim::MAX_LIMIT) {
+            let next = self.inner.claim(&one).await?;
+            if next.is_empty() {
+                break;
+            }
+            taken.extend(next);
+        }
+        Ok(taken)
     }
 }

@@ -993,6 +993,7 @@ const ALSO: &[(&str, Fault)] = &[
         Fault::AClaimTakesTheNewest,
     ),
     ("claim::what_comes_back_in_front_of_a_busy_key_keeps_its_order", Fault::AClaimTakesTheNewest),
+    ("claim::a_claim_of_some_types_has_come_past_nothing_of_others", Fault::ClaimsSkipLateCommits),
     (
         "claim_concurrent::what_commits_late_in_front_of_a_busy_key_is_not_overtaken",
         Fault::ClaimsSkipLateCommits,

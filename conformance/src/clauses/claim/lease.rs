@@ -424,7 +424,7 @@ where
     }
     h.advance(LEASE / 4 * 3).await;
     assert_lost(&settle(&h, &[Settlement::delivered(lease)]).await[0], &lease);
-    assert_eq!(leased_ids(&claim(&h, 10).await), ids(&all));
+    assert_eq!(drained(&h, 10).await, ids(&all));
 }
 
 /// 7.6: the same lease twice, one of another token, and one that never was: each has its own answer.
