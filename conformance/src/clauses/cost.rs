@@ -20,7 +20,7 @@ pub(super) const LIMIT: usize = 10;
 /// Events that one call saves, claims or acknowledges here, so that none is too large for an engine.
 pub(super) const BATCH: usize = 500;
 /// How often a call is counted where it reads too much, because the engine may still be busy with what was before.
-pub(super) const TRIES: usize = 40;
+const TRIES: usize = 40;
 
 /// What the engine reads for a call.
 pub(super) async fn counted<H: CostHarness, T>(h: &Arc<H>, call: impl Future<Output = T>) -> (T, u64) {

@@ -45,7 +45,7 @@ pub async fn a_held_key_waits_and_no_other_does<H: Harness>(h: Arc<H>)
 where
     H::Store: ClaimStore + DeadLetterStore,
 {
-    let (a, b, free) = (of_key("a", 3), of_key("b", 1), events(2));
+    let (a, b, free) = (of_key("a", 3), vec![keyed("b", "other"), keyed("c", "other")], events(2));
     for all in [&a, &b, &free] {
         save_all(&h, all).await;
     }
@@ -73,7 +73,7 @@ where
     let leased = claim(&h, 10).await;
     assert_eq!(leased_ids(&leased), others);
     delivered(&h, &leased).await;
-    assert_eq!(h.store().purge(Duration::ZERO).await.expect("purge"), kept(&h, 3));
+    assert_eq!(h.store().purge(Duration::ZERO).await.expect("purge"), kept(&h, 4));
     assert!(claim(&h, 10).await.is_empty());
     // What was delivered in some other way is gone, and the rest waits on.
     h.store().acknowledge(a[1].id()).await.expect("acknowledge");

@@ -7,8 +7,8 @@ use outbox_traits::{Claim, ClaimStore, DeadLetterStore, Event, EventId, OutboxSt
 use serde_json::json;
 
 use super::{
-    LEASE, assert_first_of, assert_in_order, assert_lost, claim, delivered, drained, keyed, leased_ids,
-    of_key, settle, settle_all, settle_all_by, settled, several,
+    LEASE, assert_first_of, assert_in_order, assert_lost, claim, claim_soon, delivered, drained, keyed,
+    leased_ids, of_key, settle, settle_all, settle_all_by, settled, several,
 };
 use crate::{
     Harness,
@@ -141,7 +141,12 @@ where
         "an earlier event of the key was passed over: {next:?}"
     );
     settled(&h, next.iter().chain(&first).map(|one| Settlement::released(one.lease))).await;
-    assert_in_order(&drained(&h, 100).await, &[&busy, &all]);
+    let came = drained(&h, 100).await;
+    // One that takes several of a key has come to the end of the first before the other.
+    if came.get(1) == Some(&busy[1].id()) {
+        assert_eq!(came, [ids(&busy), ids(&all)].concat());
+    }
+    assert_in_order(&came, &[&busy, &all]);
 }
 
 /// 3.1 and 7.1: what is given back in front of the many events of a busy key, which claims have come past, comes before what is
@@ -196,16 +201,7 @@ where
     for expected in [&hot[0], &cold[0], &front, &behind] {
         let wanted = [expected.event_type()];
         let request = Claim::new("a worker").with_types(wanted).with_limit(1).with_lease(LEASE * 10);
-        let mut leased = Vec::new();
-        // What comes after the key of a lease that has only just begun may be left to the next claim.
-        for _ in 0..40 {
-            leased = h.store().claim(&request).await.expect("claim");
-            if !leased.is_empty() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        assert_eq!(leased_ids(&leased), [expected.id()]);
+        assert_eq!(leased_ids(&claim_soon(h.store(), &request).await), [expected.id()]);
     }
 }
 
@@ -340,7 +336,7 @@ pub async fn a_key_waits_while_one_of_its_events_waits_for_a_retry<H: Harness>(h
 where
     H::Store: ClaimStore,
 {
-    let (a, b) = (of_key("a", 3), of_key("b", 1));
+    let (a, b) = (of_key("a", 3), [keyed("b", "other"), keyed("c", "other")]);
     save_all(&h, &a).await;
     save_all(&h, &b).await;
     let first = claim(&h, 2).await;

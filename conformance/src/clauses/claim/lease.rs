@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::{
     LEASE, assert_first_of, assert_lost, claim, claim_by, delivered, delivered_by, drained, keyed,
-    leased_ids, settle, settled,
+    leased_ids, settle, settle_all_of, settled,
 };
 use crate::{
     Harness,
@@ -108,15 +108,7 @@ where
     };
     let request = |types: &[&str]| Claim::new("a worker").with_types(types.iter().copied()).with_lease(LEASE);
     let take = async |types: &[&str]| {
-        let mut taken = Vec::new();
-        loop {
-            let leased = h.store().claim(&request(types)).await.expect("claim");
-            if leased.is_empty() {
-                return taken;
-            }
-            delivered(&h, &leased).await;
-            taken.extend(leased_ids(&leased));
-        }
+        leased_ids(&settle_all_of(h.store(), &request(types), Settlement::delivered).await)
     };
     assert!(take(&["none"]).await.is_empty());
     assert_eq!(take(&["b.x"]).await, of(&["b.x"]));

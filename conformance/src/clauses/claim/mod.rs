@@ -42,8 +42,28 @@ where
 
 /// By any handle.
 pub(crate) async fn claim_by<S: ClaimStore>(store: &S, limit: usize) -> Vec<Leased> {
-    let claim = Claim::new("a worker").with_limit(limit).with_lease(LEASE);
-    again_after_conflicts(|| store.claim(&claim)).await
+    claim_as(store, &of_a_worker(limit)).await
+}
+
+fn of_a_worker(limit: usize) -> Claim {
+    Claim::new("a worker").with_limit(limit).with_lease(LEASE)
+}
+
+async fn claim_as<S: ClaimStore>(store: &S, request: &Claim) -> Vec<Leased> {
+    again_after_conflicts(|| store.claim(request)).await
+}
+
+/// What comes after the key of a lease that has only just begun may be left to the next claim: claims until there is something, or
+/// for two seconds.
+pub(crate) async fn claim_soon<S: ClaimStore>(store: &S, request: &Claim) -> Vec<Leased> {
+    for _ in 0..40 {
+        let leased = claim_as(store, request).await;
+        if !leased.is_empty() {
+            return leased;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Vec::new()
 }
 
 /// Events of as many keys, saved and leased.
@@ -118,9 +138,18 @@ pub(crate) async fn settle_all_by<S: ClaimStore>(
     at_a_time: usize,
     settlement: impl Fn(Lease) -> Settlement,
 ) -> Vec<Leased> {
+    settle_all_of(store, &of_a_worker(at_a_time), settlement).await
+}
+
+/// All that such claims lease.
+async fn settle_all_of<S: ClaimStore>(
+    store: &S,
+    request: &Claim,
+    settlement: impl Fn(Lease) -> Settlement,
+) -> Vec<Leased> {
     let mut all = Vec::new();
     loop {
-        let leased = claim_by(store, at_a_time).await;
+        let leased = claim_as(store, request).await;
         if leased.is_empty() {
             return all;
         }
