@@ -270,6 +270,40 @@ pub trait ElsewhereHarness: Harness {
 
     /// What such a program reads of an event that is pending: an object with `type`, `payload` and `meta`.
     async fn read_elsewhere(&self, id: EventId) -> Option<Value>;
+
+    /// Writes an event that such a program has given up on: a dead letter from the first. Each way to write one, by what it says
+    /// of itself and has room for, has a number, from zero on; there is none after the last of them. No two that are
+    /// written in one way are the same but for their ids.
+    async fn write_dead_elsewhere(&self, event: &Event, way: usize) -> Option<WrittenDead>;
+}
+
+/// What a dead letter says that another program has written.
+#[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_structs, reason = "a harness makes it")]
+pub struct WrittenDead {
+    /// When it died, where it says so.
+    pub dead_at: Option<DateTime<Utc>>,
+    /// Whether it is the event that was meant. Otherwise it is shown by its raw content, as where it is too large, or has no
+    /// id that could be its own.
+    pub is_readable: bool,
+}
+
+/// A harness whose store keeps more than its events, of which a part can be lost, as where somebody has dropped a table.
+#[async_trait]
+pub trait LossHarness: WakeHarness {
+    /// Loses a part of what the store keeps beside its events, and `migrate` can put back. Each such way has a number, from zero on;
+    /// there is none after the last of them.
+    async fn lose(&self, way: usize) -> Option<Loss>;
+}
+
+/// What a loss means. `verify` always tells of it.
+#[derive(Clone, Copy, Debug)]
+#[allow(clippy::exhaustive_structs, reason = "a harness makes it")]
+pub struct Loss {
+    /// A claim by a handle that is new refuses to go on; otherwise it may.
+    pub is_seen_by_claims: bool,
+    /// That a dead letter holds its key is known without what is lost. Otherwise it may hold it no more.
+    pub keeps_holds: bool,
 }
 
 /// A harness whose engine can be made to refuse events, as by what somebody has added to its schema.

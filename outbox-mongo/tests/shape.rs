@@ -221,30 +221,6 @@ async fn anything_in_the_collection_is_set_aside_and_can_be_named() {
     h.close().await;
 }
 
-/// Such as a seed writes: what has no place in the order gets one when it dies, by which pages of dead letters go.
-#[tokio::test]
-async fn dead_letters_that_were_written_elsewhere_are_found_page_by_page() {
-    let Some(h) = require("shape::dead_pages", Mongo::open().await) else { return };
-    let row = |_| {
-        let id = EventId::new().to_string();
-        doc! {
-            "eventId": &id, "type": "order.placed", "payload": {}, "status": "pending", "createdAt": DateTime::now(),
-            "meta": { "id": id, "timestamp": DateTime::now() },
-        }
-    };
-    h.outbox().insert_many((0..1100).map(row)).await.unwrap();
-    let leased = h.store.claim(&Claim::new("w").with_limit(2000)).await.unwrap();
-    assert_eq!(leased.len(), 1100);
-    let dead: Vec<_> = leased.iter().map(|one| Settlement::dead_letter(one.lease, "failed")).collect();
-    assert!(h.store.settle(&dead).await.unwrap().iter().all(Result::is_ok));
-    let page = h.store.dead_letters(&DeadLetterFilter::new().with_limit(600)).await.unwrap();
-    let next = DeadLetterFilter::new().with_limit(600).with_after(page.next);
-    let rest = h.store.dead_letters(&next).await.unwrap();
-    assert_eq!((page.letters.len(), rest.letters.len(), rest.next), (600, 500, None));
-    assert_eq!(h.store.requeue_all(&DeadLetterFilter::new()).await.unwrap(), 1100);
-    h.close().await;
-}
-
 /// As the published shape lets it: such a one has no place in the order, and perhaps no time.
 #[tokio::test]
 async fn what_another_program_has_set_aside_is_found_page_by_page() {
@@ -365,35 +341,6 @@ async fn what_another_program_has_set_aside_and_is_full_is_found_as_well() {
     let placed = doc! { "seq": { "$type": "timestamp" } };
     assert_eq!(h.outbox().count_documents(placed).await.unwrap(), 2);
     assert_eq!(h.store.discard_all(&DeadLetterFilter::new()).await.unwrap(), 3);
-    h.close().await;
-}
-
-/// Nor room for an id: each comes once, in pages that are no longer than was asked for, whatever is discarded meanwhile.
-#[tokio::test]
-async fn several_without_room_for_a_place_are_found_page_by_page() {
-    let Some(h) = require("shape::several_full", Mongo::open().await) else { return };
-    for _ in 0..3 {
-        let unusable = EventId::new().to_string().to_uppercase();
-        h.outbox().insert_one(with_room(3, &unusable, false)).await.unwrap();
-    }
-    h.outbox().insert_one(dead_elsewhere()).await.unwrap();
-    for limit in [1, 3] {
-        assert_eq!(in_pages(&h, limit).await.len(), 4, "in pages of {limit}");
-    }
-    let mut filter = DeadLetterFilter::new().with_limit(1);
-    let mut discarded = 0;
-    loop {
-        let page = h.store.dead_letters(&filter).await.unwrap();
-        for letter in page.letters {
-            assert!(h.store.discard(letter.id).await.unwrap(), "{}", letter.id);
-            discarded += 1;
-        }
-        if page.next.is_none() {
-            break;
-        }
-        filter = filter.with_after(page.next);
-    }
-    assert_eq!((discarded, h.outbox().count_documents(doc! {}).await.unwrap()), (4, 0));
     h.close().await;
 }
 

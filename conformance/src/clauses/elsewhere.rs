@@ -2,8 +2,10 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use chrono::TimeDelta;
 use outbox_traits::{
-    ClaimStore, DeadLetterFilter, DeadLetterStore, Event, EventId, OutboxStore, Saved, Settlement, StatsStore,
+    ClaimStore, DeadLetter, DeadLetterFilter, DeadLetterStore, Event, EventId, OutboxStore, Saved,
+    Settlement, StatsStore,
 };
 use serde_json::{Value, json};
 
@@ -84,7 +86,7 @@ where
     assert_eq!(leased_ids(&released), [rest[2].event.id()]);
     assert_eq!((released[0].attempts, released[0].failures), (1, 0));
     settled(&h, [Settlement::delivered(released[0].lease)]).await;
-    let dead = h.store().dead_letters(&DeadLetterFilter::new()).await.expect("dead_letters").letters;
+    let dead = dead(&h, DeadLetterFilter::new()).await;
     assert_eq!(dead.len(), 1);
     assert_eq!(dead[0].content.as_ref(), Ok(&rest[1].event));
     assert_eq!((dead[0].attempts, dead[0].failures, dead[0].reason.as_str()), (1, 1, "failed for good"));
@@ -233,4 +235,145 @@ pub async fn what_is_saved_is_read_elsewhere<H: ElsewhereHarness>(h: Arc<H>) {
     );
     acknowledge(&h, plain.id()).await;
     assert_eq!(h.read_elsewhere(plain.id()).await, None, "what is delivered is still to be read");
+}
+
+/// All that are found so, whatever there is of them.
+async fn dead<H: ElsewhereHarness>(h: &Arc<H>, filter: DeadLetterFilter) -> Vec<DeadLetter>
+where
+    H::Store: DeadLetterStore,
+{
+    h.store().dead_letters(&filter).await.expect("dead_letters").letters
+}
+
+/// Writes so many in each way, and says how many of them are to be read.
+async fn write_dead<H: ElsewhereHarness>(h: &Arc<H>, of_each: usize) -> (usize, usize) {
+    let (mut all, mut readable) = (0, 0);
+    for way in 0.. {
+        for _ in 0..of_each {
+            let event = Event::new("elsewhere.dead", json!({ "way": way })).expect("valid");
+            let Some(written) = h.write_dead_elsewhere(&event, way).await else {
+                assert!(all > 0, "there is a way at least");
+                return (all, readable);
+            };
+            all += 1;
+            readable += usize::from(written.is_readable);
+        }
+    }
+    unreachable!("there is a last way")
+}
+
+/// 9.7 and 8.1 to 8.3: what such a program has given up on is shown, with its time where it says that, and found by the time that is
+/// shown; it is requeued and discarded by the id that is shown.
+pub async fn what_dies_elsewhere_is_a_dead_letter_like_any_other<H: ElsewhereHarness>(h: Arc<H>)
+where
+    H::Store: DeadLetterStore,
+{
+    let all = DeadLetterFilter::new;
+    for way in 0.. {
+        let event_type = format!("elsewhere.dead.{way}");
+        let event = Event::new(event_type.as_str(), json!({ "way": way })).expect("valid");
+        let Some(written) = h.write_dead_elsewhere(&event, way).await else {
+            assert!(way > 0, "there is a way at least");
+            return;
+        };
+        let letters = dead(&h, all()).await;
+        assert_eq!(letters.len(), 1, "in way {way}");
+        let letter = &letters[0];
+        assert_eq!(
+            (letter.event_type.as_str(), letter.holds_key),
+            (event_type.as_str(), false),
+            "in way {way}"
+        );
+        if written.is_readable {
+            assert_eq!((letter.id, letter.content.as_ref()), (event.id(), Ok(&event)), "in way {way}");
+        } else {
+            assert!(letter.content.is_err() && !letter.reason.is_empty(), "why not? In way {way}");
+        }
+        if let Some(dead_at) = written.dead_at {
+            assert_eq!(letter.dead_at, dead_at, "in way {way}");
+        }
+        // By what is shown, the same each time.
+        let (died, later) = (letter.dead_at, letter.dead_at + TimeDelta::milliseconds(1));
+        let mut filters = vec![
+            (all().with_since(died), true),
+            (all().with_since(later), false),
+            (all().with_before(died), false),
+            (all().with_type("elsewhere.dead"), false),
+            (all().with_since(died).with_before(died), false),
+            (all().with_since(later).with_before(later + TimeDelta::days(1)), false),
+        ];
+        // What is not may be very large.
+        if written.is_readable {
+            filters.push((all().with_before(later), true));
+            filters.push((all().with_since(died).with_before(later), true));
+            filters.push((all().with_type(event_type.as_str()), true));
+        }
+        for (filter, is_found) in filters {
+            let found = dead(&h, filter.clone()).await;
+            let expected = if is_found { letters.as_slice() } else { &[] };
+            assert!(found == expected, "in way {way}, by {filter:?}: {} are found", found.len());
+        }
+        let id = letter.id;
+        assert!(h.store().requeue(id).await.expect("requeue"), "in way {way}");
+        assert!(!h.store().requeue(id).await.expect("requeue"), "it is requeued already, in way {way}");
+        if written.is_readable {
+            assert_eq!(pending(&h).await, [event], "in way {way}");
+            acknowledge(&h, id).await;
+            continue;
+        }
+        assert_eq!(pending(&h).await, [], "it cannot be read, in way {way}");
+        let again = dead(&h, all()).await;
+        assert_eq!(again.iter().map(|letter| letter.id).collect::<Vec<_>>(), [id], "in way {way}");
+        assert!(h.store().discard(id).await.expect("discard"), "in way {way}");
+        assert!(!h.store().discard(id).await.expect("discard"), "it is gone already, in way {way}");
+    }
+}
+
+/// 9.7 and 8.2: each is on one page, whatever they have to be told apart by, and also where those before are discarded.
+pub async fn what_dies_elsewhere_is_found_page_by_page<H: ElsewhereHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore + DeadLetterStore,
+{
+    let ours = event("ours");
+    save(&h, &ours).await;
+    let leased = claim(&h, 1).await;
+    settled(&h, [Settlement::dead_letter(leased[0].lease, "failed")]).await;
+    let written = write_dead(&h, 2).await.0;
+    let all = DeadLetterFilter::new();
+    let found = pages(&h, &all, 3).await;
+    assert_eq!(found.len(), written + 1, "some are on two pages, or on none");
+    let ids = any_order(found.iter().map(|letter| letter.id));
+    assert_eq!(ids.len(), written + 1, "an id is shown twice");
+    assert!(ids.contains(&ours.id()));
+    let (mut after, mut discarded) = (None, 0);
+    loop {
+        let filter = all.clone().with_limit(1).with_after(after);
+        let page = h.store().dead_letters(&filter).await.expect("dead_letters");
+        for letter in page.letters {
+            assert!(h.store().discard(letter.id).await.expect("discard"), "{} is not found", letter.id);
+            discarded += 1;
+        }
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(discarded, written + 1);
+    assert!(dead(&h, all).await.is_empty());
+}
+
+/// 9.7 and 8.3: a requeue and a discard of all are of these too.
+pub async fn what_dies_elsewhere_is_requeued_and_discarded_with_others<H: ElsewhereHarness>(h: Arc<H>)
+where
+    H::Store: DeadLetterStore,
+{
+    let (written, readable) = write_dead(&h, 1).await;
+    let all = DeadLetterFilter::new();
+    assert_eq!(h.store().requeue_all(&all).await.expect("requeue_all"), written as u64);
+    assert_eq!(pending(&h).await.len(), readable, "what is to be read is pending");
+    assert_eq!(dead(&h, all.clone()).await.len(), written - readable, "and the rest is set aside again");
+    let written = write_dead(&h, 1).await.0 + written - readable;
+    assert_eq!(h.store().discard_all(&all).await.expect("discard_all"), written as u64);
+    assert!(dead(&h, all).await.is_empty());
+    assert_eq!(pending(&h).await.len(), readable, "what is pending is not discarded");
 }

@@ -25,6 +25,7 @@ pub mod inbox;
 pub mod inbox_fault;
 pub mod inbox_migration;
 pub mod inbox_names;
+pub mod loss;
 pub mod migration;
 pub mod names;
 pub mod outage;
@@ -300,6 +301,16 @@ macro_rules! __group {
             what_is_delivered_elsewhere_is_delivered
             what_is_written_elsewhere_has_an_age
             what_is_saved_is_read_elsewhere
+            what_dies_elsewhere_is_a_dead_letter_like_any_other
+            what_dies_elsewhere_is_found_page_by_page
+            what_dies_elsewhere_is_requeued_and_discarded_with_others
+        }
+    };
+    (loss $mode:tt) => {
+        $crate::__emit! { $mode loss:
+            what_is_lost_is_told_of_and_no_event_is_lost_with_it
+            what_waits_alone_is_not_lost
+            what_is_held_alone_is_not_overtaken
         }
     };
     (refusal $mode:tt) => {
@@ -644,6 +655,7 @@ mod tests {
             migration: "migration.rs";
             inbox_migration: "inbox_migration.rs";
             elsewhere: "elsewhere.rs";
+            loss: "loss.rs";
             refusal: "refusal.rs";
             fault: "fault.rs";
             claim_fault: "claim_fault.rs";

@@ -16,6 +16,7 @@ const FOR_EVER: Duration = Duration::from_hours(24 * 365);
 #[async_trait]
 impl ClaimStore for Broken {
     async fn claim(&self, claim: &Claim) -> Result<Vec<Leased>> {
+        self.must_be_whole()?;
         self.look_at(claim.limit, Fault::AClaimReadsWhatIsDone).await?;
         self.look_at(0, Fault::AClaimStepsOverWhatWaits).await?;
         self.look_at(0, Fault::AClaimPutsFewAsideAtOnce).await?;

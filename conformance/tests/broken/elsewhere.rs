@@ -1,6 +1,6 @@
 //! What is written, delivered and read without the store.
 
-use outbox_traits::{Event, EventId, OutboxStore};
+use outbox_traits::{Claim, ClaimStore, Event, EventId, OutboxStore, Settlement};
 use serde_json::{Value, json};
 
 use crate::{
@@ -8,6 +8,9 @@ use crate::{
     fault::Fault,
     store::{Broken, Memory},
 };
+
+/// Why what is written dead is.
+pub(crate) const ELSEWHERE: &str = "given up on elsewhere";
 
 impl Broken {
     pub(crate) async fn write_elsewhere(&self, event: &Event) {
@@ -31,6 +34,17 @@ impl Broken {
             _ => event.clone(),
         };
         self.inner.save(&event).await.unwrap();
+    }
+
+    /// By a worker of its own, which shows in what it gives as the reason.
+    pub(crate) async fn write_dead_elsewhere(&self, event: &Event) {
+        self.inner.save(event).await.unwrap();
+        let claim = Claim::new("elsewhere").with_limit(usize::MAX);
+        let leased = self.inner.claim(&claim).await.unwrap();
+        let (this, others): (Vec<_>, Vec<_>) = leased.iter().partition(|one| one.event.id() == event.id());
+        let others = others.into_iter().map(|one| Settlement::released(one.lease));
+        let settled = this.into_iter().map(|one| Settlement::dead_letter(one.lease, ELSEWHERE)).chain(others);
+        self.inner.settle(&settled.collect::<Vec<_>>()).await.unwrap();
     }
 
     pub(crate) async fn deliver_elsewhere(&self, id: EventId) {

@@ -295,6 +295,17 @@ faults! {
     WhatIsWrittenElsewhereHasNoAge,
     WhatIsDeliveredElsewhereIsPending,
     WhatIsSavedHasNoMetaElsewhere,
+    WhatDiesElsewhereIsNotListed,
+    /// It is shown by another than it is found by.
+    WhatDiesElsewhereHasAnotherTime,
+    WhatDiesElsewhereMakesPagesLonger,
+    WhatDiesElsewhereIsLeftByARequeueOfAll,
+
+    // What is lost.
+    ALossIsNotTold,
+    ALossIsOverlooked,
+    PuttingBackForgetsWhatIsHeld,
+    PuttingBackForgetsWhatWaits,
 
     // What the engine refuses.
     ARefusedEventIsADuplicate,

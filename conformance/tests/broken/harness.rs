@@ -9,8 +9,8 @@ use std::{
 use chrono::{DateTime, Utc};
 use outbox_conformance::{
     CostHarness, DurableHarness, ElsewhereHarness, ExpiryHarness, Harness, InboxHarness,
-    InboxMigrationHarness, InboxNamesHarness, MigrationHarness, NamesHarness, RefusalHarness, SchemaHarness,
-    Skip, WakeHarness,
+    InboxMigrationHarness, InboxNamesHarness, Loss, LossHarness, MigrationHarness, NamesHarness,
+    RefusalHarness, SchemaHarness, Skip, WakeHarness, WrittenDead,
 };
 use outbox_memory::{ManualClock, MemoryOutbox};
 use outbox_traits::{Event, EventId, Retention, async_trait};
@@ -327,6 +327,22 @@ impl ElsewhereHarness for Faulty {
 
     async fn read_elsewhere(&self, id: EventId) -> Option<Value> {
         self.store.read_elsewhere(id).await
+    }
+
+    async fn write_dead_elsewhere(&self, event: &Event, way: usize) -> Option<WrittenDead> {
+        if way > 0 {
+            return None;
+        }
+        self.store.write_dead_elsewhere(event).await;
+        Some(WrittenDead { dead_at: Some(self.clock.now()), is_readable: true })
+    }
+}
+
+#[async_trait]
+impl LossHarness for Faulty {
+    async fn lose(&self, way: usize) -> Option<Loss> {
+        self.store.shared.is_lost.store(way == 0, Relaxed);
+        (way == 0).then_some(Loss { is_seen_by_claims: true, keeps_holds: true })
     }
 }
 

@@ -1,12 +1,12 @@
 //! Dead letters of a broken store, also those that hold their keys.
 
-use chrono::{SubsecRound, TimeDelta};
+use chrono::{DateTime, SubsecRound, TimeDelta};
 use outbox_traits::{
     Claim, ClaimStore, DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetterStore, EventId, Leased,
     OutboxStore, Result, Settlement, async_trait,
 };
 
-use crate::{fault::Fault, harness::NAMELESS, names::is_like, store::Broken};
+use crate::{elsewhere::ELSEWHERE, fault::Fault, harness::NAMELESS, names::is_like, store::Broken};
 
 #[async_trait]
 impl DeadLetterStore for Broken {
@@ -75,6 +75,7 @@ impl DeadLetterStore for Broken {
                 letter.content = Err("it cannot be read".to_owned());
             });
         }
+        self.spoil_of_elsewhere(filter, &mut page).await?;
         if self.fault == Fault::ALastPagePromisesAnother && page.letters.len() == filter.limit {
             page.next.get_or_insert(u64::MAX);
         }
@@ -112,6 +113,14 @@ impl DeadLetterStore for Broken {
             let mut changed = 0;
             for id in self.some_dead(filter).await? {
                 changed += u64::from(self.inner.requeue(id).await?);
+            }
+            return Ok(changed);
+        }
+        if self.fault == Fault::WhatDiesElsewhereIsLeftByARequeueOfAll {
+            let letters = self.inner.dead_letters(&filter.clone().with_limit(usize::MAX)).await?.letters;
+            let mut changed = 0;
+            for letter in letters.iter().filter(|letter| letter.reason != ELSEWHERE) {
+                changed += u64::from(self.inner.requeue(letter.id).await?);
             }
             return Ok(changed);
         }
@@ -181,6 +190,24 @@ impl Broken {
             self.inner.dead_letters(&DeadLetterFilter::new().with_limit(usize::MAX)).await?.letters;
         letters.retain(|letter| letter.holds_key);
         Ok(letters)
+    }
+
+    /// Where one is among them that was written elsewhere.
+    async fn spoil_of_elsewhere(&self, filter: &DeadLetterFilter, page: &mut DeadLetterPage) -> Result<()> {
+        let is_theirs = |letter: &DeadLetter| letter.reason == ELSEWHERE;
+        match self.fault {
+            Fault::WhatDiesElsewhereIsNotListed => page.letters.retain(|letter| !is_theirs(letter)),
+            Fault::WhatDiesElsewhereHasAnotherTime => {
+                let theirs = page.letters.iter_mut().filter(|letter| is_theirs(letter));
+                theirs.for_each(|letter| letter.dead_at = DateTime::UNIX_EPOCH);
+            }
+            Fault::WhatDiesElsewhereMakesPagesLonger if page.letters.iter().any(is_theirs) => {
+                let longer = filter.clone().with_limit(filter.limit.saturating_add(1));
+                *page = self.inner.dead_letters(&longer).await?;
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Ends the hold of these dead letters, and leaves them dead.

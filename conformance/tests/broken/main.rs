@@ -14,6 +14,7 @@ mod fitful;
 mod harness;
 mod held;
 mod inbox;
+mod loss;
 mod names;
 mod refusal;
 mod remote;
@@ -53,7 +54,7 @@ fn failures(fault: Fault, is_asked: impl Fn(&str) -> bool) -> Vec<(&'static str,
 fn all_clauses() -> Vec<Clause> {
     let mut clauses = clauses!(
         Faulty; store, concurrent, schema, dead_letter, claim, claim_concurrent, claim_schema, claim_durable, stats,
-        cost, claim_cost, wake, wake_concurrent, claim_peer, claim_wake, inbox, resource, names, claim_names, inbox_names, migration, inbox_migration, expiry, elsewhere,
+        cost, claim_cost, wake, wake_concurrent, claim_peer, claim_wake, inbox, resource, names, claim_names, inbox_names, migration, inbox_migration, expiry, elsewhere, loss,
         refusal
     );
     clauses.extend(clauses!(Fitful; fault, claim_fault, inbox_fault));
@@ -609,6 +610,25 @@ rejected! {
         by "elsewhere::what_is_delivered_elsewhere_is_delivered";
     what_has_no_meta_elsewhere: WhatIsSavedHasNoMetaElsewhere
         by "elsewhere::what_is_saved_is_read_elsewhere";
+    what_dies_elsewhere_and_is_not_listed: WhatDiesElsewhereIsNotListed
+        by "elsewhere::what_dies_elsewhere_is_a_dead_letter_like_any_other",
+            "elsewhere::what_dies_elsewhere_is_found_page_by_page";
+    what_dies_elsewhere_at_another_time: WhatDiesElsewhereHasAnotherTime
+        by "elsewhere::what_dies_elsewhere_is_a_dead_letter_like_any_other";
+    what_dies_elsewhere_on_longer_pages: WhatDiesElsewhereMakesPagesLonger
+        by "elsewhere::what_dies_elsewhere_is_found_page_by_page";
+    what_dies_elsewhere_and_is_not_requeued: WhatDiesElsewhereIsLeftByARequeueOfAll
+        by "elsewhere::what_dies_elsewhere_is_requeued_and_discarded_with_others";
+    a_loss_that_is_not_told: ALossIsNotTold
+        by "loss::what_is_lost_is_told_of_and_no_event_is_lost_with_it";
+    a_loss_that_is_overlooked: ALossIsOverlooked
+        by "loss::what_is_lost_is_told_of_and_no_event_is_lost_with_it";
+    holds_that_are_lost: PuttingBackForgetsWhatIsHeld
+        by "loss::what_is_held_alone_is_not_overtaken",
+            "loss::what_is_lost_is_told_of_and_no_event_is_lost_with_it";
+    what_waits_and_is_lost: PuttingBackForgetsWhatWaits
+        by "loss::what_waits_alone_is_not_lost",
+            "loss::what_is_lost_is_told_of_and_no_event_is_lost_with_it";
     a_refused_event_that_is_a_duplicate: ARefusedEventIsADuplicate
         by "refusal::what_the_engine_refuses_is_an_error_and_nothing_of_it_is_stored",
             "refusal::another_duplicate_is_an_error_and_not_an_outcome";

@@ -217,10 +217,11 @@ impl SchemaStore for Broken {
             }
             self.inner.discard_all(&DeadLetterFilter::new()).await?;
         }
+        self.put_back().await?;
         self.schema.migrate(self.fault)
     }
 
     async fn verify(&self) -> Result<SchemaReport> {
-        self.schema.verify(self.fault)
+        Ok(self.with_losses(self.schema.verify(self.fault)?))
     }
 }

@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -72,6 +72,8 @@ pub(crate) struct Shared {
     pub(crate) first_saver: OnceLock<Handle>,
     /// What was saved as a batch in a session.
     pub(crate) in_batches: Mutex<HashSet<EventId>>,
+    /// Whether a part of what is kept beside the events is lost.
+    pub(crate) is_lost: AtomicBool,
 }
 
 #[derive(Debug)]

@@ -2,7 +2,9 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+mod elsewhere;
 mod faults;
+mod loss;
 #[path = "../replica_set/mod.rs"]
 mod replica_set;
 
@@ -21,13 +23,12 @@ use mongodb::{
     options::{ClientOptions, IndexOptions, ServerAddress},
 };
 use outbox_conformance::{
-    CostHarness, DurableHarness, ElsewhereHarness, ExpiryHarness, Fault, FaultHarness, Harness, InboxHarness,
+    CostHarness, DurableHarness, ExpiryHarness, Fault, FaultHarness, Harness, InboxHarness,
     InboxMigrationHarness, InboxNamesHarness, MigrationHarness, NamesHarness, OutageHarness, RefusalHarness,
     SchemaHarness, Skip, WakeHarness, require,
 };
 use outbox_mongo::{MongoInbox, MongoOutbox, mongodb};
-use outbox_traits::{Event, EventId, Result, Retention, SchemaStore, async_trait};
-use serde_json::{Value, json};
+use outbox_traits::{EventId, Result, Retention, SchemaStore, async_trait};
 
 use self::{faults::Way, replica_set::Alone};
 
@@ -410,48 +411,6 @@ impl<const DELETES: bool> ExpiryHarness for MongoOf<DELETES> {
         while passes().await < end {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-    }
-}
-
-/// As the driver of JavaScript, which has floats only: whole numbers of 32 bits are integers, and longer ones are not.
-fn of_javascript(value: &Value) -> Bson {
-    match value {
-        Value::Null => Bson::Null,
-        Value::Bool(value) => (*value).into(),
-        Value::Number(number) => match number.as_i64().and_then(|number| i32::try_from(number).ok()) {
-            Some(number) => number.into(),
-            None => number.as_f64().unwrap().into(),
-        },
-        Value::String(text) => text.into(),
-        Value::Array(items) => Bson::Array(items.iter().map(of_javascript).collect()),
-        Value::Object(fields) => {
-            Bson::Document(fields.iter().map(|(name, value)| (name.clone(), of_javascript(value))).collect())
-        }
-    }
-}
-
-#[async_trait]
-impl<const DELETES: bool> ElsewhereHarness for MongoOf<DELETES> {
-    async fn write_elsewhere(&self, event: &Event) {
-        let (id, time) =
-            (event.id().to_string(), DateTime::from_millis(event.meta().timestamp().timestamp_millis()));
-        let row = doc! {
-            "eventId": &id, "type": event.event_type(), "payload": of_javascript(event.payload()),
-            "meta": { "id": &id, "timestamp": time }, "status": "pending", "createdAt": time,
-        };
-        self.outbox().insert_one(row).await.unwrap();
-    }
-
-    async fn deliver_elsewhere(&self, id: EventId) {
-        let delivered = doc! { "$set": { "status": "delivered", "deliveredAt": DateTime::now() } };
-        self.outbox().update_one(doc! { "eventId": id.to_string() }, delivered).await.unwrap();
-    }
-
-    async fn read_elsewhere(&self, id: EventId) -> Option<Value> {
-        let pending = doc! { "eventId": id.to_string(), "status": "pending" };
-        let read = self.stored(pending).await?;
-        let json = |name: &str| read.get(name).unwrap().clone().into_relaxed_extjson();
-        Some(json!({ "type": json("type"), "payload": json("payload"), "meta": json("meta") }))
     }
 }
 

@@ -10,9 +10,9 @@ pub(crate) mod sqlite;
 use std::{env, time::Duration};
 
 use outbox_conformance::{
-    CostHarness, DurableHarness, Harness, InboxHarness, InboxMigrationHarness, InboxNamesHarness,
-    MigrationHarness, NamesHarness, OutageHarness, RefusalHarness, SchemaHarness, SessionOf, Skip,
-    WakeHarness,
+    CostHarness, DurableHarness, Harness, InboxHarness, InboxMigrationHarness, InboxNamesHarness, Loss,
+    LossHarness, MigrationHarness, NamesHarness, OutageHarness, RefusalHarness, SchemaHarness, SessionOf,
+    Skip, WakeHarness,
 };
 use outbox_sqlx::{Dialect, SqlxInbox, SqlxOutbox, sqlx};
 use outbox_traits::{EventId, InboxStore, OutboxStore, Result, Retention, SchemaStore, async_trait};
@@ -380,6 +380,37 @@ where
 
     async fn cut_connections(&self) {
         E::cut(self.pool(), &self.place).await;
+    }
+}
+
+/// Each table that a statement of its own makes again, by itself and all together, and an index.
+#[async_trait]
+impl<E, const DELETES: bool> LossHarness for Sql<E, DELETES>
+where
+    E: Engine,
+    SqlxOutbox<E>: OutboxStore<Session = <E as Database>::Connection>,
+{
+    async fn lose(&self, way: usize) -> Option<Loss> {
+        const TABLES: [&str; 4] = ["outbox_parked", "outbox_key", "outbox_lease", "outbox_version"];
+        // Elsewhere its rows are the lock of the claims.
+        let tables = if E::INDEXES_ARE_AMONG_TABLES { &TABLES[..] } else { &TABLES[..3] };
+        let lost = match way.checked_sub(tables.len()) {
+            None => &tables[way..=way],
+            Some(0) => tables,
+            Some(1) if E::INDEXES_ARE_AMONG_TABLES => {
+                self.run(&E::drop_index(&self.place, "outbox", "outbox_scheduled")).await;
+                return Some(Loss { is_seen_by_claims: false, keeps_holds: true });
+            }
+            Some(_) => return None,
+        };
+        for table in lost {
+            self.run(&format!("DROP TABLE {}", E::table(&self.place, table))).await;
+        }
+        // What is known of parked events is in two tables of them; a claim needs the third in any case.
+        Some(Loss {
+            is_seen_by_claims: lost.contains(&"outbox_lease"),
+            keeps_holds: lost == ["outbox_version"],
+        })
     }
 }
 

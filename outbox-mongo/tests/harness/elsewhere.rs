@@ -1,0 +1,101 @@
+//! What another program writes and reads, by the shape that is published.
+
+use mongodb::bson::{Bson, DateTime, Document, RawDocumentBuf, Timestamp, doc};
+use outbox_conformance::{ElsewhereHarness, WrittenDead};
+use outbox_mongo::mongodb;
+use outbox_traits::{Event, EventId, async_trait};
+use serde_json::{Value, json};
+
+use super::MongoOf;
+
+/// As the driver of JavaScript, which has floats only: whole numbers of 32 bits are integers, and longer ones are not.
+fn of_javascript(value: &Value) -> Bson {
+    match value {
+        Value::Null => Bson::Null,
+        Value::Bool(value) => (*value).into(),
+        Value::Number(number) => match number.as_i64().and_then(|number| i32::try_from(number).ok()) {
+            Some(number) => number.into(),
+            None => number.as_f64().unwrap().into(),
+        },
+        Value::String(text) => text.into(),
+        Value::Array(items) => Bson::Array(items.iter().map(of_javascript).collect()),
+        Value::Object(fields) => {
+            Bson::Document(fields.iter().map(|(name, value)| (name.clone(), of_javascript(value))).collect())
+        }
+    }
+}
+
+fn row(event: &Event, status: &str) -> Document {
+    let (id, time) =
+        (event.id().to_string(), DateTime::from_millis(event.meta().timestamp().timestamp_millis()));
+    doc! {
+        "eventId": &id, "type": event.event_type(), "payload": of_javascript(event.payload()),
+        "meta": { "id": &id, "timestamp": time }, "status": status, "createdAt": time,
+    }
+}
+
+/// Leaves room for so many bytes more.
+fn fill(row: &mut Document, room: usize) {
+    row.insert("payload", "");
+    let size = RawDocumentBuf::try_from(&*row).unwrap().as_bytes().len();
+    // With the `_id` that the driver adds.
+    row.insert("payload", "x".repeat(16 * 1024 * 1024 - size - 17 - room));
+}
+
+#[async_trait]
+impl<const DELETES: bool> ElsewhereHarness for MongoOf<DELETES> {
+    async fn write_elsewhere(&self, event: &Event) {
+        self.outbox().insert_one(row(event, "pending")).await.unwrap();
+    }
+
+    async fn deliver_elsewhere(&self, id: EventId) {
+        let delivered = doc! { "$set": { "status": "delivered", "deliveredAt": DateTime::now() } };
+        self.outbox().update_one(doc! { "eventId": id.to_string() }, delivered).await.unwrap();
+    }
+
+    async fn read_elsewhere(&self, id: EventId) -> Option<Value> {
+        let pending = doc! { "eventId": id.to_string(), "status": "pending" };
+        let read = self.stored(pending).await?;
+        let json = |name: &str| read.get(name).unwrap().clone().into_relaxed_extjson();
+        Some(json!({ "type": json("type"), "payload": json("payload"), "meta": json("meta") }))
+    }
+
+    async fn write_dead_elsewhere(&self, event: &Event, way: usize) -> Option<WrittenDead> {
+        let mut row = row(event, "dead_letter");
+        let id = event.id().to_string();
+        // The server's own time, as the store itself would have it.
+        let place = Bson::from(Timestamp { time: 0, increment: 0 });
+        let died = DateTime::from_millis(1_709_208_000_001);
+        let (changes, room) = match way {
+            0 => (doc! { "deadAt": died }, None),
+            1 => (doc! { "seq": Bson::Null, "deadAt": Bson::Null }, None),
+            2 => (doc! { "seq": "first" }, None),
+            3 => (doc! { "seq": place, "deadAt": died, "holdsKey": false }, None),
+            4 => (doc! { "seq": place, "deadAt": "yesterday", "holdsKey": Bson::Null }, None),
+            5 => (doc! { "eventId": id.to_uppercase() }, None),
+            6 => (doc! { "eventId": [&id], "seq": place, "deadAt": died }, None),
+            // As much as a document can hold: with room for a place, for one where nothing goes by what makes it, or for none.
+            7 => (doc! { "deadAt": died }, Some(13)),
+            8 => (doc! {}, Some(3)),
+            9 | 10 => {
+                row.remove("createdAt");
+                let changes = if way == 9 {
+                    doc! {}
+                } else {
+                    doc! { "eventId": id.to_uppercase(), "deadAt": died }
+                };
+                (changes, Some(3))
+            }
+            _ => return None,
+        };
+        row.extend(changes);
+        if let Some(room) = room {
+            fill(&mut row, room);
+        }
+        self.outbox().insert_one(&row).await.unwrap();
+        let dead_at = row.get_datetime("deadAt").ok();
+        let dead_at =
+            dead_at.map(|time| chrono::DateTime::from_timestamp_millis(time.timestamp_millis()).unwrap());
+        Some(WrittenDead { dead_at, is_readable: room.is_none() && ![5, 6].contains(&way) })
+    }
+}
