@@ -272,8 +272,7 @@ pub trait ElsewhereHarness: Harness {
     async fn read_elsewhere(&self, id: EventId) -> Option<Value>;
 
     /// Writes an event that such a program has given up on: a dead letter from the first. Each way to write one, by what it says
-    /// of itself and has room for, has a number, from zero on; there is none after the last of them. No two that are
-    /// written in one way are the same but for their ids.
+    /// of itself and has room for, has a number, from zero on; there is none after the last of them.
     async fn write_dead_elsewhere(&self, event: &Event, way: usize) -> Option<WrittenDead>;
 }
 
@@ -296,14 +295,16 @@ pub trait LossHarness: WakeHarness {
     async fn lose(&self, way: usize) -> Option<Loss>;
 }
 
-/// What a loss means. `verify` always tells of it.
+/// What a loss means.
 #[derive(Clone, Copy, Debug)]
 #[allow(clippy::exhaustive_structs, reason = "a harness makes it")]
 pub struct Loss {
+    /// The name of what is lost, which `verify` says.
+    pub name: &'static str,
     /// A claim by a handle that is new refuses to go on; otherwise it may.
     pub is_seen_by_claims: bool,
-    /// That a dead letter holds its key is known without what is lost. Otherwise it may hold it no more.
-    pub keeps_holds: bool,
+    /// What waits for a retry, and what a dead letter holds, is known without what is lost. Otherwise it may wait no more.
+    pub keeps_what_waits: bool,
 }
 
 /// A harness whose engine can be made to refuse events, as by what somebody has added to its schema.

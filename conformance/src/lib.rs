@@ -66,7 +66,7 @@
 //! | `inbox_migration` | [`InboxMigrationHarness`] | the same of inboxes |
 //! | `expiry` | [`ExpiryHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what the engine deletes by itself, by age; one that cannot leaves it out |
 //! | `elsewhere` | [`ElsewhereHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) and a [`StatsStore`](outbox_traits::StatsStore) | what programs write and read that do without this library |
-//! | `loss` | [`LossHarness`], a [`SchemaStore`](outbox_traits::SchemaStore) that is a [`ClaimStore`](outbox_traits::ClaimStore) and a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what somebody has dropped beside the events |
+//! | `loss` | [`LossHarness`], a [`SchemaStore`](outbox_traits::SchemaStore) that is a [`ClaimStore`](outbox_traits::ClaimStore), a [`DeadLetterStore`](outbox_traits::DeadLetterStore) and a [`StatsStore`](outbox_traits::StatsStore) | what somebody has dropped beside the events |
 //! | `refusal` | [`RefusalHarness`] | what the engine refuses for reasons that are not the outbox's |
 //! | `fault` | [`FaultHarness`] | what the engine answers at times, such as a deadlock: its kind, what is tried again, and that nothing is half done |
 //! | `claim_fault` | [`FaultHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | the same of claims, settlements and dead letters |

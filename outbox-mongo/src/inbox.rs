@@ -133,7 +133,7 @@ impl MongoInbox {
         let found =
             collection::indexes(&self.database, self.marks.name()).await.map_err(self.error(tried))?;
         let index = Index::of(PROCESSED_KEYS);
-        if !found.iter().any(|found| index.is_of(found)) {
+        if !index.is_among(&found) {
             let missing = collection::missing(&self.database, self.marks.name(), &index);
             let message = format!("could not {tried} collection `{}`: {missing}", self.namespace());
             return Err(Error::new(ErrorKind::Schema, message));
@@ -192,7 +192,7 @@ impl MongoInbox {
         }
         let found = collection::indexes(&self.database, self.marks.name()).await?;
         let wanted = self.index();
-        if !found.iter().any(|found| wanted.is_of(found)) {
+        if !wanted.is_among(&found) {
             problems.push(collection::missing(&self.database, self.marks.name(), &wanted));
         }
         let of_ttl = wanted.seconds.is_some().then_some(&wanted);

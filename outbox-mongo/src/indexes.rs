@@ -95,6 +95,10 @@ impl Index {
             && !found.get_bool("hidden").unwrap_or(false)
             && !found.contains_key("collation")
     }
+
+    pub(crate) fn is_among(&self, found: &[Document]) -> bool {
+        found.iter().any(|found| self.is_of(found))
+    }
 }
 
 /// What the store goes by, always.

@@ -24,7 +24,7 @@ impl MongoOutbox {
         let mut problem = collection::deployment_problem(&self.database).await.map_err(self.error(tried))?;
         if problem.is_none() {
             let found = self.found_indexes().await.map_err(self.error(tried))?;
-            let missing = indexes().into_iter().find(|index| !found.iter().any(|found| index.is_of(found)));
+            let missing = indexes().into_iter().find(|index| !index.is_among(&found));
             problem = missing.map(|index| self.missing(&index));
         }
         if problem.is_none() && !self.are_keys_whole().await.map_err(self.error(tried))? {
@@ -53,7 +53,7 @@ impl MongoOutbox {
     /// Whether the keys have their index. It is made last, and so says that all have their documents too.
     async fn are_keys_whole(&self) -> Result<bool, DriverError> {
         let found = collection::indexes(&self.database, self.keys.name()).await?;
-        Ok(found.iter().any(|found| Index::of(READY_KEYS).is_of(found)))
+        Ok(Index::of(READY_KEYS).is_among(&found))
     }
 
     async fn found_indexes(&self) -> Result<Vec<Document>, DriverError> {
@@ -74,7 +74,7 @@ impl MongoOutbox {
         let (database, name) = (&self.database, self.keys.name());
         let found = collection::indexes(database, name).await?;
         let index = Index::of(READY_KEYS);
-        if !found.iter().any(|found| index.is_of(found)) || self.has_lost_keys().await? {
+        if !index.is_among(&found) || self.has_lost_keys().await? {
             self.restore_keys().await?;
         }
         collection::create_indexes(database, name, &found, [index]).await
@@ -124,7 +124,7 @@ impl MongoOutbox {
         }
         let found = self.found_indexes().await?;
         for index in indexes() {
-            if !found.iter().any(|found| index.is_of(found)) {
+            if !index.is_among(&found) {
                 problems.push(self.missing(&index));
             }
         }

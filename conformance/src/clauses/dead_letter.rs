@@ -16,6 +16,25 @@ where
     h.store().dead_letters(&filter).await.expect("dead_letters").letters
 }
 
+/// Discards each one that is read, in pages of so many. Returns their ids.
+pub(crate) async fn discarded_page_by_page<H: Harness>(h: &Arc<H>, limit: usize) -> Vec<EventId>
+where
+    H::Store: DeadLetterStore,
+{
+    let (mut read, mut filter) = (Vec::new(), DeadLetterFilter::new().with_limit(limit));
+    loop {
+        let page = h.store().dead_letters(&filter).await.expect("dead_letters");
+        for letter in page.letters {
+            assert!(h.store().discard(letter.id).await.expect("discard"), "{} is not found", letter.id);
+            read.push(letter.id);
+        }
+        if page.next.is_none() {
+            return read;
+        }
+        filter = filter.with_after(page.next);
+    }
+}
+
 /// Rows that were set aside by a fetch.
 async fn set_aside<H: Harness>(h: &Arc<H>, count: usize) -> Vec<EventId> {
     let mut ids = Vec::new();
@@ -154,19 +173,7 @@ where
     H::Store: DeadLetterStore,
 {
     let ids = set_aside(&h, 5).await;
-    let (mut read, mut filter) = (Vec::new(), DeadLetterFilter::new().with_limit(2));
-    loop {
-        let page = h.store().dead_letters(&filter).await.expect("dead_letters");
-        for letter in page.letters {
-            assert!(h.store().discard(letter.id).await.expect("discard"));
-            read.push(letter.id);
-        }
-        if page.next.is_none() {
-            break;
-        }
-        filter = filter.with_after(page.next);
-    }
-    assert_eq!(read, ids);
+    assert_eq!(discarded_page_by_page(&h, 2).await, ids);
 }
 
 /// 8.2: filtered by type and by time.

@@ -4,15 +4,19 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 use outbox_traits::{
-    ClaimStore, DeadLetter, DeadLetterFilter, DeadLetterStore, Event, EventId, OutboxStore, Saved,
-    Settlement, StatsStore,
+    ClaimStore, DeadLetterFilter, DeadLetterStore, Event, EventId, OutboxStore, Saved, Settlement, StatsStore,
 };
 use serde_json::{Value, json};
 
-use super::claim::{claim, leased_ids, pages, settled};
+use super::{
+    claim::{claim, leased_ids, pages, settled},
+    dead_letter::{dead, discarded_page_by_page},
+};
 use crate::{
     ElsewhereHarness,
-    support::{acknowledge, event, ids, kept, pending, pending_ids, save, saved_after_delivery},
+    support::{
+        acknowledge, acknowledge_all, event, ids, kept, pending, pending_ids, save, saved_after_delivery,
+    },
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -237,17 +241,9 @@ pub async fn what_is_saved_is_read_elsewhere<H: ElsewhereHarness>(h: Arc<H>) {
     assert_eq!(h.read_elsewhere(plain.id()).await, None, "what is delivered is still to be read");
 }
 
-/// All that are found so, whatever there is of them.
-async fn dead<H: ElsewhereHarness>(h: &Arc<H>, filter: DeadLetterFilter) -> Vec<DeadLetter>
-where
-    H::Store: DeadLetterStore,
-{
-    h.store().dead_letters(&filter).await.expect("dead_letters").letters
-}
-
-/// Writes so many in each way, and says how many of them are to be read.
-async fn write_dead<H: ElsewhereHarness>(h: &Arc<H>, of_each: usize) -> (usize, usize) {
-    let (mut all, mut readable) = (0, 0);
+/// Writes so many in each way. Returns how many that is, and the ids of those that are to be read.
+async fn write_dead<H: ElsewhereHarness>(h: &Arc<H>, of_each: usize) -> (usize, HashSet<EventId>) {
+    let (mut all, mut readable) = (0, HashSet::new());
     for way in 0.. {
         for _ in 0..of_each {
             let event = Event::new("elsewhere.dead", json!({ "way": way })).expect("valid");
@@ -256,7 +252,7 @@ async fn write_dead<H: ElsewhereHarness>(h: &Arc<H>, of_each: usize) -> (usize, 
                 return (all, readable);
             };
             all += 1;
-            readable += usize::from(written.is_readable);
+            readable.extend(written.is_readable.then_some(event.id()));
         }
     }
     unreachable!("there is a last way")
@@ -279,16 +275,17 @@ where
         let letters = dead(&h, all()).await;
         assert_eq!(letters.len(), 1, "in way {way}");
         let letter = &letters[0];
-        assert_eq!(
-            (letter.event_type.as_str(), letter.holds_key),
-            (event_type.as_str(), false),
-            "in way {way}"
-        );
+        assert!(!letter.holds_key, "in way {way}");
         if written.is_readable {
             assert_eq!((letter.id, letter.content.as_ref()), (event.id(), Ok(&event)), "in way {way}");
+            assert_eq!(h.store().save(&event).await.expect("save"), Saved::Duplicate, "in way {way}");
         } else {
-            assert!(letter.content.is_err() && !letter.reason.is_empty(), "why not? In way {way}");
+            assert!(!letter.reason.is_empty(), "why can it not be read? In way {way}");
+            let raw = letter.content.as_ref().expect_err("it cannot be read");
+            assert!(!raw.is_empty(), "its content is gone, in way {way}");
         }
+        assert_eq!(pending(&h).await, [], "in way {way}");
+        assert_eq!(h.store().purge(Duration::ZERO).await.expect("purge"), 0, "in way {way}");
         if let Some(dead_at) = written.dead_at {
             assert_eq!(letter.dead_at, dead_at, "in way {way}");
         }
@@ -298,13 +295,13 @@ where
             (all().with_since(died), true),
             (all().with_since(later), false),
             (all().with_before(died), false),
+            (all().with_before(later), true),
             (all().with_type("elsewhere.dead"), false),
             (all().with_since(died).with_before(died), false),
             (all().with_since(later).with_before(later + TimeDelta::days(1)), false),
         ];
         // What is not may be very large.
         if written.is_readable {
-            filters.push((all().with_before(later), true));
             filters.push((all().with_since(died).with_before(later), true));
             filters.push((all().with_type(event_type.as_str()), true));
         }
@@ -319,6 +316,7 @@ where
         if written.is_readable {
             assert_eq!(pending(&h).await, [event], "in way {way}");
             acknowledge(&h, id).await;
+            assert_eq!(h.store().purge(Duration::ZERO).await.expect("purge"), kept(&h, 1), "in way {way}");
             continue;
         }
         assert_eq!(pending(&h).await, [], "it cannot be read, in way {way}");
@@ -334,46 +332,50 @@ pub async fn what_dies_elsewhere_is_found_page_by_page<H: ElsewhereHarness>(h: A
 where
     H::Store: ClaimStore + DeadLetterStore,
 {
-    let ours = event("ours");
-    save(&h, &ours).await;
-    let leased = claim(&h, 1).await;
-    settled(&h, [Settlement::dead_letter(leased[0].lease, "failed")]).await;
+    let ours = die(&h).await;
     let written = write_dead(&h, 2).await.0;
     let all = DeadLetterFilter::new();
-    let found = pages(&h, &all, 3).await;
+    let found = pages(&h, &all, 2).await;
     assert_eq!(found.len(), written + 1, "some are on two pages, or on none");
     let ids = any_order(found.iter().map(|letter| letter.id));
     assert_eq!(ids.len(), written + 1, "an id is shown twice");
-    assert!(ids.contains(&ours.id()));
-    let (mut after, mut discarded) = (None, 0);
-    loop {
-        let filter = all.clone().with_limit(1).with_after(after);
-        let page = h.store().dead_letters(&filter).await.expect("dead_letters");
-        for letter in page.letters {
-            assert!(h.store().discard(letter.id).await.expect("discard"), "{} is not found", letter.id);
-            discarded += 1;
-        }
-        after = page.next;
-        if after.is_none() {
-            break;
-        }
-    }
-    assert_eq!(discarded, written + 1);
+    assert!(ids.contains(&ours));
+    assert_eq!(any_order(discarded_page_by_page(&h, 1).await), ids);
     assert!(dead(&h, all).await.is_empty());
 }
 
-/// 9.7 and 8.3: a requeue and a discard of all are of these too.
+/// Saves one that dies here.
+async fn die<H: ElsewhereHarness>(h: &Arc<H>) -> EventId
+where
+    H::Store: ClaimStore,
+{
+    let ours = event("ours");
+    save(h, &ours).await;
+    let leased = claim(h, 1).await;
+    assert_eq!(leased_ids(&leased), [ours.id()]);
+    settled(h, [Settlement::dead_letter(leased[0].lease, "failed")]).await;
+    ours.id()
+}
+
+/// 9.7 and 8.3: a requeue and a discard of all are of these and of others.
 pub async fn what_dies_elsewhere_is_requeued_and_discarded_with_others<H: ElsewhereHarness>(h: Arc<H>)
 where
-    H::Store: DeadLetterStore,
+    H::Store: ClaimStore + DeadLetterStore,
 {
-    let (written, readable) = write_dead(&h, 1).await;
     let all = DeadLetterFilter::new();
-    assert_eq!(h.store().requeue_all(&all).await.expect("requeue_all"), written as u64);
-    assert_eq!(pending(&h).await.len(), readable, "what is to be read is pending");
-    assert_eq!(dead(&h, all.clone()).await.len(), written - readable, "and the rest is set aside again");
-    let written = write_dead(&h, 1).await.0 + written - readable;
+    let ours = die(&h).await;
+    let (written, mut readable) = write_dead(&h, 1).await;
+    readable.insert(ours);
+    assert_eq!(h.store().requeue_all(&all).await.expect("requeue_all"), written as u64 + 1);
+    assert_eq!(any_order(pending_ids(&h).await), readable, "what is to be read is pending");
+    let set_aside = dead(&h, all.clone()).await.len();
+    assert_eq!(set_aside, written + 1 - readable.len(), "and the rest is set aside again");
+    acknowledge_all(&h, &readable.iter().copied().collect::<Vec<_>>()).await;
+    die(&h).await;
+    let written = write_dead(&h, 1).await.0 + set_aside + 1;
+    let alive = event("alive");
+    save(&h, &alive).await;
     assert_eq!(h.store().discard_all(&all).await.expect("discard_all"), written as u64);
     assert!(dead(&h, all).await.is_empty());
-    assert_eq!(pending(&h).await.len(), readable, "what is pending is not discarded");
+    assert_eq!(pending_ids(&h).await, [alive.id()], "what is pending is not discarded");
 }

@@ -300,10 +300,14 @@ faults! {
     WhatDiesElsewhereHasAnotherTime,
     WhatDiesElsewhereMakesPagesLonger,
     WhatDiesElsewhereIsLeftByARequeueOfAll,
+    WhatDiesElsewhereIsLeftByADiscardOfAll,
 
     // What is lost.
     ALossIsNotTold,
     ALossIsOverlooked,
+    ALossHasNoName,
+    ALossDoesNotSayWhatToDo,
+    ALossIsNotPutBack,
     PuttingBackForgetsWhatIsHeld,
     PuttingBackForgetsWhatWaits,
 

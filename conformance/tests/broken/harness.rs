@@ -342,7 +342,7 @@ impl ElsewhereHarness for Faulty {
 impl LossHarness for Faulty {
     async fn lose(&self, way: usize) -> Option<Loss> {
         self.store.shared.is_lost.store(way == 0, Relaxed);
-        (way == 0).then_some(Loss { is_seen_by_claims: true, keeps_holds: true })
+        (way == 0).then_some(Loss { name: "`outbox_lease`", is_seen_by_claims: true, keeps_what_waits: true })
     }
 }
 

@@ -117,10 +117,9 @@ impl DeadLetterStore for Broken {
             return Ok(changed);
         }
         if self.fault == Fault::WhatDiesElsewhereIsLeftByARequeueOfAll {
-            let letters = self.inner.dead_letters(&filter.clone().with_limit(usize::MAX)).await?.letters;
             let mut changed = 0;
-            for letter in letters.iter().filter(|letter| letter.reason != ELSEWHERE) {
-                changed += u64::from(self.inner.requeue(letter.id).await?);
+            for id in self.of_its_own(filter).await? {
+                changed += u64::from(self.inner.requeue(id).await?);
             }
             return Ok(changed);
         }
@@ -151,6 +150,13 @@ impl DeadLetterStore for Broken {
         if self.fault == Fault::OnlySomeAreDiscarded {
             let mut changed = 0;
             for id in self.some_dead(filter).await? {
+                changed += u64::from(self.inner.discard(id).await?);
+            }
+            return Ok(changed);
+        }
+        if self.fault == Fault::WhatDiesElsewhereIsLeftByADiscardOfAll {
+            let mut changed = 0;
+            for id in self.of_its_own(filter).await? {
                 changed += u64::from(self.inner.discard(id).await?);
             }
             return Ok(changed);
@@ -190,6 +196,12 @@ impl Broken {
             self.inner.dead_letters(&DeadLetterFilter::new().with_limit(usize::MAX)).await?.letters;
         letters.retain(|letter| letter.holds_key);
         Ok(letters)
+    }
+
+    /// Those that match and were not written elsewhere.
+    async fn of_its_own(&self, filter: &DeadLetterFilter) -> Result<Vec<EventId>> {
+        let letters = self.inner.dead_letters(&filter.clone().with_limit(usize::MAX)).await?.letters;
+        Ok(letters.iter().filter(|letter| letter.reason != ELSEWHERE).map(|letter| letter.id).collect())
     }
 
     /// Where one is among them that was written elsewhere.

@@ -7,7 +7,7 @@ use outbox_traits::{Error, ErrorKind, Event, EventId, OutboxStore, Result, Schem
 use crate::{fault::Fault, store::Broken};
 
 /// What is wrong then, and what to do.
-const LOST: &str = "a table is missing: run migrate";
+const LOST: &str = "the table `outbox_lease` is missing: run migrate";
 
 impl Broken {
     fn has_lost(&self) -> bool {
@@ -25,7 +25,12 @@ impl Broken {
         if !self.has_lost() || self.fault == Fault::ALossIsNotTold {
             return report;
         }
-        SchemaReport::new(report.problems().iter().cloned().chain([LOST.to_owned()]).collect())
+        let said = match self.fault {
+            Fault::ALossHasNoName => "a table is missing: run migrate",
+            Fault::ALossDoesNotSayWhatToDo => "the table `outbox_lease` is missing",
+            _ => LOST,
+        };
+        SchemaReport::new(report.problems().iter().cloned().chain([said.to_owned()]).collect())
     }
 
     pub(crate) async fn put_back(&self) -> Result<()> {
@@ -34,6 +39,7 @@ impl Broken {
         }
         match self.fault {
             Fault::PuttingBackForgetsWhatIsHeld => self.let_go(|_| true).await?,
+            Fault::ALossIsNotPutBack => return Ok(()),
             Fault::PuttingBackForgetsWhatWaits => self.forget_what_waits().await?,
             _ => {}
         }

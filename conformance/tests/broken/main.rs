@@ -619,9 +619,17 @@ rejected! {
         by "elsewhere::what_dies_elsewhere_is_found_page_by_page";
     what_dies_elsewhere_and_is_not_requeued: WhatDiesElsewhereIsLeftByARequeueOfAll
         by "elsewhere::what_dies_elsewhere_is_requeued_and_discarded_with_others";
+    what_dies_elsewhere_and_is_not_discarded: WhatDiesElsewhereIsLeftByADiscardOfAll
+        by "elsewhere::what_dies_elsewhere_is_requeued_and_discarded_with_others";
     a_loss_that_is_not_told: ALossIsNotTold
         by "loss::what_is_lost_is_told_of_and_no_event_is_lost_with_it";
     a_loss_that_is_overlooked: ALossIsOverlooked
+        by "loss::what_is_lost_is_told_of_and_no_event_is_lost_with_it";
+    a_loss_without_a_name: ALossHasNoName
+        by "loss::what_is_lost_is_told_of_and_no_event_is_lost_with_it";
+    a_loss_that_does_not_say_what_to_do: ALossDoesNotSayWhatToDo
+        by "loss::what_is_lost_is_told_of_and_no_event_is_lost_with_it";
+    a_loss_that_is_not_put_back: ALossIsNotPutBack
         by "loss::what_is_lost_is_told_of_and_no_event_is_lost_with_it";
     holds_that_are_lost: PuttingBackForgetsWhatIsHeld
         by "loss::what_is_held_alone_is_not_overtaken",

@@ -18,7 +18,7 @@ impl<const DELETES: bool> LossHarness for MongoOf<DELETES> {
     async fn lose(&self, way: usize) -> Option<Loss> {
         let keys: Collection<Document> = self.database().collection("outbox.keys");
         let drop_all = async || keys.drop().await.unwrap();
-        let mut loss = Loss { is_seen_by_claims: true, keeps_holds: true };
+        let mut loss = Loss { name: "outbox.keys", is_seen_by_claims: true, keeps_what_waits: true };
         match way {
             // So a `migrate` left it that made an empty collection.
             0 => {
@@ -37,10 +37,13 @@ impl<const DELETES: bool> LossHarness for MongoOf<DELETES> {
                 self.park_another().await;
                 assert_eq!(keys.count_documents(doc! {}).await.unwrap(), 1);
             }
-            4 => self.outbox().drop_index("status_1_seq_1").await.unwrap(),
+            4 => {
+                loss.name = "status_1_seq_1";
+                self.outbox().drop_index(loss.name).await.unwrap();
+            }
             5 => {
-                self.database().collection::<Document>("outbox.leases").drop().await.unwrap();
-                loss.is_seen_by_claims = false;
+                loss = Loss { name: "outbox.leases", is_seen_by_claims: false, ..loss };
+                self.database().collection::<Document>(loss.name).drop().await.unwrap();
             }
             _ => return None,
         }

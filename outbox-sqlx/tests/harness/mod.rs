@@ -391,25 +391,28 @@ where
     SqlxOutbox<E>: OutboxStore<Session = <E as Database>::Connection>,
 {
     async fn lose(&self, way: usize) -> Option<Loss> {
-        const TABLES: [&str; 4] = ["outbox_parked", "outbox_key", "outbox_lease", "outbox_version"];
+        const TABLES: [&str; 4] = ["outbox_lease", "outbox_key", "outbox_parked", "outbox_version"];
+        const INDEX: &str = "outbox_scheduled";
         // Elsewhere its rows are the lock of the claims.
         let tables = if E::INDEXES_ARE_AMONG_TABLES { &TABLES[..] } else { &TABLES[..3] };
         let lost = match way.checked_sub(tables.len()) {
             None => &tables[way..=way],
             Some(0) => tables,
             Some(1) if E::INDEXES_ARE_AMONG_TABLES => {
-                self.run(&E::drop_index(&self.place, "outbox", "outbox_scheduled")).await;
-                return Some(Loss { is_seen_by_claims: false, keeps_holds: true });
+                self.run(&E::drop_index(&self.place, "outbox", INDEX)).await;
+                return Some(Loss { name: INDEX, is_seen_by_claims: false, keeps_what_waits: true });
             }
             Some(_) => return None,
         };
         for table in lost {
             self.run(&format!("DROP TABLE {}", E::table(&self.place, table))).await;
         }
-        // What is known of parked events is in two tables of them; a claim needs the third in any case.
+        // Each claim looks at the leases, and at the others where something waits. Where one of the three is lost, what the others know
+        // is taken away with it.
         Some(Loss {
-            is_seen_by_claims: lost.contains(&"outbox_lease"),
-            keeps_holds: lost == ["outbox_version"],
+            name: lost[0],
+            is_seen_by_claims: lost[0] == "outbox_lease",
+            keeps_what_waits: lost == ["outbox_version"],
         })
     }
 }

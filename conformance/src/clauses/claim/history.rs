@@ -18,6 +18,8 @@ use crate::{
 const KEYS: usize = 12;
 const EVENTS: usize = 1500;
 const WORKERS: usize = 5;
+/// After so many rounds of all workers in which nothing is delivered nothing is to be had.
+const IN_VAIN: usize = 20;
 
 /// What workers did, in the order in which they did it.
 #[derive(Debug, Default)]
@@ -85,8 +87,10 @@ where
         }
     });
     let mut writer = Some(writer);
-    let mut delivered = 0;
-    for round in 0..60_u64 {
+    // As many as it takes, on a busy machine too: a dead worker holds up many keys until a round is over.
+    let (mut delivered, mut in_vain) = (0, 0);
+    for round in 0_u64.. {
+        let before = delivered;
         let mut workers = tokio::task::JoinSet::new();
         for worker in 0..WORKERS {
             let dice = Dice(round * 31 + worker as u64 + 1);
@@ -104,7 +108,8 @@ where
         }
         // What dead workers hold runs out, and what failed is due.
         h.advance(LEASE * 2).await;
-        if delivered == all.len() {
+        in_vain = if delivered == before { in_vain + 1 } else { 0 };
+        if delivered >= all.len() || in_vain == IN_VAIN {
             break;
         }
     }
