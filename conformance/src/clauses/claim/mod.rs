@@ -53,7 +53,7 @@ async fn claim_as<S: ClaimStore>(store: &S, request: &Claim) -> Vec<Leased> {
     again_after_conflicts(|| store.claim(request)).await
 }
 
-/// What comes after the key of a lease that has only just begun may be left to the next claim: claims until there is something, or
+/// What comes after the key of a lease that has only just begun may be left to later claims: claims until there is something, or
 /// for two seconds.
 pub(crate) async fn claim_soon<S: ClaimStore>(store: &S, request: &Claim) -> Vec<Leased> {
     for _ in 0..40 {
