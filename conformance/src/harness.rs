@@ -290,8 +290,8 @@ pub struct WrittenDead {
 /// A harness whose store keeps more than its events, of which a part can be lost, as where somebody has dropped a table.
 #[async_trait]
 pub trait LossHarness: WakeHarness {
-    /// Loses a part of what the store keeps beside its events, and `migrate` can put back. Each such way has a number, from zero on;
-    /// there is none after the last of them.
+    /// Loses a part of what the store keeps beside its events, and `migrate` can put back. Each such way has a number, from zero on,
+    /// and there is one at least. What `verify` and a claim say of it names `migrate`.
     async fn lose(&self, way: usize) -> Option<Loss>;
 }
 

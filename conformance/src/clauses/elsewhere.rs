@@ -300,7 +300,7 @@ where
             (all().with_since(died).with_before(died), false),
             (all().with_since(later).with_before(later + TimeDelta::days(1)), false),
         ];
-        // What is not may be very large.
+        // What cannot be read may have no type, and be very large.
         if written.is_readable {
             filters.push((all().with_since(died).with_before(later), true));
             filters.push((all().with_type(event_type.as_str()), true));
