@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use outbox_traits::{Claim, ClaimStore, Event, OutboxStore};
+use outbox_traits::{ClaimStore, Event, OutboxStore};
 
-use super::claim::{LEASE, claim, claim_soon, delivered, drained, keyed, leased_ids};
+use super::claim::{claim, claim_soon, delivered, drained, keyed, leased_ids, of_a_worker};
 use crate::{
     Harness,
     support::{event, ids, save, save_all},
@@ -77,9 +77,8 @@ where
     }
     h.commit(open).await;
     save(&h, &last).await;
-    let one = Claim::new("a worker").with_limit(1).with_lease(LEASE);
     for next in [late, last] {
-        let leased = claim_soon(h.store(), &one).await;
+        let leased = claim_soon(h.store(), &of_a_worker(1)).await;
         assert_eq!(leased_ids(&leased), [next.id()]);
         delivered(&h, &leased).await;
     }

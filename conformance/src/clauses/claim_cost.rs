@@ -3,10 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use outbox_traits::{Claim, ClaimStore, Event, EventId, Settlement};
+use outbox_traits::{ClaimStore, Event, EventId, Settlement};
 
 use super::{
-    claim::{LEASE, claim, claim_soon, delivered, keyed, settle_all, settled},
+    claim::{LEASE, claim, claim_soon, delivered, keyed, of_a_worker, settle_all, settled},
     cost::{BATCH, Costs, LIMIT, MANY, counted, fetch, fill, put_aside},
 };
 use crate::{
@@ -71,7 +71,7 @@ where
     let behind: Vec<Event> = (0..count).map(|index| keyed("busy", &index.to_string())).collect();
     fill(h, &behind).await;
     save(h, &keyed("other", "other")).await;
-    let others = claim_soon(h.store(), &Claim::new("a worker").with_limit(LIMIT).with_lease(LEASE)).await;
+    let others = claim_soon(h.store(), &of_a_worker(LIMIT)).await;
     delivered(h, &others).await;
 }
 

@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use outbox_traits::{
-    Claim, ClaimStore, DeadLetterFilter, DeadLetterStore, ErrorKind, Event, EventId, Leased, SchemaStore,
+    ClaimStore, DeadLetterFilter, DeadLetterStore, ErrorKind, Event, EventId, Leased, SchemaStore,
     Settlement, StatsStore,
 };
 
 use super::{
-    claim::{LEASE, claim, claim_soon, drained, keyed, leased_ids, settled},
+    claim::{claim, claim_soon, delivered, drained, keyed, leased_ids, of_a_worker, settled},
     dead_letter::dead,
 };
 use crate::{
@@ -29,7 +29,7 @@ where
         assert!(problem.contains("migrate"), "in way {way} it is not said what to do: {problem}");
     }
     if loss.is_seen_by_claims {
-        let error = h.peer().await.claim(&Claim::new("w").with_lease(LEASE)).await;
+        let error = h.peer().await.claim(&of_a_worker(10)).await;
         let error = error.expect_err("a claim goes on without what is lost");
         assert_eq!(error.kind(), ErrorKind::Schema, "in way {way}: {error}");
         assert!(error.to_string().contains("migrate"), "in way {way} it is not said what to do: {error}");
@@ -68,25 +68,24 @@ async fn assert_delivered_in_order<H: LossHarness>(
 {
     let keeps = loss.is_none_or(|loss| loss.keeps_what_waits);
     let steps = if keeps { ["now", "later", "requeued"] } else { ["requeued", "now", "later"] };
-    let mut delivered: Vec<EventId> = Vec::new();
+    let mut came: Vec<EventId> = Vec::new();
     for step in steps {
         match step {
             "later" => h.advance(HOUR * 2).await,
             "requeued" => requeue(h, way.is_multiple_of(2)).await,
             _ => {}
         }
-        delivered.extend(drained(h, 10).await);
+        came.extend(drained(h, 10).await);
         // Behind leases that have just begun there may be more.
-        let others = Claim::new("w").with_lease(LEASE);
         let due = keys.iter().filter(|(when, _)| when.is_due(step)).map(|(_, all)| all.len()).sum();
-        while delivered.len() < due {
-            let leased = claim_soon(h.store(), &others).await;
+        while came.len() < due {
+            let leased = claim_soon(h.store(), &of_a_worker(10)).await;
             assert!(!leased.is_empty(), "in way {way}, {step}: some have not come");
-            settled(h, leased.iter().map(|one| Settlement::delivered(one.lease))).await;
-            delivered.extend(leased_ids(&leased));
+            delivered(h, &leased).await;
+            came.extend(leased_ids(&leased));
         }
         for (when, all) in keys {
-            let got: Vec<EventId> = delivered.iter().filter(|id| all.contains(id)).copied().collect();
+            let got: Vec<EventId> = came.iter().filter(|id| all.contains(id)).copied().collect();
             assert!(all.starts_with(&got), "in way {way}, {step}: {got:?} came of {all:?}");
             if step == steps[2] || keeps && when.is_due(step) {
                 assert_eq!(got, *all, "in way {way}, {step}: some have not come");

@@ -109,16 +109,14 @@ impl DeadLetterStore for Broken {
     }
 
     async fn requeue_all(&self, filter: &DeadLetterFilter) -> Result<u64> {
-        if self.fault == Fault::OnlySomeAreRequeued {
+        let some = match self.fault {
+            Fault::OnlySomeAreRequeued => Some(self.some_dead(filter).await?),
+            Fault::WhatDiesElsewhereIsLeftByARequeueOfAll => Some(self.of_its_own(filter).await?),
+            _ => None,
+        };
+        if let Some(some) = some {
             let mut changed = 0;
-            for id in self.some_dead(filter).await? {
-                changed += u64::from(self.inner.requeue(id).await?);
-            }
-            return Ok(changed);
-        }
-        if self.fault == Fault::WhatDiesElsewhereIsLeftByARequeueOfAll {
-            let mut changed = 0;
-            for id in self.of_its_own(filter).await? {
+            for id in some {
                 changed += u64::from(self.inner.requeue(id).await?);
             }
             return Ok(changed);
@@ -147,16 +145,14 @@ impl DeadLetterStore for Broken {
     }
 
     async fn discard_all(&self, filter: &DeadLetterFilter) -> Result<u64> {
-        if self.fault == Fault::OnlySomeAreDiscarded {
+        let some = match self.fault {
+            Fault::OnlySomeAreDiscarded => Some(self.some_dead(filter).await?),
+            Fault::WhatDiesElsewhereIsLeftByADiscardOfAll => Some(self.of_its_own(filter).await?),
+            _ => None,
+        };
+        if let Some(some) = some {
             let mut changed = 0;
-            for id in self.some_dead(filter).await? {
-                changed += u64::from(self.inner.discard(id).await?);
-            }
-            return Ok(changed);
-        }
-        if self.fault == Fault::WhatDiesElsewhereIsLeftByADiscardOfAll {
-            let mut changed = 0;
-            for id in self.of_its_own(filter).await? {
+            for id in some {
                 changed += u64::from(self.inner.discard(id).await?);
             }
             return Ok(changed);

@@ -45,7 +45,7 @@ pub(crate) async fn claim_by<S: ClaimStore>(store: &S, limit: usize) -> Vec<Leas
     claim_as(store, &of_a_worker(limit)).await
 }
 
-fn of_a_worker(limit: usize) -> Claim {
+pub(crate) fn of_a_worker(limit: usize) -> Claim {
     Claim::new("a worker").with_limit(limit).with_lease(LEASE)
 }
 
