@@ -59,34 +59,21 @@ impl<'a> Judge<'a> {
         Ok((reached_by <= at_most).then_some(Verdict::Missed { reached_by, by_own: None }))
     }
 
-    /// Runs all tests with several mutants, which most likely none notices. Only what a test notices of all together is
-    /// tried with each by itself. One may hide another, and this would be missed: it errs on that side.
+    /// Runs a test with several mutants, which most likely it does not notice; else with each half of them, down to those that
+    /// it notices by themselves. One may hide another, and this would be missed: it errs on that side.
     pub(crate) fn judge_together(
         &self,
         mutants: &[usize],
-        tests: &[Test],
-        decided: impl Fn(usize, Verdict) -> Result<()>,
+        test: &Test,
+        decided: &impl Fn(usize, Verdict) -> Result<()>,
     ) -> Result<()> {
-        let mut tests: Vec<_> = tests.iter().collect();
-        tests.sort_by_key(|test| test.took);
-        let mut left = mutants.to_vec();
-        for test in &tests {
-            let reached: Vec<_> =
-                left.iter().copied().filter(|mutant| test.reaches.contains(mutant)).collect();
-            if reached.is_empty() || self.notices(self.original, &reached, test)?.is_none() {
-                continue;
-            }
-            for mutant in reached {
-                if let Some(end) = self.notices(self.original, &[mutant], test)? {
-                    left.retain(|other| *other != mutant);
-                    decided(mutant, end.verdict(test))?;
-                }
-            }
+        let Some(end) = self.notices(self.original, mutants, test)? else { return Ok(()) };
+        if let [mutant] = mutants {
+            return decided(*mutant, end.verdict(test));
         }
-        let reached_by = |mutant| tests.iter().filter(|test| test.reaches.contains(&mutant)).count();
-        left.into_iter().try_for_each(|mutant| {
-            decided(mutant, Verdict::Missed { reached_by: reached_by(mutant), by_own: None })
-        })
+        let (some, others) = mutants.split_at(mutants.len() / 2);
+        self.judge_together(some, test, decided)?;
+        self.judge_together(others, test, decided)
     }
 
     /// The quick ones first, and those that have caught many in the same file.

@@ -26,13 +26,14 @@ use self::record::{Record, Sums, Verdict};
 use self::subject::{Built, Subject};
 use self::suite::{Suite, Test, side_by_side};
 use crate::cargo;
+use crate::process;
 use crate::servers::{Kind, Servers};
 
 /// So many tests are tried with each mutant, before any is tried with all.
 const SOME: usize = 12;
 
 /// So many mutants are then on at once.
-const TOGETHER: usize = 16;
+const TOGETHER: usize = 32;
 
 /// What to mutate.
 #[derive(Debug, clap::Args)]
@@ -136,16 +137,7 @@ fn judge_all(
     })?;
     let rest: Vec<_> = rest.into_iter().flatten().collect();
     println!("{} mutants are to be tried with all tests", rest.len());
-    // Those of one function, of which one is most likely to hide another, stand side by side.
-    let groups = rest.len().div_ceil(TOGETHER);
-    side_by_side(jobs, groups, |group| {
-        let together: Vec<_> = rest.iter().copied().skip(group).step_by(groups).collect();
-        // Each as soon as it is decided: it takes long until the last one is.
-        judge.judge_together(&together, &tests, |mutant, verdict| {
-            progress(record, subject, mutant, verdict, (group, groups))?;
-            record.lock().unwrap_or_else(PoisonError::into_inner).write()
-        })
-    })?;
+    judge_together(&judge, subject, record, (jobs, &tests), rest)?;
 
     if options.own_tests {
         own::try_missed(subject, servers, record, chosen, jobs)?;
@@ -168,6 +160,43 @@ fn judge_all(
     Ok(())
 }
 
+/// Judges mutants with all tests, of which most likely none notices them: many at once with each.
+fn judge_together(
+    judge: &Judge<'_>,
+    subject: &Subject,
+    record: &Mutex<Record>,
+    (jobs, tests): (usize, &[Test]),
+    mutants: Vec<usize>,
+) -> Result<()> {
+    let left = Mutex::new(mutants);
+    let left = || left.lock().unwrap_or_else(PoisonError::into_inner);
+    // What a quick one notices is not left for those that take long.
+    let mut tests: Vec<_> = tests.iter().collect();
+    tests.sort_by_key(|test| test.took);
+    side_by_side(jobs, tests.len(), |index| {
+        let test = tests[index];
+        let reached: Vec<_> = left().iter().copied().filter(|mutant| test.reaches.contains(mutant)).collect();
+        // Those of one function, of which one is most likely to hide another, stand side by side.
+        let groups = reached.len().div_ceil(TOGETHER);
+        for group in 0..groups {
+            let together: Vec<_> = reached.iter().copied().skip(group).step_by(groups).collect();
+            // Each as soon as it is decided: it takes long until the last one is.
+            judge.judge_together(&together, test, &|mutant, verdict| {
+                left().retain(|other| *other != mutant);
+                progress(record, subject, mutant, verdict, (index, tests.len()))?;
+                record.lock().unwrap_or_else(PoisonError::into_inner).write()
+            })?;
+        }
+        Ok(())
+    })?;
+    for mutant in std::mem::take(&mut *left()) {
+        let reached_by = tests.iter().filter(|test| test.reaches.contains(&mutant)).count();
+        let missed = Verdict::Missed { reached_by, by_own: None };
+        progress(record, subject, mutant, missed, (tests.len(), tests.len()))?;
+    }
+    record.lock().unwrap_or_else(PoisonError::into_inner).write()
+}
+
 /// A suite with all mutants in it, which is built if there is none, and its tests.
 fn prepare<'a>(
     subject: &mut Subject,
@@ -183,6 +212,10 @@ fn prepare<'a>(
     let mut kept = if let Some(kept) = Kept::read(&path, of) {
         kept
     } else {
+        // The copy is built from what is there already.
+        let mut fetch = cargo::cargo("fetch");
+        fetch.arg("--locked");
+        process::must(fetch)?;
         let built = subject.build()?;
         // What is built later would be put in its place.
         std::fs::copy(&built.binary, &path).context("cannot keep the suite")?;
