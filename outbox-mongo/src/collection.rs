@@ -245,8 +245,7 @@ async fn what_else(
     }
     // Nobody has migrated it yet, or not as this.
     let other = doc! { kind.field: { "$exists": false } };
-    let is_other = has(&OUTBOX)
-        || has(&INBOX)
+    let is_other = [OUTBOX, INBOX].iter().any(has)
         || open::<Document>(database, name).find_one(other).projection(doc! { "_id": 1 }).await?.is_some();
     Ok(is_other.then_some(SOMETHING_ELSE))
 }

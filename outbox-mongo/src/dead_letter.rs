@@ -8,7 +8,7 @@ use outbox_traits::{DeadLetterFilter, DeadLetterPage, DeadLetterStore, EventId, 
 use crate::{
     MongoOutbox,
     claims::Held,
-    document::{self, DEAD_LETTER, FIRST_PLACE, HOLDS_KEY, NO_TIME, PENDING, SCHEDULED},
+    document::{self, DEAD_LETTER, HOLDS_KEY, NO_TIME, PENDING, SCHEDULED},
     error,
     indexes::{FIFO_KEYS, ID_KEYS, keys},
     store::{BATCH, ONE_ANSWER, as_limit},
@@ -70,7 +70,7 @@ impl MongoOutbox {
         let after = filter.after.unwrap_or(0);
         let mut letters = Vec::new();
         let mut last = None;
-        if are_some_left && after < FIRST_PLACE {
+        if are_some_left {
             for (number, id) in self.without_room(filter).await? {
                 if number <= after {
                     continue;
@@ -280,12 +280,7 @@ fn now(has_time: bool) -> Document {
 /// Dead letters that match and have a place, behind this one.
 fn placed(filter: &DeadLetterFilter, after: u64) -> Document {
     let mut placed = dead(filter);
-    let behind = if after < FIRST_PLACE {
-        document::with_place()
-    } else {
-        doc! { "$gt": document::seq(after) }
-    };
-    placed.insert("seq", behind);
+    placed.insert("seq", document::with_place(after));
     placed
 }
 

@@ -240,17 +240,17 @@ pub(crate) fn number(raw: &RawDocument) -> u64 {
     u64::from(u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]])).max(1)
 }
 
-/// The first place that there can be: what is before was no time of the server's.
-pub(crate) const FIRST_PLACE: u64 = 1 << 32;
+/// Behind it are all places: what is no later was no time of the server's.
+pub(crate) const NO_PLACE: u64 = 0xFFFF_FFFF;
 
-/// What `seq` is where there is a place.
-pub(crate) fn with_place() -> Document {
-    doc! { "$gte": seq(FIRST_PLACE) }
+/// What `seq` is where there is a place, behind this one.
+pub(crate) fn with_place(after: u64) -> Document {
+    doc! { "$gt": seq(after.max(NO_PLACE)) }
 }
 
 /// And where there is none, as two ranges of an index: missing, null, or whatever another program wrote.
 pub(crate) fn without_place() -> Document {
-    doc! { "$not": with_place() }
+    doc! { "$not": with_place(NO_PLACE) }
 }
 
 /// A place in the outbox as one number.
@@ -387,9 +387,9 @@ mod tests {
         let documents = [doc! { "_id": 1 }, doc! { "_id": 2 }, doc! { "_id": "1" }];
         let numbers = documents.map(|document| number(&raw(&document)));
         assert_eq!(std::collections::HashSet::from(numbers).len(), numbers.len());
-        assert!(numbers.iter().all(|number| (1..FIRST_PLACE).contains(number)), "{numbers:?}");
+        assert!(numbers.iter().all(|number| (1..=NO_PLACE).contains(number)), "{numbers:?}");
         assert_eq!(number(&raw(&doc! { "_id": 1, "type": "t" })), numbers[0]);
-        assert_eq!(seq(FIRST_PLACE), Timestamp { time: 1, increment: 0 });
+        assert_eq!(seq(NO_PLACE + 1), Timestamp { time: 1, increment: 0 });
     }
 
     #[test]

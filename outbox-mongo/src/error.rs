@@ -56,16 +56,16 @@ pub(crate) fn of(namespace: &str, tried: &str, error: DriverError) -> Error {
         Some(DUPLICATE_KEY) if tried == MIGRATE => ErrorKind::Schema,
         _ => kind(&error),
     };
-    let hint = match kind {
+    let hint = match (kind, code(&error)) {
         // One of the indexes is there with other options.
-        ErrorKind::Schema if tried == MIGRATE && matches!(code(&error), Some(85 | 86)) => {
+        (ErrorKind::Schema, Some(85 | 86)) if tried == MIGRATE => {
             ": it has another index of those keys or that name, drop it"
         }
-        ErrorKind::Schema if tried == MIGRATE => {
+        (ErrorKind::Schema, _) if tried == MIGRATE => {
             ", which holds something else: choose another name with `with_collection`"
         }
-        ErrorKind::Schema => ", which is missing or out of date: run `migrate`",
-        _ if code(&error) == Some(TOO_LARGE_FOR_CACHE) => {
+        (ErrorKind::Schema, _) => ", which is missing or out of date: run `migrate`",
+        (_, Some(TOO_LARGE_FOR_CACHE)) => {
             ", because it is more than one transaction of the server can hold: save fewer at once"
         }
         _ => "",

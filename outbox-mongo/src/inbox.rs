@@ -228,9 +228,6 @@ impl InboxStore for MongoInbox {
     }
 
     async fn purge(&self, older_than: Duration) -> Result<u64> {
-        if purge::is_older_than_all(older_than) {
-            return Ok(0);
-        }
         self.ready(PURGE).await?;
         let purged = purge::purge(&self.marks, Document::new(), PROCESSED_KEYS, PROCESSED_KEYS, older_than);
         purged.await.map_err(self.error(PURGE))

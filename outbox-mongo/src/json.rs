@@ -50,7 +50,7 @@ fn is_exact_number(number: &Number) -> bool {
 }
 
 /// What JavaScript's driver writes as a float although it is whole: what is longer than 32 bits, as far as it is exact.
-const LONG: RangeInclusive<u64> = (1 << 31)..=(1 << 53) - 1;
+const LONG: RangeInclusive<u64> = 0x8000_0000..=0x1F_FFFF_FFFF_FFFF;
 
 /// The whole number that JavaScript's driver has written as a float, such as a time in milliseconds. A shorter one it writes as
 /// an integer, so that a float is one that was meant.

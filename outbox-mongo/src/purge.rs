@@ -10,9 +10,8 @@ use crate::{
     store::{BATCH, ONE_ANSWER, as_limit},
 };
 
-/// Such ages, of a thousand years, are older than all that is stored, and as milliseconds within what the server can
-/// subtract.
-const OLDEST: Duration = Duration::from_hours(8_760_000);
+/// An age, of two hundred million years, that as milliseconds the server can still subtract, and that nothing has.
+const OLDEST: Duration = Duration::from_hours(1_753_000_000_000);
 
 /// The `_id`s of the first documents that match.
 pub(crate) async fn find_ids(
@@ -29,11 +28,6 @@ pub(crate) async fn find_ids(
     Ok(ids)
 }
 
-/// Whether nothing can be as old as that.
-pub(crate) fn is_older_than_all(age: Duration) -> bool {
-    age > OLDEST
-}
-
 /// Deletes what matches and whose time is at least so long ago by the server's clock; zero means all that matches.
 pub(crate) async fn purge(
     of: &Collection<RawDocumentBuf>,
@@ -44,7 +38,8 @@ pub(crate) async fn purge(
 ) -> Result<u64, DriverError> {
     if !older_than.is_zero() {
         // Rounded up: never early.
-        let millis = i64::try_from(older_than.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
+        let millis = older_than.min(OLDEST).as_nanos().div_ceil(1_000_000);
+        let millis = i64::try_from(millis).unwrap_or(i64::MAX);
         expired.insert(time, doc! { "$type": "date" });
         let before = doc! { "$subtract": ["$$NOW", millis] };
         expired.insert("$expr", doc! { "$lte": [format!("${time}"), before] });

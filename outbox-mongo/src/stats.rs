@@ -1,6 +1,6 @@
 //! How much there is.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use bson::{Document, doc};
 use mongodb::{ClientSession, error::Error as DriverError, options::ReadConcern};
@@ -78,7 +78,7 @@ impl MongoOutbox {
     async fn oldest(&self, delivered: &[String]) -> Result<Option<Duration>, DriverError> {
         let mut oldest = None;
         // Those that were written elsewhere have no place, and come before all others, or after them.
-        for place in [document::without_place(), document::with_place()] {
+        for place in [document::without_place(), document::with_place(document::NO_PLACE)] {
             let status = doc! { "$in": [PENDING, SCHEDULED, PARKED] };
             let open = without(doc! { "status": status, "seq": place }, delivered);
             let find = self.events.find(open).sort(doc! { "seq": 1 }).hint(by_index(FIFO_KEYS)).limit(1);
@@ -206,7 +206,7 @@ fn due_for(event: &Document) -> Result<Option<Duration>, DriverError> {
 /// When an event was saved, in milliseconds since 1970: by its place, to the second, or as it says itself if it was written
 /// elsewhere; `None` if it does not say.
 fn saved_at(event: &Document) -> Option<i64> {
-    let by_place =
-        event.get_timestamp("seq").ok().filter(|seq| seq.time > 0).map(|seq| i64::from(seq.time) * 1000);
+    let seconds = event.get_timestamp("seq").ok().and_then(|seq| NonZeroU32::new(seq.time));
+    let by_place = seconds.map(|seconds| i64::from(seconds.get()) * 1000);
     by_place.or_else(|| event.get_datetime("createdAt").ok().map(|time| time.timestamp_millis()))
 }

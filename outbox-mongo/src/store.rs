@@ -137,19 +137,21 @@ impl MongoOutbox {
         let (leased, free) = beside.part(ids);
         // What others wait for is delivered in one with the end of that wait, or not at all: nobody would come back to
         // end it.
-        let mut is_waited_for = beside.has_keys || !leased.is_empty();
+        let is_waited_for = beside.has_keys || !leased.is_empty();
         if !free.is_empty() {
             // Nor is what was parked since.
             let these = doc! { "eventId": { "$in": free }, "status": { "$in": [PENDING, SCHEDULED] } };
             self.past_stalled(self.mark_acknowledged(these, None)).await?;
         }
-        // A claim that has read them before is looked for after this, or looks again.
-        if !is_waited_for && self.outdate_claims().await? {
-            let beside = self.beside().await?;
-            is_waited_for = beside.has_keys || !beside.part(ids).0.is_empty();
-        }
         if is_waited_for {
-            self.deliver_waited_for(ids, &leased).await?;
+            return self.deliver_waited_for(ids, &leased).await;
+        }
+        // A claim that has read them before is looked for after this, or looks again.
+        if self.outdate_claims().await? {
+            let beside = self.beside().await?;
+            if beside.has_keys || !beside.part(ids).0.is_empty() {
+                self.deliver_waited_for(ids, &leased).await?;
+            }
         }
         Ok(())
     }
@@ -292,9 +294,6 @@ impl OutboxStore for MongoOutbox {
     }
 
     async fn purge(&self, older_than: Duration) -> Result<u64> {
-        if purge::is_older_than_all(older_than) {
-            return Ok(0);
-        }
         self.ready(PURGE).await?;
         let delivered = doc! { "status": DELIVERED };
         let purged = purge::purge(&self.events, delivered, "deliveredAt", DELIVERED_KEYS, older_than);

@@ -244,6 +244,7 @@ async fn a_server_that_is_not_there_is_unavailable() {
         store.get_pending(1).await.unwrap_err(),
         store.acknowledge(EventId::new()).await.unwrap_err(),
         store.purge(Duration::ZERO).await.unwrap_err(),
+        store.purge(Duration::MAX).await.unwrap_err(),
         outbox_traits::SchemaStore::migrate(&store).await.unwrap_err(),
         MongoInbox::new(&client.database("shop"))
             .with_collection("outbox")
@@ -257,7 +258,6 @@ async fn a_server_that_is_not_there_is_unavailable() {
         assert_from_driver(error, ErrorKind::Unavailable);
         assert!(!format!("{error} {error:?} {store:?}").contains("secret"), "{error:?}");
     }
-    assert_eq!(store.purge(Duration::MAX).await.unwrap(), 0, "nothing is as old as that");
     client.shutdown().immediate(true).await;
     assert_from_driver(&store.save(&event()).await.unwrap_err(), ErrorKind::Unavailable);
 }

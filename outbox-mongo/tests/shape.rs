@@ -4,8 +4,8 @@ mod harness;
 
 use std::collections::HashSet;
 
-use harness::Mongo;
-use mongodb::bson::{Bson, DateTime, Document, RawDocumentBuf, Timestamp, doc};
+use harness::{Mongo, elsewhere::fill};
+use mongodb::bson::{Bson, DateTime, Document, Timestamp, doc};
 use outbox_conformance::{Harness, require};
 use outbox_mongo::mongodb;
 use outbox_traits::{
@@ -314,27 +314,18 @@ async fn in_pages(h: &Mongo, limit: usize) -> HashSet<EventId> {
     }
 }
 
-/// What a document of MongoDB holds.
-const MOST: usize = 16 * 1024 * 1024;
-
-/// A dead letter of another program with room for so many bytes more.
-fn with_room(room: usize, id: &str, has_created_at: bool) -> Document {
-    let mut row = doc! { "eventId": id, "status": "dead_letter", "payload": "" };
-    if has_created_at {
-        row.insert("createdAt", DateTime::now());
-    }
-    let size = RawDocumentBuf::try_from(&row).unwrap().as_bytes().len();
-    // With the `_id` that the driver adds.
-    row.insert("payload", "x".repeat(MOST.saturating_sub(size + 17 + room)));
-    row
-}
-
 /// Also where there is no room for a place.
 #[tokio::test]
 async fn what_another_program_has_set_aside_and_is_full_is_found_as_well() {
     let Some(h) = require("shape::full_elsewhere", Mongo::open().await) else { return };
-    for (room, has_created_at) in [(3, true), (3, false), (MOST, true)] {
-        let row = with_room(room, &EventId::new().to_string(), has_created_at);
+    for (room, has_created_at) in [(Some(3), true), (Some(3), false), (None, true)] {
+        let mut row = doc! { "eventId": EventId::new().to_string(), "status": "dead_letter" };
+        if has_created_at {
+            row.insert("createdAt", DateTime::now());
+        }
+        if let Some(room) = room {
+            fill(&mut row, room);
+        }
         h.outbox().insert_one(row).await.unwrap();
     }
     assert_eq!(in_pages(&h, 1).await.len(), 3);
@@ -455,25 +446,21 @@ async fn a_dead_letter_without_a_time_is_found_by_the_time_that_is_shown() {
 #[tokio::test]
 async fn a_document_that_is_nearly_full_is_set_aside_without_the_reason() {
     let Some(h) = require("shape::full", Mongo::open().await) else { return };
-    let most = 16 * 1024 * 1024;
     for room in [30, 3] {
         let mut full = doc! {
-            "eventId": EventId::new().to_string(), "type": "t", "payload": "", "meta": [],
+            "eventId": EventId::new().to_string(), "type": "t", "meta": [],
             "status": "pending", "createdAt": DateTime::now(), "seq": Timestamp { time: 0, increment: 0 },
-            "_id": room.to_string(),
         };
-        let size = RawDocumentBuf::try_from(&full).unwrap().as_bytes().len();
-        full.insert("payload", "x".repeat(most - size - room));
+        fill(&mut full, room);
         h.outbox().insert_one(full).await.unwrap();
     }
     // It could be read, but nothing could be noted in it.
     let id = EventId::new().to_string();
     let mut full = doc! {
-        "eventId": &id, "type": "t", "payload": "", "meta": { "id": &id, "timestamp": DateTime::now() },
+        "eventId": &id, "type": "t", "meta": { "id": &id, "timestamp": DateTime::now() },
         "status": "pending", "createdAt": DateTime::now(), "seq": Timestamp { time: 0, increment: 0 },
     };
-    let size = RawDocumentBuf::try_from(&full).unwrap().as_bytes().len();
-    full.insert("payload", "x".repeat(most - size - 60));
+    fill(&mut full, 43);
     h.outbox().insert_one(full).await.unwrap();
     let good = Event::new("t", json!({})).unwrap();
     h.store.save(&good).await.unwrap();

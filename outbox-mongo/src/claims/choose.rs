@@ -63,10 +63,8 @@ impl Effort {
 
     /// What it has come past, once it has what it found: else the next look would leave that out.
     fn remember(&self, start: Option<Start>, passed: &Passed) {
-        match (start, &self.start, self.since) {
-            (Some(start), Some(from), _) => passed.extend(from, start),
-            (Some(start), None, Some(since)) => passed.remember(start, since),
-            _ => {}
+        if let (Some(start), Some(since)) = (start, self.since) {
+            passed.remember(start, since);
         }
     }
 }
@@ -96,9 +94,9 @@ impl MongoOutbox {
         let page_size = effort.look.saturating_add(others).clamp(1, PAGES.1);
         // Where nothing is in the way the first ones are those to take.
         let is_whole = others == 0;
-        let mut moment = match lock.version_before() {
-            None => self.moment().await?,
-            Some(version) => self.moment_with(version).await?,
+        let mut moment = match &lock {
+            Lock::Free(_) => self.moment().await?,
+            Lock::Held(held) => self.moment_before(held).await?,
         };
         let Some(mut view) =
             self.view(&mut moment, claim, effort.start.as_ref(), page_size, is_whole).await?
@@ -231,7 +229,7 @@ impl MongoOutbox {
             let these: Vec<Document> = expired.iter().map(Leases::unchanged).collect();
             let these = doc! { "$or": these };
             let ended = self.leases.delete_many(these).session(&mut *held.session).await?.deleted_count;
-            if ended < expired.len() as u64 {
+            if ended != expired.len() as u64 {
                 return Ok(false);
             }
             if !events.is_empty() {

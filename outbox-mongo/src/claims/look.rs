@@ -1,9 +1,6 @@
 //! Where a claim looks for events: among the parked ones of ready keys, and the pending ones in their order.
 
-use std::{
-    cmp::Reverse,
-    collections::{HashMap, HashSet},
-};
+use std::collections::{HashMap, HashSet};
 
 use bson::{Bson, Document, RawDocument, doc};
 use mongodb::{ClientSession, error::Error as DriverError, options::ReadConcern};
@@ -23,8 +20,8 @@ const KEYS: usize = 100;
 pub(super) const BUDGET: usize = 1000;
 /// Events that one transaction parks at most, so that none is long.
 pub(super) const MAX_PARKED: usize = 2000;
-/// How many keys are passed over at once that have more than that.
-const HOT: usize = 8;
+/// A key is passed over that has so many of more than these; not one that happens to be busy with a few.
+const HOT: usize = 100;
 /// A further page of the walk, at least and at most.
 pub(super) const PAGES: (usize, usize) = (100, 2000);
 
@@ -293,8 +290,8 @@ impl MongoOutbox {
                 return Ok(());
             }
             if are_many {
-                // Never fewer: what was passed over would come again, and be counted for something else.
-                hot.extend(hot_keys(&found.stepped, &hot));
+                // Never fewer: what was passed over is stepped over already.
+                hot = hot_keys(&found.stepped);
             }
             let mut these = pending(claim, effort.start.as_ref());
             if !hot.is_empty() {
@@ -304,16 +301,15 @@ impl MongoOutbox {
             let before = met.iter().filter(|key| !hot.contains(*key)).count();
             page_size = page_size.saturating_mul(2).clamp(PAGES.0, PAGES.1);
             page = self.spots(moment, these, FIFO_KEYS, before, page_size).await?;
-            if are_many {
+            // What a claim that began behind comes past, the next one in front does too.
+            if are_many && effort.start.is_none() {
                 let is_free = |spot: &&Spot| !busy.keys.contains(&spot.key);
                 let after = match (page.iter().find(is_free), page.last()) {
                     (Some(free), _) => free.seq.saturating_sub(1),
                     (None, Some(last)) => last.seq,
                     (None, None) => self.last_place(moment).await?,
                 };
-                let before = effort.start.iter().flat_map(|start| &start.keys);
-                let keys: HashSet<Key> = hot.iter().chain(before).cloned().collect();
-                let keys = keys.into_iter().collect();
+                let keys = hot.iter().cloned().collect();
                 found.passed = Some(Start { types: claim.types.clone(), keys, after });
             }
         }
@@ -389,17 +385,13 @@ impl MongoOutbox {
     }
 }
 
-/// The keys that have most of these events, of those that are not known as such; not one that happens to be busy with a few.
-fn hot_keys(events: &[Spot], known: &HashSet<Key>) -> Vec<Key> {
+/// The keys that have many of these events.
+fn hot_keys(events: &[Spot]) -> HashSet<Key> {
     let mut counts: HashMap<&Key, usize> = HashMap::new();
-    for event in events.iter().filter(|event| !known.contains(&event.key)) {
+    for event in events {
         *counts.entry(&event.key).or_default() += 1;
     }
-    let mut keys: Vec<(&Key, usize)> = counts.into_iter().collect();
-    keys.sort_unstable_by_key(|(_, events)| Reverse(*events));
-    let most = keys.first().map_or(0, |(_, events)| *events);
-    let hot = keys.into_iter().take(HOT).filter(|(_, events)| events * HOT >= most);
-    hot.map(|(key, _)| key.clone()).collect()
+    counts.into_iter().filter(|(_, events)| *events >= HOT).map(|(key, _)| key.clone()).collect()
 }
 
 /// The pending events that a claim wants, from there on.

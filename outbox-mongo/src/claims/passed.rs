@@ -51,13 +51,6 @@ impl Passed {
         let until = Instant::now() + since.elapsed().saturating_mul(SHARE).min(LONGEST);
         *self.all() = Some((start, until));
     }
-
-    /// A claim that began behind has come past more. That puts off nothing of what is in front.
-    pub(super) fn extend(&self, from: &Start, start: Start) {
-        if let Some((old, _)) = self.all().as_mut().filter(|(old, _)| old == from) {
-            *old = start;
-        }
-    }
 }
 
 #[cfg(test)]
@@ -78,23 +71,5 @@ mod tests {
             tokio::time::advance(Duration::from_millis(1)).await;
             assert_eq!(passed.start(&[]), None);
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn more_of_what_is_passed_over_puts_nothing_off_and_is_of_the_same_types() {
-        let passed = Passed::default();
-        let types = ["a".to_owned()];
-        let [first, more, other] =
-            [7, 9, 8].map(|after| Start { types: types.to_vec(), keys: vec![vec![1; 16]], after });
-        let since = Instant::now();
-        tokio::time::advance(Duration::from_millis(100)).await;
-        passed.remember(first.clone(), since);
-        assert_eq!(passed.start(&[]), None);
-        tokio::time::advance(Duration::from_millis(999)).await;
-        passed.extend(&first, more.clone());
-        passed.extend(&first, other);
-        assert_eq!(passed.start(&types), Some(more));
-        tokio::time::advance(Duration::from_millis(1)).await;
-        assert_eq!(passed.start(&types), None);
     }
 }

@@ -258,7 +258,7 @@ impl MongoOutbox {
         for mut leases in self.leases(held, Document::new()).await? {
             let count = leases.entries.len();
             leases.entries.retain(|entry| !gone.contains(entry.event.as_str()));
-            if leases.entries.len() < count {
+            if leases.entries.len() != count {
                 self.keep_leases(held, &leases).await?;
             }
         }

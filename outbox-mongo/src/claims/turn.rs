@@ -72,7 +72,7 @@ pub(crate) struct Held<'a> {
     /// The server's time.
     pub(crate) now: DateTime,
     /// Of the lock.
-    version: i64,
+    pub(super) version: i64,
     is_open: &'a mut bool,
     turn: Arc<Mutex<Turn>>,
 }
@@ -128,14 +128,6 @@ pub(super) enum Lock<'a> {
 }
 
 impl Lock<'_> {
-    /// What the lock's version was before it was taken, if it is.
-    pub(super) fn version_before(&self) -> Option<i64> {
-        match self {
-            Self::Free(_) => None,
-            Self::Held(held) => Some(held.version.saturating_sub(1)),
-        }
-    }
-
     /// Of a look that has nothing to write.
     pub(super) async fn let_go(self) {
         if let Self::Held(held) = self {

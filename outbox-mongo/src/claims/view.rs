@@ -8,7 +8,7 @@ use outbox_traits::Claim;
 use tokio::time::sleep;
 
 use super::{
-    LOCK, PAUSE,
+    Held, LOCK, PAUSE,
     look::{self, Spot},
     passed::Start,
     stalled::SESSIONS,
@@ -53,14 +53,14 @@ impl MongoOutbox {
         self.database.client().start_session().snapshot(true).await
     }
 
-    /// The same, of a moment at which the lock has this version: what its last holder has written the majority may not have yet.
-    pub(super) async fn moment_with(&self, version: i64) -> Result<ClientSession, DriverError> {
+    /// The same, of the moment before the lock was taken: what its last holder has written the majority may not have yet.
+    pub(super) async fn moment_before(&self, held: &Held<'_>) -> Result<ClientSession, DriverError> {
         for _ in 0..MOST_MOMENTS {
             let mut moment = self.moment().await?;
             let lock = self.leases.find_one(doc! { "_id": LOCK }).read_concern(ReadConcern::snapshot());
             let lock = lock.session(&mut moment).await?;
             let reached = lock.and_then(|lock| lock.get_i64("version").ok()).unwrap_or_default();
-            if reached >= version {
+            if reached >= held.version.saturating_sub(1) {
                 return Ok(moment);
             }
             sleep(PAUSE.0).await;

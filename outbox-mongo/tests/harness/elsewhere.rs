@@ -34,8 +34,8 @@ fn row(event: &Event, status: &str) -> Document {
     }
 }
 
-/// Leaves room for so many bytes more.
-fn fill(row: &mut Document, room: usize) {
+/// Makes the payload as long as leaves room for so many bytes more.
+pub(crate) fn fill(row: &mut Document, room: usize) {
     row.insert("payload", "");
     let size = RawDocumentBuf::try_from(&*row).unwrap().as_bytes().len();
     // With the `_id` that the driver adds.

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-mod elsewhere;
+pub(crate) mod elsewhere;
 mod faults;
 mod loss;
 #[path = "../replica_set/mod.rs"]
