@@ -15,6 +15,7 @@ use crate::{
 };
 
 const CLAIMS: &[&str] = &["a claim", "a settlement"];
+const IN_VAIN: &[&str] = &["a claim in vain"];
 /// Claims in a row of which one at least is not to cost more.
 const A_FEW: usize = 5;
 
@@ -37,6 +38,16 @@ where
     let free: Vec<Event> = (0..LIMIT).map(|_| keyed(&EventId::new().to_string(), "free")).collect();
     save_all(h, &free).await;
     claim_and_settle(h).await
+}
+
+/// Claims where nothing is due, and counts that.
+async fn claim_in_vain<H: CostHarness>(h: &Arc<H>) -> Vec<u64>
+where
+    H::Store: ClaimStore,
+{
+    let (leased, reads) = counted(h, claim(h, LIMIT)).await;
+    assert!(leased.is_empty(), "nothing is due");
+    vec![reads]
 }
 
 /// 7.9: what a claim reads is bounded by its limit and by what is leased, and so is what a settlement reads: neither
@@ -95,23 +106,28 @@ where
     costs.are_kept_within(A_FEW, &h, async || save_claim_and_settle(&h).await).await;
 }
 
+/// 7.9: nor does one that finds nothing behind them.
+pub async fn a_claim_in_vain_gets_past_very_many_events_of_a_busy_key_at_once<H: CostHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let costs = Costs::of(IN_VAIN, async || claim_in_vain(&h).await).await;
+    fill_behind_a_busy_key(&h, 5 * MANY).await;
+    costs.are_kept_within(A_FEW, &h, async || claim_in_vain(&h).await).await;
+}
+
 /// 7.9: nor with how many keys wait for a retry, whether the claim finds something or not.
 pub async fn a_claim_reads_no_more_beside_many_keys_that_wait<H: CostHarness>(h: Arc<H>)
 where
     H::Store: ClaimStore,
 {
     let costs = Costs::of(CLAIMS, async || save_claim_and_settle(&h).await).await;
-    let in_vain = async || {
-        let (leased, reads) = counted(&h, claim(&h, LIMIT)).await;
-        assert!(leased.is_empty(), "nothing is due");
-        vec![reads]
-    };
-    let costs_in_vain = Costs::of(&["a claim in vain"], in_vain).await;
+    let costs_in_vain = Costs::of(IN_VAIN, async || claim_in_vain(&h).await).await;
     let waiting: Vec<Event> = (0..MANY).map(|index| keyed(&format!("waiting {index}"), "event")).collect();
     fill(&h, &waiting).await;
     settle_all(&h, BATCH, |lease| Settlement::retry(lease, Duration::from_hours(1), "failed")).await;
     costs.are_kept(&h, async || save_claim_and_settle(&h).await).await;
-    costs_in_vain.are_kept(&h, in_vain).await;
+    costs_in_vain.are_kept(&h, async || claim_in_vain(&h).await).await;
 }
 
 /// 7.9 and 8.1: nor with how many keys are held by a dead letter, and what waits behind it.

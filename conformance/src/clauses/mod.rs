@@ -486,6 +486,7 @@ macro_rules! __group {
             a_claim_reads_no_more_amid_many_events
             a_claim_reads_no_more_behind_a_busy_key
             a_claim_gets_past_very_many_events_of_a_busy_key_at_once
+            a_claim_in_vain_gets_past_very_many_events_of_a_busy_key_at_once
             a_claim_reads_no_more_beside_many_keys_that_wait
             a_claim_reads_no_more_beside_many_held_keys
             a_claim_reads_no_more_after_many_keys_have_waited

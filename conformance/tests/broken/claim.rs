@@ -17,9 +17,7 @@ const FOR_EVER: Duration = Duration::from_hours(24 * 365);
 impl ClaimStore for Broken {
     async fn claim(&self, claim: &Claim) -> Result<Vec<Leased>> {
         self.must_be_whole()?;
-        self.look_at(claim.limit, Fault::AClaimReadsWhatIsDone).await?;
-        self.look_at(0, Fault::AClaimStepsOverWhatWaits).await?;
-        self.look_at(0, Fault::AClaimPutsFewAsideAtOnce).await?;
+        self.look_around(claim.limit).await?;
         let mut request = claim.clone().with_lease(self.lease_of(claim.lease));
         match self.fault {
             Fault::AClaimIgnoresItsLimit => request.limit = usize::MAX,
@@ -74,6 +72,9 @@ impl ClaimStore for Broken {
         }
         let mut leased = self.one_or_more_of_each_key(request).await?;
         self.keep_back(&mut leased).await?;
+        if leased.is_empty() {
+            self.look_at(0, Fault::AClaimInVainReadsAll).await?;
+        }
         if self.fault == Fault::UndecodableRowsAreLeased {
             for letter in self.inner.dead_letters(&DeadLetterFilter::new()).await?.letters {
                 leased.push(not_leased(Event::new("broken", json!(null))?.with_id(letter.id)));

@@ -380,6 +380,7 @@ faults! {
     AClaimStepsOverWhatWaits,
     /// And steps over the others each time.
     AClaimPutsFewAsideAtOnce,
+    AClaimInVainReadsAll,
     ASettlementReadsAll,
     ASaveReadsAll,
     AnAcknowledgementReadsAll,

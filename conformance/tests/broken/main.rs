@@ -775,6 +775,9 @@ rejected! {
             "claim_cost::a_claim_reads_no_more_of_keys_that_have_more_than_it_takes";
     a_claim_that_puts_few_aside_at_once: AClaimPutsFewAsideAtOnce
         by "claim_cost::a_claim_gets_past_very_many_events_of_a_busy_key_at_once";
+    a_claim_in_vain_that_reads_all: AClaimInVainReadsAll
+        by "claim_cost::a_claim_in_vain_gets_past_very_many_events_of_a_busy_key_at_once",
+            "claim_cost::a_claim_reads_no_more_beside_many_keys_that_wait";
     a_settlement_that_reads_all: ASettlementReadsAll
         by "claim_cost::a_claim_reads_no_more_amid_many_events";
     a_save_that_reads_all: ASaveReadsAll

@@ -154,6 +154,13 @@ impl Broken {
         Ok(())
     }
 
+    /// Counts what a claim looks at before it takes anything.
+    pub(crate) async fn look_around(&self, limit: usize) -> Result<()> {
+        self.look_at(limit, Fault::AClaimReadsWhatIsDone).await?;
+        self.look_at(0, Fault::AClaimStepsOverWhatWaits).await?;
+        self.look_at(0, Fault::AClaimPutsFewAsideAtOnce).await
+    }
+
     /// One save, in a session or in one of its own.
     pub(crate) async fn save_inner(
         &self,
