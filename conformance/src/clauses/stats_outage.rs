@@ -30,6 +30,8 @@ where
         // Until somebody makes it again, too.
         let stats = h.store().stats().await.expect("stats");
         assert!(matches!((stats.pending, stats.leased, stats.dead), (0, 0 | 3, 0)), "{stats:?}");
+        let counted = [delivered, delivered + 3].map(|delivered| kept(&h, delivered));
+        assert!(counted.contains(&stats.delivered), "{stats:?}, and {counted:?} are delivered");
         if stats.leased == 0 {
             assert_eq!((stats.oldest_pending, stats.oldest_due), (None, None));
         }

@@ -264,7 +264,7 @@ impl MongoOutbox {
     }
 
     /// Walks the pending events in order, past those of busy keys. Where these are too many to be parked at once it passes over
-    /// those of the keys that have most of them, if it has parked its share.
+    /// those of the keys that have many of them, if it has parked its share.
     async fn find_pending(
         &self,
         moment: &mut ClientSession,

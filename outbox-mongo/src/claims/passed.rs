@@ -23,7 +23,7 @@ const LONGEST: Duration = Duration::from_secs(10);
 pub(super) struct Start {
     /// Of claims of these types.
     pub(super) types: Vec<String>,
-    /// Which have most of what is before it, as long as they are busy.
+    /// Which have many of what is before it, as long as they are busy.
     pub(super) keys: Vec<Key>,
     /// The last place that is before it.
     pub(super) after: u64,
