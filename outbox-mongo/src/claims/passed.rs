@@ -60,16 +60,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_claim_begins_in_front_again_after_ten_times_as_long_as_it_took() {
         let passed = Passed::default();
-        assert_eq!(passed.start(&[]), None);
-        let start = Start { types: Vec::new(), keys: vec![vec![1; 16]], after: 7 };
+        let types = ["a".to_owned()];
+        assert_eq!(passed.start(&types), None);
+        let start = Start { types: types.to_vec(), keys: vec![vec![1; 16]], after: 7 };
         for (took, long) in [(100, 1000), (900, 9000), (5000, 10_000)] {
             let since = Instant::now();
             tokio::time::advance(Duration::from_millis(took)).await;
             passed.remember(start.clone(), since);
+            assert_eq!(passed.start(&[]), None, "it is of claims of other types");
             tokio::time::advance(Duration::from_millis(long - 1)).await;
-            assert_eq!(passed.start(&[]), Some(start.clone()));
+            assert_eq!(passed.start(&types), Some(start.clone()));
             tokio::time::advance(Duration::from_millis(1)).await;
-            assert_eq!(passed.start(&[]), None);
+            assert_eq!(passed.start(&types), None);
         }
     }
 }
