@@ -102,7 +102,7 @@ pub(crate) async fn deployment_problem(database: &Database) -> Result<Option<Str
 
 /// By what the server says of itself: it is a member of a replica set, or a `mongos`.
 fn has_transactions(hello: &Document) -> bool {
-    hello.contains_key("setName") || hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid")
+    hello.contains_key("setName") || matches!(hello.get_str("msg"), Ok("isdbgrid"))
 }
 
 /// What the server says about a collection, if there is one.
@@ -153,10 +153,7 @@ pub(crate) fn missing(database: &Database, name: &str, index: &Index) -> String 
 
 /// Makes what is not there yet.
 pub(crate) async fn create_missing(database: &Database, name: &str) -> Result<(), DriverError> {
-    match database.create_collection(name).await {
-        Err(error) if has_code(&error, NAMESPACE_EXISTS) => Ok(()),
-        done => done,
-    }
+    done_by_others(NAMESPACE_EXISTS, database.create_collection(name).await)
 }
 
 /// Makes one that is fit for an outbox or an inbox, or finds it.
@@ -285,10 +282,7 @@ pub(crate) async fn change_seconds(
 }
 
 pub(crate) async fn drop_index(database: &Database, name: &str, index: &str) -> Result<(), DriverError> {
-    match database.collection::<Document>(name).drop_index(index).await {
-        Err(error) if has_code(&error, INDEX_NOT_FOUND) => Ok(()),
-        done => done,
-    }
+    done_by_others(INDEX_NOT_FOUND, database.collection::<Document>(name).drop_index(index).await)
 }
 
 /// What is wrong with the indexes by which the server deletes, one sentence each.
@@ -315,9 +309,12 @@ pub(crate) fn ttl_problems(
     problems
 }
 
-/// What many processes do at once is done by the quickest.
-fn has_code(error: &DriverError, code: i32) -> bool {
-    matches!(&*error.kind, DriverErrorKind::Command(error) if error.code == code)
+/// What many processes do at once is done by the quickest: with this code the server tells the others.
+fn done_by_others(code: i32, done: Result<(), DriverError>) -> Result<(), DriverError> {
+    match done {
+        Err(error) if matches!(&*error.kind, DriverErrorKind::Command(error) if error.code == code) => Ok(()),
+        done => done,
+    }
 }
 
 /// What makes a collection unfit, if anything does.

@@ -57,10 +57,8 @@ pub(crate) fn of(namespace: &str, tried: &str, error: DriverError) -> Error {
         _ => kind(&error),
     };
     let hint = match (kind, code(&error)) {
-        // One of the indexes is there with other options.
-        (ErrorKind::Schema, Some(85 | 86)) if tried == MIGRATE => {
-            ": it has another index of those keys or that name, drop it"
-        }
+        // One of the indexes that `migrate` makes is there with other options.
+        (_, Some(85 | 86)) => ": it has another index of those keys or that name, drop it",
         (ErrorKind::Schema, _) if tried == MIGRATE => {
             ", which holds something else: choose another name with `with_collection`"
         }

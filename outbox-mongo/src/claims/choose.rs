@@ -115,16 +115,16 @@ impl MongoOutbox {
         if !expired.is_empty() {
             return Ok(if self.expire(lock, &view, &expired).await? { Step::Again } else { Step::Outrun });
         }
-        let (mut busy, mut open) = (Busy { is_passed: effort.has_parked, ..Busy::default() }, 0);
-        for entry in active.into_iter().flat_map(|leases| leases.entries) {
+        let entries = active.into_iter().flat_map(|leases| leases.entries);
+        let (delivered, open): (Vec<_>, Vec<_>) = entries.partition(|entry| entry.is_delivered);
+        // What is delivered is pending for a moment at most.
+        self.seen.leased.store(open.len(), Relaxed);
+        let mut busy = Busy { is_passed: effort.has_parked, ..Busy::default() };
+        busy.events.extend(delivered.into_iter().map(|entry| entry.event));
+        for entry in open {
             busy.events.insert(entry.event);
-            // What is delivered is pending for a moment at most.
-            if !entry.is_delivered {
-                busy.keys.insert(entry.key);
-                open += 1;
-            }
+            busy.keys.insert(entry.key);
         }
-        self.seen.leased.store(open, Relaxed);
         let Some(found) = self.look(&mut moment, &view, claim, effort, &busy).await? else {
             lock.let_go().await;
             return Ok(Step::InFront);

@@ -165,7 +165,7 @@ impl MongoOutbox {
     pub(super) async fn mark_delivered(&self, entries: &[Entry]) -> Result<(), DriverError> {
         for entries in entries.chunks(AT_ONCE) {
             // A server changes one after the other: each half by a command of its own takes two thirds of the time.
-            let (first, rest) = entries.split_at(entries.len() / 2);
+            let (first, rest) = entries.split_at(entries.len().div_ceil(2));
             self.past_stalled(async { tokio::try_join!(self.mark(first), self.mark(rest)) }).await?;
         }
         Ok(())
