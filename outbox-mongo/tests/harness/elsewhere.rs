@@ -36,11 +36,19 @@ fn row(event: &Event, status: &str) -> Document {
 
 /// Makes the payload as long as leaves room for so many bytes more.
 pub(crate) fn fill(row: &mut Document, room: usize) {
-    row.insert("payload", "");
+    fill_by(row, "payload", room);
+}
+
+/// Makes this field as long as leaves so much room.
+fn fill_by(row: &mut Document, field: &str, room: usize) {
+    row.insert(field, "");
     let size = RawDocumentBuf::try_from(&*row).unwrap().as_bytes().len();
     // With the `_id` that the driver adds.
-    row.insert("payload", "x".repeat(16 * 1024 * 1024 - size - 17 - room));
+    row.insert(field, "x".repeat(16 * 1024 * 1024 - size - 17 - room));
 }
+
+/// What has so much room below the server's limit is read by the store, and what has less is not.
+const READABLE: usize = 16 * 1024 * 1024 - 16_757_000;
 
 #[async_trait]
 impl<const DELETES: bool> ElsewhereHarness for MongoOf<DELETES> {
@@ -86,6 +94,12 @@ impl<const DELETES: bool> ElsewhereHarness for MongoOf<DELETES> {
                 };
                 (changes, Some(3))
             }
+            // By a field that is no part of the event.
+            11 => {
+                row.extend(doc! { "seq": place, "deadAt": died });
+                fill_by(&mut row, "note", READABLE);
+                (doc! {}, None)
+            }
             _ => return None,
         };
         row.extend(changes);
@@ -93,7 +107,9 @@ impl<const DELETES: bool> ElsewhereHarness for MongoOf<DELETES> {
             fill(&mut row, room);
         }
         self.outbox().insert_one(&row).await.unwrap();
-        let dead_at = row.get_datetime("deadAt").ok();
+        // What has a place already is not looked for, to give it a time.
+        let no_time = (way == 4).then_some(DateTime::from_millis(0));
+        let dead_at = row.get_datetime("deadAt").ok().copied().or(no_time);
         let dead_at =
             dead_at.map(|time| chrono::DateTime::from_timestamp_millis(time.timestamp_millis()).unwrap());
         Some(WrittenDead { dead_at, is_readable: room.is_none() && ![5, 6].contains(&way) })

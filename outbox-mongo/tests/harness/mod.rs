@@ -46,6 +46,8 @@ pub(crate) struct MongoOf<const DELETES: bool, const FAULTY: bool = false> {
     way: Option<Way>,
     /// Once it was asked for.
     alone: Mutex<Option<Alone>>,
+    /// How often what listens was cut off.
+    cuts: AtomicU64,
 }
 
 impl<const DELETES: bool, const FAULTY: bool> MongoOf<DELETES, FAULTY> {
@@ -66,7 +68,8 @@ impl<const DELETES: bool, const FAULTY: bool> MongoOf<DELETES, FAULTY> {
 
     fn over(database: &Database) -> Self {
         let (store, inbox) = (Self::outbox_in(database), MongoInbox::new(database));
-        Self { store, inbox, reads: AtomicU64::new(0), way: None, alone: Mutex::default() }
+        let (reads, alone, cuts) = Default::default();
+        Self { store, inbox, reads, way: None, alone, cuts }
     }
 
     fn outbox_in(database: &Database) -> MongoOutbox {
@@ -86,7 +89,8 @@ impl<const DELETES: bool, const FAULTY: bool> MongoOf<DELETES, FAULTY> {
         None
     }
 
-    /// Makes a collection with the indexes of another, of floats and of long integers, as some shells and drivers do.
+    /// Makes a collection with the indexes of another, of floats and of long integers, as some shells and drivers do, and by names
+    /// of its own.
     async fn copy_by_hand(&self, of: &str, name: &str) {
         if !self.database().list_collection_names().await.unwrap().iter().any(|known| known == name) {
             self.database().create_collection(name).await.unwrap();
@@ -97,8 +101,20 @@ impl<const DELETES: bool, const FAULTY: bool> MongoOf<DELETES, FAULTY> {
             let mut index = found.deserialize_current().unwrap();
             if index.keys != doc! { "_id": 1 } {
                 index.keys = index.keys.keys().map(|field| (field.clone(), ones.next().unwrap())).collect();
+                let mut options = index.options.unwrap();
+                options.name = options.name.map(|name| format!("{name} by hand"));
+                index.options = Some(options);
                 self.database().collection::<Document>(name).create_index(index).await.unwrap();
             }
+        }
+    }
+
+    /// Gives the collection another name, and its own again: as it is, to all but those that watch it.
+    async fn put_back(&self) {
+        let admin = self.database().client().database("admin");
+        let [here, away] = ["outbox", "elsewhere"].map(|name| format!("{}.{name}", self.database().name()));
+        for (from, to) in [(&here, &away), (&away, &here)] {
+            admin.run_command(doc! { "renameCollection": from, "to": to }).await.unwrap();
         }
     }
 
@@ -320,8 +336,10 @@ impl<const DELETES: bool> NamesHarness for MongoOf<DELETES> {
         let times = mongodb::options::TimeseriesOptions::builder().time_field("at").build();
         database.create_collection("series").timeseries(times).await.unwrap();
         let other = [doc! { "x": 1 }, doc! { "x": 2 }];
-        database.collection::<Document>("other").insert_many(other).await.unwrap();
-        ["capped", "view", "german", "series", "other"].map(str::to_owned).to_vec()
+        database.collection::<Document>("other").insert_many(&other).await.unwrap();
+        // Of which even a unique index can be made.
+        database.collection::<Document>("single").insert_one(&other[0]).await.unwrap();
+        ["capped", "view", "german", "series", "other", "single"].map(str::to_owned).to_vec()
     }
 
     async fn take_parts_away(&self, name: &str) -> Vec<String> {
@@ -489,8 +507,11 @@ impl<const DELETES: bool> WakeHarness for MongoOf<DELETES> {
     }
 
     /// Ends what this database's change streams do at the server, and the cursors that are idle. Other tests have
-    /// databases of their own.
+    /// databases of their own. Every second time it has the streams end by themselves, without an error.
     async fn cut_connections(&self) {
+        if self.cuts.fetch_add(1, Relaxed) % 2 == 1 {
+            return self.put_back().await;
+        }
         let namespace = format!("{}.outbox", self.database().name());
         let admin = self.database().client().database("admin");
         let ours = [
