@@ -280,7 +280,8 @@ pub trait ElsewhereHarness: Harness {
 #[derive(Clone, Debug)]
 #[allow(clippy::exhaustive_structs, reason = "a harness makes it")]
 pub struct WrittenDead {
-    /// When it died, where it says so.
+    /// When it died, where it says so, or the time that the store shows in the place of none. Where there is neither, it is the time
+    /// when it was first asked for, if it can be read.
     pub dead_at: Option<DateTime<Utc>>,
     /// Whether it is the event that was meant. Otherwise it is shown by its raw content, as where it is too large, or has no
     /// id that could be its own.

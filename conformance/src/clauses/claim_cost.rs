@@ -3,10 +3,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use outbox_traits::{ClaimStore, Event, EventId, Settlement};
+use outbox_traits::{Claim, ClaimStore, Event, EventId, Settlement};
 
 use super::{
-    claim::{LEASE, claim, claim_soon, delivered, keyed, of_a_worker, settle_all, settled},
+    claim::{
+        KEYED, LEASE, claim, claim_as, claim_soon, delivered, keyed, of_a_worker, settle_all, settle_all_of,
+        settled,
+    },
     cost::{BATCH, Costs, LIMIT, MANY, counted, fetch, fill, put_aside},
 };
 use crate::{
@@ -24,7 +27,15 @@ async fn claim_and_settle<H: CostHarness>(h: &Arc<H>) -> Vec<u64>
 where
     H::Store: ClaimStore,
 {
-    let (leased, claiming) = counted(h, claim(h, LIMIT)).await;
+    claim_and_settle_of(h, &of_a_worker(LIMIT)).await
+}
+
+/// By such a claim.
+async fn claim_and_settle_of<H: CostHarness>(h: &Arc<H>, asked: &Claim) -> Vec<u64>
+where
+    H::Store: ClaimStore,
+{
+    let (leased, claiming) = counted(h, claim_as(h.store(), asked)).await;
     assert_eq!(leased.len(), LIMIT, "events that nothing is in the way of");
     let ((), settling) = counted(h, delivered(h, &leased)).await;
     vec![claiming, settling]
@@ -35,9 +46,17 @@ async fn save_claim_and_settle<H: CostHarness>(h: &Arc<H>) -> Vec<u64>
 where
     H::Store: ClaimStore,
 {
+    save_claim_and_settle_of(h, &of_a_worker(LIMIT)).await
+}
+
+/// By such a claim.
+async fn save_claim_and_settle_of<H: CostHarness>(h: &Arc<H>, asked: &Claim) -> Vec<u64>
+where
+    H::Store: ClaimStore,
+{
     let free: Vec<Event> = (0..LIMIT).map(|_| keyed(&EventId::new().to_string(), "free")).collect();
     save_all(h, &free).await;
-    claim_and_settle(h).await
+    claim_and_settle_of(h, asked).await
 }
 
 /// Claims where nothing is due, and counts that.
@@ -69,8 +88,8 @@ where
     costs.are_kept(&h, async || round(&h).await).await;
 }
 
-/// Saves so many events of a key that is busy for long, and claims once past them.
-async fn fill_behind_a_busy_key<H: CostHarness>(h: &Arc<H>, count: usize)
+/// Saves so many events of a key that is busy for long.
+async fn fill_a_busy_key<H: CostHarness>(h: &Arc<H>, count: usize)
 where
     H::Store: ClaimStore,
 {
@@ -81,6 +100,13 @@ where
     renewed[0].as_ref().expect("it is held");
     let behind: Vec<Event> = (0..count).map(|index| keyed("busy", &index.to_string())).collect();
     fill(h, &behind).await;
+}
+
+/// Claims once past them.
+async fn claim_past_a_busy_key<H: CostHarness>(h: &Arc<H>)
+where
+    H::Store: ClaimStore,
+{
     save(h, &keyed("other", "other")).await;
     let others = claim_soon(h.store(), &of_a_worker(LIMIT)).await;
     delivered(h, &others).await;
@@ -92,7 +118,8 @@ where
     H::Store: ClaimStore,
 {
     let costs = Costs::of(CLAIMS, async || save_claim_and_settle(&h).await).await;
-    fill_behind_a_busy_key(&h, MANY).await;
+    fill_a_busy_key(&h, MANY).await;
+    claim_past_a_busy_key(&h).await;
     costs.are_kept(&h, async || save_claim_and_settle(&h).await).await;
 }
 
@@ -102,17 +129,20 @@ where
     H::Store: ClaimStore,
 {
     let costs = Costs::of(CLAIMS, async || save_claim_and_settle(&h).await).await;
-    fill_behind_a_busy_key(&h, 5 * MANY).await;
+    fill_a_busy_key(&h, 5 * MANY).await;
+    claim_past_a_busy_key(&h).await;
     costs.are_kept_within(A_FEW, &h, async || save_claim_and_settle(&h).await).await;
 }
 
-/// 7.9: nor does one that finds nothing behind them.
+/// 7.9: nor does one that finds nothing behind them, whether or not there has been something.
 pub async fn a_claim_in_vain_gets_past_very_many_events_of_a_busy_key_at_once<H: CostHarness>(h: Arc<H>)
 where
     H::Store: ClaimStore,
 {
     let costs = Costs::of(IN_VAIN, async || claim_in_vain(&h).await).await;
-    fill_behind_a_busy_key(&h, 5 * MANY).await;
+    fill_a_busy_key(&h, 5 * MANY).await;
+    costs.are_kept_within(A_FEW, &h, async || claim_in_vain(&h).await).await;
+    claim_past_a_busy_key(&h).await;
     costs.are_kept_within(A_FEW, &h, async || claim_in_vain(&h).await).await;
 }
 
@@ -148,16 +178,33 @@ pub async fn a_claim_reads_no_more_after_many_keys_have_waited<H: CostHarness>(h
 where
     H::Store: ClaimStore,
 {
-    let costs = Costs::of(CLAIMS, async || save_claim_and_settle(&h).await).await;
+    reads_no_more_after_many_keys_have_waited(&h, of_a_worker).await;
+}
+
+/// 7.9: nor where all claims are of some types.
+pub async fn a_claim_of_some_types_reads_no_more_after_many_keys_have_waited<H: CostHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let of_types = |limit| of_a_worker(limit).with_types([KEYED, "suite.other"]);
+    reads_no_more_after_many_keys_have_waited(&h, of_types).await;
+}
+
+/// By claims of so many events.
+async fn reads_no_more_after_many_keys_have_waited<H: CostHarness>(h: &Arc<H>, of: impl Fn(usize) -> Claim)
+where
+    H::Store: ClaimStore,
+{
+    let costs = Costs::of(CLAIMS, async || save_claim_and_settle_of(h, &of(LIMIT)).await).await;
     for what in ["first", "second"] {
         let of_each: Vec<Event> = (0..MANY / 4).map(|index| keyed(&format!("key {index}"), what)).collect();
-        fill(&h, &of_each).await;
+        fill(h, &of_each).await;
     }
-    settle_all(&h, BATCH, |lease| Settlement::retry(lease, LEASE, "failed")).await;
+    settle_all_of(h.store(), &of(BATCH), |lease| Settlement::retry(lease, LEASE, "failed")).await;
     h.advance(LEASE * 2).await;
-    let all = settle_all(&h, BATCH, Settlement::delivered).await;
+    let all = settle_all_of(h.store(), &of(BATCH), Settlement::delivered).await;
     assert_eq!(all.len(), MANY / 2, "everything was due");
-    costs.are_kept(&h, async || save_claim_and_settle(&h).await).await;
+    costs.are_kept(h, async || save_claim_and_settle_of(h, &of(LIMIT)).await).await;
 }
 
 /// 7.9: nor with the backlog, where keys in front of it are busy.

@@ -327,6 +327,34 @@ where
     }
 }
 
+/// 7.3 and 7.7: what fails while a claim looks comes again, also where the claim has seen that nothing of the key waits any more.
+pub async fn what_fails_while_a_claim_looks_comes_again<H: OutageHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let mut away = Away::open(&h).await;
+    let fails = async || {
+        let leased = claim(&h, 1).await;
+        settled(&h, leased.iter().map(|one| Settlement::retry(one.lease, Duration::ZERO, "failed"))).await;
+    };
+    while away.goes_on().await {
+        let (before, one) = (keyed("key", "it has waited"), keyed("key", "it fails meanwhile"));
+        save_all(&h, &[before]).await;
+        fails().await;
+        delivered(&h, &claim(&h, 1).await).await;
+        save_all(&h, std::slice::from_ref(&one)).await;
+        let there = Arc::clone(&away.h);
+        let (leased, ()) = away.meet(claim(&there, ALL), fails()).await;
+        let how = format!("at message {} of the claim", away.at);
+        delivered(&h, &leased).await;
+        h.advance(LEASE * 2).await;
+        let rest = claim(&h, ALL).await;
+        let came = [leased_ids(&leased), leased_ids(&rest)].concat();
+        assert_eq!(came, [one.id()], "{how}: it does not come again, or comes twice");
+        delivered(&h, &rest).await;
+    }
+}
+
 /// 7.5 and 7.6: a settlement takes once, or not at all where the lease is gone, whatever is done while it is made.
 pub async fn whatever_is_done_during_a_settlement_it_takes_once<H: OutageHarness>(h: Arc<H>)
 where

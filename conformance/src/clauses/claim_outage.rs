@@ -9,7 +9,10 @@ use outbox_traits::{
 use tokio::time::sleep;
 
 use super::{
-    claim::{LEASE, claim, claim_by, delivered, keyed, leased, leased_ids, settle, settled},
+    claim::{
+        LEASE, claim, claim_by, claim_soon, delivered, keyed, leased, leased_ids, of_a_worker, settle,
+        settled,
+    },
     outage::{Away, assert_cut_off, bounded, exchanged},
 };
 use crate::{
@@ -91,6 +94,43 @@ where
             settled(&h, [Settlement::delivered(lease)]).await;
         }
         acknowledge_all(&h, &[other.id()]).await;
+    }
+}
+
+/// 9.5: what a call has begun that is dropped half-way, as by a time limit, is undone: nobody asks again and again until it is.
+pub async fn what_a_dropped_call_has_begun_is_not_waited_for<H: OutageHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    // One that waits for some seconds, and asks meanwhile, asks more often.
+    const FEW: usize = 100;
+    let other = Away::open(&h).await;
+    // Connected, and whatever is asked only once.
+    assert!(claim_by(other.h.store(), 1).await.is_empty());
+    let mut away = Away::open(&h).await;
+    for what in ["renewal", "settlement", "acknowledgement"] {
+        away.again();
+        while away.goes_on().await {
+            let (there, held) = (Arc::clone(&away.h), leased(&h, 2).await);
+            let call = async {
+                match what {
+                    "renewal" => there.store().renew(&[held[0].lease], LEASE * 2).await.map(drop),
+                    "settlement" => {
+                        let failed = Settlement::retry(held[0].lease, WAIT, "later");
+                        there.store().settle(&[failed]).await.map(drop)
+                    }
+                    _ => there.store().acknowledge(held[0].event.id()).await,
+                }
+            };
+            away.give_up(call).await;
+            let next = keyed("another", "next");
+            save_all(&h, slice::from_ref(&next)).await;
+            let asked = of_a_worker(10);
+            let (claimed, trips) = exchanged(&other.proxy, claim_soon(other.h.store(), &asked)).await;
+            assert_eq!(leased_ids(&claimed), [next.id()]);
+            assert!(trips < FEW, "a claim takes {trips} round trips after a {what} was dropped");
+            acknowledge_all(&h, &[held[0].event.id(), held[1].event.id(), next.id()]).await;
+        }
     }
 }
 
@@ -346,6 +386,41 @@ where
     }
     assert_few_trips("acknowledgements", CALLS, 2, (acknowledging, fetching));
     assert_few_trips("settlements", CALLS, 6, (settling, fetching));
+}
+
+/// 7.9: a claim of what nothing is in the way of takes no more than one beside what others have leased.
+pub async fn a_claim_with_nothing_in_its_way_takes_no_more_round_trips<H: OutageHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    const CALLS: usize = 20;
+    let away = Away::open(&h).await;
+    let there = away.h.store();
+    let claims = async |calls: usize| {
+        let mut all = 0;
+        for _ in 0..calls {
+            let one = keyed("key", "event");
+            save_all(&h, slice::from_ref(&one)).await;
+            let (held, trips) = exchanged(&away.proxy, claim_by(there, 10)).await;
+            assert_eq!(leased_ids(&held), [one.id()]);
+            delivered(&h, &held).await;
+            all += trips;
+        }
+        all
+    };
+    save_all(&h, &[keyed("held", "event")]).await;
+    let held = h.store().claim(&Claim::new("another").with_lease(WAIT)).await.expect("claim");
+    assert_eq!(held.len(), 1);
+    // Connected, with whatever is asked only once, and it has met the lease.
+    claims(2).await;
+    let beside = claims(CALLS).await;
+    delivered(&h, &held).await;
+    claims(1).await;
+    let alone = claims(CALLS).await;
+    assert!(
+        alone <= beside + CALLS / 2,
+        "{CALLS} claims with nothing in their way take {alone} round trips, and {beside} beside a lease"
+    );
 }
 
 /// 9.5 and 7.5: what an acknowledgement has reached before it was cut off, no key waits for any more, whatever is said then of

@@ -28,27 +28,27 @@ where
     (first.id(), behind.id())
 }
 
-/// 9.2: a dead letter that was requeued wakes, and so does a discard that frees its key.
+/// 9.2: a dead letter that was requeued wakes, and so does a discard that frees its key, through whatever handle.
 pub async fn what_can_be_claimed_again_wakes<H: WakeHarness>(h: Arc<H>)
 where
     H::Store: WakeStore + ClaimStore + DeadLetterStore,
 {
     let mut listener = listen(&h).await;
-    let all = DeadLetterFilter::new();
-    for is_alone in [true, false] {
-        for requeues in [true, false] {
+    let (peer, all) = (h.peer().await, DeadLetterFilter::new());
+    for (by, store) in [("its own handle", h.store()), ("another", &peer)] {
+        for (is_alone, requeues) in [(true, true), (true, false), (false, true), (false, false)] {
             let holds = |lease| Settlement::dead_letter_holding_key(lease, "broken");
             let (first, behind) = dead(&h, holds).await;
             assert!(claim(&h, 10).await.is_empty(), "the key is held");
             calm(&mut listener).await;
             match (is_alone, requeues) {
-                (true, true) => assert!(h.store().requeue(first).await.expect("requeue")),
-                (true, false) => assert!(h.store().discard(first).await.expect("discard")),
-                (false, true) => assert_eq!(h.store().requeue_all(&all).await.expect("requeue_all"), 1),
-                (false, false) => assert_eq!(h.store().discard_all(&all).await.expect("discard_all"), 1),
+                (true, true) => assert!(store.requeue(first).await.expect("requeue")),
+                (true, false) => assert!(store.discard(first).await.expect("discard")),
+                (false, true) => assert_eq!(store.requeue_all(&all).await.expect("requeue_all"), 1),
+                (false, false) => assert_eq!(store.discard_all(&all).await.expect("discard_all"), 1),
             }
             let woken = timeout(patience::of_a_wakeup(), listener.wait()).await;
-            assert!(woken.is_ok(), "nobody is woken: alone {is_alone}, requeued {requeues}");
+            assert!(woken.is_ok(), "nobody is woken: alone {is_alone}, requeued {requeues}, by {by}");
             let next = drained(&h, 10).await;
             assert_eq!(next, if requeues { vec![first, behind] } else { vec![behind] });
         }

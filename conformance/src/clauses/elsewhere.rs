@@ -2,9 +2,10 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use outbox_traits::{
-    ClaimStore, DeadLetterFilter, DeadLetterStore, Event, EventId, OutboxStore, Saved, Settlement, StatsStore,
+    ClaimStore, DeadLetter, DeadLetterFilter, DeadLetterStore, Event, EventId, MAX_ENCODED_BYTES,
+    OutboxStore, Saved, Settlement, StatsStore,
 };
 use serde_json::{Value, json};
 
@@ -218,7 +219,10 @@ pub async fn what_is_saved_is_read_elsewhere<H: ElsewhereHarness>(h: Arc<H>) {
     large.meta_mut().extra.insert("long".to_owned(), Value::Array(vec![json!(0); 1_400_000]));
     // What other languages have no number for is near enough, and all else in it is as it was.
     let beyond = Event::new("elsewhere.beyond", json!({ "n": u64::MAX, "name": "x" })).expect("valid");
-    for event in [&plain, &large, &beyond] {
+    // Nearly as large as an event can be, and with room for all of it.
+    let long = json!({ "n": 1, "text": "x".repeat(MAX_ENCODED_BYTES - 1000) });
+    let long = Event::new("elsewhere.long", long).expect("valid");
+    for event in [&plain, &large, &beyond, &long] {
         save(&h, event).await;
     }
     assert_eq!(h.read_elsewhere(plain.id()).await, Some(json!(plain)));
@@ -232,34 +236,46 @@ pub async fn what_is_saved_is_read_elsewhere<H: ElsewhereHarness>(h: Arc<H>) {
             assert_eq!(read["payload"]["n"].as_f64(), json!(u64::MAX).as_f64());
         }
     }
-    assert_eq!(
-        pending(&h).await,
-        [plain.clone(), large, beyond],
-        "read by this library, nothing is left out"
-    );
+    let all = [plain.clone(), large, beyond, long.clone()];
+    assert!(pending(&h).await == all, "read by this library, something is left out");
+    let read = h.read_elsewhere(long.id()).await.expect("it is there");
+    assert!(read == json!(long), "a payload is not all there for which there is room");
     acknowledge(&h, plain.id()).await;
     assert_eq!(h.read_elsewhere(plain.id()).await, None, "what is delivered is still to be read");
 }
 
-/// Writes so many in each way. Returns how many that is, and the ids of those that are to be read.
-async fn write_dead<H: ElsewhereHarness>(h: &Arc<H>, of_each: usize) -> (usize, HashSet<EventId>) {
-    let (mut all, mut readable) = (0, HashSet::new());
+/// Dead letters that another program has written.
+#[derive(Default)]
+struct Written {
+    all: usize,
+    /// Those that are to be read.
+    readable: HashSet<EventId>,
+    /// Those of them that do not say when they died.
+    without_a_time: HashSet<EventId>,
+}
+
+/// Writes so many in each way.
+async fn write_dead<H: ElsewhereHarness>(h: &Arc<H>, of_each: usize) -> Written {
+    let mut all = Written::default();
     for way in 0.. {
         for _ in 0..of_each {
             let event = Event::new("elsewhere.dead", json!({ "way": way })).expect("valid");
             let Some(written) = h.write_dead_elsewhere(&event, way).await else {
-                assert!(all > 0, "there is a way at least");
-                return (all, readable);
+                assert!(all.all > 0, "there is a way at least");
+                return all;
             };
-            all += 1;
-            readable.extend(written.is_readable.then_some(event.id()));
+            all.all += 1;
+            if written.is_readable {
+                all.readable.insert(event.id());
+                all.without_a_time.extend(written.dead_at.is_none().then_some(event.id()));
+            }
         }
     }
     unreachable!("there is a last way")
 }
 
-/// 9.7 and 8.1 to 8.3: what such a program has given up on is shown, with its time where it says that, and found by the time that is
-/// shown; it is requeued and discarded by the id that is shown.
+/// 9.7 and 8.1 to 8.3: what such a program has given up on is shown, with its time where it says that, else with the time when it was
+/// found, and found again by the time that is shown; it is requeued and discarded by the id that is shown.
 pub async fn what_dies_elsewhere_is_a_dead_letter_like_any_other<H: ElsewhereHarness>(h: Arc<H>)
 where
     H::Store: DeadLetterStore,
@@ -272,6 +288,7 @@ where
             assert!(way > 0, "there is a way at least");
             return;
         };
+        let since = h.now().await;
         let letters = dead(&h, all()).await;
         assert_eq!(letters.len(), 1, "in way {way}");
         let letter = &letters[0];
@@ -288,6 +305,8 @@ where
         assert_eq!(h.store().purge(Duration::ZERO).await.expect("purge"), 0, "in way {way}");
         if let Some(dead_at) = written.dead_at {
             assert_eq!(letter.dead_at, dead_at, "in way {way}");
+        } else if written.is_readable {
+            assert_found_dead(letter, since, h.now().await);
         }
         // By what is shown, the same each time.
         let (died, later) = (letter.dead_at, letter.dead_at + TimeDelta::milliseconds(1));
@@ -333,15 +352,29 @@ where
     H::Store: ClaimStore + DeadLetterStore,
 {
     let ours = die(&h).await;
-    let written = write_dead(&h, 2).await.0;
+    let written = write_dead(&h, 2).await;
     let all = DeadLetterFilter::new();
+    let since = h.now().await;
     let found = pages(&h, &all, 2).await;
-    assert_eq!(found.len(), written + 1, "some are on two pages, or on none");
+    let until = h.now().await;
+    assert_eq!(found.len(), written.all + 1, "some are on two pages, or on none");
+    for letter in found.iter().filter(|letter| written.without_a_time.contains(&letter.id)) {
+        assert_found_dead(letter, since, until);
+    }
     let ids = any_order(found.iter().map(|letter| letter.id));
-    assert_eq!(ids.len(), written + 1, "an id is shown twice");
+    assert_eq!(ids.len(), written.all + 1, "an id is shown twice");
     assert!(ids.contains(&ours));
     assert_eq!(any_order(discarded_page_by_page(&h, 1).await), ids);
     assert!(dead(&h, all).await.is_empty());
+}
+
+/// One that does not say when it died did so when it was first asked for, by the store's clock.
+#[track_caller]
+fn assert_found_dead(letter: &DeadLetter, since: DateTime<Utc>, until: DateTime<Utc>) {
+    // The clock may be asked for less exactly than it is written down by.
+    let second = TimeDelta::seconds(1);
+    let found = since - second..=until + second;
+    assert!(found.contains(&letter.dead_at), "{} died at {}, not in {found:?}", letter.id, letter.dead_at);
 }
 
 /// Saves one that dies here.
@@ -364,7 +397,7 @@ where
 {
     let all = DeadLetterFilter::new();
     let ours = die(&h).await;
-    let (written, mut readable) = write_dead(&h, 1).await;
+    let Written { all: written, mut readable, .. } = write_dead(&h, 1).await;
     readable.insert(ours);
     assert_eq!(h.store().requeue_all(&all).await.expect("requeue_all"), written as u64 + 1);
     assert_eq!(any_order(pending_ids(&h).await), readable, "what is to be read is pending");
@@ -372,7 +405,7 @@ where
     assert_eq!(set_aside, written + 1 - readable.len(), "and the rest is set aside again");
     acknowledge_all(&h, &readable.iter().copied().collect::<Vec<_>>()).await;
     die(&h).await;
-    let written = write_dead(&h, 1).await.0 + set_aside + 1;
+    let written = write_dead(&h, 1).await.all + set_aside + 1;
     let alive = event("alive");
     save(&h, &alive).await;
     assert_eq!(h.store().discard_all(&all).await.expect("discard_all"), written as u64);

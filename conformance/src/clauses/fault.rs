@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use outbox_traits::{Error, ErrorKind, Event, OutboxStore, Result, Saved};
+use outbox_traits::{Error, ErrorKind, Event, EventId, OutboxStore, Result, Saved};
 
 use super::outage::bounded;
 use crate::{
@@ -212,13 +212,15 @@ pub async fn a_fault_that_stays_is_an_error_and_nothing_is_done<H: FaultHarness>
     }
 }
 
-/// 9.6: a fault that no other try helps is said where it comes for the first time, and nothing of the call is done.
+/// 9.6: a fault that no other try helps is said where it comes for the first time, and nothing of the call is done. Nor is what cannot
+/// be decoded set aside in another way then.
 pub async fn a_fault_that_no_other_try_helps_is_said_at_once<H: FaultHarness>(h: Arc<H>) {
     for fault in lasting(&h) {
         let (done, batch) = (events(1), events(2));
         save_all(&h, &done).await;
         acknowledge_all(&h, &ids(&done)).await;
         save_all(&h, &batch).await;
+        h.insert_undecodable(EventId::new()).await;
         let (without_end, once) =
             (failures(&h, &batch, &fault, WITHOUT_END), failures(&h, &batch, &fault, 1));
         assert_said_at_once(&fault, without_end.await, once.await);
@@ -232,11 +234,12 @@ async fn failures<H: FaultHarness>(
     batch: &[Event],
     fault: &Fault,
     times: u32,
-) -> [(&'static str, Option<Error>); 3] {
+) -> [(&'static str, Option<Error>); 4] {
     let store = h.store();
     [
         ("acknowledge", failure(h, fault, times, store.acknowledge(batch[0].id())).await),
         ("acknowledge_all", failure(h, fault, times, store.acknowledge_all(&ids(batch))).await),
         ("purge", failure(h, fault, times, store.purge(Duration::ZERO)).await),
+        ("get_pending", failure(h, fault, times, store.get_pending(10)).await),
     ]
 }

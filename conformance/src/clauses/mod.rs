@@ -490,6 +490,7 @@ macro_rules! __group {
             a_claim_reads_no_more_beside_many_keys_that_wait
             a_claim_reads_no_more_beside_many_held_keys
             a_claim_reads_no_more_after_many_keys_have_waited
+            a_claim_of_some_types_reads_no_more_after_many_keys_have_waited
             a_claim_reads_no_more_of_a_backlog_beside_a_busy_key
             a_claim_reads_no_more_of_keys_that_have_more_than_it_takes
         }
@@ -516,15 +517,18 @@ macro_rules! __group {
             a_call_about_many_leases_takes_few_round_trips
             a_claim_in_vain_takes_few_round_trips
             what_is_nearly_always_so_takes_few_round_trips
+            a_claim_with_nothing_in_its_way_takes_no_more_round_trips
             no_key_waits_for_what_an_acknowledgement_reached_that_was_cut_off
             a_claim_gets_past_what_an_acknowledgement_reached_that_was_cut_off
             no_key_waits_for_an_acknowledgement_that_nobody_makes_again
             what_nobody_goes_on_with_does_not_hold_up_others
+            what_a_dropped_call_has_begun_is_not_waited_for
         }
     };
     (claim_meeting $mode:tt) => {
         $crate::__emit! { $mode claim_meeting:
             whatever_is_done_during_a_claim_it_keeps_the_order
+            what_fails_while_a_claim_looks_comes_again
             whatever_is_done_during_a_settlement_it_takes_once
             whatever_is_done_during_a_renewal_a_lease_ends_once
             whatever_is_done_during_an_acknowledgement_it_counts
@@ -642,7 +646,7 @@ mod tests {
             store: "store/events.rs", "store/save.rs", "store/order.rs", "store/pending.rs",
                 "store/acknowledge.rs", "store/purge.rs", "store/retention.rs";
             claim: "claim/lease.rs", "claim/keys.rs", "claim/settle.rs", "claim/held.rs", "claim/types.rs",
-                "claim/order.rs", "claim/filter.rs", "claim/history.rs";
+                "claim/order.rs", "claim/filter.rs", "claim/history.rs", "claim/waited.rs";
             claim_concurrent: "claim_concurrent.rs";
             claim_durable: "claim_durable.rs";
             claim_outage: "claim_outage.rs";

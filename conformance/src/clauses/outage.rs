@@ -79,7 +79,7 @@ impl<H: OutageHarness> Away<H> {
         call: impl Future<Output = T>,
         other: impl Future<Output = U>,
     ) -> (T, U) {
-        assert!(self.at < MOST, "a call exchanges message after message with its server, and has no end");
+        self.assert_has_an_end();
         let (mut call, mut other) = (pin!(bounded(call)), pin!(bounded(other)));
         self.proxy.hold_at(self.at);
         let early = tokio::select! {
@@ -101,6 +101,23 @@ impl<H: OutageHarness> Away<H> {
             None => other.await,
         };
         tokio::join!(rest_of(early), rest_of_other(met))
+    }
+
+    #[track_caller]
+    fn assert_has_an_end(&self) {
+        assert!(self.at < MOST, "a call exchanges message after message with its server, and has no end");
+    }
+
+    /// Makes the call, and drops it while the next message of it is held up.
+    pub(crate) async fn give_up<T>(&mut self, call: impl Future<Output = T>) {
+        self.assert_has_an_end();
+        self.proxy.hold_at(self.at);
+        self.is_over = tokio::select! {
+            _ = bounded(call) => true,
+            () = self.proxy.is_held() => false,
+        };
+        self.proxy.let_through();
+        self.at += 1;
     }
 
     /// Makes the call, and at each of its messages another one, as somebody would who is quicker all the time.
@@ -136,7 +153,7 @@ impl<H: OutageHarness> Away<H> {
     }
 
     async fn answer<T>(&mut self, call: impl Future<Output = T>) -> T {
-        assert!(self.at < MOST, "a call exchanges message after message with its server, and has no end");
+        self.assert_has_an_end();
         let answer = bounded(call).await;
         self.is_over = !self.proxy.spare();
         self.at += 1;

@@ -304,7 +304,7 @@ where
 {
     let peer = h.peer().await;
     let mut listener = listen(&h).await;
-    for _ in 0..2 {
+    for _ in 0..3 {
         h.cut_connections().await;
         for _ in 0..3 {
             let one = event("one");

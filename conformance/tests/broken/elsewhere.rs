@@ -1,6 +1,6 @@
 //! What is written, delivered and read without the store.
 
-use outbox_traits::{Claim, ClaimStore, Event, EventId, OutboxStore, Settlement};
+use outbox_traits::{Claim, ClaimStore, DeadLetter, Event, EventId, OutboxStore, Settlement};
 use serde_json::{Value, json};
 
 use crate::{
@@ -11,6 +11,12 @@ use crate::{
 
 /// Why what is written dead is.
 pub(crate) const ELSEWHERE: &str = "given up on elsewhere";
+/// Where it does not say when.
+pub(crate) const ELSEWHERE_WITHOUT_A_TIME: &str = "given up on elsewhere, without a time";
+
+pub(crate) fn is_of_elsewhere(letter: &DeadLetter) -> bool {
+    letter.reason.starts_with(ELSEWHERE)
+}
 
 impl Broken {
     pub(crate) async fn write_elsewhere(&self, event: &Event) {
@@ -37,13 +43,13 @@ impl Broken {
     }
 
     /// By a worker of its own, which shows in what it gives as the reason.
-    pub(crate) async fn write_dead_elsewhere(&self, event: &Event) {
+    pub(crate) async fn write_dead_elsewhere(&self, event: &Event, reason: &str) {
         self.inner.save(event).await.unwrap();
         let claim = Claim::new("elsewhere").with_limit(usize::MAX);
         let leased = self.inner.claim(&claim).await.unwrap();
         let (this, others): (Vec<_>, Vec<_>) = leased.iter().partition(|one| one.event.id() == event.id());
         let others = others.into_iter().map(|one| Settlement::released(one.lease));
-        let settled = this.into_iter().map(|one| Settlement::dead_letter(one.lease, ELSEWHERE)).chain(others);
+        let settled = this.into_iter().map(|one| Settlement::dead_letter(one.lease, reason)).chain(others);
         self.inner.settle(&settled.collect::<Vec<_>>()).await.unwrap();
     }
 

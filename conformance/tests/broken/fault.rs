@@ -298,6 +298,7 @@ faults! {
     WhatDiesElsewhereIsNotListed,
     /// It is shown by another than it is found by.
     WhatDiesElsewhereHasAnotherTime,
+    WhatDiesElsewhereWithoutATimeDiedLongAgo,
     WhatDiesElsewhereMakesPagesLonger,
     WhatDiesElsewhereIsLeftByARequeueOfAll,
     WhatDiesElsewhereIsLeftByADiscardOfAll,
@@ -409,6 +410,7 @@ faults! {
     ABatchInASessionWakesNobody,
     OnlyAnIdleProcessWakes,
     ARequeueDoesNotWake,
+    ARequeueOfAnotherProcessWakesNobody,
     ARequeueOfNothingWakes,
 
     // Outages.
@@ -448,8 +450,11 @@ faults! {
     AttemptsAreForgottenAfterTheRequeue,
     WhatWasCutOffIsCountedTwice,
     WhatWasCutOffIsPendingUntilItIsMadeAgain,
+    /// Though it is made again.
+    WhatWasCutOffIsMarkedLater,
     /// As by a lock of the server's that nobody gives back.
     ARenewalThatWasCutOffHoldsUpAll,
+    WhatADroppedCallHasBegunIsLeftOpen,
     LeasesEndWithTheConnection,
     AListenerGivesUp,
     AListenerConnectsWithoutAPause,
@@ -459,12 +464,14 @@ faults! {
     AListenerIsDeafAfterAnOutage,
     CallsAboutNothingAskTheServer,
     AClaimInVainAsksAgainAndAgain,
+    AClaimAsksAgainWhereNothingIsLeased,
     ABatchOfOneIsATransaction,
     AnAcknowledgementIsATransaction,
     ASettlementIsMadeTwice,
     /// Of calls that other ones come in between.
     AClaimHandsOutWhatItHasSeen,
     AClaimSeesNotAllThatHasComeSince,
+    AClaimLosesWhatFailsMeanwhile,
     AClaimLooksAgainWithoutEnd,
     ASettlementGoesByWhatItHasSeen,
     ARenewalGoesByWhatItHasSeen,

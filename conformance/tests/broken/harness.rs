@@ -17,6 +17,7 @@ use outbox_traits::{Event, EventId, Retention, async_trait};
 use serde_json::Value;
 
 use crate::{
+    elsewhere::{ELSEWHERE, ELSEWHERE_WITHOUT_A_TIME},
     fault::Fault,
     inbox::BrokenInbox,
     names::{self, INBOX, LONGEST, OTHER, OUTBOX},
@@ -330,11 +331,10 @@ impl ElsewhereHarness for Faulty {
     }
 
     async fn write_dead_elsewhere(&self, event: &Event, way: usize) -> Option<WrittenDead> {
-        if way > 0 {
-            return None;
-        }
-        self.store.write_dead_elsewhere(event).await;
-        Some(WrittenDead { dead_at: Some(self.clock.now()), is_readable: true })
+        let reason = [ELSEWHERE, ELSEWHERE_WITHOUT_A_TIME].get(way)?;
+        self.store.write_dead_elsewhere(event, reason).await;
+        let dead_at = (*reason == ELSEWHERE).then(|| self.clock.now());
+        Some(WrittenDead { dead_at, is_readable: true })
     }
 }
 

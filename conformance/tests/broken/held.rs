@@ -1,12 +1,20 @@
 //! Dead letters of a broken store, also those that hold their keys.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use chrono::{DateTime, SubsecRound, TimeDelta};
 use outbox_traits::{
     Claim, ClaimStore, DeadLetter, DeadLetterFilter, DeadLetterPage, DeadLetterStore, EventId, Leased,
     OutboxStore, Result, Settlement, async_trait,
 };
 
-use crate::{elsewhere::ELSEWHERE, fault::Fault, harness::NAMELESS, names::is_like, store::Broken};
+use crate::{
+    elsewhere::{ELSEWHERE, ELSEWHERE_WITHOUT_A_TIME, is_of_elsewhere},
+    fault::Fault,
+    harness::NAMELESS,
+    names::is_like,
+    store::Broken,
+};
 
 #[async_trait]
 impl DeadLetterStore for Broken {
@@ -91,6 +99,7 @@ impl DeadLetterStore for Broken {
             self.inner.save(&event).await?;
             return Ok(true);
         }
+        self.shared.is_unheard.store(self.is_peer, Relaxed);
         let requeued = self.inner.requeue(id).await?;
         self.memory().requeued.extend(requeued.then_some(id));
         if self.fault == Fault::RequeuesReachOtherOutboxes {
@@ -197,19 +206,20 @@ impl Broken {
     /// Those that match and were not written elsewhere.
     async fn of_its_own(&self, filter: &DeadLetterFilter) -> Result<Vec<EventId>> {
         let letters = self.inner.dead_letters(&filter.clone().with_limit(usize::MAX)).await?.letters;
-        Ok(letters.iter().filter(|letter| letter.reason != ELSEWHERE).map(|letter| letter.id).collect())
+        Ok(letters.iter().filter(|letter| !is_of_elsewhere(letter)).map(|letter| letter.id).collect())
     }
 
     /// Where one is among them that was written elsewhere.
     async fn spoil_of_elsewhere(&self, filter: &DeadLetterFilter, page: &mut DeadLetterPage) -> Result<()> {
-        let is_theirs = |letter: &DeadLetter| letter.reason == ELSEWHERE;
+        let make_old = |page: &mut DeadLetterPage, reason: &str| {
+            let theirs = page.letters.iter_mut().filter(|letter| letter.reason == reason);
+            theirs.for_each(|letter| letter.dead_at = DateTime::UNIX_EPOCH);
+        };
         match self.fault {
-            Fault::WhatDiesElsewhereIsNotListed => page.letters.retain(|letter| !is_theirs(letter)),
-            Fault::WhatDiesElsewhereHasAnotherTime => {
-                let theirs = page.letters.iter_mut().filter(|letter| is_theirs(letter));
-                theirs.for_each(|letter| letter.dead_at = DateTime::UNIX_EPOCH);
-            }
-            Fault::WhatDiesElsewhereMakesPagesLonger if page.letters.iter().any(is_theirs) => {
+            Fault::WhatDiesElsewhereIsNotListed => page.letters.retain(|letter| !is_of_elsewhere(letter)),
+            Fault::WhatDiesElsewhereHasAnotherTime => make_old(page, ELSEWHERE),
+            Fault::WhatDiesElsewhereWithoutATimeDiedLongAgo => make_old(page, ELSEWHERE_WITHOUT_A_TIME),
+            Fault::WhatDiesElsewhereMakesPagesLonger if page.letters.iter().any(is_of_elsewhere) => {
                 let longer = filter.clone().with_limit(filter.limit.saturating_add(1));
                 *page = self.inner.dead_letters(&longer).await?;
             }

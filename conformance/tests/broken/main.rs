@@ -615,6 +615,9 @@ rejected! {
             "elsewhere::what_dies_elsewhere_is_found_page_by_page";
     what_dies_elsewhere_at_another_time: WhatDiesElsewhereHasAnotherTime
         by "elsewhere::what_dies_elsewhere_is_a_dead_letter_like_any_other";
+    what_dies_elsewhere_without_a_time_and_is_old: WhatDiesElsewhereWithoutATimeDiedLongAgo
+        by "elsewhere::what_dies_elsewhere_is_a_dead_letter_like_any_other",
+            "elsewhere::what_dies_elsewhere_is_found_page_by_page";
     what_dies_elsewhere_on_longer_pages: WhatDiesElsewhereMakesPagesLonger
         by "elsewhere::what_dies_elsewhere_is_found_page_by_page";
     what_dies_elsewhere_and_is_not_requeued: WhatDiesElsewhereIsLeftByARequeueOfAll
@@ -765,7 +768,8 @@ rejected! {
         by "cost::a_fetch_reads_no_more_amid_many_events";
     a_claim_that_reads_what_is_done: AClaimReadsWhatIsDone
         by "claim_cost::a_claim_reads_no_more_amid_many_events",
-            "claim_cost::a_claim_reads_no_more_after_many_keys_have_waited";
+            "claim_cost::a_claim_reads_no_more_after_many_keys_have_waited",
+            "claim_cost::a_claim_of_some_types_reads_no_more_after_many_keys_have_waited";
     a_claim_that_steps_over_what_waits: AClaimStepsOverWhatWaits
         by "claim_cost::a_claim_reads_no_more_behind_a_busy_key",
             "claim_cost::a_claim_gets_past_very_many_events_of_a_busy_key_at_once",
@@ -823,6 +827,8 @@ rejected! {
         by "wake_concurrent::a_commit_of_a_busy_process_wakes_others";
     a_requeue_that_does_not_wake: ARequeueDoesNotWake
         by "claim_wake::what_can_be_claimed_again_wakes";
+    a_requeue_of_another_process_that_wakes_nobody: ARequeueOfAnotherProcessWakesNobody
+        by "claim_wake::what_can_be_claimed_again_wakes";
     a_requeue_of_nothing_that_wakes: ARequeueOfNothingWakes
         by "claim_wake::what_finds_no_dead_letter_wakes_nobody";
     a_listener_that_dies_with_its_connection: AListenerDiesWithItsConnection
@@ -837,6 +843,8 @@ rejected! {
             "claim_outage::a_call_about_many_leases_takes_few_round_trips";
     a_claim_in_vain_that_asks_again_and_again: AClaimInVainAsksAgainAndAgain
         by "claim_outage::a_claim_in_vain_takes_few_round_trips";
+    a_claim_that_asks_again_where_nothing_is_leased: AClaimAsksAgainWhereNothingIsLeased
+        by "claim_outage::a_claim_with_nothing_in_its_way_takes_no_more_round_trips";
     an_acknowledgement_that_is_a_transaction: AnAcknowledgementIsATransaction
         by "claim_outage::what_is_nearly_always_so_takes_few_round_trips";
     a_settlement_that_is_made_twice: ASettlementIsMadeTwice
@@ -853,6 +861,8 @@ rejected! {
         by "claim_meeting::whatever_is_done_during_a_requeue_it_is_done_once";
     a_claim_that_looks_again_as_often_as_another_is_quicker: AClaimLooksAgainWithoutEnd
         by "claim_meeting::a_claim_comes_to_an_end_beside_others_that_are_quicker";
+    a_claim_that_loses_what_fails_meanwhile: AClaimLosesWhatFailsMeanwhile
+        by "claim_meeting::what_fails_while_a_claim_looks_comes_again";
     a_claim_that_passes_over_what_commits_behind_it: AClaimSeesNotAllThatHasComeSince
         by "claim_meeting::what_commits_while_a_claim_looks_comes_before_what_is_saved_then";
     a_batch_of_one_that_is_a_transaction: ABatchOfOneIsATransaction
@@ -931,10 +941,14 @@ rejected! {
         by "claim_outage::what_is_done_to_dead_letters_is_done_though_it_was_cut_off";
     a_settlement_that_was_cut_off_and_is_counted_twice: WhatWasCutOffIsCountedTwice
         by "stats_outage::what_was_settled_is_counted_though_it_was_cut_off";
+    a_settlement_that_was_cut_off_and_is_marked_later: WhatWasCutOffIsMarkedLater
+        by "stats_outage::what_was_settled_is_counted_though_it_was_cut_off";
     a_settlement_that_was_cut_off_and_is_pending: WhatWasCutOffIsPendingUntilItIsMadeAgain
         by "stats_outage::what_was_settled_is_counted_though_it_was_cut_off";
     a_renewal_that_was_cut_off_and_holds_up_all: ARenewalThatWasCutOffHoldsUpAll
         by "claim_outage::what_nobody_goes_on_with_does_not_hold_up_others";
+    what_a_dropped_call_has_begun_and_is_left_open: WhatADroppedCallHasBegunIsLeftOpen
+        by "claim_outage::what_a_dropped_call_has_begun_is_not_waited_for";
     leases_that_end_with_the_connection: LeasesEndWithTheConnection
         by "claim_outage::leases_outlive_an_outage";
     a_listener_that_gives_up: AListenerGivesUp

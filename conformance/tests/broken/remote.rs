@@ -49,6 +49,12 @@ pub(crate) struct Shared {
     is_stuck: AtomicBool,
     /// So many settlements were cut off, and not made again since.
     cut_off: AtomicUsize,
+    /// Whether one was cut off whose events are not marked yet.
+    is_unmarked: AtomicBool,
+    /// How often others have to ask until it is over what a call has begun that was dropped.
+    in_the_way: AtomicUsize,
+    /// What has failed since the last claim began.
+    failed: Mutex<Vec<EventId>>,
     /// How often somebody acknowledged.
     acknowledged: AtomicUsize,
     /// What a process has told the others.
@@ -163,6 +169,20 @@ pub(crate) async fn round_trip(connection: Option<TcpStream>, port: u16) -> io::
     connection.write_all(&byte).await?;
     connection.read_exact(&mut byte).await?;
     Ok(connection)
+}
+
+/// A call that is under way, and leaves open what it has begun.
+struct Begun<'a> {
+    shared: &'a Shared,
+    is_done: bool,
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.shared.in_the_way.store(200, Relaxed);
+        }
+    }
 }
 
 /// A session of the memory store, and the business rows beside it.
@@ -378,6 +398,9 @@ impl OutboxStore for RemoteStore {
     }
 
     async fn purge(&self, older_than: Duration) -> Result<u64> {
+        if self.shared.is_unmarked.swap(false, Relaxed) {
+            return Ok(0);
+        }
         let counted = self.inner.stats().await?.delivered;
         match (self.purge_in_parts(older_than).await, self.fault) {
             (Err(_), Fault::APurgeThatWasCutOffIsReported) => Ok(counted),
@@ -398,6 +421,7 @@ impl ClaimStore for RemoteStore {
         if self.shared.is_stuck.load(Relaxed) {
             return Err(Error::new(ErrorKind::Conflict, "another transaction is in the way"));
         }
+        self.shared.failed.lock().unwrap().clear();
         let is_paged = self.fault == Fault::AClaimSeesNotAllThatHasComeSince;
         let first_page = if is_paged { self.inner.get_pending(usize::MAX).await? } else { Vec::new() };
         loop {
@@ -407,6 +431,10 @@ impl ClaimStore for RemoteStore {
             if !is_outdated || self.fault != Fault::AClaimLooksAgainWithoutEnd {
                 break;
             }
+        }
+        if self.fault == Fault::AClaimLosesWhatFailsMeanwhile {
+            let failed = std::mem::take(&mut *self.shared.failed.lock().unwrap());
+            self.inner.acknowledge_all(&failed).await?;
         }
         let mut leased = self.inner.claim(claim).await?;
         if is_paged && leased.len() > 1 {
@@ -426,6 +454,11 @@ impl ClaimStore for RemoteStore {
         *self.leases() = leased.iter().map(|one| one.lease).collect();
         if leased.is_empty() && self.fault == Fault::AClaimInVainAsksAgainAndAgain {
             self.ask_again(4).await?;
+        }
+        self.ask_again(self.shared.in_the_way.swap(0, Relaxed)).await?;
+        if self.fault == Fault::AClaimAsksAgainWhereNothingIsLeased {
+            let is_alone = self.inner.stats().await?.leased == leased.len() as u64;
+            self.ask_again(usize::from(is_alone)).await?;
         }
         match (self.ask().await, self.fault) {
             (Err(error), Fault::AClaimThatWasCutOffLosesItsEvents) => {
@@ -450,7 +483,13 @@ impl ClaimStore for RemoteStore {
             self.ask().await?;
             return self.call(self.inner.renew(leases, length)).await.map(|_| seen);
         }
-        match (self.call(self.inner.renew(leases, length)).await, self.fault) {
+        let is_left_open = self.fault == Fault::WhatADroppedCallHasBegunIsLeftOpen;
+        let mut begun = is_left_open.then(|| Begun { shared: &self.shared, is_done: false });
+        let renewed = self.call(self.inner.renew(leases, length)).await;
+        if let Some(begun) = &mut begun {
+            begun.is_done = true;
+        }
+        match (renewed, self.fault) {
             (Err(error), Fault::ARenewalThatWasCutOffHoldsUpAll) => {
                 self.shared.is_stuck.store(true, Relaxed);
                 Err(error)
@@ -486,6 +525,8 @@ impl ClaimStore for RemoteStore {
             // Nothing took the first time, as it were.
             self.ask_again(7).await?;
         }
+        let failed = settlements.iter().filter(|one| matches!(one.outcome, Outcome::Retry { .. }));
+        self.shared.failed.lock().unwrap().extend(failed.map(|one| one.lease.event()));
         match (self.call(self.inner.settle(settlements)).await, self.fault) {
             (Err(_), Fault::ASettlementThatWasCutOffIsReported) => {
                 Ok(settlements.iter().map(|_| Ok(())).collect())
@@ -496,6 +537,10 @@ impl ClaimStore for RemoteStore {
             (settled, Fault::WhatWasCutOffIsPendingUntilItIsMadeAgain) => {
                 self.shared.cut_off.store(if settled.is_err() { settlements.len() } else { 0 }, Relaxed);
                 settled
+            }
+            (Err(error), Fault::WhatWasCutOffIsMarkedLater) => {
+                self.shared.is_unmarked.store(true, Relaxed);
+                Err(error)
             }
             (Ok(answers), Fault::ALostLeaseHoldsUpItsKey) => {
                 if let ([Err(_)], [Settlement { outcome: Outcome::Retry { .. }, .. }]) =

@@ -70,6 +70,8 @@ pub(crate) struct Shared {
     pub(crate) last_asked: Mutex<Option<Instant>>,
     /// Where something was saved first.
     pub(crate) first_saver: OnceLock<Handle>,
+    /// Whether another process has requeued a dead letter, and nobody was told.
+    pub(crate) is_unheard: AtomicBool,
     /// What was saved as a batch in a session.
     pub(crate) in_batches: Mutex<HashSet<EventId>>,
     /// Whether a part of what is kept beside the events is lost.

@@ -1,7 +1,7 @@
 //! Wake-ups and stats of a broken store.
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -136,6 +136,15 @@ impl BrokenWakeups {
         }
     }
 
+    async fn wait_for_what_no_other_has_requeued(&mut self) {
+        loop {
+            self.inner.wait().await;
+            if !self.shared.is_unheard.swap(false, Relaxed) {
+                return;
+            }
+        }
+    }
+
     async fn wait_for_what_was_saved_one_by_one(&mut self) {
         loop {
             self.inner.wait().await;
@@ -196,6 +205,7 @@ impl Wakeups for BrokenWakeups {
             }
             Fault::AnOpenSessionWakesAllTheTime => self.wait_or_wake_for_an_open_session().await,
             Fault::DeliveriesWake => self.wait_or_wake_for_a_delivery().await,
+            Fault::ARequeueOfAnotherProcessWakesNobody => self.wait_for_what_no_other_has_requeued().await,
             Fault::OnlyTheNewestWakes => self.wait_for_one_that_is_newer().await,
             Fault::ABatchInASessionWakesNobody => self.wait_for_what_was_saved_one_by_one().await,
             Fault::OnlyTheLastOfSeveralSessionsWakes => self.wait_for_what_was_saved_last().await,

@@ -424,9 +424,9 @@ pub async fn each_settlement_has_its_own_answer<H: Harness>(h: Arc<H>)
 where
     H::Store: ClaimStore,
 {
-    let all = events(3);
+    let all = events(4);
     save_all(&h, &all).await;
-    let leased = claim(&h, 3).await;
+    let leased = claim(&h, 4).await;
     assert!(settle(&h, &[]).await.is_empty());
     let forged = Lease::new(all[1].id(), Uuid::now_v7());
     let elsewhere = Lease::new(EventId::new(), leased[0].lease.token());
@@ -438,16 +438,21 @@ where
             Settlement::delivered(leased[0].lease),
             Settlement::retry(leased[0].lease, Duration::ZERO, "twice"),
             Settlement::delivered(elsewhere),
+            Settlement::retry(leased[3].lease, LEASE, "first"),
+            Settlement::delivered(leased[3].lease),
         ],
     )
     .await;
-    assert!(answers[0].is_ok() && answers[2].is_ok(), "{answers:?}");
+    assert!(answers[0].is_ok() && answers[2].is_ok() && answers[5].is_ok(), "{answers:?}");
     assert_lost(&answers[1], &forged);
     assert_lost(&answers[3], &leased[0].lease);
     assert_lost(&answers[4], &elsewhere);
-    assert!(pending(&h).await.is_empty(), "one is still leased, the others are delivered");
+    assert_lost(&answers[6], &leased[3].lease);
+    assert!(pending(&h).await.is_empty(), "one is still leased, one waits, and the others are delivered");
     settled(&h, [Settlement::released(leased[1].lease)]).await;
     assert_eq!(pending_ids(&h).await, [all[1].id()]);
+    h.advance(LEASE).await;
+    assert_eq!(drained(&h, 10).await, [all[1].id(), all[3].id()], "what failed comes again");
 }
 
 /// 5.3, 5.4 and 7.5: a batch of acknowledgements does what as many single ones do, whatever state its events are in: it ends leases,

@@ -8,6 +8,7 @@ mod lease;
 mod order;
 mod settle;
 mod types;
+mod waited;
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,13 +20,16 @@ use crate::{
     support::{again_after_conflicts, ids, save_all},
 };
 
-pub use self::{filter::*, held::*, history::*, keys::*, lease::*, order::*, settle::*, types::*};
+pub use self::{filter::*, held::*, history::*, keys::*, lease::*, order::*, settle::*, types::*, waited::*};
 
 /// How long leases last here, unless a clause says otherwise.
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 
+/// The type of [`keyed`] events.
+pub(crate) const KEYED: &str = "suite.happened";
+
 pub(crate) fn keyed(key: &str, name: &str) -> Event {
-    Event::new("suite.happened", json!({ "name": name })).expect("valid").with_partition_key(key)
+    Event::new(KEYED, json!({ "name": name })).expect("valid").with_partition_key(key)
 }
 
 /// Events of one key, numbered.
@@ -49,7 +53,7 @@ pub(crate) fn of_a_worker(limit: usize) -> Claim {
     Claim::new("a worker").with_limit(limit).with_lease(LEASE)
 }
 
-async fn claim_as<S: ClaimStore>(store: &S, request: &Claim) -> Vec<Leased> {
+pub(crate) async fn claim_as<S: ClaimStore>(store: &S, request: &Claim) -> Vec<Leased> {
     again_after_conflicts(|| store.claim(request)).await
 }
 
@@ -142,7 +146,7 @@ pub(crate) async fn settle_all_by<S: ClaimStore>(
 }
 
 /// All that such claims lease.
-async fn settle_all_of<S: ClaimStore>(
+pub(crate) async fn settle_all_of<S: ClaimStore>(
     store: &S,
     request: &Claim,
     settlement: impl Fn(Lease) -> Settlement,
