@@ -268,7 +268,8 @@ pub trait ElsewhereHarness: Harness {
     /// Says of an event, as such a program does, that it is delivered now.
     async fn deliver_elsewhere(&self, id: EventId);
 
-    /// What such a program reads of an event that is pending: an object with `type`, `payload` and `meta`.
+    /// What such a program reads of an event that is pending: an object with `type`, `payload` and `meta`. There is room for a text of
+    /// 8 MB in the payload.
     async fn read_elsewhere(&self, id: EventId) -> Option<Value>;
 
     /// Writes an event that such a program has given up on: a dead letter from the first. Each way to write one, by what it says

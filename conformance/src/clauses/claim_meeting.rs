@@ -336,15 +336,18 @@ where
     let fails = async || {
         let leased = claim(&h, 1).await;
         settled(&h, leased.iter().map(|one| Settlement::retry(one.lease, Duration::ZERO, "failed"))).await;
+        leased_ids(&leased)
     };
     while away.goes_on().await {
         let (before, one) = (keyed("key", "it has waited"), keyed("key", "it fails meanwhile"));
-        save_all(&h, &[before]).await;
-        fails().await;
-        delivered(&h, &claim(&h, 1).await).await;
+        save_all(&h, std::slice::from_ref(&before)).await;
+        assert_eq!(fails().await, [before.id()]);
+        let again = claim(&h, 1).await;
+        assert_eq!(leased_ids(&again), [before.id()]);
+        delivered(&h, &again).await;
         save_all(&h, std::slice::from_ref(&one)).await;
         let there = Arc::clone(&away.h);
-        let (leased, ()) = away.meet(claim(&there, ALL), fails()).await;
+        let (leased, _) = away.meet(claim(&there, ALL), fails()).await;
         let how = format!("at message {} of the claim", away.at);
         delivered(&h, &leased).await;
         h.advance(LEASE * 2).await;

@@ -37,7 +37,7 @@ where
     let (peer, all) = (h.peer().await, DeadLetterFilter::new());
     for (by, store) in [("its own handle", h.store()), ("another", &peer)] {
         for (is_alone, requeues) in [(true, true), (true, false), (false, true), (false, false)] {
-            // Who looks for what is new finds nothing then.
+            // A store that hears of others by looking for what is new cannot see a discard.
             if by == "another" && !requeues {
                 continue;
             }

@@ -274,8 +274,8 @@ async fn write_dead<H: ElsewhereHarness>(h: &Arc<H>, of_each: usize) -> Written 
     unreachable!("there is a last way")
 }
 
-/// 9.7 and 8.1 to 8.3: what such a program has given up on is shown, with its time where it says that, else with the time when it was
-/// found, and found again by the time that is shown; it is requeued and discarded by the id that is shown.
+/// 9.7 and 8.1 to 8.3: what such a program has given up on is shown, with its time where it says that, and with the time when it was
+/// found where it has no place either, and is found again by the time that is shown; it is requeued and discarded by the id that is shown.
 pub async fn what_dies_elsewhere_is_a_dead_letter_like_any_other<H: ElsewhereHarness>(h: Arc<H>)
 where
     H::Store: DeadLetterStore,

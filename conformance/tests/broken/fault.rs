@@ -160,6 +160,7 @@ faults! {
     NoTypeIsEveryType,
     AClaimIgnoresTheCaseOfItsTypes,
     FailuresOfOneCallShareAnError,
+    TheLastOfTwoSettlementsCounts,
     HeldKeysAreHandedOut,
     HoldsAreNotTold,
     AHoldHoldsUpAll,

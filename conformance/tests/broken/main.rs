@@ -364,6 +364,8 @@ rejected! {
         by "claim::a_long_error_is_kept_from_its_beginning";
     failures_of_one_call_that_share_an_error: FailuresOfOneCallShareAnError
         by "claim::each_of_many_failures_keeps_its_own_error_and_time";
+    the_last_of_two_settlements_that_counts: TheLastOfTwoSettlementsCounts
+        by "claim::each_settlement_has_its_own_answer";
     undecodable_rows_that_are_leased_again_and_again: UndecodableRowsAreLeased
         by "claim::an_undecodable_row_is_never_leased";
 

@@ -47,7 +47,7 @@ fn fill_by(row: &mut Document, field: &str, room: usize) {
     row.insert(field, "x".repeat(16 * 1024 * 1024 - size - 17 - room));
 }
 
-/// What has so much room below the server's limit is read by the store, and what has less is not.
+/// What has so much room below the server's limit is read by the store, by its `MAX_READABLE`, and what has less is not.
 const READABLE: usize = 16 * 1024 * 1024 - 16_757_000;
 
 #[async_trait]

@@ -110,7 +110,7 @@ impl<const DELETES: bool, const FAULTY: bool> MongoOf<DELETES, FAULTY> {
     }
 
     /// Gives the collection another name, and its own again: as it is, to all but those that watch it.
-    async fn put_back(&self) {
+    async fn rename_and_back(&self) {
         let admin = self.database().client().database("admin");
         let [here, away] = ["outbox", "elsewhere"].map(|name| format!("{}.{name}", self.database().name()));
         for (from, to) in [(&here, &away), (&away, &here)] {
@@ -510,7 +510,7 @@ impl<const DELETES: bool> WakeHarness for MongoOf<DELETES> {
     /// databases of their own. Every second time it has the streams end by themselves, without an error.
     async fn cut_connections(&self) {
         if self.cuts.fetch_add(1, Relaxed) % 2 == 1 {
-            return self.put_back().await;
+            return self.rename_and_back().await;
         }
         let namespace = format!("{}.outbox", self.database().name());
         let admin = self.database().client().database("admin");

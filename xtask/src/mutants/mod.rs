@@ -176,9 +176,9 @@ fn judge_together(
     side_by_side(jobs, tests.len(), |index| {
         let test = tests[index];
         let reached: Vec<_> = left().iter().copied().filter(|mutant| test.reaches.contains(mutant)).collect();
-        // Those of one function, of which one is most likely to hide another, stand side by side: two that turn the same around
-        // would be none.
-        let groups = reached.len().div_ceil(TOGETHER).max(2);
+        // Neighbours, of which one is most likely to hide another, are in different groups: two that turn the same around would
+        // be none.
+        let groups = reached.len().div_ceil(TOGETHER).max(2).min(reached.len());
         for group in 0..groups {
             let together: Vec<_> = reached.iter().copied().skip(group).step_by(groups).collect();
             // Each as soon as it is decided: it takes long until the last one is.

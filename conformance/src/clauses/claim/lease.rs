@@ -451,7 +451,7 @@ where
     assert!(pending(&h).await.is_empty(), "one is still leased, one waits, and the others are delivered");
     settled(&h, [Settlement::released(leased[1].lease)]).await;
     assert_eq!(pending_ids(&h).await, [all[1].id()]);
-    h.advance(LEASE).await;
+    h.advance(LEASE * 2).await;
     assert_eq!(drained(&h, 10).await, [all[1].id(), all[3].id()], "what failed comes again");
 }
 
