@@ -36,6 +36,10 @@ impl MongoOutbox {
             open += self.count(&mut moment, doc! { "status": status }, FIFO_KEYS).await?;
         }
         let dead = self.count(&mut moment, doc! { "status": DEAD_LETTER }, FIFO_KEYS).await?;
+        if self.retention == Retention::DeleteOnDelivery {
+            // What was delivered since all were counted is gone by now, and by the moment it may have been, too.
+            all = all.min(self.events.estimated_document_count().await?);
+        }
         if !beside.delivered.is_empty() {
             // Their own documents do not say so yet.
             let decided =
