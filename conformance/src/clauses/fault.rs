@@ -212,8 +212,8 @@ pub async fn a_fault_that_stays_is_an_error_and_nothing_is_done<H: FaultHarness>
     }
 }
 
-/// 9.6: a fault that no other try helps is said where it comes for the first time, and nothing of the call is done. So it is by a
-/// fetch that sets aside what cannot be decoded.
+/// 9.6: a fault that no other try helps is said where it comes for the first time, and nothing of the call is done. So it is by a fetch
+/// that sets aside what cannot be decoded.
 pub async fn a_fault_that_no_other_try_helps_is_said_at_once<H: FaultHarness>(h: Arc<H>) {
     for fault in lasting(&h) {
         let (done, batch) = (events(1), events(2));

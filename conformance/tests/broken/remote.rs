@@ -51,7 +51,7 @@ pub(crate) struct Shared {
     cut_off: AtomicUsize,
     /// Whether one was cut off whose events are not marked yet.
     is_unmarked: AtomicBool,
-    /// How often others have to ask until it is over what a call has begun that was dropped.
+    /// How often others have to ask until it is over what a call has begun that is under way, or was dropped.
     in_the_way: AtomicUsize,
     /// What has failed since the last claim began.
     failed: Mutex<Vec<EventId>>,
@@ -169,20 +169,6 @@ pub(crate) async fn round_trip(connection: Option<TcpStream>, port: u16) -> io::
     connection.write_all(&byte).await?;
     connection.read_exact(&mut byte).await?;
     Ok(connection)
-}
-
-/// A call that is under way, and leaves open what it has begun.
-struct Begun<'a> {
-    shared: &'a Shared,
-    is_done: bool,
-}
-
-impl Drop for Begun<'_> {
-    fn drop(&mut self) {
-        if !self.is_done {
-            self.shared.in_the_way.store(200, Relaxed);
-        }
-    }
 }
 
 /// A session of the memory store, and the business rows beside it.
@@ -483,12 +469,11 @@ impl ClaimStore for RemoteStore {
             self.ask().await?;
             return self.call(self.inner.renew(leases, length)).await.map(|_| seen);
         }
-        let is_left_open = self.fault == Fault::WhatADroppedCallHasBegunIsLeftOpen;
-        let mut begun = is_left_open.then(|| Begun { shared: &self.shared, is_done: false });
-        let renewed = self.call(self.inner.renew(leases, length)).await;
-        if let Some(begun) = &mut begun {
-            begun.is_done = true;
+        if self.fault == Fault::WhatADroppedCallHasBegunIsLeftOpen {
+            self.shared.in_the_way.store(200, Relaxed);
         }
+        let renewed = self.call(self.inner.renew(leases, length)).await;
+        self.shared.in_the_way.store(0, Relaxed);
         match (renewed, self.fault) {
             (Err(error), Fault::ARenewalThatWasCutOffHoldsUpAll) => {
                 self.shared.is_stuck.store(true, Relaxed);
