@@ -97,6 +97,8 @@ mod sealed {
         const LIMITS_BY_QUERY: bool;
         /// Why a connection of this kind cannot be used: no row where it can.
         const UNFIT: Option<&'static str>;
+        /// Whether a change of what is in a range locks all of the range, and what is beside it.
+        const LOCKS_RANGES: bool;
         /// Names what finds pending events by their places.
         const BY_PLACE: &'static str;
         /// The time now.

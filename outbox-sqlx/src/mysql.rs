@@ -126,6 +126,7 @@ impl Engine for MySql {
     const SORTS_NULLS: bool = false;
     const FIFO_OF_ALL: bool = true;
     const LIMITS_BY_QUERY: bool = false;
+    const LOCKS_RANGES: bool = true;
     const BY_PLACE: &'static str = "FORCE INDEX (PRIMARY)";
     const CLOCK: &'static str = "UTC_TIMESTAMP(6)";
     const EVENT: &'static str = EVENT;

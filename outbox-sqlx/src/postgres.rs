@@ -144,6 +144,7 @@ impl Engine for Postgres {
     const SORTS_NULLS: bool = true;
     const FIFO_OF_ALL: bool = false;
     const LIMITS_BY_QUERY: bool = false;
+    const LOCKS_RANGES: bool = false;
     // The index of pending events in order has it.
     const BY_PLACE: &'static str = "";
     const CLOCK: &'static str = "clock_timestamp()";

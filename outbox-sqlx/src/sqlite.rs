@@ -106,6 +106,7 @@ impl Engine for Sqlite {
     const SORTS_NULLS: bool = false;
     const FIFO_OF_ALL: bool = false;
     const LIMITS_BY_QUERY: bool = true;
+    const LOCKS_RANGES: bool = false;
     // The primary key, which is the way where no other index is named.
     const BY_PLACE: &'static str = "NOT INDEXED";
     const CLOCK: &'static str = CLOCK;

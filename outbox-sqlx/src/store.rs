@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -38,8 +38,8 @@ pub struct SqlxOutbox<DB: Dialect> {
     pub(crate) wake: Arc<Wake<DB>>,
     /// Held by whoever claims or settles, where the engine would let them look now and then whether they may.
     pub(crate) turn: Arc<Mutex<()>>,
-    /// Whether the last claim that looked has met events of keys that are busy.
-    pub(crate) is_crowded: Arc<AtomicBool>,
+    /// About how many events the last claim that looked had to step over.
+    pub(crate) steps: Arc<AtomicUsize>,
     /// What claims have found out about events of keys that have very many.
     pub(crate) stretches: Arc<Stretches>,
 }
@@ -56,7 +56,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
             retention: Retention::default(),
             wake,
             turn: Arc::default(),
-            is_crowded: Arc::default(),
+            steps: Arc::default(),
             stretches: Arc::default(),
         }
     }
@@ -94,7 +94,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
             retention: self.retention,
             wake,
             turn: Arc::default(),
-            is_crowded: Arc::default(),
+            steps: Arc::default(),
             stretches: Arc::default(),
         }
     }
@@ -506,7 +506,7 @@ impl<DB: Dialect> Clone for SqlxOutbox<DB> {
             retention: self.retention,
             wake: Arc::clone(&self.wake),
             turn: Arc::clone(&self.turn),
-            is_crowded: Arc::clone(&self.is_crowded),
+            steps: Arc::clone(&self.steps),
             stretches: Arc::clone(&self.stretches),
         }
     }
@@ -558,8 +558,8 @@ mod tests {
         use std::sync::atomic::Ordering::Relaxed;
 
         let store = crate::SqliteOutbox::new(sqlx::SqlitePool::connect("sqlite::memory:").await.unwrap());
-        store.is_crowded.store(true, Relaxed);
-        assert!(store.clone().is_crowded.load(Relaxed));
-        assert!(!store.with_table("other").unwrap().is_crowded.load(Relaxed));
+        store.steps.store(7, Relaxed);
+        assert_eq!(store.clone().steps.load(Relaxed), 7);
+        assert_eq!(store.with_table("other").unwrap().steps.load(Relaxed), 0);
     }
 }

@@ -187,20 +187,20 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         state: &State,
     ) -> sqlx::Result<Option<Vec<DB::Row>>> {
         // Parked events that are ready have their places among the pending ones.
-        if self.is_crowded.load(Relaxed) || state.has_ready {
+        if self.steps.load(Relaxed) > 0 || state.has_ready {
             return Ok(None);
         }
         let has_keys = state.has_keys;
         let (leased, busy) = (state.leased_places(), state.busy());
         let sql = sql::beside::<DB>(&self.names, &claim.types, has_keys, &leased, as_limit(limit));
         let rows = DB::rows(connection, sql).await?;
+        let mut steps = 0;
         for row in &rows {
-            if busy.contains_key(&Spot::of(row)?.key) || has_keys && !row.is_null(EVENT)? {
-                self.is_crowded.store(true, Relaxed);
-                return Ok(None);
-            }
+            let is_in_the_way = busy.contains_key(&Spot::of(row)?.key) || has_keys && !row.is_null(EVENT)?;
+            steps += usize::from(is_in_the_way);
         }
-        Ok(Some(rows))
+        self.steps.store(steps, Relaxed);
+        Ok((steps == 0).then_some(rows))
     }
 
     /// Finds the events to take, in order.
@@ -294,8 +294,10 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         let most = budget.saturating_mul(STEP);
         let mut hot = Vec::new();
         let mut after = 0_i64;
-        // More than are wanted: some may have to be stepped over. But few where most of them may be known to be so.
-        let full = limit.saturating_mul(2).clamp(PAGE.0, PAGE.1);
+        // More than are wanted, since some may have to be stepped over: about as many as the last time, but one more page costs more
+        // than to read some too many. And few where most of them may be known to be such.
+        let steps = self.steps.load(Relaxed).min(limit);
+        let full = limit.saturating_add(steps * 2 + limit / 8).clamp(PAGE.0, PAGE.1);
         let mut size = if self.stretches.are_known() { ASKED } else { full };
         let (names, types, has_keys) = (&self.names, &claim.types, state.has_keys);
         // Each statement may see more than the one before it. What is saved from now on is left to the next claim: it may come
@@ -352,7 +354,7 @@ impl<DB: Dialect> SqlxOutbox<DB> {
         };
         // Of what lies beyond, an earlier event of the same key may be pending that was not met.
         found.spots.retain(|spot| !spot.parked || spot.seq <= met.seen_to(&spot.key, seen_to));
-        self.is_crowded.store(met.stepped() > 0, Relaxed);
+        self.steps.store(met.stepped(), Relaxed);
         let Met { behind, busy, .. } = met;
         let (leases, keyed): (Vec<Behind>, Vec<Behind>) = behind.into_iter().partition(|one| one.by_lease);
         let mut to_park: Vec<i64> = keyed.iter().map(|one| one.seq).collect();

@@ -6,6 +6,7 @@
 
 mod dead;
 mod parked;
+mod places;
 mod stats;
 
 use std::fmt::Display;
@@ -15,6 +16,7 @@ use uuid::Uuid;
 
 pub(in crate::claims) use self::dead::bury;
 pub(in crate::claims) use self::parked::*;
+use self::places::{but_for, pending_in};
 pub(in crate::claims) use self::stats::leased_since;
 pub(crate) use self::{
     dead::{dead_letters, set_aside},
@@ -112,8 +114,8 @@ pub(in crate::claims) fn expire<DB: Dialect>(names: &Names, events: &[Spot]) -> 
 /// go by, and the condition. A pending one is found by its place, which is shorter than an id, and in an index of few.
 fn leased<DB: Dialect>(names: &Names, events: &[Spot]) -> Vec<(String, String)> {
     let (parked, pending): (Vec<Spot>, Vec<Spot>) = events.iter().partition(|spot| spot.parked);
-    let pending =
-        pending.chunks(CHUNK).map(|spots| (DB::BY_PLACE.to_owned(), pending_at::<DB>(&places(spots))));
+    let pending = pending_in::<DB>(&places(&pending)).into_iter();
+    let pending = pending.map(|condition| (DB::BY_PLACE.to_owned(), condition));
     let parked = parked.chunks(CHUNK).map(|spots| {
         let ids = list(spots, |spot| DB::uuid(spot.id.into()));
         // Not one of another place, that was saved anew under the same id.
@@ -183,10 +185,6 @@ fn first<DB: Dialect>(
 fn key_of(names: &Names) -> String {
     let keys = names.quoted_part(KEY);
     format!("(SELECT k.partition_hash FROM {keys} AS k WHERE k.partition_hash = e.partition_hash)")
-}
-
-fn but_for<DB: Dialect>(leased: &[i64]) -> String {
-    if leased.is_empty() { String::new() } else { format!("AND {}", DB::none_of("seq", leased)) }
 }
 
 /// The condition that an event is of one of these types, where there are any.
@@ -456,19 +454,22 @@ pub(crate) fn statements<DB: Dialect>(names: &Names, events: &[EventId]) -> Vec<
     let keys: Vec<[u8; 16]> = (0..40).map(|number| [number; 16]).collect();
     let types = ["t".to_owned()];
     let between: Vec<i64> = (1..=500).map(|number| 2 * number).collect();
-    let spots = |parked| {
-        let spot = move |(seq, id): (i64, &EventId)| Spot { seq, id: *id, key: [0; 16], parked };
+    let near: Vec<i64> = (5001..=5500).filter(|place| place % 7 != 0).collect();
+    let spots = |parked, step| {
+        let spot = move |(seq, id): (i64, &EventId)| Spot { seq: step * seq, id: *id, key: [0; 16], parked };
         (1..).zip(events).map(spot).collect::<Vec<Spot>>()
     };
-    let (pending_ones, parked_ones) = (spots(false), spots(true));
+    let (pending_ones, far_ones, parked_ones) = (spots(false, 1), spots(false, 40), spots(true, 1));
     let by_place = |statements: Vec<String>| statements.into_iter().map(|sql| (sql, PLACE));
     let by_id = |statements: Vec<String>| statements.into_iter().map(|sql| (sql, "id"));
     let mut statements = vec![
         (front::<DB>(names, &[], 500), "fifo"),
         (beside::<DB>(names, &[], false, &[5001, 5002], 500), "fifo"),
+        (beside::<DB>(names, &[], false, &near, 500), "fifo"),
         (beside::<DB>(names, &types, true, &[5001, 5002], 500), "fifo"),
         (walk::<DB>(names, &[], true, (5000, i64::MAX), &[], &[], 2000), "fifo"),
         (walk::<DB>(names, &types, true, (5000, 9000), &[5001, 5002], &keys[..1], 2000), "fifo"),
+        (walk::<DB>(names, &[], false, (0, 9000), &near, &[], 2000), "fifo"),
         (last::<DB>(names, 1), "fifo"),
         (walk_open::<DB>(names, &[], true, &[5001, 5002, 7000], &[5003]), PLACE),
         (walk_open::<DB>(names, &types, true, &between, &[]), PLACE),
@@ -486,7 +487,7 @@ pub(crate) fn statements<DB: Dialect>(names: &Names, events: &[EventId]) -> Vec<
         (last_retries::<DB>(names, &keys), "parked_last"),
     ];
     statements.extend(by_place(park::<DB>(names, &places(&pending_ones))));
-    for spots in [&pending_ones, &parked_ones] {
+    for spots in [&pending_ones, &far_ones, &parked_ones] {
         let all = [
             leased_events::<DB>(names, spots),
             open::<DB>(names, spots, true),
