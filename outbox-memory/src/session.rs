@@ -123,7 +123,7 @@ impl MemorySession {
     }
 
     /// Runs a function when the session commits, at the moment in which its events become visible, and never
-    /// if it does not. It must not call the store.
+    /// if it does not. It must not call the store. If it panics, so does the commit, and no event of the session is stored.
     pub fn on_commit(&mut self, change: impl FnOnce() + Send + 'static) {
         self.on_commit.push(Box::new(change));
     }
@@ -134,12 +134,13 @@ impl MemorySession {
         let now = shared.clock.now();
         let mut state = shared.lock();
         let has_events = !self.events.is_empty();
+        // Nobody sees anything of it before the lock is released. What panics leaves no event and no mark.
+        for change in self.on_commit.drain(..) {
+            change();
+        }
         // The sequence numbers are taken here, under the one lock: commits are in the order of the numbers.
         for event in self.events.drain(..) {
             state.insert(Content::Event(Box::new(event)), now);
-        }
-        for change in self.on_commit.drain(..) {
-            change();
         }
         for mark in self.marks.drain(..) {
             state.marks.commit(mark, now);
