@@ -265,6 +265,12 @@ pub trait ElsewhereHarness: Harness {
     /// at its timestamp, and numbers as its language has them.
     async fn write_elsewhere(&self, event: &Event);
 
+    /// Writes this event as such a program does that fills in what is no part of the published shape, in its own way: nulls, texts in
+    /// the place of numbers and times, other kinds of numbers. Returns how many attempts and failures that says there were; what
+    /// is no number says of none. Each way has a number, from zero on; there is none where a field takes only what the
+    /// store itself would write.
+    async fn write_filled_elsewhere(&self, event: &Event, way: usize) -> Option<(u32, u32)>;
+
     /// Says of an event, as such a program does, that it is delivered now.
     async fn deliver_elsewhere(&self, id: EventId);
 

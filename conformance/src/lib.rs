@@ -60,11 +60,11 @@
 //! | `durable` | [`DurableHarness`] | closing and reopening, and `kill -9` |
 //! | `schema` | [`SchemaHarness`] | `migrate`, `verify`, errors of the driver |
 //! | `names` | [`NamesHarness`] | names that the user chooses, what is in the way of them, and what is missing |
-//! | `claim_names` | [`NamesHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) and a [`StatsStore`](outbox_traits::StatsStore) | claims under such names |
-//! | `inbox_names` | [`InboxNamesHarness`] | the same of inboxes |
+//! | `claim_names` | [`NamesHarness`], a [`SchemaStore`](outbox_traits::SchemaStore) that is a [`ClaimStore`](outbox_traits::ClaimStore), a [`DeadLetterStore`](outbox_traits::DeadLetterStore) and a [`StatsStore`](outbox_traits::StatsStore) | claims under such names |
+//! | `inbox_names` | [`InboxNamesHarness`], a [`SchemaStore`](outbox_traits::SchemaStore) | the same of inboxes |
 //! | `migration` | [`MigrationHarness`] | a schema that is made by hand |
 //! | `inbox_migration` | [`InboxMigrationHarness`] | the same of inboxes |
-//! | `expiry` | [`ExpiryHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what the engine deletes by itself, by age; one that cannot leaves it out |
+//! | `expiry` | [`ExpiryHarness`], a [`SchemaStore`](outbox_traits::SchemaStore) that is a [`ClaimStore`](outbox_traits::ClaimStore) and a [`DeadLetterStore`](outbox_traits::DeadLetterStore), with an inbox that is a [`SchemaStore`](outbox_traits::SchemaStore) | what the engine deletes by itself, by age; one that cannot leaves it out |
 //! | `elsewhere` | [`ElsewhereHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) and a [`StatsStore`](outbox_traits::StatsStore) | what programs write and read that do without this library |
 //! | `loss` | [`LossHarness`], a [`SchemaStore`](outbox_traits::SchemaStore) that is a [`ClaimStore`](outbox_traits::ClaimStore), a [`DeadLetterStore`](outbox_traits::DeadLetterStore) and a [`StatsStore`](outbox_traits::StatsStore) | what somebody has dropped beside the events |
 //! | `refusal` | [`RefusalHarness`] | what the engine refuses for reasons that are not the outbox's |
@@ -76,13 +76,14 @@
 //! | `claim_concurrent` | a [`ClaimStore`](outbox_traits::ClaimStore) | claims while other sessions are open; left out as `concurrent` is |
 //! | `claim_peer` | [`WakeHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) | claims of several processes on one outbox |
 //! | `claim_durable` | [`DurableHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | what claims and settlements have written, after closing and reopening, and `kill -9` |
-//! | `claim_schema` | [`SchemaHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`StatsStore`](outbox_traits::StatsStore) | claims where a database has several outboxes |
+//! | `claim_schema` | [`SchemaHarness`], a [`SchemaStore`](outbox_traits::SchemaStore) that is a [`ClaimStore`](outbox_traits::ClaimStore) and a [`StatsStore`](outbox_traits::StatsStore) | claims where a database has several outboxes |
 //! | `stats` | a [`StatsStore`](outbox_traits::StatsStore) with claims and dead letters | counts by state, and the age of the oldest |
 //! | `cost` | [`CostHarness`] | that a call reads no more where there is much that it is not about; an engine that counts nothing leaves it out |
 //! | `claim_cost` | [`CostHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) | the same of claims and settlements |
 //! | `outage` | [`OutageHarness`] | calls that are cut off at each message, and a server that is away for a while |
 //! | `claim_outage` | [`OutageHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) and a [`StatsStore`](outbox_traits::StatsStore) | the same of claims and settlements |
 //! | `claim_meeting` | [`OutageHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`DeadLetterStore`](outbox_traits::DeadLetterStore) | calls that another process comes in between, at each message |
+//! | `stats_outage` | [`OutageHarness`], a [`ClaimStore`](outbox_traits::ClaimStore) that is a [`StatsStore`](outbox_traits::StatsStore) | what is counted after a call that was cut off |
 //! | `wake_outage` | [`OutageHarness`], a [`WakeStore`](outbox_traits::WakeStore) | the same of those who listen |
 //! | `wake` | a [`WakeStore`](outbox_traits::WakeStore), [`WakeHarness`] | wake-ups after a commit |
 //! | `wake_concurrent` | the same | of several sessions that are open at once; left out as `concurrent` is |

@@ -11,7 +11,7 @@ use outbox_traits::{DeadLetter, EncodedEvent, Error, ErrorKind, Event, EventId, 
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::json;
+use crate::{indexes::as_integer, json};
 
 pub(crate) const PENDING: &str = "pending";
 pub(crate) const SCHEDULED: &str = "scheduled";
@@ -149,7 +149,7 @@ pub(crate) fn value(raw: &RawDocument, name: &str) -> bson::error::Result<Bson> 
 
 /// A count that only some documents have.
 pub(crate) fn count(raw: &RawDocument, name: &str) -> u32 {
-    let count = raw.get_i32(name).map(i64::from).or_else(|_| raw.get_i64(name));
+    let count = value(raw, name).ok().as_ref().and_then(as_integer);
     u32::try_from(count.unwrap_or(0)).unwrap_or(0)
 }
 

@@ -94,7 +94,7 @@ pub(crate) fn is_too_large(error: &DriverError) -> bool {
 }
 
 /// The server's code.
-fn code(error: &DriverError) -> Option<i32> {
+pub(crate) fn code(error: &DriverError) -> Option<i32> {
     let code = match &*error.kind {
         DriverErrorKind::Command(error) => Some(error.code),
         DriverErrorKind::Write(WriteFailure::WriteError(error)) => Some(error.code),

@@ -126,11 +126,11 @@ pub(crate) fn seconds(found: &Document) -> Option<i64> {
 }
 
 /// A number as the server or a shell may have written it.
-fn as_integer(number: &Bson) -> Option<i64> {
+pub(crate) fn as_integer(number: &Bson) -> Option<i64> {
     match number {
         Bson::Int32(number) => Some(i64::from(*number)),
         Bson::Int64(number) => Some(*number),
-        #[allow(clippy::cast_possible_truncation, reason = "a count of seconds or a sign")]
+        #[allow(clippy::cast_possible_truncation, reason = "a count or a sign")]
         Bson::Double(number) => Some(*number as i64),
         _ => None,
     }

@@ -2,8 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use bson::{Bson, Document, RawBson, RawBsonRef};
+use bson::{Bson, Document, RawBson, RawBsonRef, spec::BinarySubtype};
 use serde_json::{Map, Number, Value};
+use uuid::Uuid;
 
 /// A JSON value as the BSON that a reader in another language expects: numbers as numbers, objects as documents.
 ///
@@ -60,8 +61,9 @@ fn long_integer(number: f64) -> Option<i64> {
     (LONG.contains(&whole.unsigned_abs()) && number.fract() == 0.0).then_some(whole)
 }
 
-/// Writes a stored value as JSON, as JavaScript's `JSON.stringify` does: a date as text, an object id as hex. What has no
-/// such form is refused, in words.
+/// Writes a stored value as JSON, as JavaScript's `JSON.stringify` does with what its driver reads: a date and a UUID as text, an
+/// object id as hex, bytes as Base64, and a decimal number by its text in an object. What has no such form is refused, in words,
+/// and so are floats that are no numbers, which would be null.
 pub(crate) fn write(bson: RawBsonRef<'_>, json: &mut String) -> Result<(), String> {
     match bson {
         RawBsonRef::Null => json.push_str("null"),
@@ -106,9 +108,20 @@ pub(crate) fn write(bson: RawBsonRef<'_>, json: &mut String) -> Result<(), Strin
             write_text(&time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true), json)?;
         }
         RawBsonRef::ObjectId(id) => write_text(&id.to_hex(), json)?,
+        RawBsonRef::Binary(binary) if binary.subtype == BinarySubtype::Uuid => {
+            let id = Uuid::from_slice(binary.bytes).map_err(|error| format!("a UUID: {error}"))?;
+            write_text(&id.to_string(), json)?;
+        }
+        RawBsonRef::Binary(_) => json.push_str(&extended(bson)?["$binary"]["base64"].to_string()),
+        RawBsonRef::Decimal128(_) => json.push_str(&extended(bson)?.to_string()),
         other => return Err(format!("a value of type {:?} has no form in JSON", other.element_type())),
     }
     Ok(())
+}
+
+/// In the extended JSON of BSON, of which this is a part for some.
+fn extended(bson: RawBsonRef<'_>) -> Result<Value, String> {
+    Ok(Bson::try_from(bson).map_err(|error| error.to_string())?.into_relaxed_extjson())
 }
 
 fn write_text(text: &str, json: &mut String) -> Result<(), String> {
@@ -118,7 +131,9 @@ fn write_text(text: &str, json: &mut String) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use bson::{DateTime, Decimal128, RawDocumentBuf, bson, doc, oid::ObjectId};
+    use std::str::FromStr;
+
+    use bson::{Binary, DateTime, Decimal128, RawDocumentBuf, bson, doc, oid::ObjectId};
     use serde_json::json;
 
     use super::*;
@@ -165,11 +180,23 @@ mod tests {
     #[test]
     fn what_others_wrote_is_read_as_they_would_write_json() {
         let id = ObjectId::parse_str("0123456789abcdef01234567").unwrap();
-        let stored = doc! { "at": DateTime::from_millis(1), "id": id };
+        let bytes = |subtype, bytes: &[u8]| Binary { subtype, bytes: bytes.to_vec() };
+        let uuid = Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
+        let stored = doc! {
+            "at": DateTime::from_millis(1), "id": id, "uuid": bytes(BinarySubtype::Uuid, uuid.as_bytes()),
+            "bytes": bytes(BinarySubtype::Generic, &[0xfb, 0xff, 1, 2]), "none": bytes(BinarySubtype::Generic, &[]),
+            "price": Decimal128::from_str("12.50").unwrap(),
+        };
         let read: Value = serde_json::from_str(&written(stored).unwrap()).unwrap();
-        assert_eq!(read, json!({ "at": "1970-01-01T00:00:00.001Z", "id": id.to_hex() }));
-        for alien in [Bson::MaxKey, f64::NAN.into(), Decimal128::from_bytes([0; 16]).into()] {
+        let expected = json!({
+            "at": "1970-01-01T00:00:00.001Z", "id": id.to_hex(), "uuid": "01234567-89ab-cdef-0123-456789abcdef",
+            "bytes": "+/8BAg==", "none": "", "price": { "$numberDecimal": "12.50" },
+        });
+        assert_eq!(read, expected);
+        for alien in [Bson::MaxKey, f64::NAN.into(), Bson::JavaScriptCode("1".to_owned())] {
             assert!(written(alien).unwrap_err().contains("no form in JSON"));
         }
+        let short = bytes(BinarySubtype::Uuid, &[1, 2]);
+        assert!(written(short).unwrap_err().contains("UUID"));
     }
 }

@@ -10,7 +10,7 @@ use outbox_traits::{
 use serde_json::{Value, json};
 
 use super::{
-    claim::{claim, leased_ids, pages, settled},
+    claim::{LEASE, claim, leased_ids, pages, settled},
     dead_letter::{dead, discarded_page_by_page},
 };
 use crate::{
@@ -108,6 +108,63 @@ where
     settled(&h, [Settlement::delivered(again[0].lease)]).await;
     assert!(pending_ids(&h).await.is_empty());
     assert_eq!(h.store().purge(Duration::ZERO).await.expect("purge"), kept(&h, 4));
+}
+
+/// 9.7, 7.1, 7.7 and 7.8: whatever such a program has filled in, an event of its own is claimed and settled, holds up no other,
+/// and its attempts are counted on from the number that it has.
+pub async fn what_is_filled_in_elsewhere_is_claimed_and_settled<H: ElsewhereHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore + DeadLetterStore,
+{
+    for way in 0.. {
+        let written = || Event::new("elsewhere.filled", json!({ "way": way })).expect("valid");
+        let theirs = written();
+        let Some((attempts, failures)) = h.write_filled_elsewhere(&theirs, way).await else { return };
+        let counted = |started: u32, failed: u32| (attempts + started, failures + failed);
+        let ours = event("ours");
+        save(&h, &ours).await;
+        let leased = claim(&h, 9).await;
+        assert_eq!(any_order(leased_ids(&leased)), any_order([theirs.id(), ours.id()]), "in way {way}");
+        settled(&h, leased.iter().map(|one| Settlement::delivered(one.lease))).await;
+        h.advance(LEASE).await;
+        assert_eq!(claim(&h, 9).await, [], "what is delivered comes again, in way {way}");
+
+        // Its lease runs out, it fails, and it dies; and each of these comes first once.
+        for first in 0..3 {
+            let theirs = written();
+            h.write_filled_elsewhere(&theirs, way).await;
+            let alone = async |expected: (u32, u32)| {
+                let mut leased = claim(&h, 9).await;
+                assert_eq!(leased_ids(&leased), [theirs.id()], "in way {way}");
+                let leased = leased.remove(0);
+                assert_eq!((leased.attempts, leased.failures), expected, "in way {way}");
+                assert_eq!(leased.event, theirs, "in way {way}");
+                leased
+            };
+            let (mut started, mut failed) = (0, 0);
+            for turn in first..3 {
+                let leased = alone(counted(started + 1, failed)).await;
+                match turn {
+                    0 => h.advance(LEASE).await,
+                    1 => {
+                        settled(&h, [Settlement::retry(leased.lease, HOUR, "failed")]).await;
+                        h.advance(HOUR).await;
+                    }
+                    _ => settled(&h, [Settlement::dead_letter(leased.lease, "failed for good")]).await,
+                }
+                started += 1;
+                failed += u32::from(turn > 0);
+            }
+            let letters = dead(&h, DeadLetterFilter::new()).await;
+            assert_eq!(letters.len(), 1, "in way {way}");
+            assert_eq!((letters[0].attempts, letters[0].failures), counted(started, failed), "in way {way}");
+            let times = [letters[0].first_failed_at, letters[0].last_failed_at];
+            assert!(times.is_sorted() && times[0].is_some(), "{times:?} in way {way}");
+            assert!(h.store().requeue(theirs.id()).await.expect("requeue"));
+            let again = alone((1, 0)).await;
+            settled(&h, [Settlement::delivered(again.lease)]).await;
+        }
+    }
 }
 
 /// 9.7, 7.1 and 8.2: however many there are, each is claimed once, what comes after them is found, and those that died are all

@@ -296,6 +296,7 @@ macro_rules! __group {
         $crate::__emit! { $mode elsewhere:
             what_is_written_elsewhere_is_an_event_like_any_other
             what_is_written_elsewhere_is_claimed_and_settled
+            what_is_filled_in_elsewhere_is_claimed_and_settled
             many_that_are_written_elsewhere_are_claimed_and_die_page_by_page
             numbers_that_are_written_elsewhere_are_those_that_were_meant
             what_is_delivered_elsewhere_is_delivered

@@ -139,6 +139,7 @@ impl ClaimStore for Broken {
 
     async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Result<()>>> {
         self.look_at(settlements.len(), Fault::ASettlementReadsAll).await?;
+        self.check_filled(settlements)?;
         let is_alone = self.is_alone().await;
         if self.fault == Fault::SettlementsAtTheSameTimeUndoOneAnother && !is_alone {
             return Ok(settlements.iter().map(|_| Ok(())).collect());
@@ -327,7 +328,11 @@ impl Broken {
     /// A claim, which may take the first event of each key alone.
     async fn one_or_more_of_each_key(&self, request: Claim) -> Result<Vec<Leased>> {
         if self.fault != Fault::ClaimsTakeOneEventOfAKey {
-            return self.inner.claim(&request).await;
+            let mut leased = self.inner.claim(&request).await?;
+            for one in &mut leased {
+                self.forget_filled(one);
+            }
+            return Ok(leased);
         }
         let mut taken = Vec::new();
         let one = request.clone().with_limit(1);

@@ -1,6 +1,11 @@
 //! What is written, delivered and read without the store.
 
-use outbox_traits::{Claim, ClaimStore, DeadLetter, Event, EventId, OutboxStore, Settlement};
+use std::time::Duration;
+
+use outbox_traits::{
+    Claim, ClaimStore, DeadLetter, Error, ErrorKind, Event, EventId, Leased, OutboxStore, Outcome, Result,
+    Settlement,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -40,6 +45,41 @@ impl Broken {
             _ => event.clone(),
         };
         self.inner.save(&event).await.unwrap();
+    }
+
+    /// With counts that are none, or with one failure.
+    pub(crate) async fn write_filled_elsewhere(&self, event: &Event, way: usize) -> Option<(u32, u32)> {
+        let count = u32::try_from(way).ok().filter(|count| *count < 2)?;
+        self.write_elsewhere(event).await;
+        self.memory().filled.insert(event.id(), (count, count));
+        if count > 0 {
+            let leased = self.inner.claim(&Claim::new("elsewhere")).await.unwrap();
+            let failed = leased.iter().map(|one| Settlement::retry(one.lease, Duration::ZERO, "failed"));
+            self.inner.settle(&failed.collect::<Vec<_>>()).await.unwrap();
+        }
+        Some((count, count))
+    }
+
+    pub(crate) fn forget_filled(&self, leased: &mut Leased) {
+        if self.fault != Fault::WhatIsFilledInElsewhereIsNotCounted {
+            return;
+        }
+        let (attempts, failures) = self.memory().filled.get(&leased.event.id()).copied().unwrap_or_default();
+        leased.attempts = leased.attempts.saturating_sub(attempts);
+        leased.failures = leased.failures.saturating_sub(failures);
+    }
+
+    /// As where the engine cannot count on from what is no number.
+    pub(crate) fn check_filled(&self, settlements: &[Settlement]) -> Result<()> {
+        let is_filled = |one: &Settlement| self.memory().filled.get(&one.lease.event()) == Some(&(0, 0));
+        let fails = |one: &Settlement| match one.outcome {
+            Outcome::Delivered => self.fault == Fault::WhatIsFilledInElsewhereIsNeverDelivered,
+            _ => self.fault == Fault::WhatIsFilledInElsewhereNeverFails,
+        };
+        if settlements.iter().any(|one| fails(one) && is_filled(one)) {
+            return Err(Error::new(ErrorKind::Backend, "what is no number cannot be counted on from"));
+        }
+        Ok(())
     }
 
     /// By a worker of its own, which shows in what it gives as the reason.

@@ -322,6 +322,10 @@ impl ElsewhereHarness for Faulty {
         self.store.write_elsewhere(event).await;
     }
 
+    async fn write_filled_elsewhere(&self, event: &Event, way: usize) -> Option<(u32, u32)> {
+        self.store.write_filled_elsewhere(event, way).await
+    }
+
     async fn deliver_elsewhere(&self, id: EventId) {
         self.store.deliver_elsewhere(id).await;
     }

@@ -602,6 +602,12 @@ rejected! {
         by "elsewhere::what_is_written_elsewhere_is_an_event_like_any_other";
     one_key_for_all_that_is_written_elsewhere: WhatIsWrittenElsewhereHasOneKey
         by "elsewhere::what_is_written_elsewhere_is_claimed_and_settled";
+    counts_filled_in_elsewhere_that_are_forgotten: WhatIsFilledInElsewhereIsNotCounted
+        by "elsewhere::what_is_filled_in_elsewhere_is_claimed_and_settled";
+    what_is_filled_in_elsewhere_and_never_delivered: WhatIsFilledInElsewhereIsNeverDelivered
+        by "elsewhere::what_is_filled_in_elsewhere_is_claimed_and_settled";
+    what_is_filled_in_elsewhere_and_never_fails: WhatIsFilledInElsewhereNeverFails
+        by "elsewhere::what_is_filled_in_elsewhere_is_claimed_and_settled";
     some_alone_of_what_is_written_elsewhere: OnlySomeThatAreWrittenElsewhereAreFound
         by "elsewhere::many_that_are_written_elsewhere_are_claimed_and_die_page_by_page";
     floats_for_numbers_that_are_written_elsewhere: NumbersThatAreWrittenElsewhereAreFloats

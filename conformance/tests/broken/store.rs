@@ -57,6 +57,8 @@ pub(crate) struct Memory {
     is_held_up: bool,
     /// What was written without the store.
     pub(crate) elsewhere: Vec<EventId>,
+    /// What was filled in there, with its attempts and failures.
+    pub(crate) filled: HashMap<EventId, (u32, u32)>,
     /// The session of a batch of which an event was refused.
     pub(crate) left_open: Option<MemorySession>,
 }

@@ -8,7 +8,9 @@ use outbox_traits::{Claim, Event, Lease, Leased};
 use tokio::time::Instant;
 
 use super::{
-    LOCK, end,
+    LOCK,
+    counts::one_more_attempt,
+    end,
     look::{BUDGET, Busy, MAX_PARKED, PAGES, Spot},
     passed::{Passed, Start},
     state::{Entry, Leases, values},
@@ -234,8 +236,7 @@ impl MongoOutbox {
             }
             if !events.is_empty() {
                 let these = doc! { "eventId": { "$in": events }, "status": { "$in": [PENDING, PARKED] } };
-                let attempt = doc! { "$inc": { "attempts": 1 } };
-                let update = self.events.update_many(these, attempt).hint(keys(ID_KEYS));
+                let update = self.events.update_many(these, one_more_attempt()).hint(keys(ID_KEYS));
                 update.session(&mut *held.session).await?;
             }
             Ok(true)

@@ -14,15 +14,22 @@ use mongodb::{
 };
 use outbox_traits::{Outcome, Result, Retention, Settlement};
 
-use super::state::{Entry, Leases};
+use super::{
+    counts::tidy,
+    state::{Entry, Leases},
+};
 use crate::{
     MongoOutbox,
     document::{DELIVERED, PARKED, PENDING},
+    error,
     indexes::keys,
 };
 
 /// Events that one command marks or deletes.
 const AT_ONCE: usize = 5000;
+
+/// What the server says where it is to count on from what is no number.
+const NO_NUMBER: i32 = 14;
 
 /// What one lease says is delivered, before the events do.
 #[derive(Debug)]
@@ -185,7 +192,14 @@ impl MongoOutbox {
             "$set": { "status": DELIVERED }, "$currentDate": { "deliveredAt": true },
             "$inc": { "attempts": 1 }, "$unset": { "retryAt": "" },
         };
-        self.events.update_many(these, delivered).hint(keys("_id")).await?;
+        let mark = || self.events.update_many(these.clone(), delivered.clone()).hint(keys("_id"));
+        match mark().await {
+            Err(error) if error::code(&error) == Some(NO_NUMBER) => {
+                self.events.update_many(these.clone(), tidy()).hint(keys("_id")).await?;
+                mark().await?;
+            }
+            marked => drop(marked?),
+        }
         Ok(())
     }
 }

@@ -17,6 +17,7 @@
 //! takes only what is older than all of the key that it has not looked at.
 
 mod choose;
+mod counts;
 mod dead;
 mod deliver;
 mod look;

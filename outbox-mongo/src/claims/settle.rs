@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::{
     Held,
+    counts::{is_tidy, tidy},
     deliver::Decided,
     end, is_held, is_ready, later,
     state::{Entry, Leases, values},
@@ -70,11 +71,13 @@ impl End<'_> {
 }
 
 /// Of an event that is still to be delivered.
+#[expect(clippy::struct_excessive_bools, reason = "each is about another field of the document")]
 struct Open {
     key: Key,
     has_hash: bool,
     has_no_key: bool,
     has_place: bool,
+    is_tidy: bool,
 }
 
 impl MongoOutbox {
@@ -144,7 +147,7 @@ impl MongoOutbox {
             (HashMap::new(), HashMap::new());
         let mut holding: HashMap<Key, HashSet<String>> = HashMap::new();
         let mut answers = Vec::with_capacity(settlements.len());
-        let mut delivered = HashSet::new();
+        let (mut delivered, mut untidy) = (HashSet::new(), Vec::new());
         for (Settlement { lease, outcome }, is_valid) in valid() {
             let id = lease.event().to_string();
             let Some(event) = open.get(&id).filter(|_| *is_valid) else {
@@ -173,9 +176,12 @@ impl MongoOutbox {
                 // An outcome of a later version of the contract is none that this one could write.
                 _ => continue,
             };
+            if !event.is_tidy {
+                untidy.push(id.clone());
+            }
             ends.entry(end).or_default().push(id);
         }
-        self.write_ends(held, ends).await?;
+        self.write_ends(held, ends, untidy).await?;
         let is_delivery = |one: &&Settlement| matches!(one.outcome, Outcome::Delivered);
         let asked: HashSet<_> = settlements.iter().filter(is_delivery).map(|one| name(&one.lease)).collect();
         let mut decided = Vec::new();
@@ -209,15 +215,19 @@ impl MongoOutbox {
         &self,
         held: &mut Held<'_>,
         ends: HashMap<End<'_>, Vec<String>>,
+        untidy: Vec<String>,
     ) -> Result<(), DriverError> {
         let now = held.now;
-        let update = |(end, ids): (End<'_>, Vec<String>)| {
+        let update = |(ids, change): (Vec<String>, Bson)| {
             let these = doc! { "eventId": { "$in": ids }, "status": { "$in": [PENDING, PARKED] } };
             RawDocumentBuf::try_from(&doc! {
-                "q": these, "u": end.update(now), "multi": true, "hint": key_document(ID_KEYS),
+                "q": these, "u": change, "multi": true, "hint": key_document(ID_KEYS),
             })
         };
-        let updates: Vec<RawDocumentBuf> = ends.into_iter().map(update).collect::<Result<_, _>>()?;
+        let before = (!untidy.is_empty()).then(|| (untidy, tidy().into()));
+        let ends = ends.into_iter().map(|(end, ids)| (ids, end.update(now).into()));
+        let updates: Vec<RawDocumentBuf> =
+            before.into_iter().chain(ends).map(update).collect::<Result<_, _>>()?;
         for some in runs(&updates, BATCH, COMMAND_BYTES, |update| update.as_bytes().len()) {
             self.update(held, self.events.name(), some).await?;
         }
@@ -232,7 +242,9 @@ impl MongoOutbox {
     ) -> Result<HashMap<String, Open>, DriverError> {
         let these = doc! { "eventId": { "$in": ids }, "status": { "$in": [PENDING, PARKED] } };
         let find = self.events.find(these).hint(keys(ID_KEYS)).batch_size(ONE_ANSWER);
-        let find = find.projection(doc! { "eventId": 1, "partitionHash": 1, "seq": 1 });
+        let find = find.projection(doc! {
+            "eventId": 1, "partitionHash": 1, "seq": 1, "attempts": 1, "failures": 1, "firstFailedAt": 1,
+        });
         let mut cursor = find.session(&mut *held.session).await?;
         let mut open = HashMap::new();
         while cursor.advance(&mut *held.session).await? {
@@ -242,6 +254,7 @@ impl MongoOutbox {
                 has_hash: document::stored_key(raw).is_some(),
                 has_no_key: document::has_no_key(raw),
                 has_place: raw.get_timestamp("seq").is_ok(),
+                is_tidy: is_tidy(raw),
             };
             open.insert(raw.get_str("eventId")?.to_owned(), event);
         }

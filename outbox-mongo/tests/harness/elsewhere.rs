@@ -56,6 +56,46 @@ impl<const DELETES: bool> ElsewhereHarness for MongoOf<DELETES> {
         self.outbox().insert_one(row(event, "pending")).await.unwrap();
     }
 
+    async fn write_filled_elsewhere(&self, event: &Event, way: usize) -> Option<(u32, u32)> {
+        let fields = [
+            "seq",
+            "partitionHash",
+            "notBefore",
+            "attempts",
+            "failures",
+            "firstFailedAt",
+            "lastFailedAt",
+            "lastError",
+            "retryAt",
+            "deadAt",
+            "deliveredAt",
+            "payloadJson",
+            "metaJson",
+            "holdsKey",
+            "standInId",
+        ];
+        let failed = DateTime::from_millis(1_709_208_000_001);
+        let (filled, counts) = match way {
+            // As the driver of JavaScript writes what is undefined.
+            0 => (fields.map(|field| (field.to_owned(), Bson::Null)).into_iter().collect(), (0, 0)),
+            1 => (
+                doc! {
+                    "seq": "first", "partitionHash": "none", "attempts": "2", "failures": [], "firstFailedAt": "never",
+                    "lastFailedAt": false, "lastError": 7, "retryAt": "soon", "deadAt": "no", "holdsKey": "no",
+                },
+                (0, 0),
+            ),
+            2 => (doc! { "attempts": 2.0, "failures": 1.0, "firstFailedAt": failed }, (2, 1)),
+            3 => (doc! { "attempts": 3_i64, "failures": "none", "firstFailedAt": Bson::Null }, (3, 0)),
+            4 => (doc! { "failures": 1_i64 }, (0, 1)),
+            _ => return None,
+        };
+        let mut row = row(event, "pending");
+        row.extend::<Document>(filled);
+        self.outbox().insert_one(row).await.unwrap();
+        Some(counts)
+    }
+
     async fn deliver_elsewhere(&self, id: EventId) {
         let delivered = doc! { "$set": { "status": "delivered", "deliveredAt": DateTime::now() } };
         self.outbox().update_one(doc! { "eventId": id.to_string() }, delivered).await.unwrap();
