@@ -2,7 +2,7 @@
 //!
 //! It keeps an event with its id, type, payload and meta; a duplicate id is skipped without an error; a
 //! fetch is first in, first out and walks along a partial index; an acknowledgement is idempotent. It has
-//! none of the rest: no idempotency keys, no delayed events, no lanes, no dead letters, no answer for each event
+//! none of the rest: no idempotency keys, no delayed events, no order of keys, no dead letters, no answer for each event
 //! of a batch, no check of what it is given.
 
 use std::{collections::BTreeMap, sync::Arc};

@@ -39,12 +39,14 @@ enum Command {
         args: Vec<String>,
     },
     /// Run the benchmarks against real servers
+    #[command(disable_help_flag = true)]
     Bench {
         /// What to hand on to the benchmarks
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
     /// Stress a store for some minutes, against a real server where it needs one, and check what happened
+    #[command(disable_help_flag = true)]
     Stress {
         /// What to hand on to the stress, for example `--engine postgres --minutes 10 --seed 1`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

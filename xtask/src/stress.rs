@@ -15,19 +15,23 @@ pub(crate) fn stress(args: &[String]) -> Result<bool> {
 }
 
 /// The servers that the engine needs. Everything else about the arguments is for the stress itself to say.
-fn kinds(args: &[String]) -> Vec<Kind> {
-    let mut args = args.iter();
-    let engine = args.find_map(|arg| match arg.strip_prefix("--engine")? {
-        "" => Some(None),
-        value => value.strip_prefix('=').map(Some),
-    });
-    let engine = engine.and_then(|value| value.or_else(|| args.next().map(String::as_str)));
-    match engine {
+pub(crate) fn kinds(args: &[String]) -> Vec<Kind> {
+    match engine(args) {
         Some("postgres") => vec![Kind::Postgres],
         Some("mysql") => vec![Kind::Mysql],
         Some("mongodb") => vec![Kind::Mongodb],
         _ => Vec::new(),
     }
+}
+
+/// What stands after `--engine`.
+pub(crate) fn engine(args: &[String]) -> Option<&str> {
+    let mut args = args.iter();
+    let engine = args.find_map(|arg| match arg.strip_prefix("--engine")? {
+        "" => Some(None),
+        value => value.strip_prefix('=').map(Some),
+    })?;
+    engine.or_else(|| args.next().map(String::as_str))
 }
 
 #[cfg(test)]
