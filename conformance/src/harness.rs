@@ -266,10 +266,9 @@ pub trait ElsewhereHarness: Harness {
     async fn write_elsewhere(&self, event: &Event);
 
     /// Writes this event as such a program does that fills in what is no part of the published shape, in its own way: nulls, texts in
-    /// the place of numbers and times, other kinds of numbers. Returns how many attempts and failures that says there were; what
-    /// is no number says of none. Each way has a number, from zero on; there is none where a field takes only what the
-    /// store itself would write.
-    async fn write_filled_elsewhere(&self, event: &Event, way: usize) -> Option<(u32, u32)>;
+    /// the place of numbers and times, other kinds of numbers. Each way has a number, from zero on; there is none where a field
+    /// takes only what the store itself would write.
+    async fn write_filled_elsewhere(&self, event: &Event, way: usize) -> Option<Filled>;
 
     /// Says of an event, as such a program does, that it is delivered now.
     async fn deliver_elsewhere(&self, id: EventId);
@@ -281,6 +280,18 @@ pub trait ElsewhereHarness: Harness {
     /// Writes an event that such a program has given up on: a dead letter from the first. Each way to write one, by what it says
     /// of itself and has room for, has a number, from zero on; there is none after the last of them.
     async fn write_dead_elsewhere(&self, event: &Event, way: usize) -> Option<WrittenDead>;
+}
+
+/// What an event says of its attempts that another program has written. What could be no such number or time says of none.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::exhaustive_structs, reason = "a harness makes it")]
+pub struct Filled {
+    /// How many were started.
+    pub attempts: u32,
+    /// How many failed.
+    pub failures: u32,
+    /// When the first did, where it says so.
+    pub first_failed_at: Option<DateTime<Utc>>,
 }
 
 /// What a dead letter says that another program has written.

@@ -114,7 +114,7 @@ pub mod transport;
 
 pub use crate::{
     harness::{
-        CostHarness, DurableHarness, ElsewhereHarness, ExpiryHarness, Fault, FaultHarness, Harness,
+        CostHarness, DurableHarness, ElsewhereHarness, ExpiryHarness, Fault, FaultHarness, Filled, Harness,
         InboxHarness, InboxMigrationHarness, InboxNamesHarness, Loss, LossHarness, MigrationHarness,
         NamesHarness, OutageHarness, RefusalHarness, SchemaHarness, SessionOf, Skip, WakeHarness,
         WrittenDead,

@@ -249,7 +249,7 @@ impl MongoOutbox {
                 "$set": { "status": status },
                 "$unset": {
                     "attempts": "", "failures": "", "firstFailedAt": "", "lastFailedAt": "",
-                    "lastError": "", "deadAt": "", "standInId": "", HOLDS_KEY: "",
+                    "lastError": "", "retryAt": "", "deadAt": "", "standInId": "", HOLDS_KEY: "",
                 },
             };
             let update = self.events.update_many(filter, fresh).hint(keys(index));

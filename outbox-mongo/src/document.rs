@@ -139,7 +139,9 @@ pub(crate) fn has_no_key(raw: &RawDocument) -> bool {
 }
 
 pub(crate) fn stored_key(raw: &RawDocument) -> Option<Key> {
-    raw.get_binary("partitionHash").ok().map(|binary| binary.bytes.to_vec())
+    // Of another kind it is not the same value to the server.
+    let hash = raw.get_binary("partitionHash").ok().filter(|hash| hash.subtype == BinarySubtype::Generic);
+    hash.map(|hash| hash.bytes.to_vec())
 }
 
 /// Any value; null if there is none.
@@ -147,10 +149,20 @@ pub(crate) fn value(raw: &RawDocument, name: &str) -> bson::error::Result<Bson> 
     raw.get(name)?.map_or(Ok(Bson::Null), Bson::try_from)
 }
 
-/// A count that only some documents have.
+/// A count that only some documents have. What another program wrote that can be none counts for nothing.
 pub(crate) fn count(raw: &RawDocument, name: &str) -> u32 {
-    let count = value(raw, name).ok().as_ref().and_then(as_integer);
-    u32::try_from(count.unwrap_or(0)).unwrap_or(0)
+    value(raw, name).ok().and_then(|count| as_count(&count)).unwrap_or(0)
+}
+
+/// No count is larger, but for what cannot be one.
+pub(crate) const MAX_COUNT: u32 = 1_000_000_000;
+
+/// A number of which one can count on.
+pub(crate) fn as_count(number: &Bson) -> Option<u32> {
+    if number.as_f64().is_some_and(f64::is_nan) {
+        return None;
+    }
+    u32::try_from(as_integer(number)?).ok().filter(|count| *count <= MAX_COUNT)
 }
 
 /// The event in a document, or why it cannot be read.

@@ -46,8 +46,8 @@ impl MongoOutbox {
         if beside.has_keys {
             filter = doc! {
                 "status": { "$in": [PENDING, PARKED] },
-                // What has no such time is less than any.
-                "$expr": { "$lte": ["$retryAt", "$$NOW"] },
+                // What has no such time is less than any; and it says something of what is parked alone, whoever wrote it.
+                "$expr": { "$or": [{ "$eq": ["$status", PENDING] }, { "$lte": ["$retryAt", "$$NOW"] }] },
             };
         }
         let mut held = beside.leased;

@@ -197,7 +197,7 @@ fn without(mut these: Document, delivered: &[String]) -> Document {
 fn due_for(event: &Document) -> Result<Option<Duration>, DriverError> {
     let millis = |name: &str| event.get_datetime(name).ok().map(|time| time.timestamp_millis());
     let saved = saved_at(event);
-    let has_failed = event.get("lastFailedAt").is_some();
+    let has_failed = event.get_datetime("lastFailedAt").is_ok();
     let since = [saved, millis("notBefore"), millis("since").filter(|_| has_failed)];
     let since = since.into_iter().flatten().max().unwrap_or(0);
     let now = event.get_datetime("now")?.timestamp_millis();

@@ -111,9 +111,11 @@ impl Engine for MySql {
         FROM DUAL WHERE @@autocommit = 0
         UNION ALL SELECT 'the connections have sql_safe_updates on, by which the server ends what deletes rows by their ids, \
             such as a purge: leave it off' FROM DUAL WHERE @@sql_safe_updates = 1
-        UNION ALL SELECT CONCAT('the connections have the character set ', @@character_set_client, ', in which not every text \
-            comes over as it is: connect with charset=utf8mb4') FROM DUAL
+        UNION ALL SELECT CONCAT('the connections have the character set ', COALESCE(NULLIF(@@character_set_client, 'utf8mb4'), \
+            NULLIF(@@character_set_results, 'utf8mb4'), @@character_set_connection), ', in which not every text comes over as it \
+            is: connect with charset=utf8mb4') FROM DUAL
             WHERE @@character_set_client <> 'utf8mb4' OR @@character_set_results <> 'utf8mb4'
+                OR @@character_set_connection <> 'utf8mb4'
         UNION ALL SELECT 'the connections have a sql_select_limit, which keeps leases from being seen: leave it at its default'
         FROM DUAL WHERE @@sql_select_limit < 9223372036854775807
         UNION ALL SELECT 'the connections have the sql_mode ORACLE, in which other words begin a transaction: leave it out' FROM DUAL

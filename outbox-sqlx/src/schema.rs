@@ -358,10 +358,14 @@ async fn version<DB: Dialect>(connection: &mut DB::Connection, names: &Names) ->
     last_applied::<DB>(connection, names).await.map(Some)
 }
 
-/// The newest version that the table of versions names; 0 if none.
+/// The newest version that the table of versions names; 0 if none, or if one before it is missing: claims lock a row of these.
 async fn last_applied<DB: Dialect>(connection: &mut DB::Connection, names: &Names) -> sqlx::Result<i64> {
     let versions = names.quoted_part(VERSION);
-    let sql = format!("SELECT CAST(COALESCE(MAX(version), 0) AS {}) FROM {versions}", DB::BIGINT);
+    let sql = format!(
+        "SELECT CAST(CASE WHEN MAX(version) > {} OR MAX(version) = COUNT(*) THEN MAX(version) ELSE 0 END AS {}) FROM {versions}",
+        newest(names),
+        DB::BIGINT
+    );
     DB::rows(connection, sql).await?.first().map_or(Ok(0), |row| row.number(0))
 }
 

@@ -7,11 +7,12 @@ use std::time::Duration;
 use outbox_conformance::{Harness, require};
 use outbox_sqlx::{Dialect, SqlxOutbox};
 use outbox_traits::{
-    Claim, ClaimStore, DeadLetterFilter, DeadLetterStore, Event, EventId, OutboxStore, Settlement, StatsStore,
+    Claim, ClaimStore, DeadLetterFilter, DeadLetterStore, Event, EventId, OutboxStore, SchemaStore,
+    Settlement, StatsStore,
 };
 use serde_json::json;
 
-use harness::{Engine, Sql, postgres::Pg, sqlite::Lite};
+use harness::{Engine, Sql, mysql::My, postgres::Pg, sqlite::Lite};
 
 /// Of two events the first becomes odd: the second is handed out all the same, and so is the first if it can be read.
 async fn holds_up_nothing<E: Engine + Dialect>(h: &Sql<E, false>, set: &str)
@@ -73,5 +74,93 @@ async fn sqlite_values_of_other_kinds() {
     ] {
         holds_up_nothing(&h, set).await;
     }
+    h.close().await;
+}
+
+/// What says that it was tried as often as its column has room for is claimed and ends in each way, beside another.
+async fn counts_no_further<E: Engine + Dialect>(h: &Sql<E, false>)
+where
+    SqlxOutbox<E>:
+        OutboxStore<Session = <E as sqlx::Database>::Connection> + ClaimStore + DeadLetterStore + StatsStore,
+{
+    const MOST: u32 = 2_147_483_647;
+    let claim = Claim::new("w");
+    for end in 0..3 {
+        let events = [1, 2].map(|number| Event::new("t", json!(number)).unwrap());
+        h.store.save_all(&events).await.unwrap();
+        let table = E::table(&h.place, "outbox");
+        h.run(&format!(
+            "UPDATE {table} SET attempts = {MOST}, failures = {MOST} WHERE seq = (SELECT n FROM (SELECT MIN(seq) AS n
+            FROM {table} WHERE status = 'pending') AS first)"
+        ))
+        .await;
+        assert_eq!(h.store.claim(&claim).await.unwrap().len(), 2);
+        h.advance(claim.lease).await;
+        let leased = h.store.claim(&claim).await.unwrap();
+        assert_eq!([leased[0].failures, leased[1].attempts, leased[1].failures], [MOST, 2, 0]);
+        let settlements = leased.iter().map(|one| match end {
+            0 => Settlement::delivered(one.lease),
+            1 => Settlement::retry(one.lease, Duration::ZERO, "failed"),
+            _ => Settlement::dead_letter(one.lease, "failed"),
+        });
+        let settled = h.store.settle(&settlements.collect::<Vec<_>>()).await.unwrap();
+        assert!(settled.iter().all(Result::is_ok), "{settled:?}");
+        if end == 1 {
+            let again = h.store.claim(&claim).await.unwrap();
+            assert_eq!([again[0].failures, again[1].attempts, again[1].failures], [MOST, 3, 1]);
+            let delivered: Vec<_> = again.iter().map(|one| Settlement::delivered(one.lease)).collect();
+            assert!(h.store.settle(&delivered).await.unwrap().iter().all(Result::is_ok));
+        }
+    }
+    let letters = h.store.dead_letters(&DeadLetterFilter::new()).await.unwrap().letters;
+    assert_eq!(letters.iter().map(|one| one.failures).collect::<Vec<_>>(), [MOST, 1]);
+}
+
+#[tokio::test]
+async fn counts_end_where_their_columns_do() {
+    let Some(h) = require("odd_rows::counts_postgres", Pg::open().await) else { return };
+    counts_no_further(&h).await;
+    h.close().await;
+    let Some(h) = require("odd_rows::counts_mysql", My::open().await) else { return };
+    counts_no_further(&h).await;
+    h.close().await;
+    let Some(h) = require("odd_rows::counts_sqlite", Lite::open().await) else { return };
+    counts_no_further(&h).await;
+    h.close().await;
+}
+
+/// Where the rows of older versions are deleted, nobody would wait for the lock that they are.
+async fn versions_are_put_back<E: Engine + Dialect>(h: &Sql<E, false>)
+where
+    SqlxOutbox<E>: OutboxStore<Session = <E as sqlx::Database>::Connection> + ClaimStore + SchemaStore,
+{
+    let events = [1, 2].map(|number| Event::new("t", json!(number)).unwrap());
+    h.store.save_all(&events).await.unwrap();
+    let first = h.store.claim(&Claim::new("w").with_limit(1)).await.unwrap();
+    let versions = E::table(&h.place, "outbox_version");
+    h.run(&format!(
+        "DELETE FROM {versions} WHERE version < (SELECT n FROM (SELECT MAX(version) AS n FROM {versions}) AS newest)"
+    ))
+    .await;
+    let report = h.store.verify().await.unwrap();
+    assert!(report.problems().iter().any(|problem| problem.contains("version 0")), "{report}");
+    h.store.migrate().await.unwrap();
+    assert!(h.store.verify().await.unwrap().is_current());
+    let rest = h.store.claim(&Claim::new("w")).await.unwrap();
+    assert_eq!(rest.iter().map(|one| &one.event).collect::<Vec<_>>(), [&events[1]]);
+    let delivered = [&first[0], &rest[0]].map(|one| Settlement::delivered(one.lease));
+    assert!(h.store.settle(&delivered).await.unwrap().iter().all(Result::is_ok));
+}
+
+#[tokio::test]
+async fn versions_that_are_missing_are_told_of_and_put_back() {
+    let Some(h) = require("odd_rows::versions_postgres", Pg::open().await) else { return };
+    versions_are_put_back(&h).await;
+    h.close().await;
+    let Some(h) = require("odd_rows::versions_mysql", My::open().await) else { return };
+    versions_are_put_back(&h).await;
+    h.close().await;
+    let Some(h) = require("odd_rows::versions_sqlite", Lite::open().await) else { return };
+    versions_are_put_back(&h).await;
     h.close().await;
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use outbox_conformance::Filled;
 use outbox_traits::{
     Claim, ClaimStore, DeadLetter, Error, ErrorKind, Event, EventId, Leased, OutboxStore, Outcome, Result,
     Settlement,
@@ -48,7 +49,7 @@ impl Broken {
     }
 
     /// With counts that are none, or with one failure.
-    pub(crate) async fn write_filled_elsewhere(&self, event: &Event, way: usize) -> Option<(u32, u32)> {
+    pub(crate) async fn write_filled_elsewhere(&self, event: &Event, way: usize) -> Option<Filled> {
         let count = u32::try_from(way).ok().filter(|count| *count < 2)?;
         self.write_elsewhere(event).await;
         self.memory().filled.insert(event.id(), (count, count));
@@ -57,7 +58,7 @@ impl Broken {
             let failed = leased.iter().map(|one| Settlement::retry(one.lease, Duration::ZERO, "failed"));
             self.inner.settle(&failed.collect::<Vec<_>>()).await.unwrap();
         }
-        Some((count, count))
+        Some(Filled { attempts: count, failures: count, first_failed_at: None })
     }
 
     pub(crate) fn forget_filled(&self, leased: &mut Leased) {

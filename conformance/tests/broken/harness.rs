@@ -8,7 +8,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use outbox_conformance::{
-    CostHarness, DurableHarness, ElsewhereHarness, ExpiryHarness, Harness, InboxHarness,
+    CostHarness, DurableHarness, ElsewhereHarness, ExpiryHarness, Filled, Harness, InboxHarness,
     InboxMigrationHarness, InboxNamesHarness, Loss, LossHarness, MigrationHarness, NamesHarness,
     RefusalHarness, SchemaHarness, Skip, WakeHarness, WrittenDead,
 };
@@ -322,7 +322,7 @@ impl ElsewhereHarness for Faulty {
         self.store.write_elsewhere(event).await;
     }
 
-    async fn write_filled_elsewhere(&self, event: &Event, way: usize) -> Option<(u32, u32)> {
+    async fn write_filled_elsewhere(&self, event: &Event, way: usize) -> Option<Filled> {
         self.store.write_filled_elsewhere(event, way).await
     }
 

@@ -1,19 +1,31 @@
 //! How often an event was tried, which a change counts on from.
 //!
 //! Another program may have written anything into these fields: the driver of JavaScript writes null for what is undefined. The
-//! server refuses to count on from what is no number, and so the whole change, of other events too.
+//! server refuses to count on from what is no number or too large, and so the whole change, of other events too.
 
-use bson::{Document, RawDocument, doc, spec::ElementType};
+use bson::{Bson, Document, RawDocument, doc};
 
-/// Takes away what is no number, and what is no time of a first failure.
+use crate::document::{self, MAX_COUNT, as_count};
+
+/// What the server says where it is to count on from what is no number, or from the largest.
+pub(super) const NO_COUNT: [i32; 2] = [14, 2];
+
+/// Takes away what is no count, and what is no time of a first failure.
 pub(super) fn tidy() -> Vec<Document> {
     let only = |field: &str, is_good: Document| {
         doc! { "$cond": [is_good, format!("${field}"), "$$REMOVE"] }
     };
-    let number = |field: &str| only(field, doc! { "$isNumber": format!("${field}") });
+    let count = |field: &str| {
+        let value = format!("${field}");
+        let is_good = doc! { "$and": [
+            { "$in": [{ "$type": &value }, ["int", "long", "double"]] },
+            { "$gte": [&value, 0] }, { "$lte": [&value, i64::from(MAX_COUNT)] },
+        ] };
+        only(field, is_good)
+    };
     let is_time = doc! { "$eq": [{ "$type": "$firstFailedAt" }, "date"] };
     vec![doc! { "$set": {
-        "attempts": number("attempts"), "failures": number("failures"),
+        "attempts": count("attempts"), "failures": count("failures"),
         "firstFailedAt": only("firstFailedAt", is_time),
     } }]
 }
@@ -27,14 +39,12 @@ pub(super) fn one_more_attempt() -> Vec<Document> {
 
 /// Whether [`tidy`] has nothing to take away.
 pub(super) fn is_tidy(raw: &RawDocument) -> bool {
-    use ElementType::{DateTime, Decimal128, Double, Int32, Int64};
-
-    let is_one_of = |field: &str, kinds: &[ElementType]| match raw.get(field) {
-        Ok(value) => value.is_none_or(|value| kinds.contains(&value.element_type())),
-        Err(_) => false,
+    let is_good = |field: &str, is_good: fn(&Bson) -> bool| match raw.get(field) {
+        Ok(None) => true,
+        _ => document::value(raw, field).is_ok_and(|value| is_good(&value)),
     };
-    let numbers = [Int32, Int64, Double, Decimal128];
-    is_one_of("attempts", &numbers)
-        && is_one_of("failures", &numbers)
-        && is_one_of("firstFailedAt", &[DateTime])
+    let is_count = |value: &Bson| as_count(value).is_some();
+    is_good("attempts", is_count)
+        && is_good("failures", is_count)
+        && is_good("firstFailedAt", |value| value.as_datetime().is_some())
 }

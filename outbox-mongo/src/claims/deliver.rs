@@ -15,7 +15,7 @@ use mongodb::{
 use outbox_traits::{Outcome, Result, Retention, Settlement};
 
 use super::{
-    counts::tidy,
+    counts::{NO_COUNT, tidy},
     state::{Entry, Leases},
 };
 use crate::{
@@ -27,9 +27,6 @@ use crate::{
 
 /// Events that one command marks or deletes.
 const AT_ONCE: usize = 5000;
-
-/// What the server says where it is to count on from what is no number.
-const NO_NUMBER: i32 = 14;
 
 /// What one lease says is delivered, before the events do.
 #[derive(Debug)]
@@ -194,7 +191,7 @@ impl MongoOutbox {
         };
         let mark = || self.events.update_many(these.clone(), delivered.clone()).hint(keys("_id"));
         match mark().await {
-            Err(error) if error::code(&error) == Some(NO_NUMBER) => {
+            Err(error) if error::code(&error).is_some_and(|code| NO_COUNT.contains(&code)) => {
                 self.events.update_many(these.clone(), tidy()).hint(keys("_id")).await?;
                 mark().await?;
             }

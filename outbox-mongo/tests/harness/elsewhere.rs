@@ -1,7 +1,11 @@
 //! What another program writes and reads, by the shape that is published.
 
-use mongodb::bson::{Bson, DateTime, Document, RawDocumentBuf, Timestamp, doc};
-use outbox_conformance::{ElsewhereHarness, WrittenDead};
+use std::str::FromStr;
+
+use mongodb::bson::{
+    Binary, Bson, DateTime, Decimal128, Document, RawDocumentBuf, Timestamp, doc, spec::BinarySubtype,
+};
+use outbox_conformance::{ElsewhereHarness, Filled, WrittenDead};
 use outbox_mongo::mongodb;
 use outbox_traits::{Event, EventId, async_trait};
 use serde_json::{Value, json};
@@ -56,7 +60,7 @@ impl<const DELETES: bool> ElsewhereHarness for MongoOf<DELETES> {
         self.outbox().insert_one(row(event, "pending")).await.unwrap();
     }
 
-    async fn write_filled_elsewhere(&self, event: &Event, way: usize) -> Option<(u32, u32)> {
+    async fn write_filled_elsewhere(&self, event: &Event, way: usize) -> Option<Filled> {
         let fields = [
             "seq",
             "partitionHash",
@@ -75,6 +79,7 @@ impl<const DELETES: bool> ElsewhereHarness for MongoOf<DELETES> {
             "standInId",
         ];
         let failed = DateTime::from_millis(1_709_208_000_001);
+        let uuid = Binary { subtype: BinarySubtype::Uuid, bytes: vec![7; 16] };
         let (filled, counts) = match way {
             // As the driver of JavaScript writes what is undefined.
             0 => (fields.map(|field| (field.to_owned(), Bson::Null)).into_iter().collect(), (0, 0)),
@@ -87,13 +92,18 @@ impl<const DELETES: bool> ElsewhereHarness for MongoOf<DELETES> {
             ),
             2 => (doc! { "attempts": 2.0, "failures": 1.0, "firstFailedAt": failed }, (2, 1)),
             3 => (doc! { "attempts": 3_i64, "failures": "none", "firstFailedAt": Bson::Null }, (3, 0)),
-            4 => (doc! { "failures": 1_i64 }, (0, 1)),
+            4 => (doc! { "failures": 1_i64, "retryAt": DateTime::from_millis(32_503_680_000_000) }, (0, 1)),
+            5 => (doc! { "attempts": i64::MAX, "failures": -1, "partitionHash": uuid }, (0, 0)),
+            6 => (doc! { "attempts": f64::NAN, "failures": f64::INFINITY, "partitionHash": [] }, (0, 0)),
+            7 => (doc! { "attempts": Decimal128::from_str("2").unwrap(), "failures": i32::MAX }, (0, 0)),
             _ => return None,
         };
         let mut row = row(event, "pending");
         row.extend::<Document>(filled);
         self.outbox().insert_one(row).await.unwrap();
-        Some(counts)
+        let first_failed_at =
+            (way == 2).then(|| chrono::DateTime::from_timestamp_millis(failed.timestamp_millis()).unwrap());
+        Some(Filled { attempts: counts.0, failures: counts.1, first_failed_at })
     }
 
     async fn deliver_elsewhere(&self, id: EventId) {

@@ -84,6 +84,7 @@ impl Engine for MySql {
             // Some characters become others.
             ("SET NAMES utf8", "charset=utf8mb4"),
             ("SET NAMES latin1", "charset=utf8mb4"),
+            ("SET collation_connection = latin1_swedish_ci", "latin1"),
             // Some leases are not seen.
             ("SET sql_select_limit = 100", "sql_select_limit"),
             ("SET completion_type = CHAIN", "completion_type"),

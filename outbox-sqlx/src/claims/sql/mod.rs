@@ -38,6 +38,9 @@ const OPEN: &str = "('pending', 'parked', 'waiting')";
 /// All events that somebody may still deliver.
 const UNDELIVERED: &str = "('pending', 'scheduled', 'parked', 'waiting')";
 
+/// What a count has room for on each engine.
+const MAX_COUNT: i32 = i32::MAX;
+
 fn list<T>(items: &[T], literal: impl Fn(&T) -> String) -> String {
     items.iter().map(literal).collect::<Vec<_>>().join(", ")
 }
@@ -107,7 +110,13 @@ pub(crate) fn has_leases<DB: Dialect>(names: &Names) -> String {
 
 /// Counts the attempts of leases that ran out.
 pub(in crate::claims) fn expire<DB: Dialect>(names: &Names, events: &[Spot]) -> Vec<String> {
-    update::<DB>(names, "attempts = attempts + 1", events)
+    update::<DB>(names, &one_more("attempts"), events)
+}
+
+/// Counts one more, as far as the column has room: somebody else may have written the largest number there is, and what failed to
+/// count on from that would hold up all others. On SQLite, where it may be no number, nothing is none.
+fn one_more(count: &str) -> String {
+    format!("{count} = CASE WHEN {count} + 0 >= {MAX_COUNT} THEN {MAX_COUNT} ELSE {count} + 1 END")
 }
 
 /// Where leased events are that somebody may still deliver, in parts that one statement each takes: which index it is to
@@ -352,8 +361,9 @@ pub(in crate::claims) fn open<DB: Dialect>(names: &Names, events: &[Spot], locke
 
 fn failed<DB: Dialect>(error: &str, clock: &str) -> String {
     format!(
-        "attempts = attempts + 1, failures = failures + 1, first_failed_at = COALESCE(first_failed_at, {clock}),
-        last_failed_at = {clock}, last_error = {}",
+        "{}, {}, first_failed_at = COALESCE(first_failed_at, {clock}), last_failed_at = {clock}, last_error = {}",
+        one_more("attempts"),
+        one_more("failures"),
         DB::text(&row::reason(error))
     )
 }
@@ -429,7 +439,7 @@ pub(in crate::claims) fn end<DB: Dialect>(
     let set = |set: String| update::<DB>(names, &set, events);
     let sql = match end {
         End::Delivered => {
-            set(format!("status = 'delivered', delivered_at = {clock}, attempts = attempts + 1"))
+            set(format!("status = 'delivered', delivered_at = {clock}, {}", one_more("attempts")))
         }
         End::Deleted => {
             let parts = leased::<DB>(names, events).into_iter();
