@@ -265,6 +265,11 @@ pub trait ElsewhereHarness: Harness {
     /// at its timestamp, and numbers as its language has them.
     async fn write_elsewhere(&self, event: &Event);
 
+    /// Writes this event as such a program does whose language has kinds of values that JSON has no words for: with a payload of
+    /// them, in the place of its own. Returns what that is in the JSON which the language makes of it; none if there are no
+    /// such kinds.
+    async fn write_kinds_elsewhere(&self, event: &Event) -> Option<Value>;
+
     /// Writes this event as such a program does that fills in what is no part of the published shape, in its own way: nulls, texts in
     /// the place of numbers and times, other kinds of numbers. Each way has a number, from zero on; there is none where a field
     /// takes only what the store itself would write.

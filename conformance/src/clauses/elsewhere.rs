@@ -233,6 +233,20 @@ pub async fn numbers_that_are_written_elsewhere_are_those_that_were_meant<H: Els
     assert_eq!(read, [event]);
 }
 
+/// 9.7 and 1.6: a value of a kind that JSON has no word for, such as a date or a UUID, is what the other language makes JSON of.
+pub async fn kinds_that_are_written_elsewhere_are_read_as_their_json<H: ElsewhereHarness>(h: Arc<H>)
+where
+    H::Store: ClaimStore,
+{
+    let event = event("theirs");
+    let Some(payload) = h.write_kinds_elsewhere(&event).await else { return };
+    let meant = Event::new(event.event_type(), payload).expect("valid").with_id(event.id());
+    let meant = meant.with_timestamp(event.meta().timestamp());
+    assert_eq!(pending(&h).await, std::slice::from_ref(&meant));
+    let leased = claim(&h, 9).await;
+    assert_eq!(leased.iter().map(|one| &one.event).collect::<Vec<_>>(), [&meant]);
+}
+
 /// 9.7, 5.1 and 6.1: what such a program has delivered is delivered, whoever wrote it, and is purged when it is old enough.
 pub async fn what_is_delivered_elsewhere_is_delivered<H: ElsewhereHarness>(h: Arc<H>)
 where

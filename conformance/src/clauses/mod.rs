@@ -299,6 +299,7 @@ macro_rules! __group {
             what_is_filled_in_elsewhere_is_claimed_and_settled
             many_that_are_written_elsewhere_are_claimed_and_die_page_by_page
             numbers_that_are_written_elsewhere_are_those_that_were_meant
+            kinds_that_are_written_elsewhere_are_read_as_their_json
             what_is_delivered_elsewhere_is_delivered
             what_is_written_elsewhere_has_an_age
             what_is_saved_is_read_elsewhere

@@ -48,6 +48,16 @@ impl Broken {
         self.inner.save(&event).await.unwrap();
     }
 
+    /// With a date, which this store keeps as JSON has it.
+    pub(crate) async fn write_kinds_elsewhere(&self, event: &Event) -> Value {
+        let is_lost = self.fault == Fault::KindsThatAreWrittenElsewhereAreNull;
+        let payload = json!({ "at": "1970-01-01T00:00:00.001Z" });
+        let written = if is_lost { json!({ "at": null }) } else { payload.clone() };
+        let written = Event::new(event.event_type(), written).unwrap().with_id(event.id());
+        self.write_elsewhere(&written.with_timestamp(event.meta().timestamp())).await;
+        payload
+    }
+
     /// With counts that are none, or with one failure.
     pub(crate) async fn write_filled_elsewhere(&self, event: &Event, way: usize) -> Option<Filled> {
         let count = u32::try_from(way).ok().filter(|count| *count < 2)?;

@@ -296,6 +296,7 @@ faults! {
     WhatIsFilledInElsewhereIsNeverDelivered,
     WhatIsFilledInElsewhereNeverFails,
     NumbersThatAreWrittenElsewhereAreFloats,
+    KindsThatAreWrittenElsewhereAreNull,
     WhatIsWrittenElsewhereHasNoAge,
     WhatIsDeliveredElsewhereIsPending,
     WhatIsSavedHasNoMetaElsewhere,

@@ -322,6 +322,10 @@ impl ElsewhereHarness for Faulty {
         self.store.write_elsewhere(event).await;
     }
 
+    async fn write_kinds_elsewhere(&self, event: &Event) -> Option<Value> {
+        Some(self.store.write_kinds_elsewhere(event).await)
+    }
+
     async fn write_filled_elsewhere(&self, event: &Event, way: usize) -> Option<Filled> {
         self.store.write_filled_elsewhere(event, way).await
     }

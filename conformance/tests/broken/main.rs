@@ -612,6 +612,8 @@ rejected! {
         by "elsewhere::many_that_are_written_elsewhere_are_claimed_and_die_page_by_page";
     floats_for_numbers_that_are_written_elsewhere: NumbersThatAreWrittenElsewhereAreFloats
         by "elsewhere::numbers_that_are_written_elsewhere_are_those_that_were_meant";
+    kinds_that_are_written_elsewhere_and_are_null: KindsThatAreWrittenElsewhereAreNull
+        by "elsewhere::kinds_that_are_written_elsewhere_are_read_as_their_json";
     what_is_written_elsewhere_without_an_age: WhatIsWrittenElsewhereHasNoAge
         by "elsewhere::what_is_written_elsewhere_has_an_age";
     what_is_delivered_elsewhere_and_pending: WhatIsDeliveredElsewhereIsPending

@@ -3,7 +3,8 @@
 use std::str::FromStr;
 
 use mongodb::bson::{
-    Binary, Bson, DateTime, Decimal128, Document, RawDocumentBuf, Timestamp, doc, spec::BinarySubtype,
+    Binary, Bson, DateTime, Decimal128, Document, RawDocumentBuf, Timestamp, doc, oid::ObjectId,
+    spec::BinarySubtype,
 };
 use outbox_conformance::{ElsewhereHarness, Filled, WrittenDead};
 use outbox_mongo::mongodb;
@@ -58,6 +59,22 @@ const READABLE: usize = 16 * 1024 * 1024 - 16_757_000;
 impl<const DELETES: bool> ElsewhereHarness for MongoOf<DELETES> {
     async fn write_elsewhere(&self, event: &Event) {
         self.outbox().insert_one(row(event, "pending")).await.unwrap();
+    }
+
+    async fn write_kinds_elsewhere(&self, event: &Event) -> Option<Value> {
+        let binary = |subtype, bytes: &[u8]| Binary { subtype, bytes: bytes.to_vec() };
+        let id = ObjectId::parse_str("0123456789abcdef01234567").unwrap();
+        let mut row = row(event, "pending");
+        row.insert("payload", doc! {
+            "at": DateTime::from_millis(1), "id": id, "uuid": binary(BinarySubtype::Uuid, &[0xab; 16]),
+            "bytes": binary(BinarySubtype::Generic, &[0xfb, 0xff, 1]), "none": binary(BinarySubtype::Generic, &[]),
+            "prices": [Decimal128::from_str("12.50").unwrap()],
+        });
+        self.outbox().insert_one(row).await.unwrap();
+        Some(json!({
+            "at": "1970-01-01T00:00:00.001Z", "id": id.to_hex(), "uuid": "abababab-abab-abab-abab-abababababab",
+            "bytes": "+/8B", "none": "", "prices": [{ "$numberDecimal": "12.50" }],
+        }))
     }
 
     async fn write_filled_elsewhere(&self, event: &Event, way: usize) -> Option<Filled> {
