@@ -154,7 +154,7 @@ pub(crate) fn count(raw: &RawDocument, name: &str) -> u32 {
     value(raw, name).ok().and_then(|count| as_count(&count)).unwrap_or(0)
 }
 
-/// No count is larger, but for what cannot be one.
+/// Nobody has counted further than that: what is larger is none.
 pub(crate) const MAX_COUNT: u32 = 1_000_000_000;
 
 /// A number of which one can count on.

@@ -116,19 +116,6 @@ where
     assert_eq!(letters.iter().map(|one| one.failures).collect::<Vec<_>>(), [MOST, 1]);
 }
 
-#[tokio::test]
-async fn counts_end_where_their_columns_do() {
-    let Some(h) = require("odd_rows::counts_postgres", Pg::open().await) else { return };
-    counts_no_further(&h).await;
-    h.close().await;
-    let Some(h) = require("odd_rows::counts_mysql", My::open().await) else { return };
-    counts_no_further(&h).await;
-    h.close().await;
-    let Some(h) = require("odd_rows::counts_sqlite", Lite::open().await) else { return };
-    counts_no_further(&h).await;
-    h.close().await;
-}
-
 /// Where the rows of older versions are deleted, nobody would wait for the lock that they are.
 async fn versions_are_put_back<E: Engine + Dialect>(h: &Sql<E, false>)
 where
@@ -152,15 +139,43 @@ where
     assert!(h.store.settle(&delivered).await.unwrap().iter().all(Result::is_ok));
 }
 
-#[tokio::test]
-async fn versions_that_are_missing_are_told_of_and_put_back() {
-    let Some(h) = require("odd_rows::versions_postgres", Pg::open().await) else { return };
-    versions_are_put_back(&h).await;
-    h.close().await;
-    let Some(h) = require("odd_rows::versions_mysql", My::open().await) else { return };
-    versions_are_put_back(&h).await;
-    h.close().await;
-    let Some(h) = require("odd_rows::versions_sqlite", Lite::open().await) else { return };
-    versions_are_put_back(&h).await;
-    h.close().await;
+/// A dead letter of another program that does not say when it died is shown, and found by the time that is shown.
+async fn dead_without_a_time<E: Engine + Dialect>(h: &Sql<E, false>)
+where
+    SqlxOutbox<E>: OutboxStore<Session = <E as sqlx::Database>::Connection> + DeadLetterStore,
+{
+    let event = Event::new("t", json!(1)).unwrap();
+    h.store.save(&event).await.unwrap();
+    h.run(&format!("UPDATE {} SET status = 'dead_letter'", E::table(&h.place, "outbox"))).await;
+    let letters = h.store.dead_letters(&DeadLetterFilter::new()).await.unwrap().letters;
+    assert_eq!(letters.iter().map(|one| one.id).collect::<Vec<_>>(), [event.id()]);
+    let now = h.now().await;
+    let [before, since] = [DeadLetterFilter::new().with_before(now), DeadLetterFilter::new().with_since(now)];
+    assert_eq!(h.store.dead_letters(&before).await.unwrap().letters, letters);
+    assert_eq!(h.store.dead_letters(&since).await.unwrap().letters, []);
+    assert_eq!(h.store.requeue_all(&before).await.unwrap(), 1);
+    assert_eq!(h.store.get_pending(9).await.unwrap(), [event]);
+}
+
+/// On each engine, where it can be tried.
+macro_rules! on_each_engine {
+    ($($test:ident: $check:ident;)*) => { $(
+        #[tokio::test]
+        async fn $test() {
+            on_each_engine!($test: $check on Pg "postgres", My "mysql", Lite "sqlite");
+        }
+    )* };
+    ($test:ident: $check:ident on $($engine:ident $name:literal),*) => { $(
+        let place = concat!("odd_rows::", stringify!($test), "::", $name);
+        if let Some(h) = require(place, $engine::open().await) {
+            $check(&h).await;
+            h.close().await;
+        }
+    )* };
+}
+
+on_each_engine! {
+    counts_end_where_their_columns_do: counts_no_further;
+    versions_that_are_missing_are_told_of_and_put_back: versions_are_put_back;
+    dead_letters_without_a_time_are_found_by_it: dead_without_a_time;
 }

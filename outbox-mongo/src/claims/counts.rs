@@ -5,7 +5,7 @@
 
 use bson::{Bson, Document, RawDocument, doc};
 
-use crate::document::{self, MAX_COUNT, as_count};
+use crate::document::{MAX_COUNT, as_count};
 
 /// What the server says where it is to count on from what is no number, or from the largest.
 pub(super) const NO_COUNT: [i32; 2] = [14, 2];
@@ -39,9 +39,11 @@ pub(super) fn one_more_attempt() -> Vec<Document> {
 
 /// Whether [`tidy`] has nothing to take away.
 pub(super) fn is_tidy(raw: &RawDocument) -> bool {
-    let is_good = |field: &str, is_good: fn(&Bson) -> bool| match raw.get(field) {
-        Ok(None) => true,
-        _ => document::value(raw, field).is_ok_and(|value| is_good(&value)),
+    let is_good = |field: &str, is_good: fn(&Bson) -> bool| {
+        let value = raw.get(field);
+        value.is_ok_and(|value| {
+            value.is_none_or(|value| Bson::try_from(value).is_ok_and(|value| is_good(&value)))
+        })
     };
     let is_count = |value: &Bson| as_count(value).is_some();
     is_good("attempts", is_count)

@@ -43,7 +43,8 @@ pub(crate) fn dead_letters<DB: Dialect>(names: &Names, selection: &Selection<'_>
     let of_type =
         selection.event_type.map(|wanted| format!("{} = {}", DB::TYPE, DB::bytes(wanted.as_bytes())));
     let since = selection.since.map(|time| format!("dead_at >= {}", DB::time(time)));
-    let before = selection.before.map(|time| format!("dead_at < {}", DB::time(time)));
+    // What another program has given up on may not say when: it is shown as dead since 1970, and so it is found.
+    let before = selection.before.map(|time| format!("(dead_at IS NULL OR dead_at < {})", DB::time(time)));
     let wanted = [of_type, since, before].into_iter().flatten().map(|one| format!("AND {one}"));
     format!(
         "{}SELECT {columns} FROM {} AS e {} WHERE status = 'dead_letter' AND seq > {} {} ORDER BY seq LIMIT {}",
