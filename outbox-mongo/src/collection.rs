@@ -124,7 +124,8 @@ pub(crate) async fn indexes(database: &Database, name: &str) -> Result<Vec<Docum
     Ok(found)
 }
 
-/// Creates indexes but for those that are there by another name. One that is being built by somebody else is waited for.
+/// Creates indexes but for those that are there by another name, or as they were made at first. One that is being built by somebody
+/// else is waited for.
 pub(crate) async fn create_indexes(
     database: &Database,
     name: &str,
@@ -133,7 +134,10 @@ pub(crate) async fn create_indexes(
 ) -> Result<(), DriverError> {
     let is_named =
         |index: &Index, found: &Document| found.get_str("name").is_ok_and(|name| name == index.name());
-    let there = |index: &Index| found.iter().any(|found| index.is_of(found) && !is_named(index, found));
+    let is_as_good = |index: &Index, found: &Document| {
+        index.is_of(found) && (!is_named(index, found) || index.is_formerly(found))
+    };
+    let there = |index: &Index| found.iter().any(|found| is_as_good(index, found));
     let models: Vec<_> =
         wanted.into_iter().filter(|index| !there(index)).map(|index| index.model()).collect();
     if !models.is_empty() {

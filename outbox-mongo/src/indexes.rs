@@ -90,10 +90,21 @@ impl Index {
     pub(crate) fn is_of(&self, found: &Document) -> bool {
         self.has_keys_of(found)
             && found.get_bool("unique").unwrap_or(false) == self.is_unique
-            && found.get_document("partialFilterExpression").ok() == self.filter.as_ref()
+            && self.has_filter_of(found)
             && !found.get_bool("sparse").unwrap_or(false)
             && !found.get_bool("hidden").unwrap_or(false)
             && !found.contains_key("collation")
+    }
+
+    fn has_filter_of(&self, found: &Document) -> bool {
+        found.get_document("partialFilterExpression").ok() == self.filter.as_ref() || self.is_formerly(found)
+    }
+
+    /// Whether that is how it was made at first: that of keys of whatever is there, null too. It is as good where nobody else
+    /// writes that.
+    pub(crate) fn is_formerly(&self, found: &Document) -> bool {
+        let former = doc! { KEY_KEYS: { "$exists": true } };
+        self.keys == KEY_KEYS && found.get_document("partialFilterExpression").ok() == Some(&former)
     }
 
     pub(crate) fn is_among(&self, found: &[Document]) -> bool {
@@ -105,7 +116,8 @@ impl Index {
 pub(crate) fn indexes() -> Vec<Index> {
     vec![
         Index::of(ID_KEYS).unique(),
-        Index::of(KEY_KEYS).unique().only(doc! { KEY_KEYS: { "$exists": true } }),
+        // Of texts: the driver of JavaScript writes null where there is none, which is no key that two could share.
+        Index::of(KEY_KEYS).unique().only(doc! { KEY_KEYS: { "$gte": "" } }),
         Index::of(FIFO_KEYS),
         Index::of(SCHEDULED_KEYS).only(doc! { "status": SCHEDULED }),
         Index::of(DELIVERED_KEYS).only(doc! { "status": DELIVERED }),

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use harness::Mongo;
 use mongodb::{
+    IndexModel,
     bson::{Bson, DateTime, Document, doc, oid::ObjectId, spec::BinarySubtype},
-    options::{Collation, TimeseriesOptions},
+    options::{Collation, IndexOptions, TimeseriesOptions},
 };
 use outbox_conformance::{Harness, NamesHarness, SchemaHarness, require};
 use outbox_mongo::mongodb;
 use outbox_traits::{
-    Claim, ClaimStore, ErrorKind, Event, InboxStore, OutboxStore, Retention, SchemaReport, SchemaStore,
-    Settlement,
+    Claim, ClaimStore, ErrorKind, Event, InboxStore, OutboxStore, Retention, Saved, SchemaReport,
+    SchemaStore, Settlement,
 };
 use serde_json::json;
 
@@ -75,7 +76,7 @@ async fn what_is_missing_is_named_and_put_back() {
     h.database().collection::<Document>("outbox.leases").drop().await.unwrap();
     // An index of that name which is another.
     h.outbox().drop_index("idempotencyKey_1").await.unwrap();
-    let other = mongodb::IndexModel::builder().keys(doc! { "idempotencyKey": 1 }).build();
+    let other = IndexModel::builder().keys(doc! { "idempotencyKey": 1 }).build();
     h.outbox().create_index(other).await.unwrap();
     let report = h.store.verify().await.unwrap();
     for missing in ["eventId_1", "status_1_seq_1", "idempotencyKey_1", "outbox.leases"] {
@@ -97,6 +98,24 @@ async fn what_is_missing_is_named_and_put_back() {
     h.store.migrate().await.unwrap();
     assert_eq!(h.store.verify().await.unwrap(), current());
     assert_eq!(h.store.get_pending(9).await.unwrap(), [event]);
+    h.close().await;
+}
+
+/// Of documents in which there is any, null too.
+#[tokio::test]
+async fn the_index_of_keys_as_it_was_at_first_is_as_good() {
+    let Some(h) = require("schema::former", Mongo::open().await) else { return };
+    h.outbox().drop_index("idempotencyKey_1").await.unwrap();
+    let filter = doc! { "idempotencyKey": { "$exists": true } };
+    let options = IndexOptions::builder().unique(true).partial_filter_expression(filter).build();
+    let former = IndexModel::builder().keys(doc! { "idempotencyKey": 1 }).options(options).build();
+    h.outbox().create_index(former).await.unwrap();
+    assert_eq!(h.store.verify().await.unwrap(), current());
+    h.store.migrate().await.unwrap();
+    let event = || Event::new("t", json!({})).unwrap().with_idempotency_key("k");
+    let outbox = h.unmigrated("outbox");
+    assert_eq!(outbox.save(&event()).await.unwrap(), Saved::Stored);
+    assert_eq!(outbox.save(&event()).await.unwrap(), Saved::Duplicate);
     h.close().await;
 }
 

@@ -117,6 +117,15 @@ where
     H::Store: ClaimStore + DeadLetterStore,
 {
     for way in 0.. {
+        let two = [1, 2].map(|number| Event::new("elsewhere.filled", json!({ "n": number })).expect("valid"));
+        for event in &two {
+            if h.write_filled_elsewhere(event, way).await.is_none() {
+                return;
+            }
+        }
+        assert_eq!(any_order(pending_ids(&h).await), any_order(ids(&two)), "in way {way}");
+        acknowledge_all(&h, &ids(&two)).await;
+        assert_eq!(h.store().purge(Duration::ZERO).await.expect("purge"), kept(&h, 2), "in way {way}");
         // Its lease runs out, it fails, it dies, and it is delivered; and each of these comes first once.
         for first in 0..4 {
             let written = Event::new("elsewhere.filled", json!({ "way": way })).expect("valid");

@@ -81,6 +81,7 @@ impl<const DELETES: bool> ElsewhereHarness for MongoOf<DELETES> {
         let fields = [
             "seq",
             "partitionHash",
+            "idempotencyKey",
             "notBefore",
             "attempts",
             "failures",
