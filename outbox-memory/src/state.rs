@@ -167,6 +167,11 @@ impl State {
         }
     }
 
+    /// Whether there is an event of this id, or will be if a session commits.
+    pub(crate) fn has_id(&self, id: EventId) -> bool {
+        self.ids.contains_key(&id)
+    }
+
     /// Adds a row at the end; its id and key are free or reserved for it.
     pub(crate) fn insert(&mut self, content: Content, now: DateTime<Utc>) {
         self.last_seq += 1;

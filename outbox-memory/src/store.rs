@@ -77,10 +77,14 @@ impl MemoryOutbox {
     }
 
     /// Puts a row at the end that cannot be decoded, as a broken producer would, to test how an application
-    /// deals with it: a fetch sets it aside as a dead letter.
+    /// deals with it: a fetch sets it aside as a dead letter. As with [`save`](OutboxStore::save), nothing is put in where an event of
+    /// that id is there already.
     pub fn insert_undecodable(&self, id: EventId, event_type: impl Into<String>, raw: impl Into<String>) {
         let content = Content::Undecodable { id, event_type: event_type.into(), raw: raw.into() };
-        self.shared.lock().insert(content, self.shared.clock.now());
+        let mut state = self.shared.lock();
+        if !state.has_id(id) {
+            state.insert(content, self.shared.clock.now());
+        }
     }
 }
 

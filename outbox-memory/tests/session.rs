@@ -1,4 +1,4 @@
-//! What becomes of a unit of work in memory where the user's part of it fails.
+//! What becomes of a unit of work in memory where the user's part of it fails, and of what has an id that is taken.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -24,5 +24,17 @@ async fn a_panic_at_the_commit_leaves_no_event_and_no_mark() -> Result<()> {
     assert_eq!(inbox.process_once(&mut again, "consumer", processed).await?, Receipt::New);
     again.commit();
     assert_eq!(outbox.get_pending(9).await?, [event]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_id_that_is_taken_is_not_made_undecodable() -> Result<()> {
+    let outbox = MemoryOutbox::new();
+    let event = Event::new("order.paid", json!({}))?;
+    outbox.save(&event).await?;
+    outbox.insert_undecodable(event.id(), "broken", "{");
+    assert_eq!(outbox.get_pending(9).await?, std::slice::from_ref(&event));
+    outbox.acknowledge(event.id()).await?;
+    assert_eq!(outbox.get_pending(9).await?, []);
     Ok(())
 }

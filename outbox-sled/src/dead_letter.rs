@@ -6,6 +6,7 @@ use sled::IVec;
 
 use crate::{
     SledOutbox, clock,
+    lost::{Lost, id_made_of},
     row::{self, Row, Status},
     store::BATCH,
     trees::{Done, Trees, count},
@@ -92,7 +93,7 @@ fn page(trees: &Trees, filter: &DeadLetterFilter) -> sled::Result<DeadLetterPage
     let (mut letters, mut last) = (Vec::new(), None);
     for letter in found.by_ref().take(filter.limit) {
         let (place, row, dead) = letter?;
-        let record = trees.events.get(&place)?.unwrap_or_default();
+        let Some(record) = record(trees, &place)? else { continue };
         let content = row::decode(&record).map_err(|_| String::from_utf8_lossy(&record).into_owned());
         let mut letter = DeadLetter::new(row.id, row.r#type, content, dead.reason, clock::time(dead.at));
         letter.holds_key = dead.holds_key && row.key.is_some();
@@ -107,6 +108,26 @@ fn page(trees: &Trees, filter: &DeadLetterFilter) -> sled::Result<DeadLetterPage
         _ => None,
     };
     Ok(DeadLetterPage::new(letters, next))
+}
+
+/// What is kept of a dead event; none if it was discarded since.
+fn record(trees: &Trees, place: &IVec) -> sled::Result<Option<IVec>> {
+    let record = trees.events.get(place)?;
+    Ok(if record.is_none() && trees.dead.contains_key(place)? { Some(IVec::default()) } else { record })
+}
+
+/// A row that cannot be read, as far as its record tells; none if it was discarded since.
+fn rebuilt(trees: &Trees, place: &IVec) -> sled::Result<Option<Row>> {
+    let Some(record) = record(trees, place)? else { return Ok(None) };
+    let status = Status::Dead { at: 0, reason: "the stored row cannot be read".to_owned(), holds_key: false };
+    let mut row = Row::rebuild(&record, status);
+    if row.is_nobodys() {
+        let mut lost = Lost::default();
+        lost.names(place);
+        lost.find(trees)?;
+        row.id = lost.names(place).id.unwrap_or_else(|| id_made_of(place));
+    }
+    Ok(Some(row))
 }
 
 /// What is known of a death.
@@ -124,11 +145,14 @@ fn matching(
 ) -> impl Iterator<Item = sled::Result<(IVec, Row, Dead)>> {
     let start = after.saturating_add(1).to_be_bytes();
     trees.dead.range(start..).keys().filter_map(move |place| {
-        let found = place.and_then(|place| Ok((trees.rows.get(&place)?, place)));
+        let found = place.and_then(|place| {
+            let row = Row::decode(&trees.rows.get(&place)?.unwrap_or_default());
+            Ok((if row.is_none() { rebuilt(trees, &place)? } else { row }, place))
+        });
         match found {
             Err(error) => Some(Err(error)),
             Ok((row, place)) => {
-                let row = Row::decode(&row.unwrap_or_default())?;
+                let row = row?;
                 // It may have been requeued since the scan passed it.
                 let Status::Dead { at, reason, holds_key } = row.status.clone() else { return None };
                 let dead = Dead { at, reason, holds_key };

@@ -84,8 +84,13 @@ impl Row {
     /// Made again from the record, where the row cannot be read: an error would come back for ever. Where neither
     /// can be read it is nobody's: who meets it sets it aside.
     pub(crate) fn rebuild(record: &[u8], status: Status) -> Self {
-        let known = decode(record).ok().and_then(|event| NewRow::of(&event).ok());
-        let row = known.map_or_else(|| Self::new(Uuid::nil().into(), String::new()), |new| new.row);
+        let known = decode(record).ok().and_then(|event| Some((NewRow::of(&event).ok()?, event)));
+        let nobodys = || Self::new(Uuid::nil().into(), String::new());
+        // When it was saved is not in the record, but when it was made is.
+        let row = known.map_or_else(nobodys, |(new, event)| Self {
+            saved_at: event.meta().timestamp().timestamp_millis(),
+            ..new.row
+        });
         Self { status, ..row }
     }
 

@@ -275,8 +275,17 @@ impl<'a> View<'a> {
 
     fn find(self, id: EventId) -> Done<Option<(IVec, Row)>> {
         let Some(place) = self.place(id)? else { return Ok(None) };
-        let row = self.row(&place, Status::Pending)?;
+        let status = self.status_by_index(&place)?;
+        let row = self.row(&place, status)?;
         Ok(Some((place, row)))
+    }
+
+    /// What a row is that cannot be read, as far as the indexes tell by its place.
+    fn status_by_index(self, place: &IVec) -> Done<Status> {
+        if self.dead.get(place)?.is_some() {
+            return Ok(DEAD);
+        }
+        Ok(if self.open.get(place)?.is_some() { Status::Pending } else { Status::Delivered(0) })
     }
 
     /// A row; one that cannot be read is of the status of the index in which it was found.

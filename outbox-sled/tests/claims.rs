@@ -206,6 +206,32 @@ async fn broken_rows_hold_up_nobody_and_keep_their_place() {
     }
 }
 
+/// Also where only its row is spoilt, or all of it, and by all that goes through them.
+#[tokio::test]
+async fn a_dead_letter_that_is_spoilt_is_shown_and_goes_with_the_others() {
+    let (db, outbox) = temporary();
+    let all: Vec<Event> = (0..3).map(|_| event(Some("a"))).collect();
+    outbox.save_all(&all).await.unwrap();
+    let leased = claim(&outbox, 2).await;
+    let dead = leased.iter().map(|one| Settlement::dead_letter_holding_key(one.lease, "poison"));
+    settle(&outbox, &dead.collect::<Vec<_>>()).await;
+    let tree = |name: &str| db.open_tree(format!("outbox.{name}")).unwrap();
+    for (name, seq) in [("rows", 1_u64), ("rows", 2), ("events", 2)] {
+        tree(name).insert(seq.to_be_bytes(), "{").unwrap();
+    }
+    let letters = outbox.dead_letters(&DeadLetterFilter::new()).await.unwrap().letters;
+    assert_eq!(letters.iter().map(|letter| letter.id).collect::<Vec<_>>(), ids(&all[..2]));
+    assert_eq!(letters[0].content, Ok(all[0].clone()));
+    assert_eq!(letters[1].content, Err("{".to_owned()));
+    assert!(letters.iter().all(|letter| !letter.reason.is_empty()));
+    // A dead letter is not acknowledged, whatever its row says.
+    outbox.acknowledge(all[0].id()).await.unwrap();
+    assert_eq!(counts(&outbox).await, [1, 0, 0, 2]);
+    assert_eq!(outbox.purge(Duration::ZERO).await.unwrap(), 0);
+    assert_eq!(outbox.discard_all(&DeadLetterFilter::new()).await.unwrap(), 2);
+    assert_eq!(outbox.dead_letters(&DeadLetterFilter::new()).await.unwrap().letters, []);
+}
+
 /// What they have taken is known from the trees of ids and keys.
 #[tokio::test]
 async fn rows_of_which_nothing_can_be_read_are_known_by_their_ids_and_free_them_when_they_go() {
