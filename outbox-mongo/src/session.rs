@@ -6,7 +6,7 @@ use bson::{Document, RawDocumentBuf, doc};
 use mongodb::{
     ClientSession,
     error::{Error as DriverError, ErrorKind as DriverErrorKind},
-    options::WriteConcern,
+    options::{ReadPreference, SelectionCriteria, WriteConcern},
 };
 use outbox_traits::{Error, ErrorKind, Result, Saved};
 
@@ -109,6 +109,8 @@ impl MongoOutbox {
     ) -> Result<Taken, DriverError> {
         let find =
             self.events.find(existing(documents)).projection(doc! { "eventId": 1, "idempotencyKey": 1 });
+        // What the client prefers holds for the transaction, in which nothing is read from a secondary.
+        let find = find.selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary));
         let mut cursor = find.batch_size(ONE_ANSWER).session(&mut *session).await?;
         let mut taken = Taken::default();
         while cursor.advance(session).await? {

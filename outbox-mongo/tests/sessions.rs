@@ -9,7 +9,7 @@ use mongodb::{
     Client,
     bson::{Document, doc},
     error::TRANSIENT_TRANSACTION_ERROR,
-    options::{Acknowledgment, ClientOptions, ReadConcern, ReadPreference},
+    options::{Acknowledgment, ClientOptions, ReadConcern, ReadPreference, WriteConcern},
 };
 use outbox_conformance::{Harness, require};
 use outbox_mongo::{MongoInbox, MongoOutbox, driver_error, mongodb};
@@ -136,6 +136,15 @@ async fn a_client_that_prefers_secondaries_is_served() {
         answer.unwrap();
     }
     assert_eq!(store.stats().await.unwrap().delivered, 3);
+
+    let mut session = database.client().start_session().await.unwrap();
+    session.start_transaction().write_concern(WriteConcern::majority()).await.unwrap();
+    let batch = [event(), event()];
+    assert_eq!(store.save_in_session(&batch[0], &mut session).await.unwrap(), Saved::Stored);
+    let saved = store.save_all_in_session(&batch, &mut session).await.unwrap();
+    assert_eq!(saved, [Saved::Duplicate, Saved::Stored]);
+    session.commit_transaction().await.unwrap();
+    assert_eq!(store.get_pending(9).await.unwrap(), batch);
     h.close().await;
 }
 

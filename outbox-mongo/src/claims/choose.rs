@@ -84,6 +84,20 @@ struct Chosen {
 /// A document that is no event, and why.
 type Unread = (RawDocumentBuf, String);
 
+/// Events whose leases one transaction ends. With some 300,000 its command would be longer than the server takes.
+const MOST_ENDED: usize = 20_000;
+
+/// The first of these leases, with not too many events; one at least.
+fn at_once(expired: &[Leases]) -> &[Leases] {
+    let mut events = 0;
+    let is_more = |leases: &Leases| {
+        events += leases.entries.len();
+        events > MOST_ENDED
+    };
+    let count = expired.iter().position(is_more).unwrap_or(expired.len());
+    &expired[..count.max(1)]
+}
+
 impl MongoOutbox {
     pub(super) async fn claim_once(
         &self,
@@ -115,7 +129,8 @@ impl MongoOutbox {
         let (expired, active): (Vec<_>, Vec<_>) =
             std::mem::take(&mut view.leases).into_iter().partition(|leases| leases.until <= view.now);
         if !expired.is_empty() {
-            return Ok(if self.expire(lock, &view, &expired).await? { Step::Again } else { Step::Outrun });
+            let some = at_once(&expired);
+            return Ok(if self.expire(lock, &view, some).await? { Step::Again } else { Step::Outrun });
         }
         let entries = active.into_iter().flat_map(|leases| leases.entries);
         let (delivered, open): (Vec<_>, Vec<_>) = entries.partition(|entry| entry.is_delivered);
@@ -286,5 +301,32 @@ impl MongoOutbox {
         }
         read.sort_by_key(|chosen| chosen.position);
         Ok((read, undecodable))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::DateTime;
+
+    use super::*;
+
+    #[test]
+    fn of_many_leases_that_ran_out_some_end_at_once() {
+        let of = |counts: &[usize]| {
+            let entry = Entry { id: Bson::Null, event: String::new(), key: Key::new(), is_delivered: false };
+            let leases = |count: &usize| Leases {
+                id: Bson::Null,
+                token: String::new(),
+                worker: String::new(),
+                until: DateTime::MIN,
+                revision: 0,
+                entries: vec![entry.clone(); *count],
+            };
+            at_once(&counts.iter().map(leases).collect::<Vec<_>>()).len()
+        };
+        assert_eq!(of(&[1, 2, 3]), 3);
+        assert_eq!(of(&[MOST_ENDED, 1]), 1);
+        assert_eq!(of(&[MOST_ENDED + 1, 1]), 1);
+        assert_eq!(of(&[MOST_ENDED - 1, 1, 1]), 2);
     }
 }
