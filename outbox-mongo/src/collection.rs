@@ -138,8 +138,9 @@ pub(crate) async fn create_indexes(
         index.is_of(found) && (!is_named(index, found) || index.is_formerly(found))
     };
     let there = |index: &Index| found.iter().any(|found| is_as_good(index, found));
-    let models: Vec<_> =
-        wanted.into_iter().filter(|index| !there(index)).map(|index| index.model()).collect();
+    // One by which the server deletes is wanted only where none is there; somebody's that is the same but for that is in its way.
+    let is_missing = |index: &Index| index.seconds.is_some() || !there(index);
+    let models: Vec<_> = wanted.into_iter().filter(is_missing).map(|index| index.model()).collect();
     if !models.is_empty() {
         open::<Document>(database, name).create_indexes(models).await?;
     }
@@ -259,18 +260,20 @@ pub(crate) async fn follow_ttl(
     wanted: Option<Index>,
     own: &Index,
 ) -> Result<Option<Index>, DriverError> {
-    let old = found.iter().find(|found| seconds(found).is_some() && own.has_keys_of(found));
-    let Some(old) = old else { return Ok(wanted) };
-    let old_name = old.get_str("name")?;
-    if let Some(wanted) = wanted.as_ref().filter(|wanted| wanted.is_of(old)) {
+    let mut is_there = false;
+    for old in found.iter().filter(|found| seconds(found).is_some() && own.has_keys_of(found)) {
+        let old_name = old.get_str("name")?;
+        let Some(wanted) = wanted.as_ref().filter(|wanted| !is_there && wanted.is_of(old)) else {
+            // One of another filter would delete by the wrong rule.
+            drop_index(database, name, old_name).await?;
+            continue;
+        };
         if seconds(old) != wanted.seconds {
             change_seconds(database, name, old_name, wanted).await?;
         }
-        return Ok(None);
+        is_there = true;
     }
-    // One of another filter would delete by the wrong rule.
-    drop_index(database, name, old_name).await?;
-    Ok(wanted)
+    Ok(wanted.filter(|_| !is_there))
 }
 
 /// Changes after how long the server deletes by an index.

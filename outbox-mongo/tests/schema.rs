@@ -101,6 +101,31 @@ async fn what_is_missing_is_named_and_put_back() {
     h.close().await;
 }
 
+/// Somebody's own that is the same but for deleting is theirs to drop, and one that deletes by another rule goes.
+#[tokio::test]
+async fn what_is_in_the_way_of_a_time_to_live_is_told_of_or_goes() {
+    let Some(h) = require("schema::time_to_live", Mongo::open().await) else { return };
+    let filter = doc! { "status": "delivered" };
+    let options = IndexOptions::builder().partial_filter_expression(filter).build();
+    let plain = IndexModel::builder().keys(doc! { "deliveredAt": 1 }).options(options).build();
+    h.outbox().create_index(plain).await.unwrap();
+    let store = h.unmigrated("outbox").with_ttl(Duration::from_secs(60));
+    let error = store.migrate().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
+    assert!(error.to_string().contains("drop it"), "{error}");
+    h.outbox().drop_index("deliveredAt_1").await.unwrap();
+    store.migrate().await.unwrap();
+    assert_eq!(store.verify().await.unwrap(), current());
+
+    let options = IndexOptions::builder().expire_after(Duration::from_secs(3600)).build();
+    let other = IndexModel::builder().keys(doc! { "deliveredAt": 1 }).options(options).build();
+    h.outbox().create_index(other).await.unwrap();
+    assert!(!store.verify().await.unwrap().is_current());
+    store.migrate().await.unwrap();
+    assert_eq!(store.verify().await.unwrap(), current());
+    h.close().await;
+}
+
 /// Of documents in which there is any, null too.
 #[tokio::test]
 async fn the_index_of_keys_as_it_was_at_first_is_as_good() {
