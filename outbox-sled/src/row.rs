@@ -227,7 +227,9 @@ mod tests {
         assert_eq!(Row::decode(b"{"), None);
         let event = Event::new("t", ()).unwrap().with_partition_key("k");
         let new = NewRow::of(&event).unwrap();
-        assert_eq!(Row::rebuild(&new.record, Status::Pending), new.row);
+        // Its age is that of the event.
+        let saved_at = event.meta().timestamp().timestamp_millis();
+        assert_eq!(Row::rebuild(&new.record, Status::Pending), Row { saved_at, ..new.row });
         assert_eq!(Row::rebuild(b"{", Status::Waiting(3)).status, Status::Waiting(3));
     }
 
