@@ -109,8 +109,11 @@ impl<const DELETES: bool> ElsewhereHarness for MongoOf<DELETES> {
                 (0, 0),
             ),
             2 => (doc! { "attempts": 2.0, "failures": 1.0, "firstFailedAt": failed }, (2, 1)),
-            3 => (doc! { "attempts": 3_i64, "failures": "none", "firstFailedAt": Bson::Null }, (3, 0)),
-            4 => (doc! { "failures": 1_i64, "retryAt": DateTime::from_millis(32_503_680_000_000) }, (0, 1)),
+            3 => (doc! { "attempts": 3_i64, "failures": "none" }, (3, 0)),
+            4 => (
+                doc! { "failures": 1_i64, "firstFailedAt": Bson::Null, "retryAt": DateTime::from_millis(32_503_680_000_000) },
+                (0, 1),
+            ),
             5 => (doc! { "attempts": i64::MAX, "failures": -1, "partitionHash": uuid }, (0, 0)),
             6 => (doc! { "attempts": f64::NAN, "failures": f64::INFINITY, "partitionHash": [] }, (0, 0)),
             7 => (doc! { "attempts": Decimal128::from_str("2").unwrap(), "failures": i32::MAX }, (0, 0)),
