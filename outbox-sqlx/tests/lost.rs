@@ -12,7 +12,7 @@ use outbox_sqlx::{
 use outbox_traits::{Claim, ClaimStore, ErrorKind, Event, OutboxStore, Saved, SchemaStore, Settlement};
 use serde_json::json;
 
-use harness::{DROP_ALL, Engine, Sql, mysql::My, postgres::Pg, sqlite::Lite};
+use harness::{Engine, Sql, TABLES, mysql::My, postgres::Pg, sqlite::Lite};
 
 /// The statements that the shipped files make an index by, of its own, are run again; those within a table are not.
 const PUT_BACK: &str = "run `migrate`";
@@ -313,11 +313,8 @@ async fn nothing_is_put_back_elsewhere_than_where_the_outbox_is() {
     let (h, main) = (Lite::open().await.unwrap(), Lite::open().await.unwrap());
     let options = main.pool().connect_options().as_ref().clone();
     let pool = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options);
-    let sql = format!(
-        "{}; ATTACH '{}' AS shop",
-        DROP_ALL.replace("{s}.", "").replace(", ", "; DROP TABLE "),
-        h.place
-    );
+    let drops = TABLES.map(|table| format!("DROP TABLE {table}; ")).concat();
+    let sql = format!("{drops}ATTACH '{}' AS shop", h.place);
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&pool).await.unwrap();
     nothing_is_put_back_elsewhere(&outbox_sqlx::SqliteOutbox::new(pool), &h.store).await;
 }

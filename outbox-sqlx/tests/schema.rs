@@ -11,7 +11,7 @@ use outbox_traits::{
 use serde_json::json;
 use std::time::Duration;
 
-use harness::{DROP_ALL, mysql::My, postgres::Pg, sqlite::Lite};
+use harness::{mysql::My, postgres::Pg, sqlite::Lite};
 
 /// The name of an index of the suite's own outbox.
 async fn a_taken_name_is_refused<H, DB>(h: &H)
@@ -109,7 +109,7 @@ async fn the_shipped_files_are_what_migrate_runs() {
             outbox_sqlx::PgOutbox::new(h.pool().clone()).migration_sql(),
             without_comments(&file("postgres"))
         );
-        h.run(DROP_ALL).await;
+        h.drop_outbox().await;
         for _ in 0..2 {
             h.run(&format!("SET LOCAL search_path = {{s}}; {}", file("postgres"))).await;
         }
@@ -121,7 +121,7 @@ async fn the_shipped_files_are_what_migrate_runs() {
             outbox_sqlx::MySqlOutbox::new(h.pool().clone()).migration_sql(),
             without_comments(&file("mysql"))
         );
-        h.run(DROP_ALL).await;
+        h.drop_outbox().await;
         let mut connection = h.pool().acquire().await.unwrap().detach();
         for sql in [format!("USE {}", h.place), file("mysql"), file("mysql")] {
             let sql = sqlx::raw_sql(sqlx::AssertSqlSafe(sql));
@@ -132,9 +132,7 @@ async fn the_shipped_files_are_what_migrate_runs() {
     }
     let h = Lite::open().await.unwrap();
     assert_eq!(h.store.migration_sql(), without_comments(&file("sqlite")));
-    for table in ["outbox", "outbox_version", "outbox_lease", "outbox_key", "outbox_parked"] {
-        h.run(&format!("DROP TABLE {table}")).await;
-    }
+    h.drop_outbox().await;
     h.run(&file("sqlite").repeat(2)).await;
     assert_eq!(h.store.verify().await.unwrap().problems(), <[String; 0]>::default());
 }
@@ -194,13 +192,13 @@ where
 #[tokio::test]
 async fn an_outbox_of_version_1_is_upgraded_and_loses_nothing() {
     if let Some(h) = require("schema::postgres", Pg::open().await) {
-        h.run(DROP_ALL).await;
+        h.drop_outbox().await;
         h.run(&format!("SET LOCAL search_path = {{s}}; {}", shipped("postgres", "0001_outbox"))).await;
         upgrade(&h, &format!("{}.outbox", h.place), "'%'", "now()").await;
         h.close().await;
     }
     if let Some(h) = require("schema::mysql", My::open().await) {
-        h.run(DROP_ALL).await;
+        h.drop_outbox().await;
         let mut connection = h.pool().acquire().await.unwrap().detach();
         for sql in [format!("USE {}", h.place), shipped("mysql", "0001_outbox")] {
             sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
@@ -209,9 +207,7 @@ async fn an_outbox_of_version_1_is_upgraded_and_loses_nothing() {
         h.close().await;
     }
     let h = Lite::open().await.unwrap();
-    for table in ["outbox", "outbox_version", "outbox_lease", "outbox_key", "outbox_parked"] {
-        h.run(&format!("DROP TABLE {table}")).await;
-    }
+    h.drop_outbox().await;
     h.run(&shipped("sqlite", "0001_outbox")).await;
     upgrade(&h, "outbox", BLOB, "0").await;
 }
@@ -220,9 +216,7 @@ async fn an_outbox_of_version_1_is_upgraded_and_loses_nothing() {
 #[tokio::test]
 async fn an_upgrade_that_meets_a_foreign_table_is_refused_and_undone() {
     let h = Lite::open().await.unwrap();
-    for table in ["outbox", "outbox_version", "outbox_lease", "outbox_key", "outbox_parked"] {
-        h.run(&format!("DROP TABLE {table}")).await;
-    }
+    h.drop_outbox().await;
     h.run(&shipped("sqlite", "0001_outbox")).await;
     h.run("CREATE TABLE outbox_lease (x INT)").await;
     for _ in 0..2 {
@@ -256,7 +250,7 @@ async fn postgres_refuses_a_database_that_is_not_utf_8() {
 #[tokio::test]
 async fn leases_outlive_the_upgrade_from_version_2_on_postgresql() {
     let Some(h) = require("schema::postgres", Pg::open().await) else { return };
-    h.run(DROP_ALL).await;
+    h.drop_outbox().await;
     let files = ["0001_outbox", "0002_claims"].map(|file| shipped("postgres", file)).concat();
     h.run(&format!("SET LOCAL search_path = {{s}}; {files}")).await;
     let event = Event::new("t", json!(1)).unwrap();

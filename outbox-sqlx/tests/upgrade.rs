@@ -82,8 +82,6 @@ where
     assert_eq!(store.save(&event(3, "done", json!({}))).await.unwrap(), Saved::Stored, "its id is free");
 }
 
-const PARTS: [&str; 5] = ["outbox", "outbox_version", "outbox_lease", "outbox_key", "outbox_parked"];
-
 /// In the place of the outbox that the harness has made.
 async fn load<E: Engine + Dialect>(h: &Sql<E, false>, dump: &str)
 where
@@ -91,9 +89,7 @@ where
     for<'c> &'c mut E::Connection: sqlx::Executor<'c, Database = E>,
 {
     let mut connection = h.store.pool().acquire().await.unwrap();
-    for part in PARTS {
-        h.run(&format!("DROP TABLE {}", E::table(&h.place, part))).await;
-    }
+    h.drop_outbox().await;
     raw_sql(AssertSqlSafe(dump)).execute(&mut *connection).await.unwrap();
 }
 

@@ -129,7 +129,7 @@ where
         // Its lease runs out, it fails, it dies, and it is delivered; and each of these comes first once.
         for first in 0..4 {
             let written = Event::new("elsewhere.filled", json!({ "way": way })).expect("valid");
-            let Some(filled) = h.write_filled_elsewhere(&written, way).await else { return };
+            let filled = h.write_filled_elsewhere(&written, way).await.expect("there is such a way");
             let ours = event("ours");
             save(&h, &ours).await;
             assert_eq!(with_id(&h, written.id()).await.as_ref(), Some(&written), "in way {way}");

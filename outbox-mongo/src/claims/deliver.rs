@@ -180,19 +180,21 @@ impl MongoOutbox {
             return Ok(());
         }
         let ids: Vec<&Bson> = entries.iter().map(|entry| &entry.id).collect();
-        let these = doc! { "_id": { "$in": ids }, "status": { "$in": [PENDING, PARKED] } };
+        let these = || doc! { "_id": { "$in": &ids }, "status": { "$in": [PENDING, PARKED] } };
         if self.retention == Retention::DeleteOnDelivery {
-            self.events.delete_many(these).hint(keys("_id")).await?;
+            self.events.delete_many(these()).hint(keys("_id")).await?;
             return Ok(());
         }
-        let delivered = doc! {
-            "$set": { "status": DELIVERED }, "$currentDate": { "deliveredAt": true },
-            "$inc": { "attempts": 1 }, "$unset": { "retryAt": "" },
+        let delivered = || {
+            doc! {
+                "$set": { "status": DELIVERED }, "$currentDate": { "deliveredAt": true },
+                "$inc": { "attempts": 1 }, "$unset": { "retryAt": "" },
+            }
         };
-        let mark = || self.events.update_many(these.clone(), delivered.clone()).hint(keys("_id"));
+        let mark = || self.events.update_many(these(), delivered()).hint(keys("_id"));
         match mark().await {
             Err(error) if error::code(&error).is_some_and(|code| NO_COUNT.contains(&code)) => {
-                self.events.update_many(these.clone(), tidy()).hint(keys("_id")).await?;
+                self.events.update_many(these(), tidy()).hint(keys("_id")).await?;
                 mark().await?;
             }
             marked => drop(marked?),

@@ -21,9 +21,9 @@ use sqlx::{
     pool::{PoolConnection, PoolOptions},
 };
 
-/// Takes all tables of the suite's own outbox away.
-pub(crate) const DROP_ALL: &str =
-    "DROP TABLE {s}.outbox, {s}.outbox_version, {s}.outbox_lease, {s}.outbox_key, {s}.outbox_parked";
+/// All tables of the suite's own outbox.
+pub(crate) const TABLES: [&str; 5] =
+    ["outbox", "outbox_version", "outbox_lease", "outbox_key", "outbox_parked"];
 
 /// An outbox on an engine, with either retention, an inbox, and where they are: a schema, database or file of
 /// their own.
@@ -123,6 +123,13 @@ impl<E: Engine, const DELETES: bool> Sql<E, DELETES> {
 
     pub(crate) async fn run(&self, sql: &str) -> u64 {
         E::run(&mut *self.pool().acquire().await.unwrap(), sql.replace("{s}", &self.place)).await
+    }
+
+    /// Takes all tables of the suite's own outbox away.
+    pub(crate) async fn drop_outbox(&self) {
+        for table in TABLES {
+            self.run(&format!("DROP TABLE {}", E::table(&self.place, table))).await;
+        }
     }
 }
 
